@@ -1,0 +1,83 @@
+/** Owns time in tests: a clock that moves only when told to, and wakes those who sleep on it. */
+import type { Clock } from '../../src/clock.ts';
+
+interface Sleeper {
+  readonly at: number;
+  readonly wake: () => void;
+}
+
+export class FakeClock implements Clock {
+  #start: number;
+  #elapsed = 0;
+  #sleepers: Sleeper[] = [];
+
+  /** @param start wall-clock milliseconds since the epoch to begin at. */
+  constructor(start = Date.parse('2026-11-21T12:00:00Z')) {
+    this.#start = start;
+  }
+
+  now(): number {
+    return this.#start + this.#elapsed;
+  }
+
+  monotonic(): number {
+    return this.#elapsed;
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted || ms <= 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const sleeper: Sleeper = {
+        at: this.#elapsed + ms,
+        wake: () => {
+          signal?.removeEventListener('abort', sleeper.wake);
+          this.#sleepers = this.#sleepers.filter((other) => other !== sleeper);
+          resolve();
+        },
+      };
+      signal?.addEventListener('abort', sleeper.wake, { once: true });
+      this.#sleepers.push(sleeper);
+    });
+  }
+
+  /** How many sleep now: lets a test wait until the code under test has begun to. */
+  get sleeping(): number {
+    return this.#sleepers.length;
+  }
+
+  /** Moves time on by `ms`, waking sleepers in order, each at its own time; what they start may sleep and wake too. */
+  async advance(ms: number): Promise<void> {
+    const end = this.#elapsed + ms;
+    await settle();
+    for (let next = this.#nextBy(end); next; next = this.#nextBy(end)) {
+      this.#elapsed = Math.max(this.#elapsed, next.at);
+      next.wake();
+      await settle();
+    }
+    this.#elapsed = end;
+    await settle();
+  }
+
+  /** Makes the wall clock jump, as NTP can, without time passing. */
+  jump(ms: number): void {
+    this.#start += ms;
+  }
+
+  #nextBy(end: number): Sleeper | undefined {
+    return this.#sleepers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
+  }
+}
+
+/** Lets promises and immediates that are due run; it waits for no timer and no socket. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Waits, in real time, for what only sockets can bring about. @throws when `condition` stays false for `ms`. */
+export async function until(condition: () => boolean, ms = 5000): Promise<void> {
+  const end = performance.now() + ms;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`not so after ${ms} ms: ${condition}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
