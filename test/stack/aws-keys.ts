@@ -1,0 +1,65 @@
+/** Owns access keys: which principal a signed request speaks for, and the temporary credentials that STS gives out. */
+import { randomBytes } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Clock } from '../../src/clock.ts';
+import { AwsError } from './aws-xml.ts';
+
+export interface Principal {
+  readonly account: string;
+  readonly arn: string;
+  readonly userId: string;
+  /** The role behind a session. */
+  readonly roleArn?: string;
+}
+
+export interface Key {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  /** Only temporary credentials have one, and then every request must carry it. */
+  readonly sessionToken?: string;
+  readonly expiresAt?: number;
+  readonly principal: Principal;
+}
+
+export interface KeyRing {
+  /** A key without an end, as an IAM user or the demo's service has. */
+  addLasting(principal: Principal): Key;
+  addTemporary(principal: Principal, seconds: number): Key;
+  /** The principal of a signed request; the signature itself is not computed. Throws what AWS answers otherwise. */
+  authenticate(headers: IncomingHttpHeaders): Key;
+}
+
+export function accessKeyIdOf(headers: IncomingHttpHeaders): string | undefined {
+  return /Credential=([^/\s,]+)\//.exec(headers.authorization ?? '')?.[1];
+}
+
+export function createKeyRing(clock: Clock): KeyRing {
+  const keys = new Map<string, Key>();
+  let count = 0;
+  const add = (prefix: string, principal: Principal, rest: Partial<Key>): Key => {
+    count += 1;
+    const accessKeyId = `${prefix}${String(count).padStart(20 - prefix.length, '0')}`;
+    const key: Key = { accessKeyId, secretAccessKey: randomBytes(30).toString('base64'), principal, ...rest };
+    keys.set(accessKeyId, key);
+    return key;
+  };
+  return {
+    addLasting: (principal) => add('AKIASTACK', principal, {}),
+    addTemporary: (principal, seconds) =>
+      add('ASIASTACK', principal, {
+        sessionToken: randomBytes(96).toString('base64'),
+        expiresAt: clock.now() + seconds * 1000,
+      }),
+    authenticate(headers) {
+      const accessKeyId = accessKeyIdOf(headers);
+      if (accessKeyId === undefined) throw new AwsError('MissingAuthenticationToken');
+      const key = keys.get(accessKeyId);
+      if (!key) throw new AwsError('InvalidClientTokenId');
+      if (key.sessionToken !== undefined && headers['x-amz-security-token'] !== key.sessionToken) {
+        throw new AwsError('InvalidClientTokenId');
+      }
+      if (key.expiresAt !== undefined && key.expiresAt <= clock.now()) throw new AwsError('ExpiredToken');
+      return key;
+    },
+  };
+}

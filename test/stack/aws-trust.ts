@@ -1,0 +1,78 @@
+/** Owns the verdicts of STS: may this principal assume a role with this trust policy, and with these own permissions? */
+import { asStrings, type ConditionContext, conditionHolds, isRecord, wildcardMatch } from './aws-conditions.ts';
+
+/** Who asks: a web identity's provider, a signed AWS principal, or an AWS service. */
+export type Requester =
+  | { readonly kind: 'federated'; readonly provider: string }
+  | { readonly kind: 'aws'; readonly account: string; readonly arn: string; readonly roleArn?: string }
+  | { readonly kind: 'service'; readonly name: string };
+
+export interface TrustRequest {
+  /** Such as `sts:AssumeRoleWithWebIdentity`. */
+  readonly action: string;
+  readonly requester: Requester;
+  readonly context: ConditionContext;
+}
+
+export type Verdict = 'allowed' | 'denied' | 'no-match';
+
+/** A Deny that matches wins; without an Allow that matches nobody comes in. */
+export function evaluateTrust(document: unknown, request: TrustRequest): Verdict {
+  let verdict: Verdict = 'no-match';
+  for (const statement of statementsOf(document)) {
+    if (!actionMatches(statement, request.action)) continue;
+    if (!principalMatches(statement.Principal, request.requester)) continue;
+    if (!conditionHolds(statement.Condition, request.context, hasVariables(document))) continue;
+    if (statement.Effect === 'Deny') return 'denied';
+    verdict = 'allowed';
+  }
+  return verdict;
+}
+
+/** What a role's own policies say about an action on a resource. */
+export function evaluatePermissions(policies: readonly unknown[], action: string, resource: string): Verdict {
+  let verdict: Verdict = 'no-match';
+  for (const statement of policies.flatMap(statementsOf)) {
+    if (!actionMatches(statement, action)) continue;
+    if (!asStrings(statement.Resource).some((pattern) => wildcardMatch(pattern, resource))) continue;
+    if (statement.Effect === 'Deny') return 'denied';
+    verdict = 'allowed';
+  }
+  return verdict;
+}
+
+export function statementsOf(document: unknown): Record<string, unknown>[] {
+  if (!isRecord(document)) return [];
+  const statement = document.Statement;
+  return (Array.isArray(statement) ? statement : [statement]).filter(isRecord);
+}
+
+function hasVariables(document: unknown): boolean {
+  return isRecord(document) && document.Version === '2012-10-17';
+}
+
+function actionMatches(statement: Record<string, unknown>, action: string): boolean {
+  return asStrings(statement.Action).some((pattern) => wildcardMatch(pattern.toLowerCase(), action.toLowerCase()));
+}
+
+function principalMatches(principal: unknown, requester: Requester): boolean {
+  // IAM reads "*" and {"AWS":"*"} alike: everyone, whatever they come with.
+  if (principal === '*') return true;
+  if (!isRecord(principal)) return false;
+  const named = asStrings(principal.AWS);
+  if (named.includes('*')) return true;
+  switch (requester.kind) {
+    case 'federated':
+      return asStrings(principal.Federated).includes(requester.provider);
+    case 'service':
+      return asStrings(principal.Service).includes(requester.name);
+    case 'aws':
+      return named.some(
+        (name) =>
+          name === requester.account ||
+          name === requester.arn ||
+          name === requester.roleArn ||
+          /^arn:[\w-]+:iam::(\d{12}):root$/.exec(name)?.[1] === requester.account,
+      );
+  }
+}
