@@ -1,0 +1,61 @@
+/** Owns the Kubernetes stand-in's knobs: how it misbehaves, changeable while it runs. */
+
+export interface Knobs {
+  /** Milliseconds before any request is looked at. */
+  latencyMs: number;
+  /** The share of API calls that fail, 0 to 1, drawn from a random series that `seed` starts again. */
+  failRate: number;
+  failStatus: number;
+  seed: number;
+  /** Every connection is dropped without an answer. */
+  down: boolean;
+  /** Watch events are held back until this is off again. */
+  freezeWatches: boolean;
+  /** Lists answer no items: a bug of an API server. */
+  emptyLists: boolean;
+  /** Deleted pods linger with a deletionTimestamp, until deleted again with a grace period of 0. */
+  gracefulPods: boolean;
+  /** 0 for no bookmarks. */
+  bookmarkSeconds: number;
+}
+
+export const defaultKnobs: Readonly<Knobs> = {
+  latencyMs: 0,
+  failRate: 0,
+  failStatus: 500,
+  seed: 1,
+  down: false,
+  freezeWatches: false,
+  emptyLists: false,
+  gracefulPods: false,
+  bookmarkSeconds: 15,
+};
+
+/** Knobs that tell when one is set: some act at once. Setting an unknown one, or to another type, throws. */
+export function createKnobs(changed: (knob: keyof Knobs) => void): Knobs {
+  return new Proxy<Knobs>(
+    { ...defaultKnobs },
+    {
+      set(knobs, name, value: unknown) {
+        const known = Object.hasOwn(defaultKnobs, name) ? (name as keyof Knobs) : undefined;
+        if (!known || typeof value !== typeof defaultKnobs[known]) {
+          throw new TypeError(`no knob ${String(name)} takes ${JSON.stringify(value)}`);
+        }
+        Object.assign(knobs, { [known]: value });
+        changed(known);
+        return true;
+      },
+    },
+  );
+}
+
+/** A series of numbers in [0, 1) that a seed determines (mulberry32). */
+export function randomSeries(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

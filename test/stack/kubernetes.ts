@@ -1,0 +1,270 @@
+/**
+ * Owns the in-memory Kubernetes API server that tests, the demo and the benchmark run against: real semantics over plain
+ * HTTP, so that the real clients are what is tested. It checks no namespaces, quotas or pod spec immutability, and
+ * tracks no managed fields: server-side apply merges.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type Clock, systemClock } from '../../src/clock.ts';
+import { type ApiRequest, answer, answerDiscovery, type Rooms, readRequest, sendJson } from './kubernetes-api.ts';
+import { type KubernetesObject, kindNamed } from './kubernetes-kinds.ts';
+import { createKnobs, type Knobs, randomSeries } from './kubernetes-knobs.ts';
+import { Lists } from './kubernetes-lists.ts';
+import { qualified, StatusError } from './kubernetes-status.ts';
+import { objectOf, Store } from './kubernetes-store.ts';
+import { Watches } from './kubernetes-watches.ts';
+import { Writes } from './kubernetes-writes.ts';
+import { type RunningServer, readBody, startServer } from './server.ts';
+
+export type { KubernetesObject } from './kubernetes-kinds.ts';
+export type { Knobs } from './kubernetes-knobs.ts';
+
+export interface AccessRequest {
+  readonly user: string;
+  readonly verb: string;
+  readonly group: string;
+  /** With the subresource, as RBAC writes it: `pods/status`. */
+  readonly resource: string;
+  /** Empty for all namespaces and for cluster-scoped resources. */
+  readonly namespace: string;
+  readonly name?: string;
+}
+
+export interface KubernetesOptions {
+  readonly port?: number;
+  /** Who may do what; all may when absent. */
+  readonly rbac?: (request: AccessRequest) => boolean;
+  /** Bearer token -> user name. When given, a token that is not in it is refused with 401. */
+  readonly tokens?: Readonly<Record<string, string>> | ReadonlyMap<string, string>;
+  /** How many changes of each kind a watch can go back; 10,000. */
+  readonly historyWindow?: number;
+  readonly clock?: Clock;
+}
+
+export interface KubernetesStandIn {
+  readonly url: string;
+  readonly knobs: Knobs;
+  /** How often each call came, by `list pods`, `patch pods/status` and so on. */
+  readonly calls: Map<string, number>;
+  /** A kubeconfig as JSON, which is YAML, for this server and, if given, this token. */
+  kubeconfig(token?: string): string;
+  /** Creates or replaces, with no conflict check and no validation; answers what is stored. `kind` is the plural. */
+  put<T extends object = KubernetesObject>(kind: string, object: T): T;
+  putMany(kind: string, objects: Iterable<object>): void;
+  get<T = KubernetesObject>(kind: string, namespace: string, name: string): T | undefined;
+  list<T = KubernetesObject>(kind: string, namespace?: string): T[];
+  /** Removes at once, whatever the knobs or finalizers; answers whether it was there. */
+  remove(kind: string, namespace: string, name: string): boolean;
+  /** Breaks the connection of every watch. */
+  cutWatches(): void;
+  /** Forgets all history: whatever version a client has, its next watch is answered with 410. */
+  expire(): void;
+  openWatches(): number;
+  close(): Promise<void>;
+}
+
+export async function startKubernetes(options: KubernetesOptions = {}): Promise<KubernetesStandIn> {
+  const standIn = new StandIn(options);
+  await standIn.listen(options.port ?? 0);
+  return standIn;
+}
+
+class StandIn implements KubernetesStandIn {
+  readonly calls = new Map<string, number>();
+  readonly knobs: Knobs;
+  readonly #options: KubernetesOptions;
+  readonly #clock: Clock;
+  readonly #store: Store;
+  readonly #lists: Lists;
+  readonly #watches: Watches;
+  readonly #rooms: Rooms;
+  #random: () => number;
+  #server: RunningServer | undefined;
+
+  constructor(options: KubernetesOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#store = new Store(this.#clock, options.historyWindow ?? 10_000);
+    this.#lists = new Lists(this.#store);
+    this.#watches = new Watches(this.#clock);
+    this.knobs = createKnobs((knob) => this.#knobChanged(knob));
+    this.#random = randomSeries(this.knobs.seed);
+    this.#rooms = {
+      store: this.#store,
+      writes: new Writes(this.#store, () => this.knobs.gracefulPods),
+      lists: this.#lists,
+      watches: this.#watches,
+      emptyLists: () => this.knobs.emptyLists,
+    };
+    this.#store.onChange((kind, change) => this.#watches.dispatch(kind, change));
+  }
+
+  async listen(port: number): Promise<void> {
+    this.#server = await startServer((request, response) => this.#handle(request, response), port);
+    this.#knobChanged('bookmarkSeconds');
+  }
+
+  get url(): string {
+    return this.#server?.url ?? '';
+  }
+
+  kubeconfig(token?: string): string {
+    const name = 'stand-in';
+    return JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'Config',
+      clusters: [{ name, cluster: { server: this.url, 'insecure-skip-tls-verify': true } }],
+      users: [{ name, user: token === undefined ? {} : { token } }],
+      contexts: [{ name, context: { cluster: name, user: name, namespace: 'default' } }],
+      'current-context': name,
+    });
+  }
+
+  put<T extends object = KubernetesObject>(kindName: string, object: T): T {
+    const kind = kindNamed(kindName);
+    // Through JSON, because what a client sends is JSON: dates become text and what is undefined is absent.
+    const copy = JSON.parse(JSON.stringify(object)) as KubernetesObject;
+    const metadata = copy.metadata ?? {};
+    if (!metadata.name) throw new Error(`${kindName}: an object to put needs metadata.name`);
+    if (kind.namespaced) metadata.namespace ??= 'default';
+    else delete metadata.namespace;
+    const current = this.#store.find(kind, metadata.namespace ?? '', metadata.name);
+    kind.defaults(copy);
+    const identity = current ? objectOf(kind, current).metadata : this.#store.birth();
+    const { uid, creationTimestamp } = identity;
+    copy.metadata = { ...(uid ? { uid } : {}), ...(creationTimestamp ? { creationTimestamp } : {}), ...metadata };
+    return objectOf(kind, this.#store.write(kind, copy)) as T;
+  }
+
+  putMany(kind: string, objects: Iterable<object>): void {
+    for (const object of objects) this.put(kind, object);
+  }
+
+  get<T = KubernetesObject>(kindName: string, namespace: string, name: string): T | undefined {
+    const kind = kindNamed(kindName);
+    const entry = this.#store.find(kind, kind.namespaced ? namespace : '', name);
+    return entry && (objectOf(kind, entry) as T);
+  }
+
+  list<T = KubernetesObject>(kindName: string, namespace?: string): T[] {
+    const kind = kindNamed(kindName);
+    const entries = this.#store.ordered(kind);
+    const chosen = namespace === undefined ? entries : entries.filter((entry) => entry.namespace === namespace);
+    return chosen.map((entry) => objectOf(kind, entry) as T);
+  }
+
+  remove(kindName: string, namespace: string, name: string): boolean {
+    const kind = kindNamed(kindName);
+    const entry = this.#store.find(kind, kind.namespaced ? namespace : '', name);
+    if (entry) this.#store.erase(kind, entry);
+    return entry !== undefined;
+  }
+
+  cutWatches(): void {
+    this.#watches.cut();
+  }
+
+  expire(): void {
+    this.#store.forget();
+    this.#lists.forget();
+  }
+
+  openWatches(): number {
+    return this.#watches.open;
+  }
+
+  async close(): Promise<void> {
+    this.#watches.close();
+    await this.#server?.close();
+  }
+
+  #knobChanged(knob: keyof Knobs): void {
+    if (knob === 'down' && this.knobs.down) this.#server?.server.closeAllConnections();
+    if (knob === 'freezeWatches') this.#watches.freeze(this.knobs.freezeWatches);
+    if (knob === 'seed') this.#random = randomSeries(this.knobs.seed);
+    if (knob === 'bookmarkSeconds') {
+      this.#watches.bookmarkEvery(this.knobs.bookmarkSeconds, () => this.#store.version);
+    }
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '/', 'http://stand-in');
+    try {
+      if (url.pathname.startsWith('/__stack/')) return await this.#handleStack(url.pathname, request, response);
+      if (this.knobs.latencyMs > 0) await this.#clock.sleep(this.knobs.latencyMs);
+      if (this.knobs.down) {
+        request.socket.destroy();
+        return;
+      }
+      const asked = readRequest(request.method ?? '', url);
+      if (!asked) return answerDiscovery(url.pathname, response);
+      this.#count(asked);
+      this.#failAtRandom();
+      this.#authorize(asked, request.headers.authorization);
+      await answer(this.#rooms, asked, request, response);
+    } catch (error) {
+      if (!(error instanceof StatusError)) throw error;
+      if (error.code === 429) response.setHeader('retry-after', '1');
+      sendJson(response, error.code, error.body());
+    }
+  }
+
+  #count({ verb, kind, subresource }: ApiRequest): void {
+    const call = `${verb} ${kind.plural}${subresource ? `/${subresource}` : ''}`;
+    this.calls.set(call, (this.calls.get(call) ?? 0) + 1);
+  }
+
+  #failAtRandom(): void {
+    const { failRate, failStatus } = this.knobs;
+    if (failRate > 0 && this.#random() < failRate) throw new StatusError(failStatus, 'the stand-in was told to fail');
+  }
+
+  #authorize({ verb, kind, namespace, name, subresource }: ApiRequest, authorization: string | undefined): void {
+    const token = /^Bearer (.+)$/i.exec(authorization ?? '')?.[1];
+    const { tokens, rbac } = this.#options;
+    const users = tokens instanceof Map ? tokens : new Map(Object.entries(tokens ?? {}));
+    const user = token === undefined ? 'system:anonymous' : (users.get(token) ?? (tokens ? undefined : token));
+    if (user === undefined) throw new StatusError(401, 'Unauthorized');
+    const resource = subresource ? `${kind.plural}/${subresource}` : kind.plural;
+    const request = { user, verb, group: kind.group, resource, namespace, ...(name === undefined ? {} : { name }) };
+    if (!rbac || rbac(request)) return;
+    const what = `${qualified(kind)}${name === undefined ? '' : ` "${name}"`}`;
+    const where = namespace === '' ? 'at the cluster scope' : `in the namespace "${namespace}"`;
+    throw new StatusError(
+      403,
+      `${what} is forbidden: User "${user}" cannot ${verb} resource "${resource}" in API group "${kind.group}" ${where}`,
+      'Forbidden',
+      { ...(name === undefined ? {} : { name }), kind: kind.plural },
+    );
+  }
+
+  /** What another process may do to the stand-in; never delayed, failed or down. */
+  async #handleStack(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    switch (`${request.method} ${path}`) {
+      case 'GET /__stack/knobs':
+        break;
+      case 'POST /__stack/knobs':
+        try {
+          Object.assign(this.knobs, JSON.parse((await readBody(request)) || '{}'));
+        } catch (error) {
+          throw new StatusError(400, String(error));
+        }
+        break;
+      case 'POST /__stack/cut-watches':
+        this.cutWatches();
+        break;
+      case 'POST /__stack/expire':
+        this.expire();
+        break;
+      case 'GET /__stack/calls':
+        return sendJson(response, 200, Object.fromEntries(this.calls));
+      case 'DELETE /__stack/calls':
+        this.calls.clear();
+        return sendJson(response, 200, {});
+      case 'GET /__stack/watches':
+        return sendJson(response, 200, { open: this.openWatches() });
+      default:
+        throw new StatusError(404, `no ${request.method} ${path}`);
+    }
+    sendJson(response, 200, this.knobs);
+  }
+}
