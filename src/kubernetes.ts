@@ -1,0 +1,234 @@
+/** Owns what we read and write in Kubernetes: pods, service accounts, ConfigMaps and the lease, as plain values. */
+import {
+  type KubernetesObject,
+  PatchStrategy,
+  type V1ConfigMap,
+  type V1Lease,
+  type V1Pod,
+  type V1ServiceAccount,
+} from '@kubernetes/client-node';
+import type { Clock } from './clock.ts';
+import { type KubernetesApi, KubernetesError } from './kubernetes-api.ts';
+import { listPages, type Watched, watchList } from './kubernetes-watch.ts';
+import type { Log } from './log.ts';
+import { trustStatusLabel } from './trust-status.ts';
+import { wantedAnnotation } from './wants.ts';
+
+export interface Pod {
+  name: string;
+  /** The run's 24 hex digits, of label `dominodatalab.com/execution-id`. */
+  run: string | undefined;
+  account: string;
+  /** The `canonicalId` of who started it, of label `dominodatalab.com/starting-user-id`. */
+  user: string | undefined;
+  /** False when its phase is Succeeded or Failed; Pending and terminating pods live. */
+  live: boolean;
+}
+
+export interface ServiceAccount {
+  name: string;
+  resourceVersion: string;
+  /** The raw annotation. */
+  wanted: string | undefined;
+  /** Whether irsa-svc created it. */
+  ours: boolean;
+}
+
+export interface ConfigMap {
+  name: string;
+  resourceVersion: string;
+  data: Record<string, string>;
+}
+
+export interface LeaseRecord {
+  resourceVersion: string;
+  holder: string;
+  durationSeconds: number;
+  /** As it stands in the object; only its change matters. */
+  renewTime: string;
+  transitions: number;
+}
+
+export const executionIdLabel = 'dominodatalab.com/execution-id';
+const startingUserLabel = 'dominodatalab.com/starting-user-id';
+const managedByLabel = 'app.kubernetes.io/managed-by';
+const managedBy = 'irsa-svc';
+const mergePatch = PatchStrategy.MergePatch;
+
+/** All of it may throw KubernetesError. RBAC: see the verb beside each. */
+export interface Kubernetes {
+  /** pods: list, watch (compute) */
+  watchPods(): Watched<Pod>;
+  /** serviceaccounts: list, watch (compute) */
+  watchServiceAccounts(): Watched<ServiceAccount>;
+  /** configmaps: list, watch (field) */
+  watchConfigMap(name: string): Watched<ConfigMap>;
+  watchStatuses(): Watched<ConfigMap>;
+  /** Straight from the API server. @param run 24 hex digits; all runs where it is left out. */
+  listPods(run?: string): Promise<Pod[]>;
+  listServiceAccounts(): Promise<ServiceAccount[]>;
+  /** serviceaccounts: patch (compute). @param resourceVersion refused with a conflict where it differs. */
+  setWanted(account: string, wanted: string, resourceVersion?: string): Promise<ServiceAccount>;
+  /** serviceaccounts: create, get, delete (compute) */
+  createServiceAccount(name: string): Promise<ServiceAccount>;
+  getServiceAccount(name: string): Promise<ServiceAccount>;
+  deleteServiceAccount(name: string, resourceVersion: string): Promise<void>;
+  /** configmaps: get, create, patch, delete (field) */
+  getConfigMap(name: string): Promise<ConfigMap | undefined>;
+  createConfigMap(name: string, data: Record<string, string>, labels?: Record<string, string>): Promise<ConfigMap>;
+  /** @param changes keys to set, or to take away with null. @param resourceVersion a conflict where it differs. */
+  patchConfigMap(name: string, changes: Record<string, string | null>, resourceVersion: string): Promise<ConfigMap>;
+  deleteConfigMap(name: string, resourceVersion: string): Promise<void>;
+  /** leases: get, create, update (field) */
+  getLease(name: string, deadlineMs: number): Promise<LeaseRecord | undefined>;
+  writeLease(
+    name: string,
+    lease: Omit<LeaseRecord, 'resourceVersion'>,
+    resourceVersion: string | undefined,
+    deadlineMs: number,
+  ): Promise<LeaseRecord>;
+}
+
+export interface KubernetesOptions {
+  api: KubernetesApi;
+  fieldNamespace: string;
+  computeNamespace: string;
+  clock: Clock;
+  log: Log;
+  onWatchRestart?: (resource: string) => void;
+}
+
+export function createKubernetes(options: KubernetesOptions): Kubernetes {
+  const { api, clock, log } = options;
+  const pods = `/api/v1/namespaces/${options.computeNamespace}/pods`;
+  const accounts = `/api/v1/namespaces/${options.computeNamespace}/serviceaccounts`;
+  const configMaps = `/api/v1/namespaces/${options.fieldNamespace}/configmaps`;
+  const leases = `/apis/coordination.k8s.io/v1/namespaces/${options.fieldNamespace}/leases`;
+  const watch = <T>(path: string, trim: (object: KubernetesObject) => T, selectors = {}) => {
+    const resource = path.slice(path.lastIndexOf('/') + 1);
+    return watchList({
+      api,
+      path,
+      trim,
+      clock,
+      log,
+      onRestart: () => options.onWatchRestart?.(resource),
+      ...selectors,
+    });
+  };
+  const list = async <T>(path: string, trim: (object: KubernetesObject) => T, selectors = {}): Promise<T[]> => {
+    const items: T[] = [];
+    await listPages(api, path, selectors, (object) => items.push(trim(object)));
+    return items;
+  };
+  const preconditions = (resourceVersion: string) => ({
+    kind: 'DeleteOptions',
+    apiVersion: 'v1',
+    preconditions: { resourceVersion },
+  });
+
+  return {
+    watchPods: () => watch(pods, toPod),
+    watchServiceAccounts: () => watch(accounts, toServiceAccount),
+    watchConfigMap: (name) => watch(configMaps, toConfigMap, { fieldSelector: `metadata.name=${name}` }),
+    watchStatuses: () => watch(configMaps, toConfigMap, { labelSelector: trustStatusLabel }),
+    listPods: (run) => list(pods, toPod, run === undefined ? {} : { labelSelector: `${executionIdLabel}=${run}` }),
+    listServiceAccounts: () => list(accounts, toServiceAccount),
+    setWanted: async (account, wanted, resourceVersion) => {
+      const metadata = { annotations: { [wantedAnnotation]: wanted }, resourceVersion };
+      const call = { body: { metadata }, contentType: mergePatch };
+      return toServiceAccount(await api.call<V1ServiceAccount>('PATCH', `${accounts}/${account}`, call));
+    },
+    createServiceAccount: async (name) => {
+      const metadata = { name, labels: { [managedByLabel]: managedBy } };
+      const body = { apiVersion: 'v1', kind: 'ServiceAccount', metadata };
+      return toServiceAccount(await api.call<V1ServiceAccount>('POST', accounts, { body }));
+    },
+    getServiceAccount: async (name) => toServiceAccount(await api.call<V1ServiceAccount>('GET', `${accounts}/${name}`)),
+    deleteServiceAccount: async (name, resourceVersion) => {
+      await api.call('DELETE', `${accounts}/${name}`, { body: preconditions(resourceVersion) });
+    },
+    getConfigMap: (name) =>
+      unlessMissing(async () => toConfigMap(await api.call<V1ConfigMap>('GET', `${configMaps}/${name}`))),
+    createConfigMap: async (name, data, labels = {}) => {
+      const body = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, labels }, data };
+      return toConfigMap(await api.call<V1ConfigMap>('POST', configMaps, { body }));
+    },
+    patchConfigMap: async (name, changes, resourceVersion) => {
+      const body = { metadata: { resourceVersion }, data: changes };
+      return toConfigMap(
+        await api.call<V1ConfigMap>('PATCH', `${configMaps}/${name}`, { body, contentType: mergePatch }),
+      );
+    },
+    deleteConfigMap: async (name, resourceVersion) => {
+      await api.call('DELETE', `${configMaps}/${name}`, { body: preconditions(resourceVersion) });
+    },
+    getLease: (name, deadlineMs) =>
+      unlessMissing(async () => toLease(await api.call<V1Lease>('GET', `${leases}/${name}`, { deadlineMs }))),
+    writeLease: async (name, lease, resourceVersion, deadlineMs) => {
+      const body = {
+        apiVersion: 'coordination.k8s.io/v1',
+        kind: 'Lease',
+        metadata: { name, resourceVersion },
+        spec: {
+          holderIdentity: lease.holder,
+          leaseDurationSeconds: lease.durationSeconds,
+          renewTime: lease.renewTime,
+          leaseTransitions: lease.transitions,
+        },
+      };
+      const written =
+        resourceVersion === undefined
+          ? await api.call<V1Lease>('POST', leases, { body, deadlineMs })
+          : await api.call<V1Lease>('PUT', `${leases}/${name}`, { body, deadlineMs });
+      return toLease(written);
+    },
+  };
+}
+
+async function unlessMissing<T>(get: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await get();
+  } catch (error) {
+    if (error instanceof KubernetesError && error.kind === 'not_found') return undefined;
+    throw error;
+  }
+}
+
+function toPod(object: V1Pod): Pod {
+  const labels = object.metadata?.labels ?? {};
+  const phase = object.status?.phase;
+  return {
+    name: object.metadata?.name ?? '',
+    run: labels[executionIdLabel],
+    account: object.spec?.serviceAccountName ?? 'default',
+    user: labels[startingUserLabel],
+    live: phase !== 'Succeeded' && phase !== 'Failed',
+  };
+}
+
+function toServiceAccount(object: V1ServiceAccount): ServiceAccount {
+  const { name = '', resourceVersion = '', annotations, labels } = object.metadata ?? {};
+  return {
+    name,
+    resourceVersion,
+    wanted: annotations?.[wantedAnnotation],
+    ours: labels?.[managedByLabel] === managedBy,
+  };
+}
+
+function toConfigMap(object: V1ConfigMap): ConfigMap {
+  const { name = '', resourceVersion = '' } = object.metadata ?? {};
+  return { name, resourceVersion, data: object.data ?? {} };
+}
+
+function toLease(object: V1Lease): LeaseRecord {
+  const { holderIdentity = '', leaseDurationSeconds = 0, renewTime, leaseTransitions = 0 } = object.spec ?? {};
+  return {
+    resourceVersion: object.metadata?.resourceVersion ?? '',
+    holder: holderIdentity,
+    durationSeconds: leaseDurationSeconds,
+    renewTime: String(renewTime ?? ''),
+    transitions: leaseTransitions,
+  };
+}
