@@ -27,6 +27,7 @@ export const IAM_ACTIONS: Readonly<Record<string, IamAction>> = {
     Roles: world.roles
       .inAccount(account)
       .filter((role) => role.path.startsWith(params.get('PathPrefix') ?? '/'))
+      .filter((role) => world.roles.seen(role, world.knobs.staleReadMs))
       .map((role) => describe(world, role)),
   }),
 

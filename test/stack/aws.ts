@@ -130,7 +130,8 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
       xml = errorXml(protocol, known, requestId);
     }
     if (half > 0) await clock.sleep(half);
-    if (takeNext(knobs.loseAnswerNext, action)) {
+    // An outage that begins while a write is under way takes the answer, not the write.
+    if (knobs.down || takeNext(knobs.loseAnswerNext, action)) {
       finish(outcome === 'ok' ? 'answer-lost' : outcome);
       request.socket.destroy();
       return;

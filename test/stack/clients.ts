@@ -1,0 +1,89 @@
+/** Owns the real AWS clients that tests run as programs (boto3, the AWS CLI, the JS SDK), cut off from the caller's AWS. */
+import { spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { devNull } from 'node:os';
+import { delimiter, join } from 'node:path';
+
+export interface ProgramResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  /** Exit code; 127 when the program could not be started. */
+  readonly code: number;
+}
+
+const ROOT = join(import.meta.dirname, '..', '..');
+const known = new Map<string, Promise<boolean>>();
+
+/** The path of a command, as the shell would find it. */
+export function which(command: string): string | undefined {
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    const path = join(folder, command);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // Not in this folder.
+    }
+  }
+  return undefined;
+}
+
+/** A Python 3 with boto3 in it is on the machine. */
+export function hasBoto3(): Promise<boolean> {
+  return remember('boto3', 'python3', ['-c', 'import boto3']);
+}
+
+/** An AWS CLI that starts: version managers leave stubs on the PATH that do not. */
+export function hasAws(): Promise<boolean> {
+  return remember('aws', 'aws', ['--version']);
+}
+
+/** Runs a Python program that may import boto3. */
+export function runBoto3(script: string, env: Record<string, string>): Promise<ProgramResult> {
+  return runProgram('python3', ['-c', script], env);
+}
+
+export function runAws(args: readonly string[], env: Record<string, string>): Promise<ProgramResult> {
+  return runProgram('aws', args, env);
+}
+
+/** Runs an ES module that may import this project's dependencies. */
+export function runNode(script: string, env: Record<string, string>): Promise<ProgramResult> {
+  return runProgram(process.execPath, ['--input-type=module', '-e', script], env);
+}
+
+function remember(name: string, command: string, args: readonly string[]): Promise<boolean> {
+  const found = known.get(name) ?? runProgram(command, args, {}).then(({ code }) => code === 0);
+  known.set(name, found);
+  return found;
+}
+
+function runProgram(command: string, args: readonly string[], env: Record<string, string>): Promise<ProgramResult> {
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: ROOT, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk.toString();
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk.toString();
+    });
+    child.on('error', (error) => resolve({ stdout, stderr: stderr + error.message, code: 127 }));
+    child.on('close', (code) => resolve({ stdout, stderr, code: code ?? 1 }));
+  });
+}
+
+/** The caller's environment without anything that could reach a real account, and with empty config files. */
+function cleanEnvironment(env: Record<string, string>): NodeJS.ProcessEnv {
+  // NODE_OPTIONS and NODE_V8_COVERAGE of the test run would slow the children down and mix into their output.
+  const kept = Object.entries(process.env).filter(([name]) => !/^(AWS_|BOTO_|NODE_OPTIONS$|NODE_V8_)/.test(name));
+  return {
+    ...Object.fromEntries(kept),
+    AWS_CONFIG_FILE: devNull,
+    AWS_SHARED_CREDENTIALS_FILE: devNull,
+    AWS_EC2_METADATA_DISABLED: 'true',
+    AWS_PAGER: '',
+    ...env,
+  };
+}
