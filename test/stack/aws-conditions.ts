@@ -75,7 +75,7 @@ const dated =
 const COMPARISONS: Record<string, Comparison> = {
   StringEquals: equals,
   StringEqualsIgnoreCase: (wanted, actual, context, variables) =>
-    equals(wanted.toLowerCase(), actual.toLowerCase(), context, variables),
+    expression(wanted, context, { wildcards: false, variables, flags: 'is' })?.test(actual) ?? false,
   StringLike: like,
   ArnEquals: like,
   ArnLike: like,
@@ -101,7 +101,7 @@ export function wildcardMatch(pattern: string, text: string): boolean {
 function expression(
   pattern: string,
   context: ConditionContext,
-  { wildcards, variables }: { wildcards: boolean; variables: boolean },
+  { wildcards, variables, flags = 's' }: { wildcards: boolean; variables: boolean; flags?: string },
 ): RegExp | undefined {
   let source = '';
   for (const [part, variable] of pattern.matchAll(/\$\{([^}]*)\}|\$\{|[\s\S]/g)) {
@@ -113,7 +113,7 @@ function expression(
     else if (wildcards && part === '?') source += '.';
     else source += literal(part);
   }
-  return new RegExp(`^${source}$`, 's');
+  return new RegExp(`^${source}$`, flags);
 }
 
 function variableValue(variable: string, context: ConditionContext): string | undefined {
