@@ -1,7 +1,8 @@
 /** Owns the real AWS clients that tests run as programs (boto3, the AWS CLI, the JS SDK), cut off from the caller's AWS. */
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
-import { devNull } from 'node:os';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { devNull, homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
 export interface ProgramResult {
@@ -58,16 +59,31 @@ function remember(name: string, command: string, args: readonly string[]): Promi
   return found;
 }
 
-function runProgram(command: string, args: readonly string[], env: Record<string, string>): Promise<ProgramResult> {
+async function runProgram(
+  command: string,
+  args: readonly string[],
+  env: Record<string, string>,
+): Promise<ProgramResult> {
+  // The AWS CLI keeps role sessions under the home folder by role and session name, and would use those of an earlier
+  // stand-in; a home of its own for each run also leaves the caller's untouched.
+  const home = await mkdtemp(join(tmpdir(), 'irsa-svc-home-'));
+  try {
+    return await spawned(command, args, cleanEnvironment(env, home));
+  } finally {
+    await rm(home, { recursive: true, force: true });
+  }
+}
+
+function spawned(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<ProgramResult> {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd: ROOT, env: cleanEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(command, args, { cwd: ROOT, env, stdio: ['ignore', 'pipe', 'pipe'] });
     let stdout = '';
     let stderr = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      stdout += chunk.toString();
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      stdout += chunk;
     });
-    child.stderr.on('data', (chunk: Buffer) => {
-      stderr += chunk.toString();
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+      stderr += chunk;
     });
     child.on('error', (error) => resolve({ stdout, stderr: stderr + error.message, code: 127 }));
     child.on('close', (code) => resolve({ stdout, stderr, code: code ?? 1 }));
@@ -75,11 +91,14 @@ function runProgram(command: string, args: readonly string[], env: Record<string
 }
 
 /** The caller's environment without anything that could reach a real account, and with empty config files. */
-function cleanEnvironment(env: Record<string, string>): NodeJS.ProcessEnv {
+function cleanEnvironment(env: Record<string, string>, home: string): NodeJS.ProcessEnv {
   // NODE_OPTIONS and NODE_V8_COVERAGE of the test run would slow the children down and mix into their output.
   const kept = Object.entries(process.env).filter(([name]) => !/^(AWS_|BOTO_|NODE_OPTIONS$|NODE_V8_)/.test(name));
   return {
+    // Packages that pip put under the real home (pip install --user) are still to be found.
+    PYTHONUSERBASE: join(homedir(), '.local'),
     ...Object.fromEntries(kept),
+    HOME: home,
     AWS_CONFIG_FILE: devNull,
     AWS_SHARED_CREDENTIALS_FILE: devNull,
     AWS_EC2_METADATA_DISABLED: 'true',
