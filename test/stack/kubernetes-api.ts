@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { discovery, findKind, type Kind } from './kubernetes-kinds.ts';
 import { type Lists, sendList } from './kubernetes-lists.ts';
+import { applyPatchType } from './kubernetes-patch.ts';
 import { pinnedName, selector } from './kubernetes-selectors.ts';
 import { badRequest, noSuchPath, notFound, StatusError, tooOld } from './kubernetes-status.ts';
 import { type Entry, type Store, textOf } from './kubernetes-store.ts';
@@ -85,7 +86,10 @@ export async function answer(
       return sendEntry(code, entry);
     }
     case 'patch': {
-      const type = (request.headers['content-type'] ?? '').split(';')[0]?.trim() ?? '';
+      const type = mediaType(request);
+      if (type === applyPatchType && !query.get('fieldManager')) {
+        throw new StatusError(422, 'fieldManager: Required value: is required for apply patch');
+      }
       const { code, entry } = rooms.writes.patch(target, await readJson(request, true), type);
       return sendEntry(code, entry);
     }
@@ -168,7 +172,7 @@ function watch({ store, watches }: Rooms, asked: ApiRequest, response: ServerRes
 }
 
 async function readJson(request: IncomingMessage, isPatch = false): Promise<unknown> {
-  const type = (request.headers['content-type'] ?? '').split(';')[0];
+  const type = mediaType(request);
   const text = await readBody(request);
   if (Buffer.byteLength(text) > maxBodyBytes) {
     throw new StatusError(413, `Request entity too large: limit is ${maxBodyBytes}`);
@@ -185,6 +189,10 @@ async function readJson(request: IncomingMessage, isPatch = false): Promise<unkn
   } catch (error) {
     throw badRequest(`the object provided is unrecognized: ${error instanceof Error ? error.message : error}`);
   }
+}
+
+function mediaType(request: IncomingMessage): string {
+  return (request.headers['content-type'] ?? '').split(';')[0]?.trim() ?? '';
 }
 
 function deleteOptions(query: URLSearchParams, body: unknown): DeleteOptions {

@@ -17,8 +17,8 @@ type EventType = Change['type'];
 interface Watcher extends WatchRequest {
   readonly response: ServerResponse;
   /** What came while watches were frozen. */
-  held: string[];
-  /** The stream ends once what is held has gone out. */
+  held: Buffer[];
+  /** The last word is said: nothing follows, and the stream ends once what is held has gone out. */
   ending: boolean;
 }
 
@@ -53,13 +53,14 @@ export class Watches {
   /** Answers as the real one does when history is gone: 200, one ERROR event, the end of the stream. */
   refuse(request: WatchRequest, response: ServerResponse, error: StatusError): void {
     const watcher = this.#attach(request, response);
-    this.#send(watcher, `{"type":"ERROR","object":${JSON.stringify(error.body())}}\n`);
-    this.#end(watcher);
+    this.#send(watcher, Buffer.from(`{"type":"ERROR","object":${JSON.stringify(error.body())}}\n`));
+    watcher.ending = true;
+    if (!this.#frozen) this.#end(watcher);
   }
 
   /** Hands a change to every watch it concerns; each form of it is serialized once. */
   dispatch(kind: Kind, change: Change): void {
-    const lines: Partial<Record<EventType, string>> = {};
+    const lines: Partial<Record<EventType, Buffer>> = {};
     for (const watcher of this.#watchers) if (watcher.kind === kind) this.#offer(watcher, change, lines);
   }
 
@@ -68,9 +69,9 @@ export class Watches {
     this.#frozen = frozen;
     if (frozen) return;
     for (const watcher of this.#watchers) {
-      if (watcher.held.length > 0) watcher.response.write(watcher.held.join(''));
+      if (watcher.held.length > 0) watcher.response.write(Buffer.concat(watcher.held));
       watcher.held = [];
-      if (watcher.ending) watcher.response.end();
+      if (watcher.ending) this.#end(watcher);
     }
   }
 
@@ -114,7 +115,7 @@ export class Watches {
     response.writeHead(200, { 'content-type': 'application/json' });
     response.flushHeaders();
     if (request.timeoutSeconds !== undefined) {
-      void this.#clock.sleep(request.timeoutSeconds * 1000, timeout.signal).then(() => response.end());
+      void this.#clock.sleep(request.timeoutSeconds * 1000, timeout.signal).then(() => this.#end(watcher));
     }
     return watcher;
   }
@@ -122,7 +123,7 @@ export class Watches {
   #offer(
     watcher: Watcher,
     { type, entry, previous, version }: Change,
-    lines: Partial<Record<EventType, string>>,
+    lines: Partial<Record<EventType, Buffer>>,
   ): void {
     const now = type !== 'DELETED' && watcher.matches(entry);
     const before = previous !== undefined && watcher.matches(previous);
@@ -137,27 +138,29 @@ export class Watches {
     }
   }
 
-  #send(watcher: Watcher, line: string): void {
+  #send(watcher: Watcher, line: Buffer): void {
+    if (watcher.ending) return;
     if (this.#frozen) watcher.held.push(line);
     else watcher.response.write(line);
   }
 
+  /** Taken off the list first: the connection closes a little later, and must get no event after its end. */
   #end(watcher: Watcher): void {
-    watcher.ending = true;
-    if (!this.#frozen) watcher.response.end();
+    this.#watchers.delete(watcher);
+    watcher.response.end();
   }
 }
 
-function eventLine(kind: Kind, type: EventType, entry: Entry): string {
-  return `{"type":"${type}","object":${textOf(kind, entry)}}\n`;
+function eventLine(kind: Kind, type: EventType, entry: Entry): Buffer {
+  return Buffer.from(`{"type":"${type}","object":${textOf(kind, entry)}}\n`);
 }
 
-function bookmarkLine(kind: Kind, version: number, annotations?: Record<string, string>): string {
+function bookmarkLine(kind: Kind, version: number, annotations?: Record<string, string>): Buffer {
   const metadata = {
     resourceVersion: String(version),
     creationTimestamp: null,
     ...(annotations ? { annotations } : {}),
   };
   const object = { kind: kind.kind, apiVersion: apiVersionOf(kind), metadata };
-  return `${JSON.stringify({ type: 'BOOKMARK', object })}\n`;
+  return Buffer.from(`${JSON.stringify({ type: 'BOOKMARK', object })}\n`);
 }

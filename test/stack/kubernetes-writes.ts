@@ -77,7 +77,8 @@ export class Writes {
     const entry = this.#store.find(kind, namespace, name);
     if (!entry) {
       if (contentType !== applyPatchType) throw notFound(kind, name);
-      return this.create(target, body);
+      const object = this.#readObject(target, body);
+      return this.create(target, { ...object, metadata: { ...object.metadata, name } });
     }
     const object = patched(objectOf(kind, entry), body, contentType, kind.custom);
     if (object.metadata?.name !== name) {

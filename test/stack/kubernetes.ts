@@ -1,40 +1,32 @@
 /**
  * Owns the in-memory Kubernetes API server that tests, the demo and the benchmark run against: real semantics over plain
- * HTTP, so that the real clients are what is tested. It checks no namespaces, quotas or pod spec immutability, and
- * tracks no managed fields: server-side apply merges.
+ * HTTP, so that the real clients are what is tested. It is laxer than the real one where tests want it so: a namespace
+ * need not exist, a pod's status may be written along with the rest, its spec may change, and server-side apply merges
+ * without tracking who owns a field. Nothing is garbage-collected by owner.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Clock, systemClock } from '../../src/clock.ts';
+import { type AccessCheck, createAccess, type Tokens } from './kubernetes-access.ts';
 import { type ApiRequest, answer, answerDiscovery, type Rooms, readRequest, sendJson } from './kubernetes-api.ts';
 import { type KubernetesObject, kindNamed } from './kubernetes-kinds.ts';
 import { createKnobs, type Knobs, randomSeries } from './kubernetes-knobs.ts';
 import { Lists } from './kubernetes-lists.ts';
-import { qualified, StatusError } from './kubernetes-status.ts';
+import { StatusError } from './kubernetes-status.ts';
 import { objectOf, Store } from './kubernetes-store.ts';
 import { Watches } from './kubernetes-watches.ts';
 import { Writes } from './kubernetes-writes.ts';
 import { type RunningServer, readBody, startServer } from './server.ts';
 
+export type { AccessRequest } from './kubernetes-access.ts';
 export type { KubernetesObject } from './kubernetes-kinds.ts';
 export type { Knobs } from './kubernetes-knobs.ts';
-
-export interface AccessRequest {
-  readonly user: string;
-  readonly verb: string;
-  readonly group: string;
-  /** With the subresource, as RBAC writes it: `pods/status`. */
-  readonly resource: string;
-  /** Empty for all namespaces and for cluster-scoped resources. */
-  readonly namespace: string;
-  readonly name?: string;
-}
 
 export interface KubernetesOptions {
   readonly port?: number;
   /** Who may do what; all may when absent. */
-  readonly rbac?: (request: AccessRequest) => boolean;
+  readonly rbac?: AccessCheck;
   /** Bearer token -> user name. When given, a token that is not in it is refused with 401. */
-  readonly tokens?: Readonly<Record<string, string>> | ReadonlyMap<string, string>;
+  readonly tokens?: Tokens;
   /** How many changes of each kind a watch can go back; 10,000. */
   readonly historyWindow?: number;
   readonly clock?: Clock;
@@ -71,7 +63,7 @@ export async function startKubernetes(options: KubernetesOptions = {}): Promise<
 class StandIn implements KubernetesStandIn {
   readonly calls = new Map<string, number>();
   readonly knobs: Knobs;
-  readonly #options: KubernetesOptions;
+  readonly #access: ReturnType<typeof createAccess>;
   readonly #clock: Clock;
   readonly #store: Store;
   readonly #lists: Lists;
@@ -81,7 +73,7 @@ class StandIn implements KubernetesStandIn {
   #server: RunningServer | undefined;
 
   constructor(options: KubernetesOptions) {
-    this.#options = options;
+    this.#access = createAccess(options.tokens, options.rbac);
     this.#clock = options.clock ?? systemClock;
     this.#store = new Store(this.#clock, options.historyWindow ?? 10_000);
     this.#lists = new Lists(this.#store);
@@ -199,7 +191,7 @@ class StandIn implements KubernetesStandIn {
       if (!asked) return answerDiscovery(url.pathname, response);
       this.#count(asked);
       this.#failAtRandom();
-      this.#authorize(asked, request.headers.authorization);
+      this.#access(asked, request.headers.authorization);
       await answer(this.#rooms, asked, request, response);
     } catch (error) {
       if (!(error instanceof StatusError)) throw error;
@@ -216,25 +208,6 @@ class StandIn implements KubernetesStandIn {
   #failAtRandom(): void {
     const { failRate, failStatus } = this.knobs;
     if (failRate > 0 && this.#random() < failRate) throw new StatusError(failStatus, 'the stand-in was told to fail');
-  }
-
-  #authorize({ verb, kind, namespace, name, subresource }: ApiRequest, authorization: string | undefined): void {
-    const token = /^Bearer (.+)$/i.exec(authorization ?? '')?.[1];
-    const { tokens, rbac } = this.#options;
-    const users = tokens instanceof Map ? tokens : new Map(Object.entries(tokens ?? {}));
-    const user = token === undefined ? 'system:anonymous' : (users.get(token) ?? (tokens ? undefined : token));
-    if (user === undefined) throw new StatusError(401, 'Unauthorized');
-    const resource = subresource ? `${kind.plural}/${subresource}` : kind.plural;
-    const request = { user, verb, group: kind.group, resource, namespace, ...(name === undefined ? {} : { name }) };
-    if (!rbac || rbac(request)) return;
-    const what = `${qualified(kind)}${name === undefined ? '' : ` "${name}"`}`;
-    const where = namespace === '' ? 'at the cluster scope' : `in the namespace "${namespace}"`;
-    throw new StatusError(
-      403,
-      `${what} is forbidden: User "${user}" cannot ${verb} resource "${resource}" in API group "${kind.group}" ${where}`,
-      'Forbidden',
-      { ...(name === undefined ? {} : { name }), kind: kind.plural },
-    );
   }
 
   /** What another process may do to the stand-in; never delayed, failed or down. */
