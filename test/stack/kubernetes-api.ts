@@ -178,10 +178,8 @@ async function readJson(request: IncomingMessage, isPatch = false): Promise<unkn
     throw new StatusError(413, `Request entity too large: limit is ${maxBodyBytes}`);
   }
   if (!isPatch && type && type !== 'application/json') {
-    throw new StatusError(
-      415,
-      `the body of the request was in an unknown format - accepted media types include: application/json`,
-    );
+    // The real one takes YAML and protobuf too; `kubectl create configmap` sends the latter, `kubectl create -f` JSON.
+    throw new StatusError(415, `the stand-in reads application/json only, and was sent ${type}`);
   }
   if (text === '') return {};
   try {
