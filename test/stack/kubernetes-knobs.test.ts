@@ -100,6 +100,9 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     assert.deepEqual([kubernetes.knobs.emptyLists, kubernetes.knobs.bookmarkSeconds], [true, 1]);
     assert.equal((await call(`${stack}/knobs`, 'POST', { noSuchKnob: true })).code, 400);
     assert.equal((await call(`${stack}/knobs`, 'POST', { down: 'yes' })).code, 400);
+    assert.equal((await call(`${stack}/knobs`, 'POST', { down: true })).code, 200);
+    await assert.rejects(fetch(maps));
+    await call(`${stack}/knobs`, 'POST', { down: false, emptyLists: false });
     const before = put('1').data;
     const { metadata } = (await call(maps)).body;
     await call(`${stack}/expire`, 'POST');

@@ -5,17 +5,19 @@
  * without tracking who owns a field. Nothing is garbage-collected by owner.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { type Clock, systemClock } from '../../src/clock.ts';
 import { type AccessCheck, createAccess, type Tokens } from './kubernetes-access.ts';
 import { type ApiRequest, answer, answerDiscovery, type Rooms, readRequest, sendJson } from './kubernetes-api.ts';
 import { type KubernetesObject, kindNamed } from './kubernetes-kinds.ts';
 import { createKnobs, type Knobs, randomSeries } from './kubernetes-knobs.ts';
 import { Lists } from './kubernetes-lists.ts';
+import { answerOrder } from './kubernetes-orders.ts';
 import { StatusError } from './kubernetes-status.ts';
 import { objectOf, Store } from './kubernetes-store.ts';
 import { Watches } from './kubernetes-watches.ts';
 import { Writes } from './kubernetes-writes.ts';
-import { type RunningServer, readBody, startServer } from './server.ts';
+import { type RunningServer, startServer } from './server.ts';
 
 export type { AccessRequest } from './kubernetes-access.ts';
 export type { KubernetesObject } from './kubernetes-kinds.ts';
@@ -69,6 +71,9 @@ class StandIn implements KubernetesStandIn {
   readonly #lists: Lists;
   readonly #watches: Watches;
   readonly #rooms: Rooms;
+  readonly #sockets = new Set<Socket>();
+  /** The connection that is turning knobs: it gets its answer even when the knob is `down`. */
+  #orderedBy: Socket | undefined;
   #random: () => number;
   #server: RunningServer | undefined;
 
@@ -92,6 +97,10 @@ class StandIn implements KubernetesStandIn {
 
   async listen(port: number): Promise<void> {
     this.#server = await startServer((request, response) => this.#handle(request, response), port);
+    this.#server.server.on('connection', (socket) => {
+      this.#sockets.add(socket);
+      socket.once('close', () => this.#sockets.delete(socket));
+    });
     this.#knobChanged('bookmarkSeconds');
   }
 
@@ -170,7 +179,9 @@ class StandIn implements KubernetesStandIn {
   }
 
   #knobChanged(knob: keyof Knobs): void {
-    if (knob === 'down' && this.knobs.down) this.#server?.server.closeAllConnections();
+    if (knob === 'down' && this.knobs.down) {
+      for (const socket of this.#sockets) if (socket !== this.#orderedBy) socket.destroy();
+    }
     if (knob === 'freezeWatches') this.#watches.freeze(this.knobs.freezeWatches);
     if (knob === 'seed') this.#random = randomSeries(this.knobs.seed);
     if (knob === 'bookmarkSeconds') {
@@ -181,7 +192,10 @@ class StandIn implements KubernetesStandIn {
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', 'http://stand-in');
     try {
-      if (url.pathname.startsWith('/__stack/')) return await this.#handleStack(url.pathname, request, response);
+      if (url.pathname.startsWith('/__stack/')) {
+        const turn = (wanted: Partial<Knobs>) => this.#turnKnobs(wanted, request.socket);
+        return await answerOrder(this, turn, url.pathname, request, response);
+      }
       if (this.knobs.latencyMs > 0) await this.#clock.sleep(this.knobs.latencyMs);
       if (this.knobs.down) {
         request.socket.destroy();
@@ -210,34 +224,12 @@ class StandIn implements KubernetesStandIn {
     if (failRate > 0 && this.#random() < failRate) throw new StatusError(failStatus, 'the stand-in was told to fail');
   }
 
-  /** What another process may do to the stand-in; never delayed, failed or down. */
-  async #handleStack(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    switch (`${request.method} ${path}`) {
-      case 'GET /__stack/knobs':
-        break;
-      case 'POST /__stack/knobs':
-        try {
-          Object.assign(this.knobs, JSON.parse((await readBody(request)) || '{}'));
-        } catch (error) {
-          throw new StatusError(400, String(error));
-        }
-        break;
-      case 'POST /__stack/cut-watches':
-        this.cutWatches();
-        break;
-      case 'POST /__stack/expire':
-        this.expire();
-        break;
-      case 'GET /__stack/calls':
-        return sendJson(response, 200, Object.fromEntries(this.calls));
-      case 'DELETE /__stack/calls':
-        this.calls.clear();
-        return sendJson(response, 200, {});
-      case 'GET /__stack/watches':
-        return sendJson(response, 200, { open: this.openWatches() });
-      default:
-        throw new StatusError(404, `no ${request.method} ${path}`);
+  #turnKnobs(wanted: Partial<Knobs>, by: Socket): void {
+    this.#orderedBy = by;
+    try {
+      Object.assign(this.knobs, wanted);
+    } finally {
+      this.#orderedBy = undefined;
     }
-    sendJson(response, 200, this.knobs);
   }
 }
