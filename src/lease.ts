@@ -1,7 +1,6 @@
 /** Owns the writer's lease: one holder at a time, by a Kubernetes Lease, with a margin between two holders. */
 import type { Clock } from './clock.ts';
 import type { Kubernetes, LeaseRecord } from './kubernetes.ts';
-import { KubernetesError } from './kubernetes-api.ts';
 import type { Log } from './log.ts';
 
 export const leaseName = 'irsa-writer';
@@ -42,6 +41,8 @@ export function createLease(options: LeaseOptions): Lease {
   let validUntil = Number.NEGATIVE_INFINITY;
   /** The record as last seen, and since when it has been like this. */
   let seen: { record: LeaseRecord; since: number } | undefined;
+  /** Whether our copy of the record may be behind, after a call that failed. */
+  let stale = true;
   let tenure: { ending: AbortController; done: Promise<void> } | undefined;
 
   const holds = () => clock.monotonic() < validUntil;
@@ -59,8 +60,10 @@ export function createLease(options: LeaseOptions): Lease {
   async function compete(): Promise<void> {
     const sentAt = clock.monotonic();
     // A holder writes over what it wrote last; a conflict tells when that is not so any more.
-    const current = holds() && seen ? seen.record : await kubernetes.getLease(leaseName, callDeadlineMs);
+    const known = holds() && !stale ? seen?.record : undefined;
+    const current = known ?? (await kubernetes.getLease(leaseName, callDeadlineMs));
     if (current) observe(current);
+    stale = false;
     const mine = current?.holder === identity;
     const expired = seen !== undefined && clock.monotonic() - seen.since >= seen.record.durationSeconds * 1000;
     if (current && current.holder !== '' && !mine && !expired) {
@@ -101,24 +104,27 @@ export function createLease(options: LeaseOptions): Lease {
         try {
           await compete();
         } catch (error) {
-          // A conflict means that somebody else was quicker: our copy of the record is worth nothing.
-          if (error instanceof KubernetesError && error.kind === 'conflict') validUntil = Number.NEGATIVE_INFINITY;
+          // Also a renewal without an answer may have taken: what stands there is read before the next one. Until the
+          // holding time is over nobody else can have taken it.
+          stale = true;
           log.info({ err: error }, 'the lease could not be had or renewed');
         }
         if (holds() && !tenure) {
           const ending = new AbortController();
           log.info({ identity }, 'holding the lease: this replica writes trust policies');
-          const done = options.hold(ending.signal).catch((error: unknown) => {
-            log.error({ err: error }, 'the writer failed');
+          const begun = { ending, done: Promise.resolve() };
+          begun.done = options.hold(ending.signal).catch((error: unknown) => {
+            log.error({ err: error }, 'the writer failed; it starts anew');
+            if (tenure === begun) tenure = undefined;
           });
-          tenure = { ending, done };
+          tenure = begun;
         }
         if (!holds() && tenure) {
           log.warn({ identity }, 'the lease is lost: this replica stops writing');
           await endTenure();
         }
         const untilLost = tenure ? validUntil - clock.monotonic() : Number.POSITIVE_INFINITY;
-        await clock.sleep(Math.max(1, Math.min(renewMs, untilLost)), signal);
+        await clock.sleep(Math.max(1, Math.min(stale ? renewMs / 2 : renewMs, untilLost)), signal);
       }
       await giveUp();
     },

@@ -16,7 +16,7 @@ export interface TrustScope {
 export type Refusal = { kind: 'refused'; code: 'malformed_trust_policy' | 'trust_policy_full'; detail: string };
 
 export type TrustPolicyEdit =
-  | { kind: 'unchanged'; size: number }
+  | { kind: 'unchanged'; document: string; size: number }
   | { kind: 'changed'; document: string; size: number }
   | Refusal;
 
@@ -102,16 +102,21 @@ export function editTrustPolicy(
   const managed = [...ours, ...keptSubjects(scope, adopted, wanted, keep)].sort();
   const list = [...adopted.foreign, ...managed];
   // Nobody in and no statement of ours: none is added to say so.
-  if (list.length === 0 && adopted.added) return { kind: 'unchanged', size: trustPolicySize(JSON.stringify(policy)) };
+  if (list.length === 0 && adopted.added) return unchanged(policy);
   const edited = withSubjects(scope, policy, adopted, list.length > 0 ? list : [placeholderSubject]);
+  if (isDeepStrictEqual(edited, policy)) return unchanged(policy);
   const document = JSON.stringify(edited);
   const size = trustPolicySize(document);
-  if (isDeepStrictEqual(edited, policy)) return { kind: 'unchanged', size };
   if (size > maxChars) {
     const detail = `the trust policy would have ${size} characters with ${wanted.size} runs in it, ${maxChars} are allowed`;
     return { kind: 'refused', code: 'trust_policy_full', detail };
   }
   return { kind: 'changed', document, size };
+}
+
+function unchanged(policy: JsonObject): TrustPolicyEdit {
+  const document = JSON.stringify(policy);
+  return { kind: 'unchanged', document, size: trustPolicySize(document) };
 }
 
 function keptSubjects(

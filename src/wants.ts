@@ -49,7 +49,8 @@ export function sameContent(want: Want, content: WantContent): boolean {
 }
 
 function canonical(content: WantContent): string {
-  const { run, user, workload_type, roles } = content;
+  // The workload type differs between the pods of one run and changes nothing: it is kept as first recorded.
+  const { run, user, roles } = content;
   const list = roles.map(({ target, proxies }) => [target, proxies.map(({ arn, org }) => [arn, org])]);
-  return JSON.stringify([run, user.id, user.name, workload_type, list]);
+  return JSON.stringify([run, user.id, user.name, list]);
 }

@@ -1,0 +1,24 @@
+/** Owns `GET /healthz` and `GET /readyz`. */
+import { Router } from 'express';
+
+/** What must be so before requests should be sent here. */
+export interface ReadinessChecks {
+  kubernetes: boolean;
+  domino_keys: boolean;
+  aws_identity: boolean;
+  /** False while the process ends. */
+  accepting_requests: boolean;
+}
+
+export function healthRoutes(readiness: () => ReadinessChecks): Router {
+  const router = Router();
+  router.get('/healthz', (_req, res) => {
+    res.json({ status: 'Healthy' });
+  });
+  router.get('/readyz', (_req, res) => {
+    const checks = readiness();
+    if (Object.values(checks).every(Boolean)) res.json({ status: 'Ready', checks });
+    else res.status(503).set('Retry-After', '2').json({ status: 'NotReady', checks });
+  });
+  return router;
+}

@@ -1,0 +1,78 @@
+/** Owns the HTTP application: its layers, its routes and its one error answer. It never listens. */
+import express, { type Express } from 'express';
+import { middleware as contractValidator } from 'express-openapi-validator';
+import helmet from 'helmet';
+import { docsRoutes } from '../routes/docs.ts';
+import { grantRoutes } from '../routes/grants.ts';
+import { healthRoutes, type ReadinessChecks } from '../routes/health.ts';
+import { roleMappingRoutes } from '../routes/role-mappings.ts';
+import { serviceAccountRoutes } from '../routes/service-accounts.ts';
+import type { Callers } from './caller.ts';
+import type { Clock } from './clock.ts';
+import type { Config } from './config.ts';
+import { ApiError } from './errors.ts';
+import type { Grants } from './grants.ts';
+import type { AwsIdentity } from './iam.ts';
+import type { Kubernetes } from './kubernetes.ts';
+import type { Log } from './log.ts';
+import type { MappingStore } from './mapping-store.ts';
+import type { Metrics } from './metrics.ts';
+import { authenticate, identify, limitRate, observe } from './middleware.ts';
+import { problemHandler } from './problem.ts';
+import { projectFile } from './project.ts';
+
+export interface AppDeps {
+  config: Config;
+  callers: Callers;
+  mappings: MappingStore;
+  grants: Grants;
+  kubernetes: Kubernetes;
+  /** Who we are in AWS, once that is known. */
+  awsIdentity: () => AwsIdentity | undefined;
+  readiness: () => ReadinessChecks;
+  clock: Clock;
+  log: Log;
+  metrics: Metrics;
+}
+
+/** The largest body: a hundred mappings of the longest ARNs. */
+const maxBody = '512kb';
+
+export function createApp(deps: AppDeps): Express {
+  const { config, callers, log } = deps;
+  const app = express();
+  app.disable('x-powered-by');
+  app.set('etag', false);
+  app.use(observe(log, deps.metrics, deps.clock));
+  app.use(
+    helmet({
+      contentSecurityPolicy: {
+        // A browser told to upgrade to HTTPS finds nothing there when a mesh does the TLS.
+        directives: { upgradeInsecureRequests: config.sslOff ? null : [] },
+      },
+    }),
+  );
+  app.use(healthRoutes(deps.readiness));
+  app.use(docsRoutes());
+
+  app.use(identify(callers, config.allowDominoApiKey));
+  app.use(limitRate(config.rateLimitPerMinute));
+  app.use(authenticate(callers, config.allowDominoApiKey));
+  // Any content type is taken for JSON only where it says so; another one is refused by the contract.
+  app.use(express.json({ limit: maxBody, strict: false }));
+  app.use(
+    contractValidator({
+      apiSpec: projectFile('openapi.yaml'),
+      validateRequests: { coerceTypes: false, allowUnknownQueryParameters: false },
+      validateResponses: false,
+      // Done above, before anything of a body is read.
+      validateSecurity: false,
+    }),
+  );
+  app.use(roleMappingRoutes(deps));
+  app.use(grantRoutes(deps));
+  app.use(serviceAccountRoutes(deps));
+  app.use((_req, _res, next) => next(new ApiError('not_found', 'There is no such call; /docs lists them.')));
+  app.use(problemHandler(log));
+  return app;
+}

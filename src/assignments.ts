@@ -1,0 +1,280 @@
+/** Owns who belongs in which proxy role, as wants, live pods, mappings and room say. In memory, no input or output. */
+import type { ServiceAccount } from './kubernetes.ts';
+import type { Watched } from './kubernetes-watch.ts';
+import type { Mappings } from './mappings.ts';
+import { place } from './placement.ts';
+import { allStartedBy, type PodIndex } from './runs.ts';
+import { isServiceAccountName, memberCost } from './subjects.ts';
+import type { RefusedWant } from './trust-status.ts';
+import { parseWant, type Want } from './wants.ts';
+
+/** A proxy role as the writer knows it. */
+export interface ProxyRole {
+  readonly arn: string;
+  /** Service account -> the id of the want for which it belongs in. */
+  readonly members: Map<string, string>;
+  /** Wants that none of their proxies can take, kept with the first of them. */
+  refused: RefusedWant[];
+  /** What IAM last accepted: account -> want and since when. */
+  accepted: Map<string, { want: string; since: string }>;
+  /** Characters for members in all; Infinity until the document was read. */
+  capacity: number;
+  /** Why it takes nobody new, until when on the monotonic clock. */
+  error: { code: string; detail: string; at: string; until: number } | undefined;
+}
+
+/** Why a role is to be looked at: somebody waits, somebody is to go, or just the published reasons changed. */
+export type Change = 'add' | 'remove' | 'publish';
+
+export interface AssignmentsOptions {
+  accounts: Pick<Watched<ServiceAccount>, 'get' | 'values'>;
+  pods: Pick<PodIndex, 'ofAccount'>;
+  mappings: () => Mappings;
+  computeNamespace: string;
+  monotonic: () => number;
+  /** Told of each role whose members or refusals changed. */
+  onChange: (role: ProxyRole, change: Change) => void;
+}
+
+export interface Assignments {
+  role(arn: string): ProxyRole;
+  roles(): Iterable<ProxyRole>;
+  forget(arn: string): void;
+  /** Looks at an account anew, after its annotation or its pods changed. */
+  account(name: string): void;
+  /** Looks at every account anew, after the mappings changed or at the start. */
+  all(): void;
+  /** Sets what a role's document has room for; who no longer fits is placed elsewhere or refused. */
+  setCapacity(role: ProxyRole, capacity: number): void;
+  /** Looks anew at every run that wants the role and is not in it: after an error came or went. */
+  reconsider(role: ProxyRole): void;
+}
+
+/** The accounts of one run: they are placed together, since one config file names one proxy role for a target. */
+interface Group {
+  accounts: Map<string, Want>;
+  /** Role -> the accounts of the group that belong in it. */
+  placed: Map<string, Set<string>>;
+  /** The roles that any target of the group could go to. */
+  candidates: Set<string>;
+  refusedAt: Set<string>;
+  /** Whether something was refused for want of room. */
+  full: boolean;
+}
+
+export function createAssignments(options: AssignmentsOptions): Assignments {
+  const { accounts, pods, mappings, computeNamespace: namespace } = options;
+  const roles = new Map<string, ProxyRole>();
+  const groups = new Map<string, Group>();
+  /** Account -> the key of its group. */
+  const groupOf = new Map<string, string>();
+  const waiting = new Set<string>();
+
+  function role(arn: string): ProxyRole {
+    let found = roles.get(arn);
+    if (!found) {
+      found = { arn, members: new Map(), refused: [], accepted: new Map(), capacity: Infinity, error: undefined };
+      roles.set(arn, found);
+    }
+    return found;
+  }
+
+  const costOf = (names: Iterable<string>) => [...names].reduce((sum, name) => sum + memberCost(namespace, name), 0);
+  const roomOf = (at: ProxyRole) => at.capacity - costOf(at.members.keys());
+
+  /** The want of an account, where it counts: it has live pods, and all of them are of the user who asked. */
+  function wantOf(name: string): Want | undefined {
+    const want = parseWant(accounts.get(name)?.wanted);
+    if (!want || !isServiceAccountName(name)) return undefined;
+    return allStartedBy(pods.ofAccount(name), want.user.id) ? want : undefined;
+  }
+
+  function account(name: string): void {
+    const want = wantOf(name);
+    const before = groupOf.get(name);
+    // A run id alone is not enough: the user is what counts, and nobody else's annotation may join a group.
+    const key = want && JSON.stringify([want.user.id, want.run]);
+    if (before !== undefined && before !== key) {
+      groups.get(before)?.accounts.delete(name);
+      groupOf.delete(name);
+      evaluate(before);
+    }
+    if (!want || key === undefined) return;
+    const group = groups.get(key) ?? newGroup();
+    groups.set(key, group);
+    group.accounts.set(name, want);
+    groupOf.set(name, key);
+    evaluate(key);
+  }
+
+  /** Brings a group's places in line with what it wants now. */
+  function evaluate(key: string): void {
+    const group = groups.get(key);
+    if (!group) return;
+    const { placed, refused } = placeGroup(group);
+    const freed = applyPlaces(group, placed);
+    applyRefusals(group, refused);
+    group.placed = placed;
+    group.full = refused.some(({ full }) => full);
+    if (group.full) waiting.add(key);
+    else waiting.delete(key);
+    if (group.accounts.size === 0) groups.delete(key);
+    if (freed.size > 0) retryWaiting(freed);
+  }
+
+  function placeGroup(group: Group) {
+    const placed = new Map<string, Set<string>>();
+    const refused: { role: string; full: boolean; entry: RefusedWant }[] = [];
+    const current = mappings();
+    group.candidates = new Set();
+    for (const [target, wanting] of byTarget(group)) {
+      const allowed = wanting.proxies.filter(({ arn, org }) => current.allows(org, target, arn)).map(({ arn }) => arn);
+      const arns = [...new Set(allowed)];
+      for (const arn of arns) group.candidates.add(arn);
+      const first = arns[0];
+      // A want that no mapping allows is void: no place, and no reason to publish.
+      if (first === undefined) continue;
+      const outcome = place(arns.map((arn) => candidate(group, role(arn), wanting.accounts, placed)));
+      if (outcome.kind === 'placed') {
+        const there = placed.get(outcome.arn) ?? new Set();
+        for (const name of wanting.accounts) there.add(name);
+        placed.set(outcome.arn, there);
+        continue;
+      }
+      for (const name of wanting.accounts) {
+        const want = (group.accounts.get(name) as Want).id;
+        const { code, detail, full } = outcome;
+        refused.push({ role: first, full, entry: { account: name, want, target, code, detail } });
+      }
+    }
+    return { placed, refused };
+  }
+
+  function candidate(group: Group, at: ProxyRole, names: readonly string[], placed: Map<string, Set<string>>) {
+    const isIn = (name: string) =>
+      group.placed.get(at.arn)?.has(name) || placed.get(at.arn)?.has(name) || at.accepted.has(name);
+    const inside = names.filter(isIn);
+    const inUse = (name: string) => at.members.has(name) || placed.get(at.arn)?.has(name);
+    const pending = [...(placed.get(at.arn) ?? [])].filter((name) => !at.members.has(name));
+    const active = at.error && options.monotonic() < at.error.until ? at.error : undefined;
+    // Who is in stays in, whatever goes wrong with later writes.
+    const settled = names.every((name) => at.accepted.has(name));
+    return {
+      arn: at.arn,
+      present: inside.length,
+      room: roomOf(at) - costOf(pending),
+      cost: costOf(names.filter((name) => !inUse(name))),
+      error: settled ? undefined : active,
+    };
+  }
+
+  /** @returns the roles that have more room than before. */
+  function applyPlaces(group: Group, placed: Map<string, Set<string>>): Set<string> {
+    const freed = new Set<string>();
+    for (const [arn, names] of group.placed) {
+      const at = role(arn);
+      for (const name of names) {
+        // Where the account now belongs to another group, that one says.
+        const elsewhere = groupOf.has(name) && !group.accounts.has(name);
+        if (placed.get(arn)?.has(name) || elsewhere || !at.members.delete(name)) continue;
+        freed.add(arn);
+        options.onChange(at, 'remove');
+      }
+    }
+    for (const [arn, names] of placed) {
+      const at = role(arn);
+      for (const name of names) {
+        const { id } = group.accounts.get(name) as Want;
+        if (at.members.get(name) === id) continue;
+        at.members.set(name, id);
+        options.onChange(at, 'add');
+      }
+    }
+    return freed;
+  }
+
+  function applyRefusals(group: Group, refused: { role: string; entry: RefusedWant }[]): void {
+    const names = new Set(group.accounts.keys());
+    const touched = new Set([...group.refusedAt, ...refused.map((one) => one.role)]);
+    for (const arn of touched) {
+      const at = role(arn);
+      const others = at.refused.filter((entry) => !names.has(entry.account) && groupOf.has(entry.account));
+      const ours = refused.filter((one) => one.role === arn).map((one) => one.entry);
+      const next = [...others, ...ours];
+      if (JSON.stringify(next) === JSON.stringify(at.refused)) continue;
+      at.refused = next;
+      options.onChange(at, 'publish');
+    }
+    group.refusedAt = new Set(refused.map((one) => one.role));
+  }
+
+  /** Whoever waits for room is placed when there is some, the longest waiting first. */
+  function retryWaiting(freed: ReadonlySet<string>): void {
+    const since = (key: string) =>
+      [...(groups.get(key)?.accounts.values() ?? [])].map((want) => want.at).sort()[0] ?? '';
+    const keys = [...waiting].filter((key) => [...freed].some((arn) => groups.get(key)?.candidates.has(arn)));
+    for (const key of keys.sort((a, b) => (since(a) < since(b) ? -1 : 1))) evaluate(key);
+  }
+
+  function evict(at: ProxyRole): void {
+    const since = (name: string) => at.accepted.get(name)?.since ?? '9';
+    const latestFirst = [...at.members.keys()].sort((a, b) => (since(a) > since(b) ? -1 : 1));
+    for (const name of latestFirst) {
+      if (roomOf(at) >= 0) return;
+      const key = groupOf.get(name);
+      const group = key === undefined ? undefined : groups.get(key);
+      if (key === undefined || !group) continue;
+      for (const member of group.placed.get(at.arn) ?? []) {
+        at.members.delete(member);
+        at.accepted.delete(member);
+      }
+      group.placed.delete(at.arn);
+      evaluate(key);
+    }
+  }
+
+  return {
+    role,
+    roles: () => roles.values(),
+    forget: (arn) => {
+      roles.delete(arn);
+    },
+    account,
+    all: () => {
+      // Who is in comes first, so that nobody new takes the place of somebody who has it.
+      const held = new Set([...roles.values()].flatMap((at) => [...at.accepted.keys()]));
+      for (const name of held) account(name);
+      for (const { name, wanted } of accounts.values()) if (wanted !== undefined && !held.has(name)) account(name);
+      for (const name of [...groupOf.keys()]) if (!accounts.get(name)) account(name);
+    },
+    setCapacity: (at, capacity) => {
+      const grown = capacity > at.capacity;
+      at.capacity = capacity;
+      if (roomOf(at) < 0) evict(at);
+      else if (grown) retryWaiting(new Set([at.arn]));
+    },
+    reconsider: (at) => {
+      for (const [key, group] of [...groups]) if (group.candidates.has(at.arn)) evaluate(key);
+    },
+  };
+}
+
+function newGroup(): Group {
+  return { accounts: new Map(), placed: new Map(), candidates: new Set(), refusedAt: new Set(), full: false };
+}
+
+/** Target -> the accounts that want it, and the candidate proxies of the latest want. */
+function byTarget(group: Group) {
+  const targets = new Map<string, { accounts: string[]; proxies: { arn: string; org: string }[]; at: string }>();
+  for (const [name, want] of group.accounts) {
+    for (const { target, proxies } of want.roles) {
+      const known = targets.get(target);
+      if (!known) targets.set(target, { accounts: [name], proxies, at: want.at });
+      else {
+        known.accounts.push(name);
+        if (want.at > known.at) Object.assign(known, { proxies, at: want.at });
+      }
+    }
+  }
+  return targets;
+}

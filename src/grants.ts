@@ -1,0 +1,151 @@
+/** Owns the request's side of a grant: write down what a run wants, and wait until the writer has settled it. */
+import type { RoleOutcome } from './aws-config.ts';
+import type { Caller } from './caller.ts';
+import type { Clock } from './clock.ts';
+import { ApiError } from './errors.ts';
+import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
+import { KubernetesError, kubernetesUnavailable } from './kubernetes-api.ts';
+import type { Watched } from './kubernetes-watch.ts';
+import { type Mappings, resolve, type Target } from './mappings.ts';
+import { findRun, type PodIndex } from './runs.ts';
+import type { Statuses } from './statuses.ts';
+import { newWant, parseWant, sameContent, type Want, type WantContent } from './wants.ts';
+
+export interface GrantRequest {
+  caller: Caller;
+  /** 24 hex digits. */
+  run: string;
+  workloadType: string | undefined;
+  /** Aborted when nobody waits for the answer any more. */
+  signal: AbortSignal;
+}
+
+export interface Grant {
+  accounts: string[];
+  outcomes: RoleOutcome[];
+  /** Seconds from the first want to the last answer; 0 where all was settled already. */
+  settledSeconds: number;
+}
+
+export interface Grants {
+  /**
+   * Grants the caller's run what the mappings allow, and waits until IAM has it.
+   * @throws ApiError `run_not_found`, `shared_service_account`, `kubernetes_unavailable`, `trust_policy_full`,
+   * `grant_pending`.
+   */
+  grant(request: GrantRequest): Promise<Grant>;
+}
+
+export interface GrantsOptions {
+  kubernetes: Pick<Kubernetes, 'listPods' | 'setWanted'>;
+  accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  statuses: Statuses;
+  mappings: () => Mappings;
+  timeoutMs: number;
+  clock: Clock;
+}
+
+export function createGrants(options: GrantsOptions): Grants {
+  const { kubernetes, accounts, statuses, clock } = options;
+
+  /** Writes the want down unless it stands there already. @returns the want that counts. */
+  async function record(account: string, content: WantContent): Promise<Want> {
+    const known = parseWant(accounts.get(account)?.wanted);
+    if (known && sameContent(known, content)) return known;
+    const want = newWant(content, clock.now());
+    try {
+      await kubernetes.setWanted(account, JSON.stringify(want));
+      return want;
+    } catch (error) {
+      if (error instanceof KubernetesError && error.kind === 'not_found') {
+        throw new ApiError('run_not_found', `the service account ${account} of this run does not exist any more`);
+      }
+      throw kubernetesUnavailable(error);
+    }
+  }
+
+  /** What became of a target for these wants, or undefined while the writer has not said. */
+  function outcomeOf(target: Target, wants: ReadonlyMap<string, Want>): RoleOutcome | undefined {
+    const names = [...wants.keys()];
+    for (const { arn } of target.proxies) {
+      const members = statuses.get(arn)?.status.members;
+      const has = (name: string) =>
+        members && Object.hasOwn(members, name) && members[name]?.want === wants.get(name)?.id;
+      if (names.every(has)) return { kind: 'granted', target: target.arn, proxy: arn };
+    }
+    for (const { arn } of target.proxies) {
+      const refusal = statuses
+        .get(arn)
+        ?.status.refused.find((entry) => entry.target === target.arn && wants.get(entry.account)?.id === entry.want);
+      if (refusal) return { kind: 'refused', target: target.arn, code: refusal.code, detail: refusal.detail };
+    }
+    return undefined;
+  }
+
+  /** Waits until every target is settled, one way or the other. */
+  async function settle(targets: readonly Target[], wants: ReadonlyMap<string, Want>, signal: AbortSignal) {
+    const settled = () => targets.map((target) => outcomeOf(target, wants));
+    const complete = (found: (RoleOutcome | undefined)[]): found is RoleOutcome[] =>
+      found.every((one) => one !== undefined);
+    const first = settled();
+    if (complete(first)) return first;
+
+    const roles = new Set(targets.flatMap(({ proxies }) => proxies.map(({ arn }) => arn)));
+    const done = new AbortController();
+    const forget = statuses.onChange((role) => {
+      if (roles.has(role) && complete(settled())) done.abort();
+    });
+    try {
+      await clock.sleep(options.timeoutMs, AbortSignal.any([done.signal, signal]));
+    } finally {
+      forget();
+      done.abort();
+    }
+    const last = settled();
+    if (complete(last)) return last;
+    const missing = targets.filter((_, index) => !last[index]).map(({ arn }) => arn);
+    const detail = `what this run wants is on record, but IAM has not confirmed it yet for ${missing.join(', ')}; ask again in a few seconds`;
+    throw new ApiError('grant_pending', detail);
+  }
+
+  return {
+    grant: async ({ caller, run: runId, workloadType, signal }) => {
+      const run = await findRun(runId, caller.id, options.pods, kubernetes);
+      const { targets, refused } = resolve(caller.orgs, options.mappings());
+      const managed = targets.filter((target) => target.managed);
+      const content: WantContent = {
+        run: run.id,
+        user: { id: caller.id, name: caller.name },
+        ...(workloadType === undefined ? {} : { workload_type: workloadType }),
+        roles: managed.map(({ arn, proxies }) => ({ target: arn, proxies })),
+      };
+      const startedAt = clock.monotonic();
+      const wants = new Map(
+        await Promise.all(run.accounts.map(async (name) => [name, await record(name, content)] as const)),
+      );
+      const settled = await settle(managed, wants, signal);
+      const unmanaged = targets.filter((target) => !target.managed);
+      const outcomes: RoleOutcome[] = [
+        ...settled,
+        ...unmanaged.map(({ arn, proxies }) => ({
+          kind: 'granted' as const,
+          target: arn,
+          proxy: proxies[0]?.arn ?? '',
+        })),
+        ...refused.map(({ arn, code, detail }) => ({ kind: 'refused' as const, target: arn, code, detail })),
+      ];
+      refuseWhereNothingHasRoom(outcomes);
+      return { accounts: run.accounts, outcomes, settledSeconds: (clock.monotonic() - startedAt) / 1000 };
+    },
+  };
+}
+
+/** A run that gets nothing for want of room is told to come again; one that gets some roles gets these. */
+function refuseWhereNothingHasRoom(outcomes: readonly RoleOutcome[]): void {
+  if (outcomes.some(({ kind }) => kind === 'granted')) return;
+  const full = outcomes.find((outcome) => outcome.kind === 'refused' && outcome.code === 'trust_policy_full');
+  if (full?.kind !== 'refused') return;
+  const detail = `${full.target}: ${full.detail}; the run gets it as soon as another one ends`;
+  throw new ApiError('trust_policy_full', detail, { retryAfterSeconds: 10 });
+}

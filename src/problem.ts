@@ -1,0 +1,73 @@
+/** Owns the one error answer: whatever is thrown becomes problem+json (RFC 9457) with a stable code. */
+import { STATUS_CODES } from 'node:http';
+import type { ErrorRequestHandler } from 'express';
+import { ApiError, type FieldError } from './errors.ts';
+import type { Log } from './log.ts';
+import { requestIdOf } from './middleware.ts';
+
+/** What express' body parser and the contract's validator throw: an HTTP status, and for the latter the fields. */
+interface HttpError {
+  status?: unknown;
+  type?: unknown;
+  errors?: unknown;
+}
+
+export function problemHandler(log: Log): ErrorRequestHandler {
+  return (error: unknown, req, res, _next) => {
+    const problem = toApiError(error);
+    const about = { request_id: requestIdOf(res), method: req.method, code: problem.code };
+    if (problem.status >= 500) {
+      // A refusal for want of room or time is our answer, not our failure.
+      const ours = problem.code === 'internal';
+      log[ours ? 'error' : 'warn']({ ...about, err: problem.cause ?? problem, detail: problem.message }, 'refused');
+    } else log.debug({ ...about, detail: problem.message }, 'refused');
+    if (res.headersSent) {
+      res.destroy();
+      return;
+    }
+    if (problem.retryAfterSeconds !== undefined) res.set('Retry-After', String(Math.ceil(problem.retryAfterSeconds)));
+    if (problem.status === 401) res.set('WWW-Authenticate', 'Bearer realm="irsa-svc", error="invalid_token"');
+    res
+      .status(problem.status)
+      .type('application/problem+json')
+      .send(
+        JSON.stringify({
+          type: `urn:irsa-svc:problem:${problem.code}`,
+          title: STATUS_CODES[problem.status] ?? 'Error',
+          status: problem.status,
+          code: problem.code,
+          detail: problem.message,
+          request_id: requestIdOf(res),
+          ...(problem.errors ? { errors: problem.errors } : {}),
+        }),
+      );
+  };
+}
+
+function toApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  const { status, type, errors } = (typeof error === 'object' && error !== null ? error : {}) as HttpError;
+  if (type === 'entity.too.large') return new ApiError('payload_too_large', 'The body is larger than this call takes.');
+  if (type === 'entity.parse.failed')
+    return invalid('The body is not valid JSON.', [{ path: '/body', message: 'not JSON' }]);
+  if (status === 404) return new ApiError('not_found', 'There is no such call; /docs lists them.');
+  if (status === 405) return new ApiError('method_not_allowed', 'This call does not take that method; see /docs.');
+  if (status === 413) return new ApiError('payload_too_large', 'The body is larger than this call takes.');
+  if (status === 415) return new ApiError('unsupported_media_type', 'The body must be application/json.');
+  if (typeof status === 'number' && status >= 400 && status < 500) {
+    return invalid('The request does not fit the contract; see /docs.', fieldErrors(errors));
+  }
+  return new ApiError('internal', 'Something went wrong here; the request id leads to the log.', { cause: error });
+}
+
+function invalid(message: string, errors: FieldError[]): ApiError {
+  return new ApiError('invalid_request', message, { errors: errors.length > 0 ? errors : [{ path: '/', message }] });
+}
+
+function fieldErrors(errors: unknown): FieldError[] {
+  if (!Array.isArray(errors)) return [];
+  return (errors as { path?: unknown; message?: unknown }[]).map(({ path, message }) => ({
+    path: String(path ?? '/').slice(0, 200),
+    message: String(message ?? 'not valid').slice(0, 300),
+  }));
+}

@@ -1,0 +1,194 @@
+/** Owns a whole world for a test: Domino, Kubernetes and AWS stand-ins, and replicas of the service against them. */
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { KubeConfig } from '@kubernetes/client-node';
+import supertest from 'supertest';
+import { systemClock } from '../../src/clock.ts';
+import { type Config, loadConfig } from '../../src/config.ts';
+import { createLog } from '../../src/log.ts';
+import { createMetrics, type Metrics } from '../../src/metrics.ts';
+import { type Service, startService } from '../../src/service.ts';
+import { type AwsStandIn, startAws } from '../stack/aws.ts';
+import { type DominoStandIn, startDomino } from '../stack/domino.ts';
+import { type ClusterIssuer, createIssuer } from '../stack/issuer.ts';
+import { type KubernetesStandIn, startKubernetes } from '../stack/kubernetes.ts';
+import { dominoPod, dominoServiceAccount } from '../stack/pods.ts';
+
+export const clusterAccount = '111111111111';
+export const assetAccount = '222222222222';
+
+export interface Replica {
+  service: Service;
+  metrics: Metrics;
+  server: Server;
+  url: string;
+  /** Every line that it logged, parsed. */
+  log: Record<string, unknown>[];
+  request: ReturnType<typeof supertest>;
+  stop(): Promise<void>;
+}
+
+export interface RunOptions {
+  account?: string;
+  phase?: 'Pending' | 'Running' | 'Succeeded' | 'Failed';
+}
+
+export interface World {
+  domino: DominoStandIn;
+  kubernetes: KubernetesStandIn;
+  aws: AwsStandIn;
+  issuer: ClusterIssuer;
+  /** The settings that every replica gets, in the form of the environment. */
+  environment: Record<string, string>;
+  startReplica(settings?: Record<string, string>): Promise<Replica>;
+  bearer(user: string): { Authorization: string };
+  /** A run with its service account and a running pod, started by a user that Domino knows. */
+  startRun(run: string, user: string, options?: RunOptions): { account: string; pod: string };
+  endRun(run: string): void;
+  /** A proxy role in the cluster's account, with a trust policy that Terraform just made, and its target. */
+  addRolePair(name: string, proxies?: readonly string[]): { target: string; proxies: string[] };
+  /** The subjects that a proxy role's trust policy lets in. */
+  subjects(proxy: string): string[];
+  stop(): Promise<void>;
+}
+
+export async function startWorld(settings: Record<string, string> = {}): Promise<World> {
+  const [domino, kubernetes, aws, issuer] = await Promise.all([
+    startDomino(),
+    startKubernetes(),
+    startAws(),
+    createIssuer(),
+  ]);
+  aws.trustIssuer(issuer.issuer, issuer.jwks);
+  const environment: Record<string, string> = {
+    OIDC_PROVIDER: issuer.issuer,
+    DOMINO_ISSUER: domino.issuer,
+    DOMINO_JWKS_URL: domino.jwksUrl,
+    DOMINO_USER_HOST: domino.url,
+    AWS_REGION: 'us-west-2',
+    SSL_OFF: 'true',
+    HOST: '127.0.0.1',
+    RATE_LIMIT_PER_MINUTE: '0',
+    LEASE_SECONDS: '3',
+    ...settings,
+  };
+  const awsVariables = { ...aws.environment(), ...aws.credentials };
+  const before = Object.fromEntries(Object.keys(awsVariables).map((name) => [name, process.env[name]]));
+  Object.assign(process.env, awsVariables);
+  const replicas: Replica[] = [];
+  const runs = new Map<string, { pod: string; account: string }[]>();
+
+  async function startReplica(more: Record<string, string> = {}): Promise<Replica> {
+    const config: Config = loadConfig({ ...environment, ...more });
+    const kubeConfig = new KubeConfig();
+    kubeConfig.loadFromString(kubernetes.kubeconfig());
+    const lines: Record<string, unknown>[] = [];
+    const log = createLog('debug', { write: (line: string) => void lines.push(JSON.parse(line)) });
+    const metrics = createMetrics();
+    const service = startService({ config, kubeConfig, clock: systemClock, log, metrics });
+    const server = service.app.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    await service.ready;
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    let stopped = false;
+    const replica: Replica = {
+      service,
+      metrics,
+      server,
+      url,
+      log: lines,
+      request: supertest(url),
+      stop: async () => {
+        if (stopped) return;
+        stopped = true;
+        await service.stop();
+        server.closeAllConnections();
+        await new Promise((resolve) => server.close(resolve));
+      },
+    };
+    replicas.push(replica);
+    return replica;
+  }
+
+  return {
+    domino,
+    kubernetes,
+    aws,
+    issuer,
+    environment,
+    startReplica,
+    bearer: (user) => ({ Authorization: `Bearer ${domino.token(user)}` }),
+    startRun: (run, user, options = {}) => {
+      const account = options.account ?? `run-${run}`;
+      const { id, name } = domino.user(user);
+      if (!kubernetes.get('serviceaccounts', 'domino-compute', account)) {
+        kubernetes.put('serviceaccounts', dominoServiceAccount(account));
+      }
+      const known = runs.get(run) ?? [];
+      const pod = dominoPod({
+        runId: run,
+        userId: id,
+        userName: name,
+        serviceAccount: account,
+        phase: options.phase ?? 'Running',
+        index: known.length,
+      });
+      kubernetes.put('pods', pod);
+      const started = { pod: pod.metadata?.name ?? '', account };
+      runs.set(run, [...known, started]);
+      return started;
+    },
+    endRun: (run) => {
+      for (const { pod, account } of runs.get(run) ?? []) {
+        kubernetes.remove('pods', 'domino-compute', pod);
+        if (account === `run-${run}`) kubernetes.remove('serviceaccounts', 'domino-compute', account);
+      }
+      runs.delete(run);
+    },
+    addRolePair: (name, proxies = [name]) => {
+      const federated = `arn:aws:iam::${clusterAccount}:oidc-provider/${issuer.issuer}`;
+      const trust = {
+        Version: '2012-10-17',
+        Statement: [
+          {
+            Effect: 'Allow',
+            Principal: { Federated: federated },
+            Action: 'sts:AssumeRoleWithWebIdentity',
+            Condition: {
+              StringLike: { [`${issuer.issuer}:aud`]: 'sts.amazonaws.com', [`${issuer.issuer}:sub`]: '' },
+            },
+          },
+        ],
+      };
+      const arns = proxies.map((proxy) => aws.addRole({ account: clusterAccount, name: proxy, trust }).arn);
+      const target = aws.addRole({
+        account: assetAccount,
+        name,
+        trust: {
+          Version: '2012-10-17',
+          Statement: [
+            { Effect: 'Allow', Principal: { AWS: `arn:aws:iam::${clusterAccount}:root` }, Action: 'sts:AssumeRole' },
+          ],
+        },
+      });
+      return { target: target.arn, proxies: arns };
+    },
+    subjects: (proxy) => {
+      const document = aws.role(clusterAccount, proxy).document as {
+        Statement: { Condition?: Record<string, Record<string, string | string[]>> }[];
+      };
+      return document.Statement.flatMap((statement) =>
+        Object.values(statement.Condition ?? {}).flatMap((keys) => keys[`${issuer.issuer}:sub`] ?? []),
+      );
+    },
+    stop: async () => {
+      await Promise.all(replicas.map((replica) => replica.stop()));
+      await Promise.all([domino.close(), kubernetes.close(), aws.close()]);
+      for (const [name, value] of Object.entries(before)) {
+        if (value === undefined) delete process.env[name];
+        else process.env[name] = value;
+      }
+    },
+  };
+}
