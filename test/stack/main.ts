@@ -1,0 +1,73 @@
+/** Owns the stack as a process: Domino, Kubernetes and AWS stand-ins, one JSON line of addresses, and orders over HTTP. */
+import { type RunOptions, startWorld } from '../support/world.ts';
+import type { PodTokenOptions } from './issuer.ts';
+import { readBody, startServer } from './server.ts';
+
+/** The one line on stdout. */
+export interface StackAddresses {
+  readonly dominoUrl: string;
+  readonly kubernetesUrl: string;
+  readonly awsUrl: string;
+  /** `POST <url>/<order>` with a JSON body, for what has no call on the wire: see `orders`. */
+  readonly controlUrl: string;
+  readonly kubeconfig: string;
+  /** A replica's settings, and the variables that lead its AWS client to the stand-in. */
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+const world = await startWorld();
+
+/** What another process may ask for by name; each takes one JSON value. */
+export const orders = {
+  'add-user': (user: Parameters<typeof world.domino.addUser>[0]) => world.domino.addUser(user),
+  'add-role-pair': ({ name, proxies }: { name: string; proxies?: string[] }) => world.addRolePair(name, proxies),
+  'start-runs': ({ user, runs, options }: { user: string; runs: string[]; options?: RunOptions }) =>
+    runs.map((run) => world.startRun(run, user, options)),
+  'end-runs': (runs: string[]) => {
+    for (const run of runs) world.endRun(run);
+    return {};
+  },
+  'put-objects': ({ kind, objects }: { kind: string; objects: object[] }) => {
+    world.kubernetes.putMany(kind, objects);
+    return {};
+  },
+  'remove-objects': ({ kind, namespace, names }: { kind: string; namespace: string; names: string[] }) =>
+    names.map((name) => world.kubernetes.remove(kind, namespace, name)),
+  'set-trust': ({ account, name, document }: { account: string; name: string; document: object }) => {
+    world.aws.setTrust(account, name, document);
+    return {};
+  },
+  subjects: (proxy: string) => world.subjects(proxy),
+  'pod-token': (options: PodTokenOptions) => world.issuer.podToken(options),
+};
+
+export type Orders = typeof orders;
+
+const control = await startServer(async (request, response) => {
+  const name = (request.url ?? '').slice(1);
+  const send = (status: number, body: unknown) =>
+    void response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  if (request.method !== 'POST' || !Object.hasOwn(orders, name)) return send(404, { error: `no order ${name}` });
+  const order = orders[name as keyof Orders] as (body: unknown) => unknown;
+  try {
+    send(200, await order(JSON.parse((await readBody(request)) || '{}')));
+  } catch (error) {
+    send(400, { error: String(error) });
+  }
+});
+
+const { domino, kubernetes, aws, environment } = world;
+const addresses: StackAddresses = {
+  dominoUrl: domino.url,
+  kubernetesUrl: kubernetes.url,
+  awsUrl: aws.url,
+  controlUrl: control.url,
+  kubeconfig: kubernetes.kubeconfig(),
+  environment: { ...environment, ...aws.environment(), ...aws.credentials },
+};
+process.stdout.write(`${JSON.stringify(addresses)}\n`);
+
+// Whoever started this holds the other end of its stdin: when they are gone, however they went, so is the stack.
+process.stdin.resume().on('end', () => process.exit(0));
+process.on('SIGTERM', () => process.exit(0));
+process.on('SIGINT', () => process.exit(0));
