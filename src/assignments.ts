@@ -44,6 +44,8 @@ export interface Assignments {
   account(name: string): void;
   /** Looks at every account anew, after the mappings changed or at the start. */
   all(): void;
+  /** Whether the account's want could have the role, and has another one instead, or was refused. */
+  isElsewhere(name: string, role: ProxyRole): boolean;
   /** Sets what a role's document has room for; who no longer fits is placed elsewhere or refused. */
   setCapacity(role: ProxyRole, capacity: number): void;
   /** Looks anew at every run that wants the role and is not in it: after an error came or went. */
@@ -247,6 +249,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
       for (const { name, wanted } of accounts.values()) if (wanted !== undefined && !held.has(name)) account(name);
       for (const name of [...groupOf.keys()]) if (!accounts.get(name)) account(name);
     },
+    isElsewhere: (name, at) => groups.get(groupOf.get(name) ?? '')?.candidates.has(at.arn) ?? false,
     setCapacity: (at, capacity) => {
       const grown = capacity > at.capacity;
       at.capacity = capacity;

@@ -161,7 +161,8 @@ function accept(
 
 /** Who is not dropped for now: a pass that would drop most of a role's members asks the API server first. */
 async function heldBack(deps: RolePassDeps, role: ProxyRole, view: TrustPolicyView): Promise<ReadonlySet<string>> {
-  const dropped = [...view.accounts].filter((account) => !role.members.has(account) && !deps.keep(account));
+  const gone = (account: string) => !role.members.has(account) && !deps.keep(account);
+  const dropped = [...view.accounts].filter((account) => gone(account) && !deps.assignments.isElsewhere(account, role));
   if (dropped.length <= 10 || dropped.length * 2 <= view.accounts.size) return new Set();
   const held = await deps.stillWanted(role, dropped);
   if (held.size > 0) {

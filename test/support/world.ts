@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { KubeConfig } from '@kubernetes/client-node';
-import supertest from 'supertest';
+import supertest, { type Response } from 'supertest';
 import { systemClock } from '../../src/clock.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { createLog } from '../../src/log.ts';
@@ -14,6 +14,7 @@ import { type DominoStandIn, startDomino } from '../stack/domino.ts';
 import { type ClusterIssuer, createIssuer } from '../stack/issuer.ts';
 import { type KubernetesStandIn, startKubernetes } from '../stack/kubernetes.ts';
 import { dominoPod, dominoServiceAccount } from '../stack/pods.ts';
+import { assertConforms } from './contract.ts';
 
 export const clusterAccount = '111111111111';
 export const assetAccount = '222222222222';
@@ -25,8 +26,17 @@ export interface Replica {
   url: string;
   /** Every line that it logged, parsed. */
   log: Record<string, unknown>[];
-  request: ReturnType<typeof supertest>;
+  /** One call, its answer checked against the contract. `as` names the user whose token it carries. */
+  call(method: Method, path: string, options?: CallOptions): Promise<Response>;
   stop(): Promise<void>;
+}
+
+type Method = 'GET' | 'POST' | 'DELETE' | 'PUT';
+
+export interface CallOptions {
+  as?: string;
+  headers?: Record<string, string>;
+  body?: unknown;
 }
 
 export interface RunOptions {
@@ -42,12 +52,13 @@ export interface World {
   /** The settings that every replica gets, in the form of the environment. */
   environment: Record<string, string>;
   startReplica(settings?: Record<string, string>): Promise<Replica>;
-  bearer(user: string): { Authorization: string };
   /** A run with its service account and a running pod, started by a user that Domino knows. */
   startRun(run: string, user: string, options?: RunOptions): { account: string; pod: string };
   endRun(run: string): void;
   /** A proxy role in the cluster's account, with a trust policy that Terraform just made, and its target. */
   addRolePair(name: string, proxies?: readonly string[]): { target: string; proxies: string[] };
+  /** An administrator's mapping of an organization to these pairs, through a replica. */
+  map(replica: Replica, org: string, ...pairs: { target: string; proxies: string[] }[]): Promise<void>;
   /** The subjects that a proxy role's trust policy lets in. */
   subjects(proxy: string): string[];
   stop(): Promise<void>;
@@ -61,6 +72,7 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
     createIssuer(),
   ]);
   aws.trustIssuer(issuer.issuer, issuer.jwks);
+  domino.addUser({ name: 'admin', admin: true, orgs: [] });
   const environment: Record<string, string> = {
     OIDC_PROVIDER: issuer.issuer,
     DOMINO_ISSUER: domino.issuer,
@@ -98,7 +110,16 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
       server,
       url,
       log: lines,
-      request: supertest(url),
+      call: async (method, path, { as, headers = {}, body } = {}) => {
+        const bearer = as === undefined ? {} : { Authorization: `Bearer ${domino.token(as)}` };
+        const lower = method.toLowerCase() as Lowercase<Method>;
+        const sent = supertest(url)
+          [lower](path)
+          .set({ ...bearer, ...headers });
+        const response = await (body === undefined ? sent : sent.send(body as object));
+        assertConforms(method, path, response);
+        return response;
+      },
       stop: async () => {
         if (stopped) return;
         stopped = true;
@@ -118,7 +139,6 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
     issuer,
     environment,
     startReplica,
-    bearer: (user) => ({ Authorization: `Bearer ${domino.token(user)}` }),
     startRun: (run, user, options = {}) => {
       const account = options.account ?? `run-${run}`;
       const { id, name } = domino.user(user);
@@ -173,6 +193,14 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
         },
       });
       return { target: target.arn, proxies: arns };
+    },
+    map: async (replica, org, ...pairs) => {
+      const data = pairs.flatMap(({ target, proxies }) =>
+        proxies.map((proxy) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy })),
+      );
+      const body = { domino_org: org, role_data: data };
+      const answer = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
+      if (answer.status !== 200) throw new Error(`the mapping was refused: ${answer.text}`);
     },
     subjects: (proxy) => {
       const document = aws.role(clusterAccount, proxy).document as {

@@ -1,0 +1,43 @@
+/** Owns the second look before many are dropped: what the API server says, past every cache. Invariant 3. */
+import type { Kubernetes, Pod, ServiceAccount } from './kubernetes.ts';
+import type { Log } from './log.ts';
+import { type Mappings, mappingConfigMap, parseMappings } from './mappings.ts';
+import { allStartedBy } from './runs.ts';
+import { parseWant } from './wants.ts';
+
+type Reader = Pick<Kubernetes, 'listPods' | 'listServiceAccounts' | 'getConfigMap'>;
+
+/** @returns which of these accounts belong in the role after all; all of them where the API server cannot be asked. */
+export async function stillWanted(
+  kubernetes: Reader,
+  role: string,
+  names: readonly string[],
+  log: Log,
+): Promise<ReadonlySet<string>> {
+  let world: [Pod[], ServiceAccount[], Mappings];
+  try {
+    const configMap = kubernetes.getConfigMap(mappingConfigMap).then((found) => parseMappings(found?.data ?? {}));
+    world = await Promise.all([kubernetes.listPods(), kubernetes.listServiceAccounts(), configMap]);
+  } catch (error) {
+    log.warn({ err: error, role }, 'the API server could not be asked: dropping nobody');
+    return new Set(names);
+  }
+  const [pods, accounts, mappings] = world;
+  const asked = new Set(names);
+  const live = Map.groupBy(
+    pods.filter((pod) => pod.live && asked.has(pod.account)),
+    (pod) => pod.account,
+  );
+  const belongs = accounts.filter(({ name, wanted }) => {
+    if (!asked.has(name)) return false;
+    const own = live.get(name) ?? [];
+    // An earlier release put it there, and its run lives.
+    if (wanted === undefined) return own.length > 0;
+    const want = parseWant(wanted);
+    if (!want || !allStartedBy(own, want.user.id)) return false;
+    return want.roles.some(({ target, proxies }) =>
+      proxies.some(({ arn, org }) => arn === role && mappings.allows(org, target, arn)),
+    );
+  });
+  return new Set(belongs.map(({ name }) => name));
+}

@@ -1,0 +1,202 @@
+/** Owns the work on each proxy role: one pass at a time, all that comes meanwhile joins the next, then the status. */
+import type { Assignments, Change, ProxyRole } from './assignments.ts';
+import type { Clock } from './clock.ts';
+import type { Log } from './log.ts';
+import type { Mappings } from './mappings.ts';
+import type { Publisher } from './publisher.ts';
+import { newRoleMemory, passOver, type RoleMemory, type RolePassDeps } from './role-pass.ts';
+import type { TrustStatus } from './trust-status.ts';
+
+export interface QueueMetrics {
+  /** After each pass: how full the role is. */
+  filled(role: string, members: number, characters: number, allowed: number): void;
+  /** The role is none of ours any more. */
+  forgotten(role: string): void;
+}
+
+export interface RoleQueueOptions {
+  pass: RolePassDeps;
+  assignments: () => Assignments;
+  mappings: () => Mappings;
+  publisher: Publisher;
+  clock: Clock;
+  log: Log;
+  metrics: QueueMetrics;
+  signal: AbortSignal;
+}
+
+export interface RoleQueue {
+  /** A role's members or refusals changed. */
+  changed(role: ProxyRole, change: Change): void;
+  /** Compares the role with what IAM says, when the budget allows. */
+  compare(role: ProxyRole): void;
+  memory(arn: string): RoleMemory;
+  /** Resolves when no pass is under way; to be asked after the signal was aborted. */
+  idle(): Promise<void>;
+}
+
+/** Removals are gathered for so long; whoever is waiting to get in never waits for it. */
+const removalGatherMs = 2_000;
+const publishRetryMs = 500;
+
+interface Work {
+  memory: RoleMemory;
+  /** When a pass is due, on the monotonic clock; Infinity: none. */
+  dueAt: number;
+  /** Whether somebody waits for it. */
+  urgent: boolean;
+  publish: boolean;
+  failures: number;
+  running: boolean;
+  /** Ends the wait for `dueAt`. */
+  wake: AbortController;
+}
+
+export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
+  const { clock, log, publisher, metrics, signal } = options;
+  const work = new Map<string, Work>();
+  const running = new Set<Promise<void>>();
+
+  function workOf(arn: string): Work {
+    let found = work.get(arn);
+    if (!found) {
+      const memory = newRoleMemory(options.pass.maxChars);
+      const wake = new AbortController();
+      found = { memory, dueAt: Infinity, urgent: false, publish: false, failures: 0, running: false, wake };
+      work.set(arn, found);
+    }
+    return found;
+  }
+
+  /** Asks for a pass in so many milliseconds, or sooner where one is due sooner. */
+  function due(at: Work, afterMs: number, urgent: boolean): void {
+    at.dueAt = Math.min(at.dueAt, clock.monotonic() + afterMs);
+    at.urgent ||= urgent;
+  }
+
+  function start(role: ProxyRole): void {
+    const at = workOf(role.arn);
+    at.wake.abort();
+    if (at.running || signal.aborted) return;
+    at.running = true;
+    const loop = serve(role, at)
+      .catch((error: unknown) => {
+        log.error({ err: error, role: role.arn }, 'a pass over a proxy role failed; it is tried again');
+        due(at, 5_000, at.urgent);
+      })
+      .finally(() => {
+        at.running = false;
+        running.delete(loop);
+        if (at.publish || at.dueAt < Infinity) start(role);
+      });
+    running.add(loop);
+  }
+
+  async function serve(role: ProxyRole, at: Work): Promise<void> {
+    while (!signal.aborted && (at.publish || at.dueAt < Infinity)) {
+      const wait = at.dueAt - clock.monotonic();
+      if (wait <= 0) await pass(role, at);
+      else if (!at.publish) {
+        at.wake = new AbortController();
+        await clock.sleep(wait, AbortSignal.any([at.wake.signal, signal]));
+        continue;
+      }
+      if (!signal.aborted) await publish(role, at);
+    }
+  }
+
+  async function pass(role: ProxyRole, at: Work): Promise<void> {
+    const { urgent } = at;
+    at.dueAt = Infinity;
+    at.urgent = false;
+    at.publish = true;
+    if (keptBySomebodyElse(options.mappings(), role.arn)) return;
+    const { writes } = options.pass;
+    // Where a write is to be expected, its budget is waited for first, so that the document read is fresh.
+    const mayWrite = differs(role) && (await writes.take(urgent, signal));
+    let outcome = await passOver(options.pass, role, at.memory, { mayWrite, urgent }, signal);
+    if (outcome.kind === 'needs_write' && (await writes.take(urgent, signal))) {
+      outcome = await passOver(options.pass, role, at.memory, { mayWrite: true, urgent }, signal);
+    }
+    if (outcome.kind === 'again') due(at, outcome.afterMs, urgent);
+    if (outcome.kind !== 'failed' || !outcome.error.transient) {
+      at.failures = 0;
+      return;
+    }
+    at.failures += 1;
+    due(at, Math.min(30_000, 200 * 2 ** at.failures) * (0.5 + Math.random() / 2), urgent);
+    if (signal.aborted) return;
+    const about = { role: role.arn, code: outcome.error.code, failures: at.failures, err: outcome.error };
+    log.warn(about, 'IAM did not do it; trying again');
+  }
+
+  async function publish(role: ProxyRole, at: Work): Promise<void> {
+    at.publish = false;
+    const { memory } = at;
+    try {
+      if (isOver(role)) {
+        await publisher.withdraw(role.arn);
+        metrics.forgotten(role.arn);
+        if (role.members.size > 0 || at.dueAt < Infinity) return;
+        options.assignments().forget(role.arn);
+        work.delete(role.arn);
+        return;
+      }
+      await publisher.publish(statusOf(role, memory));
+      metrics.filled(role.arn, role.accepted.size, memory.size, memory.maxChars);
+    } catch (error) {
+      if (signal.aborted || !options.pass.lease.holds()) return;
+      log.warn({ err: error, role: role.arn }, 'the trust status was not published; trying again');
+      await clock.sleep(publishRetryMs, signal);
+      at.publish = true;
+    }
+  }
+
+  /** No mapping names it any more, and none of our members is left in it, or can be taken out. */
+  function isOver(role: ProxyRole): boolean {
+    const mappings = options.mappings();
+    if (mappings.managedProxies.has(role.arn)) return false;
+    return role.accepted.size === 0 || role.error !== undefined || keptBySomebodyElse(mappings, role.arn);
+  }
+
+  return {
+    changed: (role, change) => {
+      const at = workOf(role.arn);
+      if (change === 'publish') at.publish = true;
+      else due(at, change === 'add' ? 0 : removalGatherMs, change === 'add');
+      start(role);
+    },
+    compare: (role) => {
+      due(workOf(role.arn), 0, false);
+      start(role);
+    },
+    memory: (arn) => workOf(arn).memory,
+    idle: async () => {
+      await Promise.all(running);
+    },
+  };
+}
+
+function differs(role: ProxyRole): boolean {
+  return role.members.size !== role.accepted.size || [...role.members.keys()].some((name) => !role.accepted.has(name));
+}
+
+/** A mapping names the proxy and says that its trust policy is not ours. */
+function keptBySomebodyElse(mappings: Mappings, arn: string): boolean {
+  if (mappings.managedProxies.has(arn)) return false;
+  return [...mappings.byOrg.values()].some((list) => list.some((mapping) => mapping.proxy_iam_role_arn === arn));
+}
+
+function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {
+  const { error } = role;
+  return {
+    role_arn: role.arn,
+    members: Object.fromEntries(role.accepted),
+    refused: role.refused,
+    characters_used: memory.size,
+    characters_allowed: memory.maxChars,
+    ...(memory.writtenAt === undefined ? {} : { written_at: memory.writtenAt }),
+    ...(memory.comparedAt === undefined ? {} : { compared_at: memory.comparedAt }),
+    ...(error ? { error: { code: error.code, detail: error.detail, at: error.at } } : {}),
+  };
+}
