@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { KubeConfig } from '@kubernetes/client-node';
 import supertest, { type Response } from 'supertest';
 import { systemClock } from '../../src/clock.ts';
@@ -61,6 +62,8 @@ export interface World {
   map(replica: Replica, org: string, ...pairs: { target: string; proxies: string[] }[]): Promise<void>;
   /** The subjects that a proxy role's trust policy lets in. */
   subjects(proxy: string): string[];
+  /** Whether STS lets a pod of the service account assume the proxy role. */
+  canAssume(account: string, proxyArn: string): Promise<boolean>;
   stop(): Promise<void>;
 }
 
@@ -210,6 +213,20 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
         Object.values(statement.Condition ?? {}).flatMap((keys) => keys[`${issuer.issuer}:sub`] ?? []),
       );
     },
+    canAssume: async (account, proxyArn) => {
+      const sts = new STSClient({ region: 'us-west-2', maxAttempts: 1 });
+      const token = await issuer.podToken({ serviceAccount: account });
+      const input = { RoleArn: proxyArn, RoleSessionName: 'test', WebIdentityToken: token };
+      try {
+        await sts.send(new AssumeRoleWithWebIdentityCommand(input));
+        return true;
+      } catch (error) {
+        if ((error as Error).name.startsWith('AccessDenied')) return false;
+        throw error;
+      } finally {
+        sts.destroy();
+      }
+    },
     stop: async () => {
       await Promise.all(replicas.map((replica) => replica.stop()));
       await Promise.all([domino.close(), kubernetes.close(), aws.close()]);
@@ -219,4 +236,9 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
       }
     },
   };
+}
+
+/** A run id: 24 hex digits that end in a number. */
+export function runId(number: number): string {
+  return number.toString(16).padStart(24, '6');
 }

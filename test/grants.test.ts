@@ -1,0 +1,363 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { editTrustPolicy } from '../src/trust-policy.ts';
+import { hasAws, hasBoto3, runAws, runBoto3 } from './stack/clients.ts';
+import { until } from './support/clock.ts';
+import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from './support/world.ts';
+
+describe('a run gets its roles', () => {
+  let world: World;
+  let replica: Replica;
+  let next = 1;
+
+  before(async () => {
+    world = await startWorld();
+    world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+    world.domino.addUser({ name: 'bob', orgs: ['acme'], apiKey: 'bobs-key' });
+    world.domino.addUser({ name: 'carol', orgs: [] });
+    replica = await world.startReplica();
+    await world.map(
+      replica,
+      'acme',
+      world.addRolePair('acme-list-bucket-role'),
+      world.addRolePair('acme-read-bucket-role'),
+    );
+  });
+  after(() => world.stop());
+
+  const newRun = () => runId(next++);
+  const ask = (as: string, run_id: unknown, more = {}) =>
+    replica.call('POST', '/map_iam_roles_to_pod_sa', { as, body: { run_id, ...more } });
+  const proxyArn = `arn:aws:iam::${clusterAccount}:role/acme-list-bucket-role`;
+
+  it('invariant 6: after the 200 every role in the text can be assumed', async () => {
+    const run = newRun();
+    const { account } = world.startRun(run, 'alice');
+    assert.equal(await world.canAssume(account, proxyArn), false);
+    const answer = await ask('alice', run, { irsa_workload_type: 'edge-workload' });
+    assert.equal(answer.status, 200);
+    const proxies = [...answer.text.matchAll(/^role_arn = (arn:aws:iam::111111111111:.*)$/gm)].map(
+      ([, arn]) => arn as string,
+    );
+    assert.equal(proxies.length, 2);
+    for (const arn of proxies) assert.equal(await world.canAssume(account, arn), true);
+    assert.deepEqual(world.subjects('acme-list-bucket-role').includes(`*:domino-compute:${account}`), true);
+  });
+
+  it('with run- before the id, and asked again, the same', async () => {
+    const run = newRun();
+    world.startRun(run, 'alice');
+    const body = (text: string) => text.replace(/^#.*\n/, '');
+    const first = await ask('alice', run);
+    const reads = world.aws.calls.GetRole;
+    const again = await ask('alice', `run-${run}`);
+    assert.equal(body(again.text), body(first.text));
+    assert.equal(world.aws.calls.GetRole, reads, 'a granted run costs no call to IAM');
+  });
+
+  it('with an API key in place of a token', async () => {
+    const run = newRun();
+    world.startRun(run, 'bob');
+    const options = { headers: { 'X-Domino-Api-Key': 'bobs-key' }, body: { run_id: run } };
+    const answer = await replica.call('POST', '/map_iam_roles_to_pod_sa', options);
+    assert.equal(answer.status, 200);
+    assert.match(answer.text, /role_session_name = bob-/);
+  });
+
+  it('invariant 7: Pending and terminating pods count, ended ones do not', async () => {
+    const pending = newRun();
+    world.startRun(pending, 'alice', { phase: 'Pending' });
+    assert.equal((await ask('alice', pending)).status, 200);
+    const ended = newRun();
+    world.startRun(ended, 'alice', { phase: 'Succeeded' });
+    assert.equal((await ask('alice', ended)).status, 404);
+  });
+
+  it('invariant 5: nobody gets roles for a run of somebody else, or learns that it is there', async () => {
+    const run = newRun();
+    world.startRun(run, 'alice');
+    const other = await ask('bob', run);
+    const missing = await ask('bob', newRun());
+    assert.equal(other.status, 404);
+    assert.equal(other.body.code, 'run_not_found');
+    assert.deepEqual({ ...other.body, request_id: '' }, { ...missing.body, request_id: '' });
+    // Not even an administrator.
+    assert.equal((await ask('admin', run)).status, 404);
+  });
+
+  it('invariant 5: an account that two users share is refused', async () => {
+    const [mine, theirs] = [newRun(), newRun()];
+    world.startRun(mine, 'alice', { account: 'shared-sa' });
+    world.startRun(theirs, 'bob', { account: 'shared-sa' });
+    const answer = await ask('alice', mine);
+    assert.equal(answer.status, 409);
+    assert.equal(answer.body.code, 'shared_service_account');
+    world.endRun(theirs);
+    await until(async () => (await ask('alice', mine)).status === 200);
+  });
+
+  it('invariant 5: an account that comes to be shared loses the role', async () => {
+    const mine = newRun();
+    world.startRun(mine, 'alice', { account: 'later-shared-sa' });
+    assert.equal((await ask('alice', mine)).status, 200);
+    assert.equal(await world.canAssume('later-shared-sa', proxyArn), true);
+    world.startRun(newRun(), 'bob', { account: 'later-shared-sa' });
+    await until(() => !world.subjects('acme-list-bucket-role').includes('*:domino-compute:later-shared-sa'));
+    assert.equal(await world.canAssume('later-shared-sa', proxyArn), false);
+  });
+
+  it('grants all accounts of a run, such as those of its Ray cluster, through one proxy', async () => {
+    const run = newRun();
+    world.startRun(run, 'alice');
+    world.startRun(run, 'alice', { account: `ray-${run}-ray` });
+    assert.equal((await ask('alice', run)).status, 200);
+    assert.equal(await world.canAssume(`run-${run}`, proxyArn), true);
+    assert.equal(await world.canAssume(`ray-${run}-ray`, proxyArn), true);
+  });
+
+  it('finds the pod that is seconds old and not in the watch yet', async () => {
+    world.kubernetes.knobs.freezeWatches = true;
+    const run = newRun();
+    world.startRun(run, 'alice');
+    const answer = ask('alice', run);
+    await until(() =>
+      world.kubernetes
+        .list('serviceaccounts')
+        .some(({ metadata }) => metadata?.name === `run-${run}` && metadata.annotations !== undefined),
+    );
+    world.kubernetes.knobs.freezeWatches = false;
+    assert.equal((await answer).status, 200);
+  });
+
+  it('tells who is mapped to nothing so, in a file that is sound', async () => {
+    const run = newRun();
+    world.startRun(run, 'carol');
+    const answer = await ask('carol', run);
+    assert.equal(answer.status, 200);
+    assert.match(answer.text, /^# irsa-svc: no roles of carol .*\n$/);
+  });
+
+  it('names a role that cannot be had, and gives the others', async () => {
+    const good = world.addRolePair('acme-good-role');
+    const gone = {
+      target: `arn:aws:iam::${assetAccount}:role/acme-gone-role`,
+      proxies: [`arn:aws:iam::${clusterAccount}:role/acme-gone-proxy`],
+    };
+    world.domino.addUser({ name: 'dave', orgs: ['dave-org'] });
+    await world.map(replica, 'dave-org', good, gone);
+    const run = newRun();
+    world.startRun(run, 'dave');
+    const answer = await ask('dave', run);
+    assert.equal(answer.status, 200);
+    assert.match(answer.text, /\[profile acme-good-role\]/);
+    assert.match(answer.text, /^# acme-gone-role: refused, role_not_found: /m);
+  });
+
+  it('names a proxy role that somebody else keeps, without touching it', async () => {
+    const kept = world.addRolePair('kept-by-terraform');
+    world.domino.addUser({ name: 'erin', orgs: ['erin-org'] });
+    const entry = {
+      iam_role_arn: kept.target,
+      proxy_iam_role_arn: kept.proxies[0],
+      update_iam_role_trust_policy: 'false',
+    };
+    await replica.call('POST', '/update_multirole_mapping', {
+      as: 'admin',
+      body: { domino_org: 'erin-org', role_data: [entry] },
+    });
+    const run = newRun();
+    world.startRun(run, 'erin');
+    const answer = await ask('erin', run);
+    assert.match(answer.text, /\[profile kept-by-terraform\]/);
+    assert.equal(world.aws.role(clusterAccount, 'kept-by-terraform').history.length, 1);
+  });
+
+  it('fills a pool in order, and tells when it is full until there is room', async () => {
+    const pool = world.addRolePair('tiny', ['tiny-1', 'tiny-2']);
+    for (const name of ['tiny-1', 'tiny-2']) world.aws.setTrust(clusterAccount, name, documentWithRoomForOne());
+    world.domino.addUser({ name: 'frank', orgs: ['frank-org'] });
+    await world.map(replica, 'frank-org', pool);
+    const runs = [newRun(), newRun(), newRun()];
+    for (const run of runs) world.startRun(run, 'frank');
+    const proxyOf = (text: string) => /role_arn = arn:aws:iam::111111111111:role\/(\S+)/.exec(text)?.[1];
+    assert.equal(proxyOf((await ask('frank', runs[0])).text), 'tiny-1');
+    assert.equal(proxyOf((await ask('frank', runs[1])).text), 'tiny-2');
+    const full = await ask('frank', runs[2]);
+    assert.equal(full.status, 503);
+    assert.equal(full.body.code, 'trust_policy_full');
+    assert.match(full.body.detail, /tiny-1, tiny-2/);
+    assert.ok(Number(full.headers['retry-after']) > 0);
+    world.endRun(runs[0] as string);
+    await until(() => world.subjects('tiny-1').includes(`*:domino-compute:run-${runs[2]}`));
+    assert.equal(proxyOf((await ask('frank', runs[2])).text), 'tiny-1');
+    // Nobody was moved.
+    assert.equal(proxyOf((await ask('frank', runs[1])).text), 'tiny-2');
+  });
+
+  it('ends with the run: its subject leaves, and nothing can be assumed any more', async () => {
+    const run = newRun();
+    const { account } = world.startRun(run, 'alice');
+    await ask('alice', run);
+    world.endRun(run);
+    await until(() => !world.subjects('acme-list-bucket-role').includes(`*:domino-compute:${account}`));
+    assert.equal(await world.canAssume(account, proxyArn), false);
+    assert.equal((await ask('alice', run)).status, 404);
+  });
+
+  it('ends with the mapping, and with the membership at the next refresh', async () => {
+    const pair = world.addRolePair('short-lived-role');
+    world.domino.addUser({ name: 'gina', orgs: ['gina-org'] });
+    await world.map(replica, 'gina-org', pair);
+    const run = newRun();
+    const { account } = world.startRun(run, 'gina');
+    await ask('gina', run);
+    assert.ok(world.subjects('short-lived-role').includes(`*:domino-compute:${account}`));
+    await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'gina-org' } });
+    await until(() => !world.subjects('short-lived-role').includes(`*:domino-compute:${account}`));
+    assert.match((await ask('gina', run)).text, /^# irsa-svc: no roles/);
+  });
+
+  const badRunIds = [
+    '*',
+    'run-*',
+    '../x',
+    '__proto__',
+    'x'.repeat(10_000),
+    '',
+    'run-',
+    7,
+    null,
+    ['a'],
+    `${runId(1)}\n`,
+    runId(1).toUpperCase().replace('1', 'A'),
+    `run-run-${runId(1)}`,
+  ];
+  for (const bad of badRunIds) {
+    it(`refuses run_id ${JSON.stringify(bad).slice(0, 40)}`, async () => {
+      const answer = await ask('alice', bad);
+      assert.equal(answer.status, 400);
+      assert.equal(answer.body.code, 'invalid_request');
+      assert.ok(answer.body.errors.some(({ path }: { path: string }) => path.startsWith('/body/run_id')));
+    });
+  }
+
+  it('refuses unknown fields and strange workload types', async () => {
+    const run = newRun();
+    for (const more of [
+      { surprise: 1 },
+      { irsa_workload_type: 'a b' },
+      { irsa_workload_type: 'x'.repeat(64) },
+      { irsa_workload_type: {} },
+    ]) {
+      assert.equal((await ask('alice', run, more)).status, 400);
+    }
+  });
+
+  it('invariant 9: no token or key reaches the log or the metrics', async () => {
+    const run = newRun();
+    world.startRun(run, 'bob');
+    const token = world.domino.token('bob');
+    const headers = { Authorization: `Bearer ${token}` };
+    await replica.call('POST', '/map_iam_roles_to_pod_sa', { headers, body: { run_id: run } });
+    await replica.call('GET', '/my_role_mappings', { headers: { 'X-Domino-Api-Key': 'bobs-key' } });
+    await replica.call('GET', '/my_role_mappings', { headers: { Authorization: `Bearer ${token}x` } });
+    world.domino.knobs.failStatus = 500;
+    await replica.call('GET', '/my_role_mappings', { as: 'gina' });
+    world.domino.knobs.failStatus = 0;
+    const seen = JSON.stringify(replica.log) + (await replica.metrics.registry.metrics());
+    assert.ok(seen.includes(run));
+    for (const part of token.split('.')) assert.ok(!seen.includes(part));
+    assert.ok(!seen.includes('bobs-key'));
+    for (const secret of Object.values(world.aws.credentials)) assert.ok(!seen.includes(secret));
+  });
+
+  it('audits each decision: who, which run, what was granted and refused with the reason', async () => {
+    const run = newRun();
+    world.startRun(run, 'dave');
+    await ask('dave', run);
+    const line = replica.log.findLast((one) => one.audit === 'grant' && one.run === run);
+    assert.equal(line?.user, 'dave');
+    assert.deepEqual(line?.granted, [`arn:aws:iam::${assetAccount}:role/acme-good-role`]);
+    assert.equal((line?.refused as { code: string }[] | undefined)?.[0]?.code, 'role_not_found');
+  });
+
+  it('keeps the names of release 1.8 in its metrics', async () => {
+    const text = await replica.metrics.registry.metrics();
+    const names = [
+      'irsa_mapping_requests_total',
+      'irsa_failed_maping_requests_total',
+      'irsa_query_user_principal_total',
+      'irsa_failed_query_user_principal_total',
+      'irsa_query_user_org_membership_total',
+      'irsa_failed_query_user_org_membership_total',
+      'irsa_query_config_map_org_to_iamrole_mapping_total',
+    ];
+    for (const name of names) assert.match(text, new RegExp(`^${name} \\d+$`, 'm'));
+    assert.match(text, /^irsa_lease_held 1$/m);
+    assert.match(text, /irsa_proxy_role_members\{role="arn:aws:iam::111111111111:role\/acme-list-bucket-role"\} [1-9]/);
+    assert.match(text, /irsa_iam_call_seconds_count\{action="UpdateAssumeRolePolicy",outcome="ok"\} [1-9]/);
+    assert.match(
+      text,
+      /irsa_http_request_seconds_count\{method="POST",route="\/map_iam_roles_to_pod_sa",status="200"\} [1-9]/,
+    );
+  });
+
+  it('is read by boto3 and the AWS CLI, and the chain works in them', async function () {
+    this.timeout(60_000);
+    const run = newRun();
+    const { account } = world.startRun(run, 'alice');
+    const folder = mkdtempSync(join(tmpdir(), 'irsa-'));
+    try {
+      const tokenFile = join(folder, 'token');
+      writeFileSync(tokenFile, await world.issuer.podToken({ serviceAccount: account }));
+      const answer = await ask('alice', run);
+      const text = answer.text.replaceAll('/var/run/secrets/eks.amazonaws.com/serviceaccount/token', tokenFile);
+      writeFileSync(join(folder, 'config'), text);
+      const env = { ...world.aws.environment(), AWS_CONFIG_FILE: join(folder, 'config') };
+      const expected = `arn:aws:sts::${assetAccount}:assumed-role/acme-list-bucket-role/alice-${run}`;
+      if (await hasBoto3()) {
+        const script =
+          "import boto3; print(boto3.Session(profile_name='acme-list-bucket-role').client('sts').get_caller_identity()['Arn'])";
+        const { stdout, stderr } = await runBoto3(script, env);
+        assert.equal(stdout.trim(), expected, stderr);
+      } else console.log('      SKIPPED: boto3 is not on this machine');
+      if (await hasAws()) {
+        const { stdout, stderr } = await runAws(
+          ['sts', 'get-caller-identity', '--profile', 'acme-list-bucket-role', '--query', 'Arn', '--output', 'text'],
+          env,
+        );
+        assert.equal(stdout.trim(), expected, stderr);
+      } else console.log('      SKIPPED: the AWS CLI is not on this machine');
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  /** Somebody else's trust policy, so long that the quota leaves room for one run. */
+  function documentWithRoomForOne() {
+    const document = (padding: number) => ({
+      Version: '2012-10-17',
+      Statement: [
+        {
+          Sid: `Padding${'x'.repeat(padding)}`,
+          Effect: 'Allow',
+          Principal: { AWS: `arn:aws:iam::${clusterAccount}:root` },
+          Action: 'sts:AssumeRole',
+        },
+      ],
+    });
+    const { issuer } = world.issuer;
+    const scope = {
+      issuer,
+      audience: 'sts.amazonaws.com',
+      providerArn: `arn:aws:iam::${clusterAccount}:oidc-provider/${issuer}`,
+      namespace: 'domino-compute',
+    };
+    const text = JSON.stringify(document(0));
+    const edit = editTrustPolicy(scope, text, [`run-${runId(1)}`], () => false, 2048);
+    assert.equal(edit.kind, 'changed');
+    return document(edit.kind === 'changed' ? 2048 - edit.size - 10 : 0);
+  }
+});
