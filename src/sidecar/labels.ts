@@ -1,0 +1,58 @@
+/** Owns the pod's labels as the downward API writes them, and what they tell: which run this is, and what part of it. */
+import { Failure } from './failure.ts';
+
+export interface RunIdentity {
+  /** 24 hex digits. */
+  readonly run: string;
+  readonly workloadType: string | undefined;
+}
+
+/**
+ * One `key="value"` a line, the value quoted as Go's `%q` does:
+ * https://kubernetes.io/docs/concepts/workloads/pods/downward-api/ (pkg/fieldpath FormatMap). Other lines are passed over.
+ */
+export function parseLabels(text: string): Map<string, string> {
+  const labels = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const [, key, quoted] = /^([^=]+)="((?:[^"\\]|\\.)*)"\r?$/.exec(line) ?? [];
+    if (key !== undefined && quoted !== undefined) labels.set(key, unquote(quoted));
+  }
+  return labels;
+}
+
+/**
+ * @param text the labels file, or undefined when there is none.
+ * @param runId `DOMINO_RUN_ID`, used when the labels do not tell.
+ * @throws Failure `run_unknown`
+ */
+export function identifyRun(text: string | undefined, runId: string | undefined): RunIdentity {
+  const labels = parseLabels(text ?? '');
+  const run = [labels.get('dominodatalab.com/execution-id'), runName(labels.get('app.kubernetes.io/name')), runId]
+    .map((candidate) => /^(?:run-)?([0-9a-f]{24})$/.exec(candidate?.trim() ?? '')?.[1])
+    .find((found) => found !== undefined);
+  if (run === undefined) {
+    throw new Failure('run_unknown', { detail: text === undefined ? 'there is no labels file' : undefined });
+  }
+  const type = labels.get('dominodatalab.com/irsa-workload-type');
+  // The service refuses what is no label; an odd one is not worth losing the roles over.
+  const workloadType = type !== undefined && /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(type);
+  return { run, workloadType: workloadType ? type : undefined };
+}
+
+/** The pods of a run's cluster have the cluster's kind as their name (`ray`), which says nothing of the run. */
+function runName(name: string | undefined): string | undefined {
+  return name?.startsWith('run-') ? name : undefined;
+}
+
+const short: Record<string, string> = { a: '\x07', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' };
+
+/** Go's escapes: https://go.dev/ref/spec#Rune_literals */
+function unquote(quoted: string): string {
+  const escape = /\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))/gi;
+  return quoted.replace(escape, (_all, x?: string, u?: string, long?: string, char = '') => {
+    const hex = x ?? u ?? long;
+    if (hex === undefined) return short[char] ?? char;
+    const code = Number.parseInt(hex, 16);
+    return code <= 0x10ffff ? String.fromCodePoint(code) : '\ufffd';
+  });
+}
