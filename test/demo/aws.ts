@@ -1,0 +1,107 @@
+/** Owns what the demo does in AWS: looks at trust policies as IAM has them, and takes roles as a workload would. */
+import { GetRoleCommand, IAMClient } from '@aws-sdk/client-iam';
+import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts';
+import { hasAws, hasBoto3, type ProgramResult, runAws, runBoto3, runNode } from '../stack/clients.ts';
+import type { System } from './system.ts';
+
+/** What AWS said: the ARN of the session, or the error's name and sentence. */
+export type Assumed = { readonly arn: string } | { readonly refused: string; readonly why: string };
+
+export interface TrustPolicy {
+  readonly Statement: readonly { readonly Condition?: { readonly StringLike?: Readonly<Record<string, unknown>> } }[];
+}
+
+/** A proxy role's trust policy as IAM has it now. */
+export async function trustPolicy({ stack }: System, roleArn: string): Promise<TrustPolicy> {
+  const { environment } = stack;
+  const credentials = {
+    accessKeyId: environment.AWS_ACCESS_KEY_ID ?? '',
+    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY ?? '',
+  };
+  const iam = new IAMClient({ region: 'us-west-2', endpoint: stack.awsUrl, credentials });
+  try {
+    const { Role: role } = await iam.send(
+      new GetRoleCommand({ RoleName: roleArn.slice(roleArn.lastIndexOf('/') + 1) }),
+    );
+    return JSON.parse(decodeURIComponent(role?.AssumeRolePolicyDocument ?? '')) as TrustPolicy;
+  } finally {
+    iam.destroy();
+  }
+}
+
+/** The subjects that a trust policy lets in. */
+export function subjectsOf({ Statement: statements }: TrustPolicy): string[] {
+  return statements.flatMap(({ Condition: condition }) =>
+    Object.entries(condition?.StringLike ?? {}).flatMap(([key, value]) =>
+      key.endsWith(':sub') ? ([value].flat() as string[]) : [],
+    ),
+  );
+}
+
+/** Shows a pod's web identity token to STS, for a proxy role. */
+export async function assumeProxy({ stack }: System, token: string, roleArn: string): Promise<Assumed> {
+  const sts = new STSClient({ region: 'us-west-2', endpoint: stack.awsUrl, maxAttempts: 1 });
+  const input = { RoleArn: roleArn, RoleSessionName: 'demo', WebIdentityToken: token };
+  try {
+    const { AssumedRoleUser: user } = await sts.send(new AssumeRoleWithWebIdentityCommand(input));
+    return { arn: user?.Arn ?? '' };
+  } catch (error) {
+    const { name, message } = error as Error;
+    return { refused: name, why: message };
+  } finally {
+    sts.destroy();
+  }
+}
+
+/** A program as a user would run it in a pod: it knows the config file and the profile, and nothing of this service. */
+export interface Program {
+  readonly name: string;
+  /** What the user types, in words. */
+  readonly typed: readonly string[];
+  present(): Promise<boolean>;
+  run(environment: Record<string, string>): Promise<ProgramResult>;
+}
+
+const python = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])";
+const javascript = `import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
+console.log((await new STSClient({}).send(new GetCallerIdentityCommand({}))).Arn);`;
+
+export const programs: readonly Program[] = [
+  {
+    name: 'the AWS SDK for JavaScript',
+    typed: ['node -e', "'… (await new STSClient({}).send(new GetCallerIdentityCommand({}))).Arn …'"],
+    present: async () => true,
+    run: (environment) => runNode(javascript, environment),
+  },
+  {
+    name: 'boto3',
+    typed: ['python3 -c', `"${python}"`],
+    present: hasBoto3,
+    run: (environment) => runBoto3(python, environment),
+  },
+  {
+    name: 'the AWS CLI',
+    typed: ['aws sts get-caller-identity', '--query Arn --output text'],
+    present: hasAws,
+    run: (environment) => runAws(['sts', 'get-caller-identity', '--query', 'Arn', '--output', 'text'], environment),
+  },
+];
+
+/** The environment of a workload: its config file and profile, and no key of any kind. */
+export function workloadEnvironment({ stack, files }: System, profile: string): Record<string, string> {
+  return {
+    // Where AWS is; in a cluster the SDKs know.
+    AWS_ENDPOINT_URL_STS: stack.awsUrl,
+    AWS_CONFIG_FILE: files.config,
+    AWS_PROFILE: profile,
+  };
+}
+
+export function assumeWords(roleArn: string): string[] {
+  const token = '"$(cat $AWS_WEB_IDENTITY_TOKEN_FILE)"';
+  return ['aws sts assume-role-with-web-identity', `--role-arn ${roleArn}`, `--web-identity-token ${token}`];
+}
+
+export function assumedText(assumed: Assumed): string {
+  return 'refused' in assumed ? `${assumed.refused}: ${assumed.why}` : assumed.arn;
+}

@@ -1,0 +1,61 @@
+/** Owns what the demo's steps share: the system, the screen, the run of the story, and the call that shows itself. */
+import assert from 'node:assert/strict';
+import type { Answer } from './https.ts';
+import type { Screen } from './screen.ts';
+import type { System } from './system.ts';
+
+export interface Scene {
+  readonly system: System;
+  readonly screen: Screen;
+  /** The run of the story, 24 hex digits; its service account and its config file, once there are any. */
+  readonly run: string;
+  account: string;
+  config: string;
+}
+
+export interface Call {
+  /** Whose token it carries. */
+  as?: string;
+  /** Another token in place of a user's. */
+  token?: string;
+  /** How that token is named in the command that is shown. */
+  tokenName?: string;
+  body?: unknown;
+  /** The status that has to come back. */
+  status?: number;
+}
+
+export function newScene(system: System, screen: Screen): Scene {
+  return { system, screen, run: '646d27b817c28b5ea4b5b0c1', account: '', config: '' };
+}
+
+/** Makes a call as a person would with curl, and shows both. @throws AssertionError when another status came back. */
+export async function curl(scene: Scene, method: string, path: string, call: Call = {}): Promise<Answer> {
+  const { as, tokenName, body, status = 200 } = call;
+  const words = ['curl', '--cacert $CA', ...(method === 'GET' ? [] : [`-X ${method}`]), `$IRSA${path}`];
+  const name = as === undefined ? tokenName : `$${as.toUpperCase()}`;
+  if (name !== undefined) words.push(`-H "Authorization: Bearer ${name}"`);
+  if (body !== undefined) words.push('-H Content-Type:application/json', `-d '${bodyText(body)}'`);
+  scene.screen.command(...words);
+  const answer = await scene.system.call(method, path, call);
+  scene.screen.answer(`HTTP ${answer.status}  ${answer.type.replace(/;.*/, '')}`);
+  scene.screen.answer(readable(answer));
+  assert.equal(answer.status, status, `${method} ${path} answered ${answer.status} where ${status} was due`);
+  return answer;
+}
+
+/** JSON over several lines where one would be long. */
+function bodyText(body: unknown): string {
+  const line = JSON.stringify(body);
+  return line.length > 60 ? JSON.stringify(body, null, 2) : line;
+}
+
+function readable({ type, text }: Answer): string {
+  return /\bjson\b/.test(type) ? bodyText(JSON.parse(text)) : text;
+}
+
+/** Shows that something holds, or fails. */
+export function check(scene: Scene, holds: boolean, what: string): void {
+  assert.ok(holds, `this does not hold: ${what}`);
+  scene.screen.held(what);
+}

@@ -1,0 +1,89 @@
+/** Owns the system of the demo: the stack, one real service over HTTPS, the people of the story and their AWS roles. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildService, type ReplicaProcess, type StackProcess, startReplica, startStack } from '../stack/processes.ts';
+import { type Answer, send } from './https.ts';
+
+export interface RolePair {
+  /** The role with the permissions, in the assets account. */
+  readonly target: string;
+  /** The role through which it is reached, in the cluster's account. */
+  readonly proxy: string;
+}
+
+export interface System {
+  readonly stack: StackProcess;
+  readonly replica: ReplicaProcess;
+  /** What the workload finds in its pod: its web identity token, its AWS config file; and the service's certificate. */
+  readonly files: { folder: string; token: string; config: string; certificate: string };
+  readonly roles: { list: RolePair; read: RolePair; update: RolePair };
+  call(method: string, path: string, options?: { as?: string; token?: string; body?: unknown }): Promise<Answer>;
+  /** A run of a user: its pod and its service account appear in Kubernetes. @returns the service account. */
+  startRun(user: string, run: string): Promise<string>;
+  endRun(run: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Who is in the story, and in which organizations. */
+export const people = [
+  { name: 'admin', admin: true, orgs: [] },
+  { name: 'alice', orgs: ['data-science'] },
+  { name: 'bob', orgs: ['finance'] },
+  { name: 'carol', orgs: [] },
+];
+
+export async function startSystem(settings: Record<string, string> = {}): Promise<System> {
+  const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-demo-'));
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  process.once('exit', remove);
+  const files = {
+    folder,
+    token: join(folder, 'token'),
+    config: join(folder, 'config'),
+    certificate: join(folder, 'service.crt'),
+  };
+  const [stack] = await Promise.all([startStack(), buildService()]);
+  for (const person of people) await stack.order('add-user', person);
+  const pair = async (name: string): Promise<RolePair> => {
+    const { target, proxies } = await stack.order('add-role-pair', { name });
+    return { target, proxy: proxies[0] ?? '' };
+  };
+  const roles = {
+    list: await pair('acme-list-bucket-role'),
+    read: await pair('acme-read-bucket-role'),
+    update: await pair('acme-update-bucket-role'),
+  };
+  const replica = await startReplica(stack, {
+    https: true,
+    settings: { WEB_IDENTITY_TOKEN_PATH: files.token, ...settings },
+  });
+  await replica.ready;
+  const ca = replica.ca ?? '';
+  writeFileSync(files.certificate, ca);
+
+  return {
+    stack,
+    replica,
+    files,
+    roles,
+    call: async (method, path, { as, token, body } = {}) => {
+      const bearer = as === undefined ? token : await stack.token(as, 300);
+      return send(`${replica.url}${path}`, { method, ca, token: bearer, body });
+    },
+    startRun: async (user, run) => {
+      const [started] = await stack.order('start-runs', { user, runs: [run] });
+      const account = started?.account ?? '';
+      // What the kubelet does in the pod: it puts the service account's token where the pod's volume says.
+      writeFileSync(files.token, await stack.order('pod-token', { serviceAccount: account }));
+      return account;
+    },
+    endRun: async (run) => void (await stack.order('end-runs', [run])),
+    stop: async () => {
+      // The service first: it gives its lease back, for which it needs the stack.
+      await replica.stop();
+      await stack.stop();
+      remove();
+    },
+  };
+}
