@@ -37,6 +37,9 @@ export const orders = {
     world.aws.setTrust(account, name, document);
     return {};
   },
+  /** Which of the proxy roles let the service account in, by their newest trust policies. */
+  trusting: ({ account, proxies }: { account: string; proxies: string[] }) =>
+    proxies.filter((proxy) => world.subjects(proxy).includes(`*:domino-compute:${account}`)),
   subjects: (proxy: string) => world.subjects(proxy),
   'pod-token': (options: PodTokenOptions) => world.issuer.podToken(options),
 };

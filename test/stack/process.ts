@@ -27,6 +27,8 @@ export interface Child {
   /** Asks it to end, kills it when it does not within so many milliseconds, and resolves when it is gone. */
   stop(graceMs?: number): Promise<void>;
   kill(signal: NodeJS.Signals): void;
+  /** Writes to its stdin. */
+  write(text: string): void;
 }
 
 const keptLines = 500;
@@ -100,6 +102,7 @@ export function startChild(command: string, args: readonly string[], options: Ch
       clearTimeout(timer);
     },
     kill: (signal) => void child.kill(signal),
+    write: (text) => void child.stdin.write(text),
   };
 }
 

@@ -9,6 +9,14 @@ import { type Child, startChild } from './process.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
+/** Of replicas that run, with their keys and kubeconfigs. */
+const folders = new Set<string>();
+const removeFolder = (folder: string) => {
+  rmSync(folder, { recursive: true, force: true });
+  folders.delete(folder);
+};
+process.once('exit', () => folders.forEach(removeFolder));
+
 export interface StackProcess extends StackAddresses {
   readonly child: Child;
   /** What the stand-ins offer in memory only; see `orders` in main.ts. */
@@ -71,7 +79,7 @@ export async function startStack(): Promise<StackProcess> {
 /** Starts a replica and waits until it listens; `ready` tells the rest. The service must have been built. */
 export async function startReplica(stack: StackAddresses, options: ReplicaOptions = {}): Promise<ReplicaProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-'));
-  const remove = () => rmSync(folder, { recursive: true, force: true });
+  folders.add(folder);
   const file = (name: string, text: string) => {
     writeFileSync(join(folder, name), text, { mode: 0o600 });
     return join(folder, name);
@@ -91,8 +99,7 @@ export async function startReplica(stack: StackAddresses, options: ReplicaOption
     cwd: root,
     environment,
   });
-  void child.exited.then(remove);
-  process.once('exit', remove);
+  void child.exited.then(() => removeFolder(folder));
   const ready = child.line(({ msg }) => msg === 'ready', 60_000).then(() => performance.now() - child.startedAt);
   ready.catch(() => undefined);
   const listening = await child.line<{ port: number; metrics_port: number }>(({ msg }) => msg === 'listening');
