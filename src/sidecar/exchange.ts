@@ -4,13 +4,13 @@
  * By node:http and not fetch: undici takes 13 MB of the 60 that the side-car may idle at. For the same reason node:http
  * is fetched by name: importing it as a module touches `http.WebSocket`, a getter that loads undici.
  */
-import type { Agent, IncomingHttpHeaders, IncomingMessage, RequestOptions } from 'node:http';
-import https, { type RequestOptions as TlsRequestOptions } from 'node:https';
+import type { IncomingHttpHeaders, IncomingMessage, RequestOptions } from 'node:http';
 import type { SecureContextOptions } from 'node:tls';
 import type { Clock } from '../clock.ts';
 import { errorCode } from './failure.ts';
 
 const http = process.getBuiltinModule('node:http');
+const https = process.getBuiltinModule('node:https');
 
 /** More than any AWS config file; what is longer came from somewhere else. */
 const maxBytes = 1024 * 1024;
@@ -25,8 +25,6 @@ export interface Exchange {
   clock: Clock;
   signal: AbortSignal;
   tls?: SecureContextOptions & { rejectUnauthorized?: boolean };
-  /** Connections to share; each call has its own when none is given. */
-  agent?: Agent;
 }
 
 export interface Answer {
@@ -67,11 +65,11 @@ export async function exchange(call: Exchange): Promise<Answer> {
   }
 }
 
-function send({ url, method, headers = {}, body, tls, agent }: Exchange, signal: AbortSignal): Promise<Answer> {
+function send({ url, method, headers = {}, body, tls }: Exchange, signal: AbortSignal): Promise<Answer> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(new Broken('cut', 'stopped'));
     const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
-    const options: RequestOptions = { method, signal, agent: agent ?? false, headers: { ...headers, ...length } };
+    const options: RequestOptions = { method, signal, agent: false, headers: { ...headers, ...length } };
     const answered = (response: IncomingMessage) => {
       response.setEncoding('utf8');
       let text = '';
@@ -83,7 +81,7 @@ function send({ url, method, headers = {}, body, tls, agent }: Exchange, signal:
       response.on('end', () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text }));
     };
     const request = url.startsWith('https:')
-      ? https.request(url, { ...options, ...tls } as TlsRequestOptions, answered)
+      ? https.request(url, { ...options, ...tls }, answered)
       : http.request(url, options, answered);
     request.on('error', reject);
     request.end(body);

@@ -48,8 +48,8 @@ const short: Record<string, string> = { a: '\x07', b: '\b', f: '\f', n: '\n', r:
 
 /** Go's escapes: https://go.dev/ref/spec#Rune_literals */
 function unquote(quoted: string): string {
-  const escape = /\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))/gi;
-  return quoted.replace(escape, (_all, x?: string, u?: string, long?: string, char = '') => {
+  const escapes = /\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|(.))/g;
+  return quoted.replace(escapes, (_all, x?: string, u?: string, long?: string, char = '') => {
     const hex = x ?? u ?? long;
     if (hex === undefined) return short[char] ?? char;
     const code = Number.parseInt(hex, 16);

@@ -5,7 +5,7 @@ import type { Log } from '../log.ts';
 import { type Answer, Broken, type BrokenKind, exchange } from './exchange.ts';
 import { Failure, type FailureCode, oneLine } from './failure.ts';
 import type { RunIdentity } from './labels.ts';
-import { readTrust } from './trust.ts';
+import { readTrust, withTrust } from './trust.ts';
 
 export interface ServiceCall {
   endpoint: string;
@@ -21,34 +21,33 @@ export interface ServiceCall {
 
 /** @returns the AWS config file's text. @throws Failure */
 export async function askService(call: ServiceCall): Promise<string> {
-  const { endpoint, certFile, identity, clock, log } = call;
-  const encrypted = endpoint.startsWith('https:');
-  const { options, problem } = encrypted ? await readTrust(certFile) : { options: {}, problem: undefined };
+  const { clock, log } = call;
   if (!call.tlsVerify) {
     log.warn('IRSA_TLS_VERIFY=false: whoever answers in the place of the IRSA service gets the token');
-  } else if (problem !== undefined) log.warn({ problem }, 'only the CAs of the system are trusted');
-
-  const answer = await exchange({
-    url: endpoint,
-    method: 'POST',
-    headers: {
-      authorization: `Bearer ${call.token}`,
-      'content-type': 'application/json',
-      accept: 'text/plain, application/problem+json',
-      'user-agent': 'irsa-svc-sidecar',
-    },
-    body: JSON.stringify({ run_id: identity.run, irsa_workload_type: identity.workloadType }),
-    deadlineMs: call.deadlineMs,
-    clock,
-    signal: call.signal,
-    tls: call.tlsVerify ? options : { rejectUnauthorized: false },
-  }).catch((error: unknown) => {
+  }
+  const answer = await post(call).catch((error: unknown) => {
     if (!(error instanceof Broken)) throw error;
-    const detail = problem !== undefined && error.kind === 'certificate' ? `${error.code}; ${problem}` : error.code;
-    throw new Failure(failureOfBroken[error.kind], { detail, cause: error });
+    throw new Failure(failureOfBroken[error.kind], { detail: error.code, cause: error });
   });
-  if (answer.status !== 200) throw refusal(answer, clock.now());
-  return answer.text;
+  if (answer.status === 200) return answer.text;
+  throw refusal(answer, clock.now());
+}
+
+async function post(call: ServiceCall): Promise<Answer> {
+  const { endpoint: url, deadlineMs, identity, clock, log, signal } = call;
+  const headers = {
+    authorization: `Bearer ${call.token}`,
+    'content-type': 'application/json',
+    accept: 'text/plain, application/problem+json',
+    'user-agent': 'irsa-svc-sidecar',
+  };
+  const body = JSON.stringify({ run_id: identity.run, irsa_workload_type: identity.workloadType });
+  const request = { url, method: 'POST' as const, headers, body, deadlineMs, clock, signal };
+  if (!url.startsWith('https:')) return await exchange(request);
+  if (!call.tlsVerify) return await exchange({ ...request, tls: { rejectUnauthorized: false } });
+  const trust = await readTrust(call.certFile);
+  if (trust.problem !== undefined) log.warn({ problem: trust.problem }, 'only the CAs of the system are trusted');
+  return await withTrust(trust, (tls) => exchange({ ...request, tls }));
 }
 
 const failureOfBroken: Record<BrokenKind, FailureCode> = {
