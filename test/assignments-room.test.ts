@@ -125,6 +125,16 @@ describe('assignments: room and errors', () => {
     assert.deepEqual(where(), [[], ['a']]);
   });
 
+  it('counts those of one run who come for several targets together', () => {
+    const together = { run: '646d27b817c28b5ea4b5b0c1', user: 'alice' };
+    cluster.map({ t: ['p'], u: ['p'] });
+    cluster.capacity('p', 0);
+    cluster.start('a', { ...together, pools: { t: ['p'] } });
+    cluster.start('b', { ...together, pools: { u: ['p'] } });
+    cluster.capacity('p', 1);
+    assert.deepEqual([cluster.members('p'), cluster.refused('p')], [['a'], ['b trust_policy_full']]);
+  });
+
   it('a want without room for one target has the others', () => {
     cluster.map({ t: ['p'], u: ['q'] });
     cluster.capacity('p', 0);
