@@ -3,79 +3,16 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Clock } from '../src/clock.ts';
 import type { LeaseRecord } from '../src/kubernetes.ts';
-import { KubernetesError } from '../src/kubernetes-api.ts';
 import { createLease, type Lease } from '../src/lease.ts';
 import { createLog } from '../src/log.ts';
 import { FakeClock, settle } from './support/clock.ts';
+import { atOnce, createLeaseStore, type Fate, skewed } from './support/lease-store.ts';
 
 const durationMs = 6_000;
 
-/** What the API server does with one call. */
-type Fate =
-  /** Answers after so many milliseconds. */
-  | { kind: 'answers'; ms: number }
-  /** Does it, and the answer is lost. */
-  | { kind: 'lost'; ms: number }
-  /** Does nothing. */
-  | { kind: 'fails'; ms: number };
-
-const atOnce: Fate = { kind: 'answers', ms: 0 };
-
-/** A Lease object with the API server's own guard against writers that saw an older one. */
-function createStore(clock: FakeClock) {
-  let record: LeaseRecord | undefined;
-  let version = 0;
-  const fail = (kind: 'conflict' | 'unavailable') => {
-    throw new KubernetesError(kind, kind);
-  };
-  async function call<T>(fate: Fate, deadlineMs: number, act: () => T): Promise<T> {
-    if (fate.kind === 'fails') {
-      await clock.sleep(Math.min(fate.ms, deadlineMs));
-      return fail('unavailable');
-    }
-    await clock.sleep(Math.min(fate.ms, deadlineMs) / 2);
-    const result = act();
-    await clock.sleep(Math.min(fate.ms, deadlineMs) / 2);
-    return fate.kind === 'lost' ? fail('unavailable') : result;
-  }
-  return {
-    get record() {
-      return record;
-    },
-    set record(next: LeaseRecord | undefined) {
-      record = next;
-    },
-    /** One candidate's way to the store. */
-    client: (fate: () => Fate) => ({
-      getLease: (_name: string, deadlineMs: number) => call(fate(), deadlineMs, () => record && { ...record }),
-      writeLease: (
-        _name: string,
-        next: Omit<LeaseRecord, 'resourceVersion'>,
-        resourceVersion: string | undefined,
-        deadlineMs: number,
-      ) =>
-        call(fate(), deadlineMs, () => {
-          if (resourceVersion !== record?.resourceVersion) return fail('conflict');
-          version += 1;
-          record = { ...next, resourceVersion: String(version) };
-          return { ...record };
-        }),
-    }),
-  };
-}
-
-/** A process's own clocks: the wall clock off, the monotonic one started at another time. */
-function skewed(clock: FakeClock, wallMs: number, monotonicMs: number): Clock {
-  return {
-    now: () => clock.now() + wallMs,
-    monotonic: () => clock.monotonic() + monotonicMs,
-    sleep: (ms, signal) => clock.sleep(ms, signal),
-  };
-}
-
 describe('lease', () => {
   let clock: FakeClock;
-  let store: ReturnType<typeof createStore>;
+  let store: ReturnType<typeof createLeaseStore>;
   let stops: (() => Promise<void>)[];
 
   interface Candidate {
@@ -126,7 +63,7 @@ describe('lease', () => {
 
   beforeEach(() => {
     clock = new FakeClock();
-    store = createStore(clock);
+    store = createLeaseStore(clock);
     stops = [];
   });
   afterEach(async () => {
@@ -281,7 +218,7 @@ describe('lease', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(life, { minLength: 2, maxLength: 3 }), fc.nat({ max: 15 }), async (lives, jumpAt) => {
         clock = new FakeClock();
-        store = createStore(clock);
+        store = createLeaseStore(clock);
         stops = [];
         const candidates = lives.map(({ clocks: { wall, monotonic }, fates, outage }, index) => {
           let calls = 0;

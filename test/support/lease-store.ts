@@ -1,0 +1,68 @@
+/** Owns a Lease object for tests, with the API server's guard against late writers, and calls that fare as told. */
+import type { Clock } from '../../src/clock.ts';
+import type { LeaseRecord } from '../../src/kubernetes.ts';
+import { KubernetesError } from '../../src/kubernetes-api.ts';
+import type { FakeClock } from './clock.ts';
+
+/** What the API server does with one call. */
+export type Fate =
+  /** Answers after so many milliseconds. */
+  | { kind: 'answers'; ms: number }
+  /** Does it, and the answer is lost. */
+  | { kind: 'lost'; ms: number }
+  /** Does nothing. */
+  | { kind: 'fails'; ms: number };
+
+export const atOnce: Fate = { kind: 'answers', ms: 0 };
+
+/** A Lease object with the API server's own guard against writers that saw an older one. */
+export function createLeaseStore(clock: FakeClock) {
+  let record: LeaseRecord | undefined;
+  let version = 0;
+  const fail = (kind: 'conflict' | 'unavailable') => {
+    throw new KubernetesError(kind, kind);
+  };
+  async function call<T>(fate: Fate, deadlineMs: number, act: () => T): Promise<T> {
+    if (fate.kind === 'fails') {
+      await clock.sleep(Math.min(fate.ms, deadlineMs));
+      return fail('unavailable');
+    }
+    await clock.sleep(Math.min(fate.ms, deadlineMs) / 2);
+    const result = act();
+    await clock.sleep(Math.min(fate.ms, deadlineMs) / 2);
+    return fate.kind === 'lost' ? fail('unavailable') : result;
+  }
+  return {
+    get record() {
+      return record;
+    },
+    set record(next: LeaseRecord | undefined) {
+      record = next;
+    },
+    /** One candidate's way to the store. */
+    client: (fate: () => Fate) => ({
+      getLease: (_name: string, deadlineMs: number) => call(fate(), deadlineMs, () => record && { ...record }),
+      writeLease: (
+        _name: string,
+        next: Omit<LeaseRecord, 'resourceVersion'>,
+        resourceVersion: string | undefined,
+        deadlineMs: number,
+      ) =>
+        call(fate(), deadlineMs, () => {
+          if (resourceVersion !== record?.resourceVersion) return fail('conflict');
+          version += 1;
+          record = { ...next, resourceVersion: String(version) };
+          return { ...record };
+        }),
+    }),
+  };
+}
+
+/** A process's own clocks: the wall clock off, the monotonic one started at another time. */
+export function skewed(clock: FakeClock, wallMs: number, monotonicMs: number): Clock {
+  return {
+    now: () => clock.now() + wallMs,
+    monotonic: () => clock.monotonic() + monotonicMs,
+    sleep: (ms, signal) => clock.sleep(ms, signal),
+  };
+}
