@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Clock } from '../src/clock.ts';
-import type { LeaseRecord } from '../src/kubernetes.ts';
 import { createLease, type Lease } from '../src/lease.ts';
 import { createLog } from '../src/log.ts';
 import { FakeClock, settle } from './support/clock.ts';
