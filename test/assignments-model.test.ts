@@ -190,7 +190,13 @@ describe('assignments: any sequence', () => {
               const shrunk = one.do === 'capacity' && one.proxy === role;
               const failed = one.do === 'fail' && one.proxy === role && !cluster.role(role).accepted.has(name);
               const unwritable = cluster.role(role).error !== undefined;
-              assert.ok(shrunk || failed || unwritable, `${name} was moved out of ${role} by ${JSON.stringify(one)}`);
+              // IAM has it elsewhere still, and not here yet: it goes back before it had moved.
+              const has = (where: string) => cluster.role(where).accepted.has(name);
+              const back = !has(role) && after.get(name)?.some(has);
+              assert.ok(
+                shrunk || failed || unwritable || back,
+                `${name} was moved out of ${role} by ${JSON.stringify(one)}`,
+              );
             }
           }
         }
