@@ -11,7 +11,7 @@ export interface Asked {
 }
 
 export type Job =
-  /** All at once; each 200 is held against the trust policies as soon as it is there. */
+  /** All at once; each 200 is held against the trust policies as soon as it is there, and when all is over. */
   | { kind: 'storm'; asked: Asked[]; controlUrl: string; roles: number }
   /** One after the other. */
   | { kind: 'serial'; asked: Asked[]; pauseMs: number }
@@ -52,9 +52,11 @@ function codeOf(status: number, text: string): string {
 
 async function storm({ asked, controlUrl, roles }: Extract<Job, { kind: 'storm' }>): Promise<StormResult> {
   const result: StormResult = { ms: [], failed: {}, lost: [] };
-  const check = async (run: string, proxies: string[]) => {
+  const granted: { run: string; proxies: string[] }[] = [];
+  const lost = new Set<string>();
+  const check = async ({ run, proxies }: { run: string; proxies: string[] }) => {
     const { text } = await post(`${controlUrl}/trusting`, { account: `run-${run}`, proxies });
-    if (proxies.length !== roles || (JSON.parse(text) as string[]).length !== roles) result.lost.push(run);
+    if (proxies.length !== roles || (JSON.parse(text) as string[]).length !== roles) lost.add(run);
   };
   await Promise.all(
     asked.map(async (one) => {
@@ -65,14 +67,18 @@ async function storm({ asked, controlUrl, roles }: Extract<Job, { kind: 'storm' 
       }));
       if (status === 200) {
         result.ms.push(ms);
-        await check(one.run, proxiesOf(text));
+        granted.push({ run: one.run, proxies: proxiesOf(text) });
+        await check({ run: one.run, proxies: proxiesOf(text) });
       } else {
         const code = codeOf(status, text);
         result.failed[code] = (result.failed[code] ?? 0) + 1;
       }
     }),
   );
-  return result;
+  // Once more when all is quiet: a later write must not have thrown anybody out.
+  await delay(3_000);
+  await Promise.all(granted.map(check));
+  return { ...result, lost: [...lost] };
 }
 
 async function serial({ asked, pauseMs }: Extract<Job, { kind: 'serial' }>): Promise<{ ms: number[] }> {

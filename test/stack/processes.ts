@@ -76,7 +76,7 @@ export async function startStack(): Promise<StackProcess> {
   };
 }
 
-/** Starts a replica and waits until it listens; `ready` tells the rest. The service must have been built. */
+/** Starts a replica and waits until it listens, as its log says at level info; it must have been built. */
 export async function startReplica(stack: StackAddresses, options: ReplicaOptions = {}): Promise<ReplicaProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-'));
   folders.add(folder);
