@@ -20,7 +20,17 @@ export interface ProxyRole {
   /** Characters for members in all; Infinity until the document was read. */
   capacity: number;
   /** Why it takes nobody new, until when on the monotonic clock. */
-  error: { code: string; detail: string; at: string; until: number } | undefined;
+  error: RoleError | undefined;
+}
+
+export interface RoleError {
+  code: string;
+  /** For users. */
+  detail: string;
+  /** IAM's own words, for administrators. */
+  said?: string | undefined;
+  at: string;
+  until: number;
 }
 
 /** Why a role is to be looked at: somebody waits, somebody is to go, or just the published reasons changed. */

@@ -52,17 +52,25 @@ export function createGrants(options: GrantsOptions): Grants {
   /** Writes the want down unless it stands there already. @returns the want that counts. */
   async function record(account: string, content: WantContent): Promise<Want> {
     const known = parseWant(accounts.get(account)?.wanted);
-    if (known && sameContent(known, content)) return known;
+    // A want that was refused is asked for anew: whatever stood against it may be mended. One that waits for room is not,
+    // since it is served by itself.
+    if (known && sameContent(known, content) && !wasRefused(known)) return known;
     const want = newWant(content, clock.now());
     try {
       await kubernetes.setWanted(account, JSON.stringify(want));
       return want;
     } catch (error) {
       if (error instanceof KubernetesError && error.kind === 'not_found') {
-        throw new ApiError('run_not_found', `the service account ${account} of this run does not exist any more`);
+        throw new ApiError('run_not_found', `The service account ${account} of this run does not exist any more.`);
       }
       throw kubernetesUnavailable(error);
     }
+  }
+
+  function wasRefused(want: Want): boolean {
+    const roles = new Set(want.roles.flatMap(({ proxies }) => proxies.map(({ arn }) => arn)));
+    const refusals = [...roles].flatMap((arn) => statuses.get(arn)?.status.refused ?? []);
+    return refusals.some((refusal) => refusal.want === want.id && refusal.code !== 'trust_policy_full');
   }
 
   /** What became of a target for these wants, or undefined while the writer has not said. */
@@ -105,7 +113,7 @@ export function createGrants(options: GrantsOptions): Grants {
     const last = settled();
     if (complete(last)) return last;
     const missing = targets.filter((_, index) => !last[index]).map(({ arn }) => arn);
-    const detail = `what this run wants is on record, but IAM has not confirmed it yet for ${missing.join(', ')}; ask again in a few seconds`;
+    const detail = `What this run wants is on record, but IAM has not confirmed it yet for ${missing.join(', ')}. Ask again in a few seconds.`;
     throw new ApiError('grant_pending', detail);
   }
 
@@ -146,6 +154,6 @@ function refuseWhereNothingHasRoom(outcomes: readonly RoleOutcome[]): void {
   if (outcomes.some(({ kind }) => kind === 'granted')) return;
   const full = outcomes.find((outcome) => outcome.kind === 'refused' && outcome.code === 'trust_policy_full');
   if (full?.kind !== 'refused') return;
-  const detail = `${full.target}: ${full.detail}; the run gets it as soon as another one ends`;
+  const detail = `${full.target}: ${full.detail}. The run gets it as soon as another one ends.`;
   throw new ApiError('trust_policy_full', detail, { retryAfterSeconds: 10 });
 }

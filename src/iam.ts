@@ -17,20 +17,29 @@ export type IamErrorCode =
   | 'trust_policy_full'
   | 'access_denied';
 
+/** `message` may be shown to users; what IAM said itself, which can name other principals, is in `said`. */
 export class IamError extends Error {
   readonly code: IamErrorCode;
+  readonly said: string | undefined;
   /** Whether another try may go better with nobody doing anything. */
   readonly transient: boolean;
   /** The quota in characters, where IAM named it. */
   readonly quota: number | undefined;
 
-  constructor(code: IamErrorCode, message: string, options: { quota?: number | undefined; cause?: unknown } = {}) {
+  constructor(code: IamErrorCode, message: string, options: IamErrorOptions = {}) {
     super(message, { cause: options.cause });
     this.name = 'IamError';
     this.code = code;
     this.transient = code === 'throttled' || code === 'unavailable' || code === 'not_holder';
     this.quota = options.quota;
+    this.said = options.said;
   }
+}
+
+interface IamErrorOptions {
+  quota?: number | undefined;
+  said?: string | undefined;
+  cause?: unknown;
 }
 
 export interface AwsIdentity {
@@ -70,13 +79,13 @@ export function createIam(options: IamOptions): Iam {
   const iam = new IAMClient({ region: options.region, maxAttempts: 1 });
   const sts = new STSClient({ region: options.region, maxAttempts: 2 });
 
-  async function measured<T>(action: IamAction, call: () => Promise<T>): Promise<T> {
+  async function measured<T>(action: IamAction, role: string, call: () => Promise<T>): Promise<T> {
     const start = options.monotonic();
     let outcome = 'ok';
     try {
       return await call();
     } catch (cause) {
-      const error = classify(action, cause);
+      const error = classify(action, role, cause);
       outcome = error.code;
       throw error;
     } finally {
@@ -86,16 +95,17 @@ export function createIam(options: IamOptions): Iam {
 
   return {
     getTrustPolicy: (roleArn, abortSignal) =>
-      measured('GetRole', async () => {
+      measured('GetRole', roleArn, async () => {
         const { Role: role } = await iam.send(new GetRoleCommand({ RoleName: roleNameOf(roleArn) }), { abortSignal });
         if (role?.Arn !== roleArn) {
-          throw new IamError('role_not_found', `the role of that name is ${role?.Arn}, in another path or account`);
+          // Same name, another path: the ARN in the mapping names no role.
+          throw new IamError('role_not_found', missing(roleArn), { said: `the role of that name is ${role?.Arn}` });
         }
         // IAM gives the document URL-encoded (RFC 3986), and the SDK leaves it so.
         return decodeURIComponent(role.AssumeRolePolicyDocument ?? '');
       }),
     updateTrustPolicy: (roleArn, document, abortSignal, mayWrite) =>
-      measured('UpdateAssumeRolePolicy', async () => {
+      measured('UpdateAssumeRolePolicy', roleArn, async () => {
         const input = { RoleName: roleNameOf(roleArn), PolicyDocument: document };
         const command = new UpdateAssumeRolePolicyCommand(input);
         command.middlewareStack.add(
@@ -108,7 +118,7 @@ export function createIam(options: IamOptions): Iam {
         await iam.send(command, { abortSignal });
       }),
     identity: (abortSignal) =>
-      measured('GetCallerIdentity', async () => {
+      measured('GetCallerIdentity', '', async () => {
         const { Account: account, Arn: arn } = await sts.send(new GetCallerIdentityCommand({}), { abortSignal });
         const partition = arn?.split(':')[1];
         if (!account || !arn || !partition) throw new IamError('unavailable', 'STS did not say who we are');
@@ -137,13 +147,41 @@ const codeOfAwsError: Record<string, IamErrorCode> = {
   TooManyRequestsException: 'throttled',
 };
 
-function classify(action: IamAction, cause: unknown): IamError {
+function classify(action: IamAction, roleArn: string, cause: unknown): IamError {
   if (cause instanceof IamError) return cause;
   const { Code, name, message } = cause as { Code?: string; name?: string; message?: string };
   const awsCode = (Code ?? name ?? '').replace(/Exception$/, '');
-  const code = codeOfAwsError[awsCode] ?? codeOfAwsError[name ?? ''] ?? 'unavailable';
-  // IAM's own sentences about a document or a role name no secret and help whoever mends it.
-  const said = code === 'unavailable' ? `${action} failed` : (message ?? awsCode).slice(0, 300);
+  const code = codeOfAwsError[awsCode] ?? 'unavailable';
   const quota = /ACLSizePerRole:?\s*(\d+)/.exec(message ?? '')?.[1];
-  return new IamError(code, said, { cause, quota: quota === undefined ? undefined : Number(quota) });
+  return new IamError(code, sentence(code, action, roleArn), {
+    cause,
+    said: code === 'unavailable' ? undefined : (message ?? awsCode).slice(0, 300),
+    quota: quota === undefined ? undefined : Number(quota),
+  });
+}
+
+function missing(roleArn: string): string {
+  const role = parseRoleArn(roleArn);
+  return `no IAM role ${role?.pathAndName} in account ${role?.account}`;
+}
+
+/** What is wrong, for whoever started the run and for their administrator. */
+function sentence(code: IamErrorCode, action: IamAction, roleArn: string): string {
+  const name = parseRoleArn(roleArn)?.pathAndName ?? roleArn;
+  switch (code) {
+    case 'role_not_found':
+      return missing(roleArn);
+    case 'malformed_trust_policy':
+      return `IAM does not accept the trust policy of proxy role ${name}, most often for a principal that was deleted`;
+    case 'unmodifiable_role':
+      return `proxy role ${name} belongs to an AWS service and cannot be changed`;
+    case 'trust_policy_full':
+      return `the trust policy of proxy role ${name} has no room for another run`;
+    case 'access_denied':
+      return `irsa-svc is not allowed to do ${action} on proxy role ${name}`;
+    case 'throttled':
+      return `IAM throttles ${action}`;
+    default:
+      return `${action} had no good answer`;
+  }
 }

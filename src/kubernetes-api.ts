@@ -19,7 +19,7 @@ export class KubernetesError extends Error {
 
 /** The error as a client may see it: whatever went wrong between us and the API server, asking later may help. */
 export function kubernetesUnavailable(cause: unknown): ApiError {
-  return new ApiError('kubernetes_unavailable', 'the Kubernetes API server did not answer as it should; try again', {
+  return new ApiError('kubernetes_unavailable', 'The Kubernetes API server did not answer as it should. Try again.', {
     cause,
   });
 }

@@ -47,7 +47,7 @@ export function createMappingStore(kubernetes: Kubernetes, watched: Watched<Conf
         const moved = error.kind === 'conflict' || error.kind === 'not_found';
         if (!moved) throw kubernetesUnavailable(error);
         if (tries < attempts) continue;
-        const detail = 'others kept changing the mappings at the same time; nothing was changed, try again';
+        const detail = 'Others kept changing the mappings at the same time. Nothing was changed; try again.';
         throw new ApiError('conflict', detail, { cause: error });
       }
     }
@@ -58,7 +58,7 @@ export function createMappingStore(kubernetes: Kubernetes, watched: Watched<Conf
     const stored = await kubernetes.getConfigMap(mappingConfigMap);
     const before = parseMappings(stored?.data ?? {});
     if (text === null && !Object.hasOwn(stored?.data ?? {}, org)) {
-      throw new ApiError('mapping_not_found', `organization ${org} is not mapped to any role`);
+      throw new ApiError('mapping_not_found', `Organization ${org} is not mapped to any role.`);
     }
     if (text !== null) refuseTooLarge({ ...stored?.data, [org]: text });
     if (stored) await kubernetes.patchConfigMap(mappingConfigMap, { [org]: text }, stored.resourceVersion);
@@ -83,6 +83,6 @@ function refuseTooLarge(data: Record<string, string>): void {
     0,
   );
   if (bytes <= maxConfigMapBytes) return;
-  const detail = `all mappings together would take ${bytes} bytes, and Kubernetes keeps at most ${maxConfigMapBytes}; nothing was changed`;
+  const detail = `All mappings together would take ${bytes} bytes, and Kubernetes keeps at most ${maxConfigMapBytes}. Nothing was changed.`;
   throw new ApiError('invalid_request', detail, { errors: [{ path: '/body', message: 'too large to be stored' }] });
 }

@@ -207,8 +207,9 @@ function fail(
   }
   if (error.code === 'role_not_found') role.accepted = new Map();
   const at = new Date(deps.clock.now()).toISOString();
-  role.error = { code: error.code, detail: error.message, at, until: deps.clock.monotonic() + errorMs };
-  deps.log.warn({ role: role.arn, code: error.code, err: error }, 'the trust policy of this proxy role cannot be kept');
+  const { code, message: detail, said } = error;
+  role.error = { code, detail, said, at, until: deps.clock.monotonic() + errorMs };
+  deps.log.warn({ role: role.arn, code, said, detail }, 'the trust policy of this proxy role cannot be kept');
   deps.assignments.reconsider(role);
   return { kind: 'failed', error };
 }

@@ -1,5 +1,5 @@
 /** Owns the work on each proxy role: one pass at a time, all that comes meanwhile joins the next, then the status. */
-import type { Assignments, Change, ProxyRole } from './assignments.ts';
+import type { Assignments, Change, ProxyRole, RoleError } from './assignments.ts';
 import type { Clock } from './clock.ts';
 import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
@@ -197,6 +197,10 @@ function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {
     characters_allowed: memory.maxChars,
     ...(memory.writtenAt === undefined ? {} : { written_at: memory.writtenAt }),
     ...(memory.comparedAt === undefined ? {} : { compared_at: memory.comparedAt }),
-    ...(error ? { error: { code: error.code, detail: error.detail, at: error.at } } : {}),
+    ...(error ? { error: publicError(error) } : {}),
   };
+}
+
+function publicError({ code, detail, said, at }: RoleError): NonNullable<TrustStatus['error']> {
+  return { code, detail, at, ...(said === undefined ? {} : { said }) };
 }

@@ -103,15 +103,18 @@ export async function findRun(
     }
   }
   if (pods.length === 0) {
-    throw new ApiError('run_not_found', 'no live pod of this run that you started; is it running, and is it yours?');
+    throw new ApiError(
+      'run_not_found',
+      'There is no live pod of this run that you started. Is it running, and is it yours?',
+    );
   }
   const accounts = [...new Set(pods.map((pod) => pod.account))].sort();
   for (const account of accounts) {
     // Kubernetes has checked the name; it goes into a trust policy, so it is checked again.
-    if (!isServiceAccountName(account)) throw new ApiError('run_not_found', 'this run has no usable service account');
+    if (!isServiceAccountName(account)) throw new ApiError('run_not_found', 'This run has no usable service account.');
     const users = [...index.ofAccount(account), ...pods.filter((pod) => pod.account === account)];
     if (!allStartedBy(users, callerId)) {
-      const detail = `the service account ${account} of this run is also used by pods that somebody else started, who would get your roles; ask an administrator for an account of your own`;
+      const detail = `The service account ${account} of this run is also used by pods that somebody else started, who would get your roles. Ask an administrator for an account of your own.`;
       throw new ApiError('shared_service_account', detail);
     }
   }

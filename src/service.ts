@@ -44,7 +44,7 @@ export interface Service {
 export function startService({ config, kubeConfig, clock, log, metrics }: ServiceOptions): Service {
   const stopping = new AbortController();
 
-  const api = createKubernetesApi(kubeConfig, clock.monotonic);
+  const api = createKubernetesApi(kubeConfig, () => clock.monotonic());
   const kubernetes = createKubernetes({
     api,
     fieldNamespace: config.fieldNamespace,
@@ -92,7 +92,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
   });
   const iam = createIam({
     region: config.awsRegion,
-    monotonic: clock.monotonic,
+    monotonic: () => clock.monotonic(),
     onCall: (action, outcome, seconds) => metrics.iamSeconds.observe({ action, outcome }, seconds),
   });
   let identity: AwsIdentity | undefined;

@@ -17,7 +17,7 @@ const statusSchema = z.object({
   characters_allowed: z.number(),
   written_at: z.string().optional(),
   compared_at: z.string().optional(),
-  error: z.object({ code: z.string(), detail: z.string(), at: z.string() }).optional(),
+  error: z.object({ code: z.string(), detail: z.string(), said: z.string().optional(), at: z.string() }).optional(),
 });
 
 export type TrustStatus = z.infer<typeof statusSchema>;

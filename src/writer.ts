@@ -99,7 +99,7 @@ function startTenure(
     pods,
     mappings: options.mappings.current,
     computeNamespace: options.scope.namespace,
-    monotonic: clock.monotonic,
+    monotonic: () => clock.monotonic(),
     onChange: (role, change) => queue.changed(role, change),
   });
   const queue: RoleQueue = createRoleQueue({

@@ -152,7 +152,20 @@ describe('a run gets its roles', () => {
     const answer = await ask('dave', run);
     assert.equal(answer.status, 200);
     assert.match(answer.text, /\[profile acme-good-role\]/);
-    assert.match(answer.text, /^# acme-gone-role: refused, role_not_found: /m);
+    const reason = 'no IAM role acme-gone-proxy in account 111111111111';
+    assert.match(answer.text, new RegExp(`^# acme-gone-role: refused, role_not_found: ${reason}$`, 'm'));
+  });
+
+  it('gives a role that was mended when it is asked for again', async () => {
+    const run = newRun();
+    world.startRun(run, 'dave');
+    assert.match((await ask('dave', run)).text, /^# acme-gone-role: refused/m);
+    world.addRolePair('acme-gone-role', ['acme-gone-proxy']);
+    world.clock.skip(20_000);
+    await until(async () => (await ask('dave', run)).text.includes('[profile acme-gone-role]'));
+    // For the tests below it is broken again: IAM refuses a document that names a deleted principal.
+    const statement = { Effect: 'Allow', Principal: { AWS: 'AROAEXAMPLEEXAMPLEEXA' }, Action: 'sts:AssumeRole' };
+    world.aws.setTrust(clusterAccount, 'acme-gone-proxy', { Version: '2012-10-17', Statement: [statement] });
   });
 
   it('names a proxy role that somebody else keeps, without touching it', async () => {
@@ -280,7 +293,7 @@ describe('a run gets its roles', () => {
     const line = replica.log.findLast((one) => one.audit === 'grant' && one.run === run);
     assert.equal(line?.user, 'dave');
     assert.deepEqual(line?.granted, [`arn:aws:iam::${assetAccount}:role/acme-good-role`]);
-    assert.equal((line?.refused as { code: string }[] | undefined)?.[0]?.code, 'role_not_found');
+    assert.equal((line?.refused as { code: string }[] | undefined)?.[0]?.code, 'malformed_trust_policy');
   });
 
   it('keeps the names of release 1.8 in its metrics', async () => {

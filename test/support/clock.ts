@@ -1,5 +1,5 @@
 /** Owns time in tests: a clock that moves only when told to, and wakes those who sleep on it. */
-import type { Clock } from '../../src/clock.ts';
+import { type Clock, systemClock } from '../../src/clock.ts';
 
 interface Sleeper {
   readonly at: number;
@@ -65,6 +65,27 @@ export class FakeClock implements Clock {
 
   #nextBy(end: number): Sleeper | undefined {
     return this.#sleepers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
+  }
+}
+
+/** The real clock, which a test can move on by hours: what counts time sees it pass, sleepers sleep on as before. */
+export class ShiftedClock implements Clock {
+  #shift = 0;
+
+  now(): number {
+    return systemClock.now() + this.#shift;
+  }
+
+  monotonic(): number {
+    return systemClock.monotonic() + this.#shift;
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return systemClock.sleep(ms, signal);
+  }
+
+  skip(ms: number): void {
+    this.#shift += ms;
   }
 }
 

@@ -5,7 +5,6 @@ import type { AddressInfo } from 'node:net';
 import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { KubeConfig } from '@kubernetes/client-node';
 import supertest, { type Response } from 'supertest';
-import { systemClock } from '../../src/clock.ts';
 import { type Config, loadConfig } from '../../src/config.ts';
 import { createLog } from '../../src/log.ts';
 import { createMetrics, type Metrics } from '../../src/metrics.ts';
@@ -15,6 +14,7 @@ import { type DominoStandIn, startDomino } from '../stack/domino.ts';
 import { type ClusterIssuer, createIssuer } from '../stack/issuer.ts';
 import { type KubernetesStandIn, startKubernetes } from '../stack/kubernetes.ts';
 import { dominoPod, dominoServiceAccount } from '../stack/pods.ts';
+import { ShiftedClock } from './clock.ts';
 import { assertConforms } from './contract.ts';
 
 export const clusterAccount = '111111111111';
@@ -46,6 +46,8 @@ export interface RunOptions {
 }
 
 export interface World {
+  /** The clock of every replica. */
+  clock: ShiftedClock;
   domino: DominoStandIn;
   kubernetes: KubernetesStandIn;
   aws: AwsStandIn;
@@ -91,6 +93,7 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
   const awsVariables = { ...aws.environment(), ...aws.credentials };
   const before = Object.fromEntries(Object.keys(awsVariables).map((name) => [name, process.env[name]]));
   Object.assign(process.env, awsVariables);
+  const clock = new ShiftedClock();
   const replicas: Replica[] = [];
   const runs = new Map<string, { pod: string; account: string }[]>();
 
@@ -101,7 +104,7 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
     const lines: Record<string, unknown>[] = [];
     const log = createLog('debug', { write: (line: string) => void lines.push(JSON.parse(line)) });
     const metrics = createMetrics();
-    const service = startService({ config, kubeConfig, clock: systemClock, log, metrics });
+    const service = startService({ config, kubeConfig, clock, log, metrics });
     const server = service.app.listen(0, '127.0.0.1');
     await once(server, 'listening');
     await service.ready;
@@ -136,6 +139,7 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
   }
 
   return {
+    clock,
     domino,
     kubernetes,
     aws,
