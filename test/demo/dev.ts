@@ -1,0 +1,65 @@
+/** Owns `npm run dev`: the demo's system kept up, with its addresses and lines to try, until Ctrl-C. */
+import { openPlayground, type Playground, usableLines } from './playground.ts';
+import { type Screen, terminal } from './screen.ts';
+
+const screen = terminal();
+let asked = false;
+const ending = new Promise<string>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      asked = true;
+      resolve(signal);
+    });
+  }
+});
+process.exit(await dev(screen));
+
+async function dev(shown: Screen): Promise<number> {
+  shown.line('starting Domino, Kubernetes and AWS stand-ins, and the service');
+  const playground = await openPlayground();
+  const { stack, replica } = playground.system;
+  print(shown, playground);
+  const died = Promise.race([
+    stack.child.exited.then((code) => `the stack ended with ${code}`),
+    replica.child.exited.then((code) => `the service ended with ${code}`),
+  ]);
+  const why = await Promise.race([ending, died]);
+  shown.line();
+  // Ctrl-C reaches the children too, and one of them may be gone first.
+  if (!asked) {
+    shown.failed(why);
+    for (const line of [...stack.child.output.slice(-10), ...replica.child.output.slice(-10)]) shown.line(line);
+  }
+  await playground.system.stop();
+  shown.line('all ended');
+  return asked ? 0 : 1;
+}
+
+function print(shown: Screen, { system, variables }: Playground): void {
+  const { stack, replica, files } = system;
+  const addresses = {
+    service: replica.url,
+    'its page': `${replica.url}/docs`,
+    metrics: replica.metricsUrl,
+    Domino: stack.dominoUrl,
+    Kubernetes: stack.kubernetesUrl,
+    'IAM and STS': stack.awsUrl,
+    'runs and users': stack.controlUrl,
+    files: files.folder,
+  };
+  shown.line();
+  for (const [name, address] of Object.entries(addresses)) shown.line(`   ${name.padEnd(16)}${address}`);
+  shown.line();
+  shown.line('   Alice (data-science), bob (finance), carol (nothing) and admin; alice has a run going.');
+  shown.line();
+  shown.line('   In another terminal, first this:');
+  shown.heading(`. ${variables}`);
+  for (const { about, typed } of usableLines()) {
+    shown.line();
+    shown.line(`   # ${about}`);
+    // Unbroken, so that a line that is copied is whole.
+    shown.heading(typed);
+  }
+  shown.line();
+  shown.line('   Ctrl-C ends it all.');
+}

@@ -1,0 +1,138 @@
+/** Owns what `npm run dev` offers: the demo's system with roles mapped and a run going, and lines to copy and paste. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { which } from '../stack/clients.ts';
+import { people, type System, startSystem } from './system.ts';
+
+export interface Playground {
+  readonly system: System;
+  /** A shell file that sets the variables which the lines use. */
+  readonly variables: string;
+}
+
+/** One thing to try. */
+export interface Line {
+  readonly about: string;
+  readonly typed: string;
+  /** What its output holds when all is well. */
+  readonly shows: RegExp;
+  /** The program it needs, beside curl. */
+  readonly needs?: string;
+}
+
+/** Alice's run is going when the playground opens; the other one is for trying. */
+const run = '646d27b817c28b5ea4b5b0c1';
+const otherRun = '646f604955daf764547c5b77';
+const json = '-H Content-Type:application/json';
+const map = `curl --cacert $CA -X POST $IRSA/map_iam_roles_to_pod_sa ${json}`;
+
+export const lines: readonly Line[] = [
+  { about: 'is the service ready?', typed: 'curl --cacert $CA $IRSA/readyz', shows: /"status":"Ready"/ },
+  {
+    about: 'alice’s role mappings',
+    typed: 'curl --cacert $CA $IRSA/my_role_mappings -H "Authorization: Bearer $ALICE"',
+    shows: /acme-list-bucket-role/,
+  },
+  {
+    about: 'all role mappings, for an administrator',
+    typed: 'curl --cacert $CA $IRSA/role_mappings -H "Authorization: Bearer $ADMIN"',
+    shows: /"finance"/,
+  },
+  {
+    about: 'give an organization a role (this replaces what it has)',
+    typed: `curl --cacert $CA -X POST $IRSA/update_role_mapping ${json} -H "Authorization: Bearer $ADMIN" -d '{"domino_org":"finance","iam_role_arn":"arn:aws:iam::222222222222:role/acme-update-bucket-role","proxy_iam_role_arn":"arn:aws:iam::111111111111:role/acme-update-bucket-role"}'`,
+    shows: /"role_data"/,
+  },
+  {
+    about: 'the roles of alice’s run, written where AWS clients look for them',
+    typed: `${map} -H "Authorization: Bearer $ALICE" -d '{"run_id":"${run}"}' | tee $AWS_CONFIG_FILE`,
+    shows: /\[profile acme-list-bucket-role\]/,
+  },
+  {
+    about: 'take a role with them (a home of its own: the CLI keeps sessions there)',
+    typed: 'HOME=$FOLDER aws sts get-caller-identity --profile acme-list-bucket-role',
+    shows: /assumed-role\/acme-list-bucket-role\/alice-/,
+    needs: 'aws',
+  },
+  {
+    about: 'who the trust policy of a proxy role lets in',
+    typed: `curl -X POST $CONTROL/subjects -d '"acme-list-bucket-role"'`,
+    shows: new RegExp(`domino-compute:run-${run}`),
+  },
+  {
+    about: 'bob is refused alice’s run',
+    typed: `${map} -H "Authorization: Bearer $BOB" -d '{"run_id":"${run}"}'`,
+    shows: /"code":"run_not_found"/,
+  },
+  {
+    about: 'start a run of bob’s',
+    typed: `curl -X POST $CONTROL/start-runs -d '{"user":"bob","runs":["${otherRun}"]}'`,
+    shows: new RegExp(`run-${otherRun}`),
+  },
+  {
+    about: 'the pods, as Kubernetes has them',
+    typed: 'kubectl -n domino-compute get pods',
+    shows: new RegExp(`run-${otherRun}`),
+    needs: 'kubectl',
+  },
+  {
+    about: 'bob’s roles for it',
+    typed: `${map} -H "Authorization: Bearer $BOB" -d '{"run_id":"${otherRun}"}'`,
+    shows: /acme-update-bucket-role/,
+  },
+  { about: 'end it', typed: `curl -X POST $CONTROL/end-runs -d '["${otherRun}"]'`, shows: /\{\}/ },
+  { about: 'metrics', typed: "curl -s $METRICS | grep '^irsa_'", shows: /irsa_proxy_role_members/ },
+  {
+    about: 'a fresh token of alice’s, good for five minutes as Domino’s are',
+    typed: 'ALICE=$(curl -s "$DOMINO/__stack/token?user=alice"); echo $ALICE',
+    shows: /^ey\w+\.ey/,
+  },
+  {
+    about: 'make IAM slow (and what else can go wrong: test/stack/aws-knobs.ts)',
+    typed: `curl -X POST $AWS_ENDPOINT_URL/__stack/knobs -d '{"latencyMs":{"UpdateAssumeRolePolicy":2000}}'`,
+    shows: /2000/,
+  },
+];
+
+/** The lines whose programs are on this machine. */
+export function usableLines(): readonly Line[] {
+  return lines.filter(({ needs }) => needs === undefined || which(needs) !== undefined);
+}
+
+export async function openPlayground(): Promise<Playground> {
+  const system = await startSystem();
+  const { list, read, update } = system.roles;
+  const entry = ({ target, proxy }: typeof list) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy });
+  for (const [org, roles] of Object.entries({ 'data-science': [list, read], finance: [update] })) {
+    const body = { domino_org: org, role_data: roles.map(entry) };
+    const { status, text } = await system.call('POST', '/update_multirole_mapping', { as: 'admin', body });
+    if (status !== 200) throw new Error(`${org} was not mapped: ${text}`);
+  }
+  await system.startRun('alice', run);
+  return { system, variables: await writeVariables(system) };
+}
+
+async function writeVariables({ stack, replica, files }: System): Promise<string> {
+  const kubeconfig = join(files.folder, 'kubeconfig');
+  writeFileSync(kubeconfig, stack.kubeconfig);
+  const variables: Record<string, string> = {
+    FOLDER: files.folder,
+    IRSA: replica.url,
+    CA: files.certificate,
+    METRICS: replica.metricsUrl,
+    DOMINO: stack.dominoUrl,
+    CONTROL: stack.controlUrl,
+    KUBECONFIG: kubeconfig,
+    AWS_ENDPOINT_URL: stack.awsUrl,
+    AWS_CONFIG_FILE: files.config,
+  };
+  for (const { name } of people) variables[name.toUpperCase()] = await stack.token(name, 8 * 3600);
+  const path = join(files.folder, 'variables');
+  const set = Object.entries(variables).map(([name, value]) => `export ${name}='${value}'\n`);
+  // Keys of a real account would be used in place of the profile.
+  writeFileSync(
+    path,
+    `unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_ROLE_ARN\n${set.join('')}`,
+  );
+  return path;
+}
