@@ -106,17 +106,25 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
     const before = groupOf.get(name);
     // A run id alone is not enough: the user is what counts, and nobody else's annotation may join a group.
     const key = want && JSON.stringify([want.user.id, want.run]);
-    if (before !== undefined && before !== key) {
-      groups.get(before)?.accounts.delete(name);
+    const old = before !== undefined && before !== key ? groups.get(before) : undefined;
+    old?.accounts.delete(name);
+    if (!want || key === undefined) {
       groupOf.delete(name);
-      evaluate(before);
+      if (before !== undefined) evaluate(before);
+      return;
     }
-    if (!want || key === undefined) return;
     const group = groups.get(key) ?? newGroup();
     groups.set(key, group);
     group.accounts.set(name, want);
     groupOf.set(name, key);
+    // It takes its places along, so that nobody gets them between its old run and its new one.
+    for (const [arn, names] of old?.placed ?? []) {
+      if (!names.delete(name)) continue;
+      group.placed.set(arn, (group.placed.get(arn) ?? new Set<string>()).add(name));
+    }
+    for (const arn of old?.refusedAt ?? []) group.refusedAt.add(arn);
     evaluate(key);
+    if (old && before !== undefined) evaluate(before);
   }
 
   /** Brings a group's places in line with what it wants now. */
@@ -146,14 +154,21 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
       const first = arns[0];
       // A want that no mapping allows is void: no place, and no reason to publish.
       if (first === undefined) continue;
-      const outcome = place(arns.map((arn) => candidate(group, role(arn), wanting.accounts, placed)));
-      if (outcome.kind === 'placed') {
+      const tryPlace = (names: readonly string[]) => {
+        const outcome = place(arns.map((arn) => candidate(group, role(arn), names, placed)));
+        if (outcome.kind !== 'placed') return outcome;
         const there = placed.get(outcome.arn) ?? new Set();
-        for (const name of wanting.accounts) there.add(name);
+        for (const name of names) there.add(name);
         placed.set(outcome.arn, there);
-        continue;
-      }
-      for (const name of wanting.accounts) {
+        return outcome;
+      };
+      const outcome = tryPlace(wanting.accounts);
+      if (outcome.kind === 'placed') continue;
+      // Those who are in stay, though others of the run cannot join them.
+      const assigned = wanting.accounts.filter((name) => arns.some((arn) => group.placed.get(arn)?.has(name)));
+      const accepted = wanting.accounts.filter((name) => arns.some((arn) => role(arn).accepted.has(name)));
+      const staying = [assigned, accepted].find((names) => names.length > 0 && tryPlace(names).kind === 'placed') ?? [];
+      for (const name of wanting.accounts.filter((one) => !staying.includes(one))) {
         const want = (group.accounts.get(name) as Want).id;
         const { code, detail, full } = outcome;
         refused.push({ role: first, full, entry: { account: name, want, target, code, detail } });
@@ -229,10 +244,11 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
   }
 
   function evict(at: ProxyRole): void {
-    const since = (name: string) => at.accepted.get(name)?.since ?? '9';
+    const askedAt = (name: string) => groups.get(groupOf.get(name) ?? '')?.accounts.get(name)?.at ?? '';
+    const since = (name: string) => at.accepted.get(name)?.since ?? `9${askedAt(name)}`;
     const latestFirst = [...at.members.keys()].sort((a, b) => (since(a) > since(b) ? -1 : 1));
     for (const name of latestFirst) {
-      if (roomOf(at) >= 0) return;
+      if (roomOf(at) >= 0) break;
       const key = groupOf.get(name);
       const group = key === undefined ? undefined : groups.get(key);
       if (key === undefined || !group) continue;
@@ -243,6 +259,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
       group.placed.delete(at.arn);
       evaluate(key);
     }
+    if (roomOf(at) > 0) retryWaiting(new Set([at.arn]));
   }
 
   return {

@@ -3,7 +3,12 @@ import { parseRoleArn } from './arn.ts';
 
 /** What became of one target role: a profile, or a comment with the reason. */
 export type RoleOutcome =
-  | { kind: 'granted'; target: string; proxy: string }
+  | {
+      kind: 'granted';
+      target: string;
+      proxy: string /** For which accounts of the run it is not, and why. */;
+      note?: string;
+    }
   | { kind: 'refused'; target: string; code: string; detail: string };
 
 export interface AwsConfigInput {
@@ -30,7 +35,11 @@ export function awsConfig(input: AwsConfigInput): string {
     return `# irsa-svc: no roles of ${user} for run ${input.run}, written ${written}: no organization of this user is mapped to a role\n`;
   }
   const session = sessionName(input.user, input.run);
-  const names = profileNames(input.outcomes.map(({ target }) => target));
+  // Granted roles take their names first: a refused one only needs a name for its comment.
+  const byKind = Object.groupBy(input.outcomes, ({ kind }) => kind);
+  const names = profileNames(
+    [byKind.granted ?? [], byKind.refused ?? []].map((list) => list.map(({ target }) => target)),
+  );
   const blocks = input.outcomes
     .map((outcome) => ({ outcome, ...(names.get(outcome.target) as ProfileName) }))
     .sort((a, b) => compare(a.name, b.name))
@@ -48,7 +57,8 @@ export function awsConfig(input: AwsConfigInput): string {
         `role_session_name = ${session}`,
         `region = ${input.region}`,
       ];
-      if (renamed) lines.unshift(`# ${name}: named with its account, since another role has the same name`);
+      if (renamed) lines.unshift(`# ${name}: named so since the role's own name is taken, or not read by every SDK`);
+      if (outcome.note !== undefined) lines.unshift(`# ${name}: ${printable(outcome.note)}`);
       return lines.join('\n');
     });
   return `${[`# irsa-svc: roles of ${user} for run ${input.run}, written ${written}`, ...blocks].join('\n')}\n`;
@@ -68,14 +78,17 @@ interface ProfileName {
   renamed: boolean;
 }
 
-/** A profile name for each ARN: the text after `:role/`; where that is taken, by ARN order, with the account after it. */
-function profileNames(arns: readonly string[]): Map<string, ProfileName> {
+/**
+ * A profile name for each ARN: the text after `:role/`; where that is taken, by ARN order, with the account after it.
+ * `=` and `,` are replaced: the AWS SDK for JavaScript passes over profiles with these in their names.
+ */
+function profileNames(lists: readonly (readonly string[])[]): Map<string, ProfileName> {
   const names = new Map<string, ProfileName>();
   const taken = new Set<string>();
-  for (const arn of [...new Set(arns)].sort(compare)) {
+  for (const arn of lists.flatMap((arns) => [...new Set(arns)].sort(compare))) {
     const role = parseRoleArn(arn);
-    const plain = role ? role.pathAndName : printable(arn).replace(/[^A-Za-z0-9_./@-]/g, '-');
-    let name = plain;
+    const plain = role ? role.pathAndName : printable(arn);
+    let name = plain.replace(role ? /[=,]/g : /[^A-Za-z0-9_./@-]/g, '-');
     while (taken.has(name) || taken.has(`src_${name}`)) name = `${name}@${role?.account ?? 'unknown'}`;
     taken.add(name);
     taken.add(`src_${name}`);

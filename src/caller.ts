@@ -89,10 +89,16 @@ export function createCallers(options: CallersOptions): Callers {
   };
 }
 
-/** Hashed, so that memory holds no credential that is not in use. */
+const keys = new WeakMap<Credential, string>();
+
+/** Hashed, so that memory holds no credential that is not in use; once for each request's credential. */
 function keyOf(credential: Credential): string {
+  const known = keys.get(credential);
+  if (known !== undefined) return known;
   const text = credential.kind === 'bearer' ? credential.token : credential.key;
-  return createHash('sha256').update(`${credential.kind} ${text}`).digest('base64url');
+  const key = createHash('sha256').update(`${credential.kind} ${text}`).digest('base64url');
+  keys.set(credential, key);
+  return key;
 }
 
 interface Entry<Value> {

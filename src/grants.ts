@@ -76,19 +76,28 @@ export function createGrants(options: GrantsOptions): Grants {
   /** What became of a target for these wants, or undefined while the writer has not said. */
   function outcomeOf(target: Target, wants: ReadonlyMap<string, Want>): RoleOutcome | undefined {
     const names = [...wants.keys()];
-    for (const { arn } of target.proxies) {
-      const members = statuses.get(arn)?.status.members;
-      const has = (name: string) =>
-        members && Object.hasOwn(members, name) && members[name]?.want === wants.get(name)?.id;
-      if (names.every(has)) return { kind: 'granted', target: target.arn, proxy: arn };
+    const published = target.proxies.flatMap(({ arn }) => statuses.get(arn)?.status ?? []);
+    const refusalOf = (name: string) =>
+      published
+        .flatMap(({ refused }) => refused)
+        .find((one) => one.target === target.arn && one.account === name && one.want === wants.get(name)?.id);
+    for (const { role_arn: proxy, members } of published) {
+      const isIn = (name: string) => Object.hasOwn(members, name) && members[name]?.want === wants.get(name)?.id;
+      const inside = names.filter(isIn);
+      if (inside.length === names.length) return { kind: 'granted', target: target.arn, proxy };
+      const outside = names.filter((name) => !isIn(name)).map((name) => ({ name, refusal: refusalOf(name) }));
+      if (inside.length > 0 && outside.every(({ refusal }) => refusal)) {
+        // Some accounts of the run have it, and the others cannot: the file is for all of them.
+        const note = outside.map(
+          ({ name, refusal }) => `not for account ${name}, ${refusal?.code}: ${refusal?.detail}`,
+        );
+        return { kind: 'granted', target: target.arn, proxy, note: note.join('; ') };
+      }
     }
-    for (const { arn } of target.proxies) {
-      const refusal = statuses
-        .get(arn)
-        ?.status.refused.find((entry) => entry.target === target.arn && wants.get(entry.account)?.id === entry.want);
-      if (refusal) return { kind: 'refused', target: target.arn, code: refusal.code, detail: refusal.detail };
-    }
-    return undefined;
+    const refusals = names.map(refusalOf);
+    const [refusal] = refusals;
+    if (!refusal || !refusals.every(Boolean)) return undefined;
+    return { kind: 'refused', target: target.arn, code: refusal.code, detail: refusal.detail };
   }
 
   /** Waits until every target is settled, one way or the other. */

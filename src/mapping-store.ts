@@ -1,4 +1,5 @@
 /** Owns the mapping ConfigMap: what it says now, and changes to it that lose nobody else's. */
+import type { Clock } from './clock.ts';
 import { ApiError } from './errors.ts';
 import type { ConfigMap, Kubernetes } from './kubernetes.ts';
 import { KubernetesError, kubernetesUnavailable } from './kubernetes-api.ts';
@@ -26,10 +27,16 @@ export interface MappingStore {
 /** https://kubernetes.io/docs/concepts/configuration/configmap/: the data of a ConfigMap is at most 1 MiB. */
 const maxConfigMapBytes = 1_048_576;
 const attempts = 20;
+const maxWatchLagMs = 1_000;
 
-export function createMappingStore(kubernetes: Kubernetes, watched: Watched<ConfigMap>, log: Log): MappingStore {
+export function createMappingStore(
+  kubernetes: Pick<Kubernetes, 'getConfigMap' | 'createConfigMap' | 'patchConfigMap'>,
+  watched: Watched<ConfigMap>,
+  clock: Clock,
+  log: Log,
+): MappingStore {
   let parsed = parseMappings({});
-  const listeners: (() => void)[] = [];
+  const listeners = new Set<() => void>();
   watched.onChange((_name, configMap) => {
     parsed = parseMappings(configMap?.data ?? {});
     for (const [org, problem] of parsed.unreadable) {
@@ -37,6 +44,17 @@ export function createMappingStore(kubernetes: Kubernetes, watched: Watched<Conf
     }
     for (const listener of listeners) listener();
   });
+
+  /** Whoever was told 200 finds the change here; the watch brings it within milliseconds, to other replicas too. */
+  async function untilSeen(resourceVersion: string): Promise<void> {
+    const seen = () => isAtLeast(watched.get(mappingConfigMap)?.resourceVersion ?? '', resourceVersion);
+    if (seen()) return;
+    const done = new AbortController();
+    const listener = () => seen() && done.abort();
+    listeners.add(listener);
+    await clock.sleep(maxWatchLagMs, done.signal);
+    listeners.delete(listener);
+  }
 
   async function attempt<T>(action: () => Promise<T>): Promise<T> {
     for (let tries = 1; ; tries += 1) {
@@ -61,15 +79,17 @@ export function createMappingStore(kubernetes: Kubernetes, watched: Watched<Conf
       throw new ApiError('mapping_not_found', `Organization ${org} is not mapped to any role.`);
     }
     if (text !== null) refuseTooLarge({ ...stored?.data, [org]: text });
-    if (stored) await kubernetes.patchConfigMap(mappingConfigMap, { [org]: text }, stored.resourceVersion);
-    else if (text !== null) await kubernetes.createConfigMap(mappingConfigMap, { [org]: text });
+    const written = stored
+      ? await kubernetes.patchConfigMap(mappingConfigMap, { [org]: text }, stored.resourceVersion)
+      : await kubernetes.createConfigMap(mappingConfigMap, { [org]: text ?? '' });
+    await untilSeen(written.resourceVersion);
     return before.byOrg.get(org) ?? [];
   }
 
   return {
     current: () => parsed,
     onChange: (listener) => {
-      listeners.push(listener);
+      listeners.add(listener);
     },
     read: () => attempt(async () => parseMappings((await kubernetes.getConfigMap(mappingConfigMap))?.data ?? {})),
     set: (org, mappings) => attempt(() => change(org, storedText(mappings))),
@@ -85,4 +105,9 @@ function refuseTooLarge(data: Record<string, string>): void {
   if (bytes <= maxConfigMapBytes) return;
   const detail = `All mappings together would take ${bytes} bytes, and Kubernetes keeps at most ${maxConfigMapBytes}. Nothing was changed.`;
   throw new ApiError('invalid_request', detail, { errors: [{ path: '/body', message: 'too large to be stored' }] });
+}
+
+/** https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions: decimal numbers, so longer is later. */
+function isAtLeast(version: string, other: string): boolean {
+  return version.length === other.length ? version >= other : version.length > other.length;
 }

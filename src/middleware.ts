@@ -1,8 +1,8 @@
 /** Owns what surrounds every call: request ids, the request's log line and duration, who calls, and how often. */
 import { randomUUID } from 'node:crypto';
-import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import type { RequestHandler, Response } from 'express';
 import { ipKeyGenerator, rateLimit } from 'express-rate-limit';
-import { readCredential } from './auth.ts';
+import { type Credential, readCredential } from './auth.ts';
 import type { Caller, Callers } from './caller.ts';
 import type { Clock } from './clock.ts';
 import { ApiError } from './errors.ts';
@@ -13,8 +13,8 @@ import type { Metrics } from './metrics.ts';
 interface Locals {
   requestId?: string;
   caller?: Caller;
-  /** Settled when the credential was looked at: whom to count the request for, or why it is refused. */
-  identity?: { key: string } | { refusal: unknown };
+  /** Settled when the credential was looked at: whose it is and whom to count the request for, or why it is refused. */
+  identity?: { credential: Credential; key: string } | { refusal: unknown };
 }
 
 const localsOf = (res: Response): Locals => res.locals as Locals;
@@ -76,7 +76,7 @@ export function identify(callers: Callers, allowApiKey: boolean): RequestHandler
       const credential = readCredential(req.headers, { allowApiKey });
       const { key } = await callers.identify(credential);
       // A key that nobody has verified yet would make a new count each time it is made up.
-      locals.identity = { key: credential.kind === 'api-key' ? byAddress : key };
+      locals.identity = { credential, key: credential.kind === 'api-key' ? byAddress : key };
     } catch (refusal) {
       locals.identity = { refusal };
     }
@@ -90,7 +90,7 @@ export function limitRate(perMinute: number): RequestHandler {
   return rateLimit({
     windowMs: 60_000,
     limit: perMinute,
-    standardHeaders: 'draft-8',
+    standardHeaders: 'draft-7',
     legacyHeaders: false,
     keyGenerator: (req, res) => {
       const identity = localsOf(res as Response).identity;
@@ -105,11 +105,12 @@ export function limitRate(perMinute: number): RequestHandler {
 }
 
 /** Asks Domino who it is. */
-export function authenticate(callers: Callers, allowApiKey: boolean): RequestHandler {
-  return async (req: Request, res: Response, next: NextFunction) => {
+export function authenticate(callers: Callers): RequestHandler {
+  return async (_req, res, next) => {
     const locals = localsOf(res);
-    if (locals.identity && 'refusal' in locals.identity) throw locals.identity.refusal;
-    locals.caller = await callers.resolve(readCredential(req.headers, { allowApiKey }));
+    if (!locals.identity) throw new Error('authentication before identification');
+    if ('refusal' in locals.identity) throw locals.identity.refusal;
+    locals.caller = await callers.resolve(locals.identity.credential);
     next();
   };
 }

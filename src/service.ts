@@ -62,7 +62,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
   const synced = Promise.all(Object.values(watches).map((watch) => watch.synced));
   const pods = createPodIndex(watches.pods);
   const statuses = createStatuses(watches.statuses);
-  const mappings = createMappingStore(kubernetes, watches.mappings, log);
+  const mappings = createMappingStore(kubernetes, watches.mappings, clock, log);
 
   const authenticator = createAuthenticator({
     issuer: config.dominoIssuer,

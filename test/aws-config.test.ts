@@ -110,6 +110,22 @@ region = us-west-2
     assert.equal(new Set(names).size, 6);
   });
 
+  it('has no `=` or `,` in a profile name, which the AWS SDK for JavaScript would pass over, and says so', () => {
+    const config = text([granted('a=b'), granted('c,d')]);
+    assert.deepEqual(sections(config), ['a-b', 'src_a-b', 'c-d', 'src_c-d']);
+    assert.equal(comments(config).filter((line) => /not read by every SDK/.test(line)).length, 2);
+  });
+
+  it('gives a granted role its name before one that is refused', () => {
+    const config = text([{ ...refused('x'), target: 'acme-read' }, granted('acme-read')]);
+    assert.deepEqual(sections(config), ['acme-read', 'src_acme-read']);
+  });
+
+  it('says for which accounts of the run a role is not', () => {
+    const config = text([{ ...granted('acme-read'), note: 'not for account ray-1' } as RoleOutcome]);
+    assert.ok(comments(config).includes('# acme-read: not for account ray-1'));
+  });
+
   it('holds no line of a hostile user name', () => {
     const user = 'eve\n[profile default]\nrole_arn = arn:aws:iam::666666666666:role/evil\r\u2028[x]\0#';
     for (const outcomes of [[], [granted('a')], [refused('a')]]) {

@@ -163,9 +163,6 @@ describe('a run gets its roles', () => {
     world.addRolePair('acme-gone-role', ['acme-gone-proxy']);
     world.clock.skip(20_000);
     await until(async () => (await ask('dave', run)).text.includes('[profile acme-gone-role]'));
-    // For the tests below it is broken again: IAM refuses a document that names a deleted principal.
-    const statement = { Effect: 'Allow', Principal: { AWS: 'AROAEXAMPLEEXAMPLEEXA' }, Action: 'sts:AssumeRole' };
-    world.aws.setTrust(clusterAccount, 'acme-gone-proxy', { Version: '2012-10-17', Statement: [statement] });
   });
 
   it('names a proxy role that somebody else keeps, without touching it', async () => {
@@ -287,12 +284,18 @@ describe('a run gets its roles', () => {
   });
 
   it('audits each decision: who, which run, what was granted and refused with the reason', async () => {
+    const [good, bad] = [world.addRolePair('audited-good'), world.addRolePair('audited-bad')];
+    // IAM gives a document that names a deleted principal, and takes it back no more.
+    const statement = { Effect: 'Allow', Principal: { AWS: 'AROAEXAMPLEEXAMPLEEXA' }, Action: 'sts:AssumeRole' };
+    world.aws.setTrust(clusterAccount, 'audited-bad', { Version: '2012-10-17', Statement: [statement] });
+    world.domino.addUser({ name: 'henry', orgs: ['henry-org'] });
+    await world.map(replica, 'henry-org', good, bad);
     const run = newRun();
-    world.startRun(run, 'dave');
-    await ask('dave', run);
+    world.startRun(run, 'henry');
+    await ask('henry', run);
     const line = replica.log.findLast((one) => one.audit === 'grant' && one.run === run);
-    assert.equal(line?.user, 'dave');
-    assert.deepEqual(line?.granted, [`arn:aws:iam::${assetAccount}:role/acme-good-role`]);
+    assert.equal(line?.user, 'henry');
+    assert.deepEqual(line?.granted, [good.target]);
     assert.equal((line?.refused as { code: string }[] | undefined)?.[0]?.code, 'malformed_trust_policy');
   });
 
