@@ -17,6 +17,9 @@ const removeFolder = (folder: string) => {
 };
 process.once('exit', () => folders.forEach(removeFolder));
 
+/** As in `npm start` and the image. */
+const nodeOptions = ['--max-semi-space-size=4', '--enable-source-maps'];
+
 export interface StackProcess extends StackAddresses {
   readonly child: Child;
   /** What the stand-ins offer in memory only; see `orders` in main.ts. */
@@ -50,11 +53,10 @@ export interface ReplicaOptions {
   readonly nodeOptions?: readonly string[];
 }
 
-/** Compiles the service into dist/. @throws Error with what the compiler said. */
+/** Builds the service into dist/, as `npm run build` does. @throws Error with what went wrong. */
 export async function buildService(): Promise<void> {
-  const compiler = fileURLToPath(new URL('../../node_modules/typescript/bin/tsc', import.meta.url));
-  const build = startChild(process.execPath, [compiler, '-p', 'tsconfig.build.json'], { cwd: root });
-  if ((await build.exited) !== 0) throw new Error(`the service does not compile:\n${build.output.join('\n')}`);
+  const build = startChild(process.execPath, ['--import', 'tsx', 'build.ts'], { cwd: root });
+  if ((await build.exited) !== 0) throw new Error(`the service does not build:\n${build.output.join('\n')}`);
 }
 
 export async function startStack(): Promise<StackProcess> {
@@ -95,7 +97,7 @@ export async function startReplica(stack: StackAddresses, options: ReplicaOption
     PROMETHEUS_METRICS_PORT: '0',
     ...options.settings,
   };
-  const child = startChild(process.execPath, [...(options.nodeOptions ?? []), 'dist/src/main.js'], {
+  const child = startChild(process.execPath, [...nodeOptions, ...(options.nodeOptions ?? []), 'dist/src/main.js'], {
     cwd: root,
     environment,
   });
