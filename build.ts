@@ -17,7 +17,6 @@ await build({
   platform: 'node',
   target: 'node22',
   format: 'esm',
-  sourcemap: true,
   external: Object.keys(dependencies)
     .filter((name) => name !== bundled)
     .flatMap((name) => [name, `${name}/*`]),

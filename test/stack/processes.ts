@@ -18,7 +18,7 @@ const removeFolder = (folder: string) => {
 process.once('exit', () => folders.forEach(removeFolder));
 
 /** As in `npm start` and the image. */
-const nodeOptions = ['--max-semi-space-size=4', '--enable-source-maps'];
+const nodeOptions = ['--max-semi-space-size=4'];
 
 export interface StackProcess extends StackAddresses {
   readonly child: Child;
