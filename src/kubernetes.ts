@@ -38,6 +38,17 @@ export interface ConfigMap {
   name: string;
   resourceVersion: string;
   data: Record<string, string>;
+  annotations: Record<string, string>;
+}
+
+/** A Kubernetes Event about one of our ConfigMaps. */
+export interface EventNote {
+  /** The ConfigMap that it is about. */
+  configMap: string;
+  type: 'Normal' | 'Warning';
+  /** One word in CamelCase. */
+  reason: string;
+  message: string;
 }
 
 export interface LeaseRecord {
@@ -79,6 +90,9 @@ export interface Kubernetes {
   /** @param changes keys to set, or to take away with null. @param resourceVersion a conflict where it differs. */
   patchConfigMap(name: string, changes: Record<string, string | null>, resourceVersion: string): Promise<ConfigMap>;
   deleteConfigMap(name: string, resourceVersion: string): Promise<void>;
+  annotateConfigMap(name: string, annotations: Record<string, string>): Promise<ConfigMap>;
+  /** events: create (field) */
+  createEvent(note: EventNote): Promise<void>;
   /** leases: get, create, update (field) */
   getLease(name: string, deadlineMs: number): Promise<LeaseRecord | undefined>;
   writeLease(
@@ -163,6 +177,27 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
     deleteConfigMap: async (name, resourceVersion) => {
       await api.call('DELETE', `${configMaps}/${name}`, { body: preconditions(resourceVersion) });
     },
+    annotateConfigMap: async (name, annotations) => {
+      const call = { body: { metadata: { annotations } }, contentType: mergePatch };
+      return toConfigMap(await api.call<V1ConfigMap>('PATCH', `${configMaps}/${name}`, call));
+    },
+    createEvent: async ({ configMap, type, reason, message }) => {
+      const now = new Date(clock.now()).toISOString();
+      const body = {
+        apiVersion: 'v1',
+        kind: 'Event',
+        metadata: { generateName: `${configMap}.` },
+        involvedObject: { apiVersion: 'v1', kind: 'ConfigMap', name: configMap, namespace: options.fieldNamespace },
+        type,
+        reason,
+        message: message.slice(0, 1024),
+        source: { component: 'irsa-svc' },
+        firstTimestamp: now,
+        lastTimestamp: now,
+        count: 1,
+      };
+      await api.call('POST', `/api/v1/namespaces/${options.fieldNamespace}/events`, { body });
+    },
     getLease: (name, deadlineMs) =>
       unlessMissing(async () => toLease(await api.call<V1Lease>('GET', `${leases}/${name}`, { deadlineMs }))),
     writeLease: async (name, lease, resourceVersion, deadlineMs) => {
@@ -218,8 +253,8 @@ function toServiceAccount(object: V1ServiceAccount): ServiceAccount {
 }
 
 function toConfigMap(object: V1ConfigMap): ConfigMap {
-  const { name = '', resourceVersion = '' } = object.metadata ?? {};
-  return { name, resourceVersion, data: object.data ?? {} };
+  const { name = '', resourceVersion = '', annotations = {} } = object.metadata ?? {};
+  return { name, resourceVersion, data: object.data ?? {}, annotations };
 }
 
 function toLease(object: V1Lease): LeaseRecord {

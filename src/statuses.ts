@@ -6,6 +6,7 @@ import { parseStatus, type TrustStatus } from './trust-status.ts';
 export interface PublishedStatus {
   configMap: string;
   resourceVersion: string;
+  annotations: Readonly<Record<string, string>>;
   status: TrustStatus;
 }
 
@@ -26,7 +27,8 @@ export function createStatuses(configMaps: Watched<ConfigMap>): Statuses {
     const role = status?.role_arn ?? roleOf.get(name);
     if (role === undefined) return;
     if (status && value) {
-      byRole.set(role, { configMap: name, resourceVersion: value.resourceVersion, status });
+      const { resourceVersion, annotations } = value;
+      byRole.set(role, { configMap: name, resourceVersion, annotations, status });
       roleOf.set(name, role);
     } else {
       byRole.delete(role);

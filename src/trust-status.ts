@@ -3,6 +3,10 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 
 export const trustStatusLabel = 'irsa.dominodatalab.com/trust-status';
+/** On a status ConfigMap: asks the writer to compare the role with IAM now. Its value is an id of the asker's making. */
+export const compareAnnotation = 'irsa.dominodatalab.com/compare';
+/** On a status ConfigMap: an administrator's word that the brake's held members may go. Its value is the time. */
+export const releaseAnnotation = 'irsa.dominodatalab.com/brake-released';
 const dataKey = 'status.json';
 
 const statusSchema = z.object({
