@@ -21,6 +21,16 @@ const statusSchema = z.object({
   characters_allowed: z.number(),
   written_at: z.string().optional(),
   compared_at: z.string().optional(),
+  /** What somebody else changed in the document, last and how often in all: accounts taken out and put in. */
+  drift: z
+    .object({ at: z.string(), count: z.number(), missing: z.array(z.string()), extra: z.array(z.string()) })
+    .optional(),
+  /** Somebody keeps changing the document: its repair waits until then. */
+  contested_until: z.string().optional(),
+  /** Accounts that are not dropped, since dropping so many at once looks like a mistake. */
+  brake: z.object({ since: z.string(), held: z.array(z.string()) }).optional(),
+  /** The comparison that was last asked for through `compareAnnotation`, once it was made. */
+  compare_id: z.string().optional(),
   error: z.object({ code: z.string(), detail: z.string(), said: z.string().optional(), at: z.string() }).optional(),
 });
 
