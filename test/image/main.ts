@@ -1,0 +1,101 @@
+/** Owns the proof that the Dockerfile's steps make an installation that works: built by hand, looked at, and started. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { startChild } from '../stack/process.ts';
+import { startStack } from '../stack/processes.ts';
+import { type BuiltImage, buildImage } from './build.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const say = (line: string) => console.log(`  ${line}`);
+// The slowest step is an installation over the network.
+const limitMs = 5 * 60_000;
+setTimeout(() => {
+  console.error(`not done after ${limitMs / 1000} s`);
+  process.exit(1);
+}, limitMs).unref();
+const work = mkdtempSync(join(tmpdir(), 'irsa-svc-image-'));
+process.once('exit', () => rmSync(work, { recursive: true, force: true }));
+
+const image = await buildImage(root, work, say);
+contentsAreRight(image);
+await refusesWithoutSettings(image, 'dist/src/main.js', ['OIDC_PROVIDER', 'DOMINO_ISSUER', 'AWS_REGION']);
+await sidecarStarts(image);
+await becomesReady(image);
+say('the production installation works');
+process.exit(0);
+
+/** What the image starts by itself. */
+function commandOf({ settings }: BuiltImage): string[] {
+  return JSON.parse(settings.get('CMD') ?? '[]') as string[];
+}
+
+function contentsAreRight(built: BuiltImage): void {
+  const { folder, settings } = built;
+  const { dependencies, scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+    scripts: Record<string, string>;
+  };
+  const installed = (name: string) => existsSync(join(folder, 'node_modules', name));
+  assert.deepEqual(
+    Object.keys(dependencies).filter((name) => !installed(name)),
+    [],
+    'dependencies that are missing',
+  );
+  const lock = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { dev?: boolean }>;
+  };
+  const extra = Object.entries(lock.packages).filter(([path, { dev }]) => dev && existsSync(join(folder, path)));
+  assert.deepEqual(
+    extra.map(([path]) => path),
+    [],
+    'packages of development in production',
+  );
+  assert.match(settings.get('USER') ?? '', /^1000(:1000)?$/, 'not root, and by number');
+  assert.equal(commandOf(built).join(' '), scripts.start, 'started as npm start does');
+  say('it holds the production dependencies and no others, and runs as user 1000');
+}
+
+/** Started with nothing set, a program names what is missing and ends. */
+async function refusesWithoutSettings({ folder, environment }: BuiltImage, entry: string, names: string[]) {
+  const child = startChild(process.execPath, [entry], { cwd: folder, environment });
+  assert.equal(await child.exited, 1, child.output.join('\n'));
+  const said = child.output.join('\n');
+  for (const name of names) assert.ok(said.includes(`${name}: required`), `${entry} does not name ${name}:\n${said}`);
+  say(`${entry} without settings names what is missing, and ends`);
+}
+
+/** It has a default for every setting, and waits for its pod's files to appear. */
+async function sidecarStarts({ folder, environment }: BuiltImage): Promise<void> {
+  const settings = { ...environment, PORT: '0', AWS_CONFIG_FILE: join(work, 'config') };
+  const child = startChild(process.execPath, ['dist/src/sidecar/main.js'], { cwd: folder, environment: settings });
+  await child.line(({ msg }) => msg === 'listening');
+  child.kill('SIGTERM');
+  assert.equal(await child.exited, 0, child.output.slice(-10).join('\n'));
+  say('the side-car starts, and ends in good order');
+}
+
+async function becomesReady(built: BuiltImage): Promise<void> {
+  const { folder, environment } = built;
+  const stack = await startStack();
+  const kubeconfig = join(work, 'kubeconfig');
+  writeFileSync(kubeconfig, stack.kubeconfig);
+  const ports = { PORT: '0', PROMETHEUS_METRICS_PORT: '0', SSL_OFF: 'true' };
+  const child = startChild(process.execPath, commandOf(built).slice(1), {
+    cwd: folder,
+    environment: { ...environment, ...stack.environment, KUBECONFIG: kubeconfig, ...ports },
+  });
+  const ready = child.line(({ msg }) => msg === 'ready');
+  const { port } = await child.line<{ port: number }>(({ msg }) => msg === 'listening');
+  await ready;
+  for (const path of ['/healthz', '/readyz', '/openapi.yaml', '/docs', '/docs/assets/swagger-ui.css']) {
+    const { status } = await fetch(`http://127.0.0.1:${port}${path}`);
+    assert.equal(status, 200, path);
+  }
+  child.kill('SIGTERM');
+  assert.equal(await child.exited, 0, child.output.slice(-10).join('\n'));
+  await stack.stop();
+  say('the service becomes ready, serves its contract and its page, and ends in good order');
+}
