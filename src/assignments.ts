@@ -13,6 +13,8 @@ export interface ProxyRole {
   readonly arn: string;
   /** Service account -> the id of the want for which it belongs in. */
   readonly members: Map<string, string>;
+  /** Who was a member and is to leave, since when on the monotonic clock. */
+  readonly leaving: Map<string, number>;
   /** Wants that none of their proxies can take, kept with the first of them. */
   refused: RefusedWant[];
   /** What IAM last accepted: account -> want and since when. */
@@ -56,6 +58,8 @@ export interface Assignments {
   all(): void;
   /** Whether the account's want could have the role, and has another one instead, or was refused. */
   isElsewhere(name: string, role: ProxyRole): boolean;
+  /** The roles that an account is in. */
+  rolesOf(name: string): ProxyRole[];
   /** Sets what a role's document has room for; who no longer fits is placed elsewhere or refused. */
   setCapacity(role: ProxyRole, capacity: number): void;
   /** Looks anew at every run that wants the role and is not in it: after an error came or went. */
@@ -85,7 +89,8 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
   function role(arn: string): ProxyRole {
     let found = roles.get(arn);
     if (!found) {
-      found = { arn, members: new Map(), refused: [], accepted: new Map(), capacity: Infinity, error: undefined };
+      const empty = { members: new Map(), leaving: new Map(), refused: [], accepted: new Map() };
+      found = { arn, ...empty, capacity: Infinity, error: undefined };
       roles.set(arn, found);
     }
     return found;
@@ -205,6 +210,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
         const elsewhere = groupOf.has(name) && !group.accounts.has(name);
         if (placed.get(arn)?.has(name) || elsewhere || !at.members.delete(name)) continue;
         freed.add(arn);
+        at.leaving.set(name, options.monotonic());
         options.onChange(at, 'remove');
       }
     }
@@ -214,6 +220,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
         const { id } = group.accounts.get(name) as Want;
         if (at.members.get(name) === id) continue;
         at.members.set(name, id);
+        at.leaving.delete(name);
         options.onChange(at, 'add');
       }
     }
@@ -277,6 +284,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
       for (const name of [...groupOf.keys()]) if (!accounts.get(name)) account(name);
     },
     isElsewhere: (name, at) => groups.get(groupOf.get(name) ?? '')?.candidates.has(at.arn) ?? false,
+    rolesOf: (name) => [...roles.values()].filter(({ members }) => members.has(name)),
     setCapacity: (at, capacity) => {
       const grown = capacity > at.capacity;
       at.capacity = capacity;

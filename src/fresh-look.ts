@@ -1,13 +1,18 @@
 /** Owns the second look before many are dropped: what the API server says, past every cache. Invariant 3. */
 import type { Kubernetes, Pod, ServiceAccount } from './kubernetes.ts';
+import { KubernetesError } from './kubernetes-api.ts';
 import type { Log } from './log.ts';
 import { type Mappings, mappingConfigMap, parseMappings } from './mappings.ts';
 import { allStartedBy } from './runs.ts';
 import { parseWant } from './wants.ts';
 
-type Reader = Pick<Kubernetes, 'listPods' | 'listServiceAccounts' | 'getConfigMap'>;
+type Reader = Pick<Kubernetes, 'listPods' | 'listServiceAccounts' | 'getServiceAccount' | 'getConfigMap'>;
 
-/** @returns which of these accounts belong in the role after all; all of them where the API server cannot be asked. */
+/**
+ * Whether a list without a single pod or service account can be believed is not known: accounts are then asked for one by
+ * one, and one that still exists is taken to be in use.
+ * @returns which of these accounts belong in the role after all; all of them where the API server cannot be asked.
+ */
 export async function stillWanted(
   kubernetes: Reader,
   role: string,
@@ -23,6 +28,7 @@ export async function stillWanted(
     return new Set(names);
   }
   const [pods, accounts, mappings] = world;
+  if (pods.length === 0 || accounts.length === 0) return stillThere(kubernetes, names);
   const asked = new Set(names);
   const live = Map.groupBy(
     pods.filter((pod) => pod.live && asked.has(pod.account)),
@@ -40,4 +46,16 @@ export async function stillWanted(
     );
   });
   return new Set(belongs.map(({ name }) => name));
+}
+
+async function stillThere(kubernetes: Reader, names: readonly string[]): Promise<ReadonlySet<string>> {
+  const found = await Promise.all(
+    names.map((name) =>
+      kubernetes.getServiceAccount(name).then(
+        () => true,
+        (error: unknown) => !(error instanceof KubernetesError && error.kind === 'not_found'),
+      ),
+    ),
+  );
+  return new Set(names.filter((_, index) => found[index]));
 }

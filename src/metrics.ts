@@ -1,5 +1,6 @@
 /** Owns the metrics: release 1.8's names, which dashboards rely on, and histograms of our own. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { TrustStatus } from './trust-status.ts';
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
@@ -60,4 +61,30 @@ export function createMetrics() {
     watchRestarts: counter('irsa_watch_restarts_total', 'Kubernetes watches that had to be started anew', ['resource']),
     certificateReloads: counter('irsa_certificate_reloads_total', 'Certificates read again, by outcome', ['outcome']),
   };
+}
+
+/** What the writer tells of a role, each time that its status is published. */
+export function publishMetrics(metrics: Metrics, status: TrustStatus): void {
+  const role = status.role_arn;
+  metrics.members.set({ role }, Object.keys(status.members).length);
+  metrics.characters.set({ role }, status.characters_used);
+  metrics.charactersAllowed.set({ role }, status.characters_allowed);
+  metrics.contested.set({ role }, status.contested_until === undefined ? 0 : 1);
+  metrics.brakeHeld.set({ role }, status.brake?.held.length ?? 0);
+  metrics.waiting.set({ role }, status.refused.filter(({ code }) => code === 'trust_policy_full').length);
+  forgetErrors(metrics, role);
+  if (status.error) metrics.roleErrors.set({ role, code: status.error.code }, 1);
+}
+
+/** The role is none of ours any more, or another replica's to tell of. */
+export function forgetMetrics(metrics: Metrics, role: string): void {
+  const { members, characters, charactersAllowed, contested, brakeHeld, waiting } = metrics;
+  for (const gauge of [members, characters, charactersAllowed, contested, brakeHeld, waiting]) gauge.remove({ role });
+  forgetErrors(metrics, role);
+}
+
+const reasons = ['role_not_found', 'malformed_trust_policy', 'unmodifiable_role', 'trust_policy_full', 'access_denied'];
+
+function forgetErrors({ roleErrors }: Metrics, role: string): void {
+  for (const code of reasons) roleErrors.remove({ role, code });
 }

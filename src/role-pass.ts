@@ -5,10 +5,9 @@ import type { Clock } from './clock.ts';
 import type { Iam } from './iam.ts';
 import { IamError } from './iam.ts';
 import type { Log } from './log.ts';
+import { type Drift, findDrift, mayBeStale, type RoleMemory, recordDrift, remember } from './role-memory.ts';
 import { editTrustPolicy, readTrustPolicy, type TrustPolicyView, type TrustScope } from './trust-policy.ts';
 
-/** How long IAM may show a document older than our last write; until then what it shows is not taken for granted. */
-const staleReadMs = 60_000;
 /** How long a role that cannot be written takes nobody new, unless an admin's change or a comparison comes first. */
 const errorMs = 15_000;
 const iamDeadlineMs = 5_000;
@@ -25,26 +24,15 @@ export interface RolePassDeps {
   lease: { holds(): boolean; holdsUntil(): number };
   /** Whether a subject of ours for an account without a want stays: an earlier release put it there, and its run lives. */
   keep: (account: string) => boolean;
-  /** Of accounts about to be dropped: those that the API server, asked afresh, says belong in. Invariant 3. */
+  /** Of accounts about to be dropped: those that may belong in after all. Invariant 3. */
   stillWanted: (role: ProxyRole, accounts: readonly string[]) => Promise<ReadonlySet<string>>;
+  /** Whether an administrator let go what the brake has held since then. */
+  released: (role: ProxyRole, since: string) => boolean;
   onWritten: (role: ProxyRole, added: number, removed: number) => void;
-}
-
-/** What the last passes found, beside what the role should be. */
-export interface RoleMemory {
-  size: number;
-  maxChars: number;
-  writtenAt: string | undefined;
-  comparedAt: string | undefined;
-  /** Our last write: whose accounts, and when on the monotonic clock. */
-  lastWrite: { accounts: ReadonlySet<string>; at: number } | undefined;
-}
-
-export interface PassOptions {
-  /** Whether a call of the write budget is taken for it; it is given back when there is nothing to write. */
-  mayWrite: boolean;
-  /** Whether somebody waits. */
-  urgent: boolean;
+  /** After a write without an account that had to leave: the seconds since it had to. */
+  onRevoked: (role: ProxyRole, seconds: number) => void;
+  /** Somebody else changed the document. */
+  onDrift: (role: ProxyRole, drift: Drift, pauseMs: number) => void;
 }
 
 export type PassOutcome =
@@ -56,8 +44,11 @@ export type PassOutcome =
   | { kind: 'again'; afterMs: number }
   | { kind: 'failed'; error: IamError };
 
-export function newRoleMemory(maxChars: number): RoleMemory {
-  return { size: 0, maxChars, writtenAt: undefined, comparedAt: undefined, lastWrite: undefined };
+export interface PassOptions {
+  /** Whether a call of the write budget is taken for it; it is given back when there is nothing to write. */
+  mayWrite: boolean;
+  /** Whether somebody waits. */
+  urgent: boolean;
 }
 
 /**
@@ -84,10 +75,12 @@ export async function passOver(
 /** A write that went out and did not come back well. */
 class Attempted extends Error {
   readonly size: number;
+  readonly accounts: ReadonlySet<string>;
 
-  constructor(cause: IamError, size: number) {
+  constructor(cause: IamError, size: number, accounts: ReadonlySet<string>) {
     super('a write was attempted', { cause });
     this.size = size;
+    this.accounts = accounts;
   }
 }
 
@@ -99,28 +92,32 @@ async function attempt(
   signal: AbortSignal,
 ): Promise<PassOutcome> {
   const { assignments, clock, scope } = deps;
-  if (!(await deps.reads.take(urgent, signal))) {
-    throw new IamError('not_holder', 'the tenure ended');
-  }
+  if (!(await deps.reads.take(urgent, signal))) throw new IamError('not_holder', 'the tenure ended');
   const text = await deps.iam.getTrustPolicy(role.arn, deadline(deps, signal));
   deps.reads.succeeded();
   const view = readTrustPolicy(scope, text);
   if (view.kind === 'refused') throw new IamError(view.code, view.detail);
   assignments.setCapacity(role, view.room(memory.maxChars, deps.keep));
+  noticeDrift(deps, role, memory, view);
 
-  const held = await heldBack(deps, role, view);
+  const held = await heldBack(deps, role, memory, view);
   const keep = (account: string) => held.has(account) || deps.keep(account);
   const members = new Map(role.members);
   const edit = editTrustPolicy(scope, text, members.keys(), keep, memory.maxChars);
   if (edit.kind === 'refused') throw new IamError(edit.code, edit.detail);
-  const wanted = new Set([...members.keys(), ...[...view.accounts].filter(keep)]);
-  const stale = edit.kind === 'unchanged' && mayBeStale(deps, memory, view);
-  if (edit.kind === 'changed' || stale) {
+  const pause = (memory.contested?.until ?? 0) - clock.monotonic();
+  if (edit.kind === 'changed' && pause > 0 && !urgent) {
+    if (mayWrite) deps.writes.giveBack();
+    return { kind: 'again', afterMs: pause };
+  }
+  const accounts = new Set([...members.keys(), ...[...view.accounts].filter(keep)]);
+  if (edit.kind === 'changed' || mayBeStale(memory, view.accounts, clock.monotonic())) {
     if (!mayWrite) return { kind: 'needs_write' };
-    await write(deps, role, edit.document, edit.size, signal);
-    memory.lastWrite = { accounts: wanted, at: clock.monotonic() };
+    await write(deps, role, edit, accounts, signal);
     memory.writtenAt = new Date(clock.now()).toISOString();
   } else if (mayWrite) deps.writes.giveBack();
+  remember(memory, { accounts, at: clock.monotonic(), how: 'accepted' });
+  memory.contested = undefined;
   memory.size = edit.size;
   memory.comparedAt = new Date(clock.now()).toISOString();
   accept(deps, role, members, edit.kind === 'changed' ? view : undefined);
@@ -131,12 +128,18 @@ async function attempt(
   return held.size > 0 ? { kind: 'again', afterMs: 5_000 } : { kind: 'done' };
 }
 
-async function write(deps: RolePassDeps, role: ProxyRole, document: string, size: number, signal: AbortSignal) {
+async function write(
+  deps: RolePassDeps,
+  role: ProxyRole,
+  { document, size }: { document: string; size: number },
+  accounts: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<void> {
   try {
     await deps.iam.updateTrustPolicy(role.arn, document, deadline(deps, signal), () => deps.lease.holds());
     deps.writes.succeeded();
   } catch (error) {
-    throw error instanceof IamError ? new Attempted(error, size) : error;
+    throw error instanceof IamError ? new Attempted(error, size, accounts) : error;
   }
 }
 
@@ -152,6 +155,11 @@ function accept(
   role.accepted = new Map(
     [...members].map(([account, want]) => [account, { want, since: before.get(account)?.since ?? now }]),
   );
+  for (const [account, since] of role.leaving) {
+    if (members.has(account)) continue;
+    role.leaving.delete(account);
+    if (changed?.accounts.has(account)) deps.onRevoked(role, (deps.clock.monotonic() - since) / 1000);
+  }
   if (!changed) return;
   const added = [...members.keys()].filter((account) => !changed.accounts.has(account));
   const removed = [...changed.accounts].filter((account) => !members.has(account) && !deps.keep(account));
@@ -159,24 +167,36 @@ function accept(
   deps.log.info({ role: role.arn, added, removed, members: members.size }, 'trust policy written');
 }
 
-/** Who is not dropped for now: a pass that would drop most of a role's members asks the API server first. */
-async function heldBack(deps: RolePassDeps, role: ProxyRole, view: TrustPolicyView): Promise<ReadonlySet<string>> {
-  const gone = (account: string) => !role.members.has(account) && !deps.keep(account);
-  const dropped = [...view.accounts].filter((account) => gone(account) && !deps.assignments.isElsewhere(account, role));
-  if (dropped.length <= 10 || dropped.length * 2 <= view.accounts.size) return new Set();
-  const held = await deps.stillWanted(role, dropped);
-  if (held.size > 0) {
-    const about = { role: role.arn, dropped: dropped.length, of: view.accounts.size, held: held.size };
-    deps.log.warn(about, 'not dropping members that the API server still has runs for');
-  }
-  return held;
+function noticeDrift(deps: RolePassDeps, role: ProxyRole, memory: RoleMemory, view: TrustPolicyView): void {
+  const found = findDrift(memory, view.accounts);
+  if (!found) return;
+  const pauseMs = recordDrift(memory, found, deps.clock);
+  // Known from now on: the same edit is no second drift while its repair waits.
+  remember(memory, { accounts: view.accounts, at: deps.clock.monotonic(), how: 'accepted' });
+  deps.log.warn({ role: role.arn, ...memory.drift, pause_ms: pauseMs }, 'somebody else changed the trust policy');
+  if (memory.drift) deps.onDrift(role, memory.drift, pauseMs);
 }
 
-/** Whether what IAM shows may be older than our last write, although it looks as wanted. */
-function mayBeStale(deps: RolePassDeps, memory: RoleMemory, view: TrustPolicyView): boolean {
-  const last = memory.lastWrite;
-  if (!last || deps.clock.monotonic() - last.at > staleReadMs) return false;
-  return last.accounts.size !== view.accounts.size || [...last.accounts].some((account) => !view.accounts.has(account));
+/** Who is not dropped for now: a pass that would drop most of a role's members asks the API server first. */
+async function heldBack(
+  deps: RolePassDeps,
+  role: ProxyRole,
+  memory: RoleMemory,
+  view: TrustPolicyView,
+): Promise<ReadonlySet<string>> {
+  const gone = (account: string) => !role.members.has(account) && !deps.keep(account);
+  const dropped = [...view.accounts].filter((account) => gone(account) && !deps.assignments.isElsewhere(account, role));
+  const few = dropped.length <= 10 || dropped.length * 2 <= view.accounts.size;
+  const released = memory.brake !== undefined && deps.released(role, memory.brake.since);
+  const held = few || released ? new Set<string>() : await deps.stillWanted(role, dropped);
+  if (held.size === 0) {
+    memory.brake = undefined;
+    return held;
+  }
+  memory.brake = { since: memory.brake?.since ?? new Date(deps.clock.now()).toISOString(), held: [...held].sort() };
+  const about = { role: role.arn, dropped: dropped.length, of: view.accounts.size, held: held.size };
+  deps.log.warn(about, 'not dropping members that may still have live runs');
+  return held;
 }
 
 /** IAM's deadline: our own, and in any case before the lease runs out. */
@@ -194,22 +214,25 @@ function fail(
   error: IamError,
   attempted: Attempted | undefined,
 ): PassOutcome {
+  const { clock, log } = deps;
   if (error.code === 'throttled') (attempted ? deps.writes : deps.reads).throttled();
-  // Nobody knows whether a write without an answer took: what is read next is not taken for granted.
-  if (attempted && error.transient) memory.lastWrite = { accounts: new Set(['?']), at: deps.clock.monotonic() };
-  if (error.transient) return { kind: 'failed', error };
+  if (error.transient) {
+    // Nobody knows whether a write without an answer took.
+    if (attempted) remember(memory, { accounts: attempted.accounts, at: clock.monotonic(), how: 'lost' });
+    return { kind: 'failed', error };
+  }
   if (error.code === 'trust_policy_full' && attempted) {
     // The quota is lower than configured: it is learnt, and whoever does not fit is placed anew.
     const named = error.quota !== undefined && error.quota < attempted.size ? error.quota : attempted.size - 1;
-    deps.log.warn({ role: role.arn, configured: memory.maxChars, learnt: named }, 'the quota is lower than configured');
+    log.warn({ role: role.arn, configured: memory.maxChars, learnt: named }, 'the quota is lower than configured');
     memory.maxChars = named;
     return { kind: 'again', afterMs: 0 };
   }
   if (error.code === 'role_not_found') role.accepted = new Map();
-  const at = new Date(deps.clock.now()).toISOString();
+  const at = new Date(clock.now()).toISOString();
   const { code, message: detail, said } = error;
-  role.error = { code, detail, said, at, until: deps.clock.monotonic() + errorMs };
-  deps.log.warn({ role: role.arn, code, said, detail }, 'the trust policy of this proxy role cannot be kept');
+  role.error = { code, detail, said, at, until: clock.monotonic() + errorMs };
+  log.warn({ role: role.arn, code, said, detail }, 'the trust policy of this proxy role cannot be kept');
   deps.assignments.reconsider(role);
   return { kind: 'failed', error };
 }

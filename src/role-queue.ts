@@ -4,12 +4,13 @@ import type { Clock } from './clock.ts';
 import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
 import type { Publisher } from './publisher.ts';
-import { newRoleMemory, passOver, type RoleMemory, type RolePassDeps } from './role-pass.ts';
+import { newRoleMemory, type RoleMemory } from './role-memory.ts';
+import { passOver, type RolePassDeps } from './role-pass.ts';
 import type { TrustStatus } from './trust-status.ts';
 
 export interface QueueMetrics {
-  /** After each pass: how full the role is. */
-  filled(role: string, members: number, characters: number, allowed: number): void;
+  /** After each publishing: what the role's status says now. */
+  published(status: TrustStatus): void;
   /** The role is none of ours any more. */
   forgotten(role: string): void;
 }
@@ -22,14 +23,16 @@ export interface RoleQueueOptions {
   clock: Clock;
   log: Log;
   metrics: QueueMetrics;
+  /** The id of the comparison that was last asked for, see `compareAnnotation`. */
+  askedFor: (arn: string) => string | undefined;
   signal: AbortSignal;
 }
 
 export interface RoleQueue {
   /** A role's members or refusals changed. */
   changed(role: ProxyRole, change: Change): void;
-  /** Compares the role with what IAM says, when the budget allows. */
-  compare(role: ProxyRole): void;
+  /** Compares the role with what IAM says, when the budget allows; before others where somebody waits for it. */
+  compare(role: ProxyRole, urgent?: boolean): void;
   memory(arn: string): RoleMemory;
   /** Resolves when no pass is under way; to be asked after the signal was aborted. */
   idle(): Promise<void>;
@@ -110,6 +113,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     at.dueAt = Infinity;
     at.urgent = false;
     at.publish = true;
+    const asked = options.askedFor(role.arn);
     if (keptBySomebodyElse(options.mappings(), role.arn)) return;
     const { writes } = options.pass;
     // Where a write is to be expected, its budget is waited for first, so that the document read is fresh.
@@ -118,6 +122,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     if (outcome.kind === 'needs_write' && (await writes.take(urgent, signal))) {
       outcome = await passOver(options.pass, role, at.memory, { mayWrite: true, urgent }, signal);
     }
+    if (outcome.kind === 'done' || outcome.kind === 'again') at.memory.compareId = asked;
     if (outcome.kind === 'again') due(at, outcome.afterMs, urgent);
     if (outcome.kind !== 'failed' || !outcome.error.transient) {
       at.failures = 0;
@@ -142,8 +147,9 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
         work.delete(role.arn);
         return;
       }
-      await publisher.publish(statusOf(role, memory));
-      metrics.filled(role.arn, role.accepted.size, memory.size, memory.maxChars);
+      const status = statusOf(role, memory);
+      await publisher.publish(status);
+      metrics.published(status);
     } catch (error) {
       if (signal.aborted || !options.pass.lease.holds()) return;
       log.warn({ err: error, role: role.arn }, 'the trust status was not published; trying again');
@@ -166,8 +172,8 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
       else due(at, change === 'add' ? 0 : removalGatherMs, change === 'add');
       start(role);
     },
-    compare: (role) => {
-      due(workOf(role.arn), 0, false);
+    compare: (role, urgent = false) => {
+      due(workOf(role.arn), 0, urgent);
       start(role);
     },
     memory: (arn) => workOf(arn).memory,
@@ -197,6 +203,10 @@ function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {
     characters_allowed: memory.maxChars,
     ...(memory.writtenAt === undefined ? {} : { written_at: memory.writtenAt }),
     ...(memory.comparedAt === undefined ? {} : { compared_at: memory.comparedAt }),
+    ...(memory.drift ? { drift: memory.drift } : {}),
+    ...(memory.contested ? { contested_until: memory.contested.at } : {}),
+    ...(memory.brake ? { brake: memory.brake } : {}),
+    ...(memory.compareId === undefined ? {} : { compare_id: memory.compareId }),
     ...(error ? { error: publicError(error) } : {}),
   };
 }

@@ -18,7 +18,7 @@ import { createLease } from './lease.ts';
 import type { Log } from './log.ts';
 import { createMappingStore } from './mapping-store.ts';
 import { mappingConfigMap } from './mappings.ts';
-import type { Metrics } from './metrics.ts';
+import { forgetMetrics, type Metrics, publishMetrics } from './metrics.ts';
 import { createPodIndex } from './runs.ts';
 import { createStatuses } from './statuses.ts';
 import { createWriter } from './writer.ts';
@@ -125,16 +125,10 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
       log,
       metrics: {
         written: (_role, added) => metrics.batchSize.observe(added),
-        filled: (role, members, characters, allowed) => {
-          metrics.members.set({ role }, members);
-          metrics.characters.set({ role }, characters);
-          metrics.charactersAllowed.set({ role }, allowed);
-        },
-        forgotten: (role) => {
-          metrics.members.remove({ role });
-          metrics.characters.remove({ role });
-          metrics.charactersAllowed.remove({ role });
-        },
+        revoked: (seconds) => metrics.revokeSeconds.observe(seconds),
+        drifted: (role) => metrics.drifts.inc({ role }),
+        published: (status) => publishMetrics(metrics, status),
+        forgotten: (role) => forgetMetrics(metrics, role),
       },
     });
     const lease = createLease({
@@ -149,6 +143,8 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
           await writer.hold(lease, signal);
         } finally {
           metrics.leaseHeld.set(0);
+          // Another replica tells of the roles from now on.
+          for (const { status } of statuses.all()) forgetMetrics(metrics, status.role_arn);
         }
       },
     });

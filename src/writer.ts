@@ -6,19 +6,26 @@ import { stillWanted } from './fresh-look.ts';
 import type { Iam } from './iam.ts';
 import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
 import type { Watched } from './kubernetes-watch.ts';
+import { createLateAccounts, type LateAccounts } from './late-accounts.ts';
 import type { Lease } from './lease.ts';
 import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
 import { createPublisher } from './publisher.ts';
+import { type Drift, remember } from './role-memory.ts';
 import { createRoleQueue, type QueueMetrics, type RoleQueue } from './role-queue.ts';
 import type { PodIndex } from './runs.ts';
 import type { Statuses } from './statuses.ts';
 import type { TrustScope } from './trust-policy.ts';
+import { compareAnnotation, releaseAnnotation } from './trust-status.ts';
 import { parseWant } from './wants.ts';
 
 export interface WriterMetrics extends QueueMetrics {
   /** After each write: the role, how many accounts it added and removed. */
   written(role: string, added: number, removed: number): void;
+  /** Seconds from the end of what entitled an account to the write without it. */
+  revoked(seconds: number): void;
+  /** A trust policy was found changed by somebody else. */
+  drifted(role: string): void;
 }
 
 export interface WriterOptions {
@@ -56,9 +63,10 @@ export function createWriter(options: WriterOptions): Writer {
   const writes = createBudget(options.writesPerSecond, clock);
   let tenure: Tenure | undefined;
 
-  options.accounts.onChange((name) => tenure?.assignments.account(name));
-  options.pods.onAccountChange((name) => tenure?.assignments.account(name));
+  options.accounts.onChange((name) => tenure?.accountChanged(name));
+  options.pods.onAccountChange((name) => tenure?.accountChanged(name));
   options.mappings.onChange(() => tenure?.mappingsChanged());
+  options.statuses.onChange((role) => tenure?.statusChanged(role));
 
   return {
     hold: async (lease, signal) => {
@@ -80,6 +88,11 @@ export function createWriter(options: WriterOptions): Writer {
 interface Tenure {
   assignments: Assignments;
   queue: RoleQueue;
+  late: LateAccounts;
+  /** Looks at an account anew, after its annotation or its pods changed, or it was deleted. */
+  accountChanged(name: string): void;
+  /** Somebody may have asked for a comparison of the role. */
+  statusChanged(role: string): void;
   /** Looks at every account and every role anew. */
   compareAll(): void;
   /** Looks at every account anew, and at the roles that came into the mappings or went out of them. */
@@ -93,7 +106,9 @@ function startTenure(
   lease: Pick<Lease, 'holds' | 'holdsUntil'>,
   signal: AbortSignal,
 ): Tenure {
-  const { clock, log, pods, accounts, kubernetes, metrics } = options;
+  const { clock, log, pods, accounts, statuses, kubernetes, metrics } = options;
+  const mayWrite = () => lease.holds() && !signal.aborted;
+  const askedFor = (arn: string) => statuses.get(arn)?.annotations[compareAnnotation];
   const assignments = createAssignments({
     accounts,
     pods,
@@ -118,20 +133,44 @@ function startTenure(
         return found !== undefined && found.wanted === undefined && pods.ofAccount(account).length > 0;
       },
       stillWanted: (role, names) => stillWanted(kubernetes, role.arn, names, log),
+      released: (role, since) => (statuses.get(role.arn)?.annotations[releaseAnnotation] ?? '') >= since,
       onWritten: (role, added, removed) => metrics.written(role.arn, added, removed),
+      onRevoked: (_role, seconds) => metrics.revoked(seconds),
+      onDrift: (role, drift, pauseMs) => {
+        metrics.drifted(role.arn);
+        tellOfDrift(options, role.arn, drift, pauseMs);
+      },
     },
+    askedFor,
     assignments: () => assignments,
     mappings: options.mappings.current,
-    publisher: createPublisher(kubernetes, () => lease.holds() && !signal.aborted),
+    publisher: createPublisher(kubernetes, mayWrite),
     clock,
     log,
     metrics,
     signal,
   });
+  const late = createLateAccounts({ accounts, pods, kubernetes, mayWrite, clock, log });
   let named: ReadonlySet<string> = new Set();
   return {
     assignments,
     queue,
+    late,
+    accountChanged: (name) => {
+      // What a deleted account had goes at once; an ended run's is gathered with others'.
+      const left = accounts.get(name) ? [] : assignments.rolesOf(name);
+      assignments.account(name);
+      for (const role of left) queue.compare(role);
+      late.changed(name);
+    },
+    statusChanged: (arn) => {
+      const asked = askedFor(arn);
+      const { compareId, brake } = queue.memory(arn);
+      const released = brake && (statuses.get(arn)?.annotations[releaseAnnotation] ?? '') >= brake.since;
+      const known = options.mappings.current().managedProxies.has(arn);
+      if (known && ((asked !== undefined && asked !== compareId) || released))
+        queue.compare(assignments.role(arn), true);
+    },
     mappingsChanged: () => {
       const before = named;
       named = options.mappings.current().managedProxies;
@@ -148,27 +187,32 @@ function startTenure(
 }
 
 /** Starts from what the holder before published: who is in, and where. */
-function takeOver({ statuses, clock }: WriterOptions, { assignments, queue, compareAll }: Tenure): void {
+function takeOver({ statuses, clock }: WriterOptions, { assignments, queue, late, compareAll }: Tenure): void {
   for (const { status } of statuses.all()) {
     const role = assignments.role(status.role_arn);
     role.accepted = new Map(Object.entries(status.members));
     const memory = queue.memory(role.arn);
     memory.size = status.characters_used;
     memory.writtenAt = status.written_at;
+    memory.drift = status.drift;
+    memory.brake = status.brake;
+    memory.compareId = status.compare_id;
     // The holder before may have written seconds ago: what IAM shows now may be older than that.
-    memory.lastWrite = { accounts: new Set(role.accepted.keys()), at: clock.monotonic() };
+    remember(memory, { accounts: new Set(role.accepted.keys()), at: clock.monotonic(), how: 'inherited' });
   }
   compareAll();
+  late.all();
 }
 
 /** The full comparison that comes round every while, with another chance for roles that could not be written. */
 async function resync(
   options: WriterOptions,
-  { assignments, compareAll }: Tenure,
+  { assignments, late, compareAll }: Tenure,
   holds: () => boolean,
 ): Promise<void> {
   for (const role of assignments.roles()) if (role.error) role.error.until = Number.NEGATIVE_INFINITY;
   compareAll();
+  late.all();
   await clearDeadWants(options, holds);
 }
 
@@ -183,4 +227,17 @@ async function clearDeadWants(options: WriterOptions, holds: () => boolean): Pro
       log.info({ err: error, account: name }, 'the want of an ended run was not cleared; trying again later');
     });
   }
+}
+
+/** An Event on the role's status, for who looks at the cluster and not at our log. */
+function tellOfDrift({ kubernetes, statuses, log }: WriterOptions, arn: string, drift: Drift, pauseMs: number): void {
+  const configMap = statuses.get(arn)?.configMap;
+  if (configMap === undefined) return;
+  const pause = pauseMs > 0 ? `; it keeps happening, so the repair waits ${pauseMs / 1000} s` : '';
+  const message = `The trust policy of ${arn} was changed by somebody else: ${drift.missing.length} runs missing, ${drift.extra.length} subjects too many${pause}.`;
+  kubernetes
+    .createEvent({ configMap, type: 'Warning', reason: 'TrustPolicyChanged', message })
+    .catch((error: unknown) => {
+      log.info({ err: error }, 'the event was not recorded');
+    });
 }

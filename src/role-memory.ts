@@ -1,0 +1,108 @@
+/** Owns what the writer remembers of a role's document: to tell an old reading, and somebody else's edit, from the truth. */
+
+/** Accounts that a document had in it, and when that was on the monotonic clock. */
+interface KnownDocument {
+  accounts: ReadonlySet<string>;
+  at: number;
+  /**
+   * `accepted`: IAM took it from us, or showed it. `inherited`: the holder before us published it. `lost`: we sent it, and
+   * nobody knows whether IAM took it.
+   */
+  how: 'accepted' | 'inherited' | 'lost';
+}
+
+export interface Drift {
+  at: string;
+  /** How often in all, as far as this holder knows. */
+  count: number;
+  /** Accounts that were in and are not any more. */
+  missing: string[];
+  /** Accounts that nobody put in. */
+  extra: string[];
+}
+
+export interface RoleMemory {
+  /** Characters of the document, white space apart, and how many it may have. */
+  size: number;
+  maxChars: number;
+  writtenAt: string | undefined;
+  comparedAt: string | undefined;
+  /** The newest last; those older than IAM's readings can be are dropped, but for the newest. */
+  documents: KnownDocument[];
+  drift: Drift | undefined;
+  /** When drifts were found, on the monotonic clock. */
+  driftTimes: number[];
+  /** Until when a repair waits, on the monotonic clock and for people. */
+  contested: { until: number; at: string } | undefined;
+  brake: { since: string; held: string[] } | undefined;
+  compareId: string | undefined;
+}
+
+/** How long IAM may show a document older than our last write; until then what it shows is not taken for granted. */
+const staleReadMs = 60_000;
+/** So many drifts in so long are repaired at once; each further one waits twice as long as the one before. */
+const patientDrifts = 3;
+const driftWindowMs = 10 * 60_000;
+const firstPauseMs = 5_000;
+const longestPauseMs = 5 * 60_000;
+
+export function newRoleMemory(maxChars: number): RoleMemory {
+  return {
+    size: 0,
+    maxChars,
+    writtenAt: undefined,
+    comparedAt: undefined,
+    documents: [],
+    drift: undefined,
+    driftTimes: [],
+    contested: undefined,
+    brake: undefined,
+    compareId: undefined,
+  };
+}
+
+export function remember(memory: RoleMemory, document: KnownDocument): void {
+  memory.documents = [...memory.documents.filter(({ at }) => document.at - at <= staleReadMs), document];
+}
+
+/** Whether what IAM shows may be older than our last write, although it looks as wanted. */
+export function mayBeStale(memory: RoleMemory, shown: ReadonlySet<string>, now: number): boolean {
+  const newest = memory.documents.at(-1);
+  if (!newest || now - newest.at > staleReadMs) return false;
+  return newest.how === 'lost' || !sameSet(newest.accounts, shown);
+}
+
+/**
+ * Whether somebody else changed who is in: the accounts shown are those of no document that we know of.
+ * @returns what is different from the newest one.
+ */
+export function findDrift(
+  memory: RoleMemory,
+  shown: ReadonlySet<string>,
+): Pick<Drift, 'missing' | 'extra'> | undefined {
+  const newest = memory.documents.at(-1);
+  if (newest?.how !== 'accepted' || memory.documents.some(({ accounts }) => sameSet(accounts, shown))) return undefined;
+  return {
+    missing: [...newest.accounts.difference(shown)].sort(),
+    extra: [...shown.difference(newest.accounts)].sort(),
+  };
+}
+
+/** Records a drift. @returns how many milliseconds its repair should wait: 0 unless it keeps happening. */
+export function recordDrift(
+  memory: RoleMemory,
+  found: Pick<Drift, 'missing' | 'extra'>,
+  clock: { now(): number; monotonic(): number },
+): number {
+  const now = clock.monotonic();
+  memory.driftTimes = [...memory.driftTimes.filter((at) => now - at <= driftWindowMs), now];
+  memory.drift = { at: new Date(clock.now()).toISOString(), count: (memory.drift?.count ?? 0) + 1, ...found };
+  const beyond = memory.driftTimes.length - patientDrifts;
+  const pause = beyond <= 0 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (beyond - 1));
+  memory.contested = pause === 0 ? undefined : { until: now + pause, at: new Date(clock.now() + pause).toISOString() };
+  return pause;
+}
+
+function sameSet(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
+  return a.size === b.size && a.isSubsetOf(b);
+}
