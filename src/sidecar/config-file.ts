@@ -1,23 +1,23 @@
 /** Owns the AWS config file on disk: replaced as a whole or not at all, and left alone when nothing changed. */
-import { constants } from 'node:fs';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { fs } from './builtins.ts';
 import { errorCode, Failure } from './failure.ts';
 
-/** What is needed of the disk; tests give one that is full, or that ends in the middle. */
-export interface Disk {
-  mkdir: typeof mkdir;
-  open: typeof open;
-  readFile: typeof readFile;
-  rename: typeof rename;
-  rm: typeof rm;
-}
+/**
+ * What is needed of the disk; tests give one that is full, or that ends in the middle. Synchronous, since the file is
+ * small and nothing else waits for the disk.
+ */
+export type Disk = Pick<typeof fs, 'mkdirSync' | 'openSync' | 'renameSync'>;
 
-export const systemDisk: Disk = { mkdir, open, readFile, rename, rm };
+export const systemDisk: Disk = fs;
 
-/** @returns the file's text, or undefined when there is none that can be read. */
-export async function readConfigFile(path: string, disk: Disk = systemDisk): Promise<string | undefined> {
-  return await disk.readFile(path, 'utf8').catch(() => undefined);
+/** @returns a file's text, or the code of the error (`ENOENT`) that it cannot be read for. */
+export function readText(path: string): { text: string } | { text: undefined; code: string } {
+  try {
+    return { text: fs.readFileSync(path, 'utf8') };
+  } catch (error) {
+    return { text: undefined, code: errorCode(error) };
+  }
 }
 
 /**
@@ -25,42 +25,57 @@ export async function readConfigFile(path: string, disk: Disk = systemDisk): Pro
  * @returns whether the file was written: a text that differs in its time of writing alone is not.
  * @throws Failure `disk_full` or `config_not_writable`; the old file is then as it was.
  */
-export async function writeConfigFile(path: string, text: string, disk: Disk = systemDisk): Promise<boolean> {
-  const old = await readConfigFile(path, disk);
+export function writeConfigFile(path: string, text: string, disk: Disk = systemDisk): boolean {
+  const old = readText(path).text;
   if (old !== undefined && untimed(old) === untimed(text)) return false;
   // Always the same name, so that a process killed in the middle leaves no more than one behind.
   const fresh = join(dirname(path), `.${basename(path)}.irsa-new`);
   try {
-    await disk.mkdir(dirname(path), { recursive: true });
-    await disk.rm(fresh, { force: true });
+    disk.mkdirSync(dirname(path), { recursive: true });
+    fs.rmSync(fresh, { force: true });
     // Exclusive: the folder is the user's too, and a link of theirs must not lead the write elsewhere.
-    const file = await disk.open(fresh, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o644);
+    const file = disk.openSync(fresh, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o644);
     try {
-      await file.writeFile(text);
+      fs.writeFileSync(file, text);
       // The umask must not keep the workload's user out.
-      await file.chmod(0o644);
-      await file.sync();
+      fs.fchmodSync(file, 0o644);
+      fs.fsyncSync(file);
     } finally {
-      await file.close();
+      fs.closeSync(file);
     }
-    await disk.rename(fresh, path);
+    disk.renameSync(fresh, path);
   } catch (error) {
-    await disk.rm(fresh, { force: true }).catch(() => undefined);
+    removeIfAny(fresh);
     const code = errorCode(error);
     throw new Failure(/^(ENOSPC|EDQUOT)$/.test(code) ? 'disk_full' : 'config_not_writable', {
       detail: `${path}: ${code}`,
       cause: error,
     });
   }
-  await syncFolder(dirname(path), disk);
+  syncFolder(dirname(path));
   return true;
 }
 
+function removeIfAny(path: string): void {
+  try {
+    fs.rmSync(path, { force: true });
+  } catch {
+    // Where it cannot be removed, it could not be made either.
+  }
+}
+
 /** Makes the rename outlast a power cut, where the file system can. */
-async function syncFolder(folder: string, disk: Disk): Promise<void> {
-  const handle = await disk.open(folder, constants.O_RDONLY).catch(() => undefined);
-  await handle?.sync().catch(() => undefined);
-  await handle?.close().catch(() => undefined);
+function syncFolder(folder: string): void {
+  try {
+    const handle = fs.openSync(folder, fs.constants.O_RDONLY);
+    try {
+      fs.fsyncSync(handle);
+    } finally {
+      fs.closeSync(handle);
+    }
+  } catch {
+    // The file is in its place all the same.
+  }
 }
 
 /** The text without the time at which its first line says that it was written. */

@@ -1,7 +1,7 @@
 /**
  * Owns the side-car's settings: their environment names, defaults and forms.
  *
- * By hand and not with zod, as the service's are: zod alone takes 13 MB of the 60 that the side-car may idle at.
+ * By hand and not with zod, as the service's are: builtins.ts says why.
  */
 
 export interface SidecarConfig {

@@ -1,16 +1,9 @@
-/**
- * Owns the side-car's HTTP calls: one request on a connection of its own, with a deadline, and what broke it by kind.
- *
- * By node:http and not fetch: undici takes 13 MB of the 60 that the side-car may idle at. For the same reason node:http
- * is fetched by name: importing it as a module touches `http.WebSocket`, a getter that loads undici.
- */
+/** Owns the side-car's HTTP calls: one request on a connection of its own, with a deadline, and what broke it by kind. */
 import type { IncomingHttpHeaders, IncomingMessage, RequestOptions } from 'node:http';
-import type { SecureContextOptions } from 'node:tls';
+import type { ConnectionOptions } from 'node:tls';
 import type { Clock } from '../clock.ts';
+import { http, https } from './builtins.ts';
 import { errorCode } from './failure.ts';
-
-const http = process.getBuiltinModule('node:http');
-const https = process.getBuiltinModule('node:https');
 
 /** More than any AWS config file; what is longer came from somewhere else. */
 const maxBytes = 1024 * 1024;
@@ -24,7 +17,7 @@ export interface Exchange {
   deadlineMs: number;
   clock: Clock;
   signal: AbortSignal;
-  tls?: SecureContextOptions & { rejectUnauthorized?: boolean };
+  tls?: ConnectionOptions;
 }
 
 export interface Answer {

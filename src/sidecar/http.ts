@@ -1,10 +1,8 @@
 /** Owns the side-car's HTTP on loopback: `/healthz`, `/readyz`, `/refresh` and `/status`, in JSON for a terminal. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { http } from './builtins.ts';
 import { terminalJson } from './status.ts';
-
-// A switch over node:http and not express, which takes 19 MB of the 60; fetched by name as in exchange.ts.
-const { createServer } = process.getBuiltinModule('node:http');
 
 /** Other pods have no business here. */
 const host = '127.0.0.1';
@@ -29,7 +27,7 @@ export interface HttpListening {
 
 /** @param port 0 takes a free one. @throws where the port is taken. */
 export async function listenHttp(port: number, handlers: HttpHandlers): Promise<HttpListening> {
-  const server = createServer((request, response) => {
+  const server = http.createServer((request, response) => {
     answer(request, handlers).then(
       (reply) => send(request, response, reply),
       () => send(request, response, { status: 500, body: { error: 'The side-car failed; see its log.' } }),

@@ -1,6 +1,6 @@
 /** Owns the log file in the workload: kept small by moving it aside when it is full, since its volume is small. */
-import { appendFileSync, mkdirSync, renameSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { fs } from './builtins.ts';
 
 export interface LogFile {
   /** Appends a line; never throws, since a full disk must not end the side-car. */
@@ -18,14 +18,14 @@ export function openLogFile(path: string, maxBytes: number, onTrouble: (error: u
   function append(line: string): void {
     const length = Buffer.byteLength(line);
     if (bytes === undefined) {
-      mkdirSync(dirname(path), { recursive: true });
-      bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+      fs.mkdirSync(dirname(path), { recursive: true });
+      bytes = fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0;
     }
     if (bytes > 0 && bytes + length > maxBytes) {
-      renameSync(path, `${path}.1`);
+      fs.renameSync(path, `${path}.1`);
       bytes = 0;
     }
-    appendFileSync(path, line);
+    fs.appendFileSync(path, line);
     bytes += length;
   }
 

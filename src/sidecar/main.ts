@@ -3,9 +3,15 @@ import { systemClock } from '../clock.ts';
 import { createLog, type Log } from '../log.ts';
 import { loadSidecarConfig, SettingsError, type SidecarConfig } from './config.ts';
 import { openLogFile } from './log-file.ts';
+import { probe } from './probe.ts';
 import { runOnce, startSidecar } from './sidecar.ts';
 
 const config = configOrExit();
+if (process.argv[2] === 'probe') {
+  const { ready, text } = await probe(config.port, systemClock);
+  process.stdout.write(text);
+  process.exit(ready ? 0 : 1);
+}
 const log = openLog(config);
 const stopping = new AbortController();
 let stop: () => Promise<void> = async () => undefined;

@@ -1,23 +1,18 @@
 /**
- * Owns the exec probe of a container: exits 0 when the side-car is ready, 1 when it is not. The kubelet's own HTTP probes
- * come from the node and do not reach the loopback that the side-car listens on, and its image need not have curl.
+ * Owns the exec probe of a container: whether the side-car beside it is ready. The kubelet's own HTTP probes come from
+ * the node and do not reach the loopback that the side-car listens on, and its image need not have curl.
  */
-const http = process.getBuiltinModule('node:http');
+import type { Clock } from '../clock.ts';
+import { exchange } from './exchange.ts';
 
-const port = process.env.IRSA_SIDECAR_PORT || '6003';
-const path = process.argv[2] ?? '/readyz';
-
-http
-  .get({ host: '127.0.0.1', port, path, timeout: 2_000 }, (response) => {
-    response.pipe(process.stdout);
-    response.on('end', () => {
-      process.exitCode = response.statusCode === 200 ? 0 : 1;
-    });
-  })
-  .on('timeout', function (this: import('node:http').ClientRequest) {
-    this.destroy(new Error('no answer'));
-  })
-  .on('error', ({ message }) => {
-    process.stdout.write(`${message}\n`);
-    process.exitCode = 1;
-  });
+/** @returns whether `/readyz` says 200, and its answer for the kubelet's event. */
+export async function probe(port: number, clock: Clock): Promise<{ ready: boolean; text: string }> {
+  const url = `http://127.0.0.1:${port}/readyz`;
+  const signal = new AbortController().signal;
+  try {
+    const { status, text } = await exchange({ url, method: 'GET', deadlineMs: 2_000, clock, signal });
+    return { ready: status === 200, text };
+  } catch (error) {
+    return { ready: false, text: `The side-car does not answer on port ${port}: ${String(error)}\n` };
+  }
+}

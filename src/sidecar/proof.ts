@@ -2,13 +2,13 @@
  * Owns the proof that a source profile works: AssumeRoleWithWebIdentity, asked until STS agrees or a minute has passed,
  * since IAM takes seconds to spread a change.
  *
- * The call needs no signature, so it is made without the AWS SDK: that alone takes 12 MB of the 60 that the side-car may
- * idle at. https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+ * The call needs no signature, so it is made without the AWS SDK (builtins.ts says why):
+ * https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
  */
-import { readFile } from 'node:fs/promises';
 import type { Clock } from '../clock.ts';
+import { readText } from './config-file.ts';
 import { Broken, exchange } from './exchange.ts';
-import { errorCode, oneLine } from './failure.ts';
+import { oneLine } from './failure.ts';
 import type { SourceProfile } from './profiles.ts';
 import { systemTrust, withTrust } from './trust.ts';
 
@@ -60,8 +60,8 @@ async function tryOnce(source: SourceProfile, options: ProofOptions, deadlineMs:
   const url = options.endpoint ?? stsEndpoint(source.roleArn, source.region ?? options.region);
   if (url === undefined) return 'neither the profile nor AWS_REGION names a region';
   // Anew for each try: the kubelet replaces it long before it expires.
-  const token = await readFile(options.tokenFile, 'utf8').catch(errorCode);
-  if (!token.includes('.')) return `the web identity token cannot be read from ${options.tokenFile}`;
+  const token = readText(options.tokenFile).text?.trim();
+  if (!token) return `there is no web identity token in ${options.tokenFile}`;
   const body = new URLSearchParams({
     Action: 'AssumeRoleWithWebIdentity',
     Version: '2011-06-15',
@@ -69,12 +69,12 @@ async function tryOnce(source: SourceProfile, options: ProofOptions, deadlineMs:
     RoleSessionName: source.sessionName ?? 'irsa-svc-sidecar',
     // The shortest that STS gives: nobody uses the session.
     DurationSeconds: '900',
-    WebIdentityToken: token.trim(),
+    WebIdentityToken: token,
   }).toString();
   const headers = { 'content-type': 'application/x-www-form-urlencoded', 'user-agent': 'irsa-svc-sidecar' };
   try {
-    const { status, text } = await withTrust(systemTrust, (tls) =>
-      exchange({ url, method: 'POST', headers, body, deadlineMs, clock, signal, tls }),
+    const { status, text } = await withTrust(systemTrust, (secureContext) =>
+      exchange({ url, method: 'POST', headers, body, deadlineMs, clock, signal, tls: { secureContext } }),
     );
     return status === 200 ? undefined : inWords(status, text);
   } catch (error) {

@@ -1,9 +1,8 @@
 /** Owns one round: labels, token, service, file, proof; each step in order, and what came of it. */
-import { readFile } from 'node:fs/promises';
 import type { Clock } from '../clock.ts';
 import type { Log } from '../log.ts';
 import type { SidecarConfig } from './config.ts';
-import { type Disk, readConfigFile, writeConfigFile } from './config-file.ts';
+import { type Disk, readText, writeConfigFile } from './config-file.ts';
 import { Failure } from './failure.ts';
 import { identifyRun } from './labels.ts';
 import { type Changes, compareConfigs, type ParsedConfig, parseConfig } from './profiles.ts';
@@ -39,16 +38,15 @@ export async function runRound(
   signal: AbortSignal,
   onWritten: (written: Written) => void,
 ): Promise<Written> {
-  const labels = await readFile(config.podInfoPath, 'utf8').catch(() => undefined);
-  const identity = identifyRun(labels, config.runId);
+  const identity = identifyRun(readText(config.podInfoPath).text, config.runId);
   const token = await fetchToken(config.apiProxy, clock, signal);
   const { endpoint, certFile, tlsVerify, requestTimeoutMs: deadlineMs } = config;
   const text = await askService({ endpoint, certFile, tlsVerify, deadlineMs, identity, token, clock, log, signal });
   const parsed = parseConfig(text);
 
-  const before = parseOrNothing(await readConfigFile(config.configFile, disk));
+  const before = parseOrNothing(readText(config.configFile).text);
   signal.throwIfAborted();
-  const written = await writeConfigFile(config.configFile, text, disk);
+  const written = writeConfigFile(config.configFile, text, disk);
   const changes = compareConfigs(before, parsed);
   const done: Written = { run: identity.run, written, config: parsed, changes, proofs: [] };
   onWritten(done);

@@ -45,9 +45,9 @@ async function post(call: ServiceCall): Promise<Answer> {
   const request = { url, method: 'POST' as const, headers, body, deadlineMs, clock, signal };
   if (!url.startsWith('https:')) return await exchange(request);
   if (!call.tlsVerify) return await exchange({ ...request, tls: { rejectUnauthorized: false } });
-  const trust = await readTrust(call.certFile);
+  const trust = readTrust(call.certFile);
   if (trust.problem !== undefined) log.warn({ problem: trust.problem }, 'only the CAs of the system are trusted');
-  return await withTrust(trust, (tls) => exchange({ ...request, tls }));
+  return await withTrust(trust, (secureContext) => exchange({ ...request, tls: { secureContext } }));
 }
 
 const failureOfBroken: Record<BrokenKind, FailureCode> = {

@@ -108,6 +108,8 @@ function createKeeper({ config, clock, log, random = Math.random, disk = systemD
       });
     },
     onOutcome: (outcome, nextInMs) => {
+      // Connections hold memory outside the heap, and an idle process would not collect them for days.
+      setImmediate(() => void globalThis.gc?.());
       if (outcome.failure) {
         lastError = { failure: outcome.failure, at: outcome.at };
         logFailure(log, outcome.failure, rounds.failures, nextInMs);
