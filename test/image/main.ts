@@ -69,7 +69,7 @@ async function refusesWithoutSettings({ folder, environment }: BuiltImage, entry
 
 /** It has a default for every setting, and waits for its pod's files to appear. */
 async function sidecarStarts({ folder, environment }: BuiltImage): Promise<void> {
-  const settings = { ...environment, PORT: '0', AWS_CONFIG_FILE: join(work, 'config') };
+  const settings = { ...environment, IRSA_SIDECAR_PORT: '0', AWS_CONFIG_FILE: join(work, 'config') };
   const child = startChild(process.execPath, ['dist/src/sidecar/main.js'], { cwd: folder, environment: settings });
   await child.line(({ msg }) => msg === 'listening');
   child.kill('SIGTERM');
