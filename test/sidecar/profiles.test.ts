@@ -1,0 +1,66 @@
+/** Proves the reading of the config text, by the service's own writer of it, and the comparison of two. */
+import assert from 'node:assert/strict';
+import { awsConfig, type RoleOutcome } from '../../src/aws-config.ts';
+import { Failure } from '../../src/sidecar/failure.ts';
+import { compareConfigs, parseConfig } from '../../src/sidecar/profiles.ts';
+import { configText, runId } from './support.ts';
+
+const target = (name: string, account = '222222222222') => `arn:aws:iam::${account}:role/${name}`;
+const granted = (name: string, proxy = name): RoleOutcome => ({
+  kind: 'granted',
+  target: target(name),
+  proxy: target(proxy, '111111111111'),
+});
+
+function written(outcomes: readonly RoleOutcome[]) {
+  const where = { region: 'us-west-2', tokenPath: '/var/run/secrets/token' };
+  return parseConfig(awsConfig({ user: 'alice', run: runId, now: 0, outcomes, ...where }));
+}
+
+describe('the config text', () => {
+  it('that the service writes is read: profiles, their sources, and refusals with reasons', () => {
+    const detail = 'no IAM role acme-read-proxy in account 111111111111';
+    const refused: RoleOutcome = { kind: 'refused', target: target('acme-read'), code: 'role_not_found', detail };
+    const config = written([granted('team/acme-list', 'acme-proxy'), refused]);
+    assert.deepEqual(config.profiles, [
+      { name: 'team/acme-list', roleArn: target('team/acme-list'), source: 'src_team/acme-list' },
+    ]);
+    assert.deepEqual(config.sources, [
+      {
+        name: 'src_team/acme-list',
+        roleArn: target('acme-proxy', '111111111111'),
+        sessionName: `alice-${runId}`,
+        region: 'us-west-2',
+      },
+    ]);
+    assert.deepEqual(config.refused, [{ name: 'acme-read', code: 'role_not_found', reason: detail }]);
+  });
+
+  it('of somebody who is mapped to nothing holds nothing', () => {
+    assert.deepEqual(written([]), { profiles: [], sources: [], refused: [] });
+  });
+
+  it('of an earlier release, without spaces around the signs, is read too', () => {
+    const text =
+      '[profile src_a]\nweb_identity_token_file = /t\nrole_arn=arn:aws:iam::1:role/a\n[profile a]\nsource_profile=src_a\nrole_arn=b\n';
+    assert.deepEqual(parseConfig(text).profiles, [{ name: 'a', roleArn: 'b', source: 'src_a' }]);
+  });
+
+  it('is not what a proxy or a login page answers', () => {
+    for (const text of ['', '\n', '<!doctype html>\n<title>Sign in</title>', '{"status":"ok"}', 'role_arn = x']) {
+      assert.throws(
+        () => parseConfig(text),
+        (error) => error instanceof Failure && error.code === 'unexpected_answer',
+        text,
+      );
+    }
+  });
+
+  it('is compared by what its profiles lead to', () => {
+    const before = written([granted('a'), granted('b'), granted('c', 'pool-1')]);
+    const after = written([granted('b'), granted('c', 'pool-2'), granted('d')]);
+    assert.deepEqual(compareConfigs(before, after), { added: ['d'], removed: ['a'], changed: ['c'], kept: ['b'] });
+    const first = compareConfigs(undefined, parseConfig(configText(['x'])));
+    assert.deepEqual(first, { added: ['x'], removed: [], changed: [], kept: [] });
+  });
+});
