@@ -1,5 +1,5 @@
 /** Owns the stack as a process: Domino, Kubernetes and AWS stand-ins, one JSON line of addresses, and orders over HTTP. */
-import { type RunOptions, startWorld } from '../support/world.ts';
+import { clusterAccount, type RunOptions, startWorld } from '../support/world.ts';
 import type { PodTokenOptions } from './issuer.ts';
 import { readBody, startServer } from './server.ts';
 
@@ -41,6 +41,28 @@ export const orders = {
   trusting: ({ account, proxies }: { account: string; proxies: string[] }) =>
     proxies.filter((proxy) => world.subjects(proxy).includes(`*:domino-compute:${account}`)),
   subjects: (proxy: string) => world.subjects(proxy),
+  /** The proxy roles' trust policies, newest or all of them, with who wrote them and when. */
+  'trust-history': ({ proxies, newest = false }: { proxies: string[]; newest?: boolean }) =>
+    proxies.map((proxy) => {
+      const { arn, history } = world.aws.role(clusterAccount, proxy);
+      const versions = newest ? history.slice(-1) : history;
+      return { arn, history: versions.map(({ at, by, document }) => ({ at, by, document })) };
+    }),
+  writes: ({ inFlight = false }: { inFlight?: boolean }) =>
+    world.aws.writes
+      .filter(({ endedAt }) => !inFlight || endedAt === undefined)
+      .map(({ document: _text, ...write }) => write),
+  'rotate-keys': (options: { keepOld?: boolean }) => {
+    world.domino.rotateKeys(options);
+    return {};
+  },
+  /** The identity in the writer's lease; '' for nobody. */
+  'lease-holder': () =>
+    world.kubernetes.get<{ spec?: { holderIdentity?: string } }>('leases', 'domino-field', 'irsa-writer')?.spec
+      ?.holderIdentity ?? '',
+  'stored-mappings': () =>
+    world.kubernetes.get<{ data?: Record<string, string> }>('configmaps', 'domino-field', 'domino-org-iamrole-mapping')
+      ?.data ?? {},
   'pod-token': (options: PodTokenOptions) => world.issuer.podToken(options),
 };
 

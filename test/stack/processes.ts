@@ -40,6 +40,8 @@ export interface ReplicaProcess {
   readonly metricsUrl: string;
   /** The certificate in PEM that clients are to trust; undefined in clear. */
   readonly ca: string | undefined;
+  /** Replaces the certificate and its key on disk. @returns the new one, to be trusted. @throws Error in clear. */
+  replaceCertificate(): string;
   /** Milliseconds from the process's start to its log line `ready`. */
   readonly ready: Promise<number>;
   stop(graceMs?: number): Promise<void>;
@@ -110,6 +112,13 @@ export async function startReplica(stack: StackAddresses, options: ReplicaOption
     url: `${pair ? 'https' : 'http'}://127.0.0.1:${listening.port}`,
     metricsUrl: `http://127.0.0.1:${listening.metrics_port}/metrics`,
     ca: pair?.cert,
+    replaceCertificate: () => {
+      if (!pair) throw new Error('this replica listens in clear');
+      const next = makeCertificate();
+      file('tls.key', next.key);
+      file('tls.crt', next.cert);
+      return next.cert;
+    },
     ready,
     stop: (graceMs) => child.stop(graceMs),
   };
