@@ -1,0 +1,215 @@
+/** Owns what people do meanwhile: runs that come, ask as a side-car does, and go; mappings that change. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { callReplica, profilesOf } from './client.ts';
+import { foreignDocument } from './documents.ts';
+import type { Facts, RoleFacts, RunFacts, Way } from './model.ts';
+import type { Random } from './random.ts';
+import type { FaultSystem, Slot } from './system.ts';
+
+const account = '111111111111';
+const pools = { main: ['main-1', 'main-2'], data: ['data-1'], beta: ['beta-1'], extra: ['extra-1'] } as const;
+const people = { alice: ['acme', 'beta'], bob: ['acme'] } as const;
+type User = keyof typeof people;
+
+interface Run extends RunFacts {
+  user: User;
+  answers: RunFacts['answers'];
+  accounts: string[];
+  /** Index of the mappings when the oldest request was sent that nobody knows the fate of. */
+  openSince: number | undefined;
+  asking: Promise<void> | undefined;
+}
+
+export interface Load {
+  /** A run with a pod, that asks at once. */
+  startRun(): Promise<void>;
+  /** Comes and goes until `ending` is aborted. */
+  comeAndGo(ending: AbortSignal): Promise<void>;
+  /** Every live run has its answer. @returns who has not, with the last answer each got. */
+  untilAnswered(timeoutMs: number): Promise<string[]>;
+  facts(newestOnly: boolean): Promise<Facts>;
+  /** Answers that no client should get, whatever goes on. */
+  readonly odd: string[];
+  readonly counts: { asked: number; granted: number; mapped: number; ended: number };
+}
+
+export async function startLoad(system: FaultSystem, random: Random): Promise<Load> {
+  const { stack, slots } = system;
+  const issuer = stack.environment.OIDC_PROVIDER ?? '';
+  const runs: Run[] = [];
+  const roles: Pick<RoleFacts, 'arn' | 'original'>[] = [];
+  const tokens = new Map<string, string>();
+  const odd: string[] = [];
+  const counts = { asked: 0, granted: 0, mapped: 0, ended: 0 };
+  const mappings: Way[][] = [[]];
+  /** Index of the newest that an administrator was told 200 for. */
+  let confirmed = 0;
+  let stopping = false;
+
+  for (const [name, orgs] of Object.entries(people)) await stack.order('add-user', { name, orgs });
+  const ways: Record<keyof typeof pools, Omit<Way, 'org'>[]> = { main: [], data: [], beta: [], extra: [] };
+  for (const [name, proxies] of Object.entries(pools)) {
+    const pair = await stack.order('add-role-pair', { name, proxies: [...proxies] });
+    ways[name as keyof typeof pools] = pair.proxies.map((proxy) => ({ target: pair.target, proxy }));
+    for (const [index, proxy] of proxies.entries()) {
+      const document = foreignDocument(issuer, account, random.int(0, 5));
+      await stack.order('set-trust', { account, name: proxy, document });
+      roles.push({ arn: pair.proxies[index] ?? '', original: document });
+    }
+  }
+  await setMapping('acme', [...ways.main, ...ways.data]);
+  await setMapping('beta', ways.beta);
+  const quietMappings = mappings.length;
+
+  async function token(user: string, renew = false): Promise<string> {
+    const known = renew ? undefined : tokens.get(user);
+    const fresh = known ?? (await stack.token(user, 86_400));
+    tokens.set(user, fresh);
+    return fresh;
+  }
+
+  /** Asks a replica; whatever goes wrong on the way is no answer. */
+  async function call(slot: Slot, path: string, user: string, body: object) {
+    try {
+      const options = { token: await token(user), body, cas: slot.cas, timeoutMs: 9_000 };
+      return await callReplica(slot.replica.url, path, options);
+    } catch (error) {
+      return { status: 0, text: String(error) };
+    }
+  }
+
+  async function setMapping(org: string, list: Omit<Way, 'org'>[]): Promise<void> {
+    const rest = (mappings.at(-1) ?? []).filter((way) => way.org !== org);
+    // In force from when it was sent, for all that anybody knows.
+    mappings.push([...rest, ...list.map((way) => ({ org, ...way }))]);
+    counts.mapped += 1;
+    const data = list.map(({ target, proxy }) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy }));
+    const body = { domino_org: org, role_data: data };
+    while (!stopping) {
+      const { status, text } = await call(random.pick(slots), '/update_multirole_mapping', 'admin', body);
+      if (status === 200) {
+        confirmed = mappings.length - 1;
+        return;
+      }
+      await retry('a mapping', status, text, 'admin');
+    }
+  }
+
+  /** Takes note of an answer that is no 200, and waits as a client would. */
+  async function retry(what: string, status: number, text: string, user: string): Promise<void> {
+    if (status === 401) await token(user, true);
+    else if (status !== 0 && status !== 503 && status !== 429 && status !== 409) odd.push(`${what}: ${status} ${text}`);
+    await delay(150 + random.int(0, 200));
+  }
+
+  async function newRun(): Promise<Run> {
+    const user = random.chance(0.7) ? 'alice' : 'bob';
+    const id = (runs.length + 1).toString(16).padStart(24, '5');
+    const accounts = random.chance(0.15) ? [`run-${id}`, `ray-${id}-ray`] : [`run-${id}`];
+    for (const each of accounts) await stack.order('start-runs', { user, runs: [id], options: { account: each } });
+    const run: Run = {
+      id,
+      user,
+      orgs: people[user],
+      accounts,
+      askedAt: undefined,
+      endedAt: undefined,
+      answers: [],
+      openSince: undefined,
+      asking: undefined,
+    };
+    runs.push(run);
+    return run;
+  }
+
+  async function ask(run: Run): Promise<void> {
+    let last = '';
+    while (run.endedAt === undefined && !stopping) {
+      const sentAt = confirmed;
+      run.askedAt ??= Date.now();
+      counts.asked += 1;
+      const { status, text } = await call(random.pick(slots), '/map_iam_roles_to_pod_sa', run.user, { run_id: run.id });
+      const at = Date.now();
+      if (status === 200) {
+        counts.granted += 1;
+        const since = Math.min(run.openSince ?? sentAt, sentAt);
+        run.answers.push({ at, profiles: profilesOf(text), since, until: mappings.length - 1 });
+        if (/^# .*: refused/m.test(text)) odd.push(`a refusal for run ${run.id}: ${text}`);
+        missing(run, text);
+        return;
+      }
+      // It may still be carried out: by a replica that was paused, or one that lost only the answer.
+      if (status === 0) run.openSince ??= sentAt;
+      last = `${status} ${text}`;
+      if (run.endedAt !== undefined) return;
+      await retry(`run ${run.id}`, status, last, run.user);
+    }
+  }
+
+  /** Invariant 6: a role is never absent without a word. Where mappings changed, a replica may not know yet. */
+  function missing(run: Run, text: string): void {
+    if (mappings.length > quietMappings) return;
+    const mine = (mappings.at(-1) ?? []).filter((way) => run.orgs.includes(way.org));
+    for (const target of new Set(mine.map((way) => way.target))) {
+      if (!text.includes(target)) odd.push(`run ${run.id} was told nothing of ${target}: ${text}`);
+    }
+  }
+
+  function startAsking(run: Run): Promise<void> {
+    run.asking ??= ask(run).finally(() => {
+      run.asking = undefined;
+    });
+    return run.asking;
+  }
+
+  async function endRun(run: Run): Promise<void> {
+    run.endedAt = Date.now();
+    counts.ended += 1;
+    await stack.order('end-runs', [run.id]);
+  }
+
+  async function startRun(): Promise<void> {
+    void startAsking(await newRun());
+  }
+
+  const live = () => runs.filter(({ endedAt }) => endedAt === undefined);
+  const choices = [
+    () => setMapping('acme', random.chance(0.5) ? [...ways.main, ...ways.data] : [...ways.main]),
+    () => setMapping('acme', [...ways.main.slice(random.int(0, 1)), ...ways.data, ...ways.extra]),
+    () => setMapping('beta', random.chance(0.5) ? ways.beta : []),
+  ];
+
+  return {
+    odd,
+    counts,
+    startRun,
+    comeAndGo: async (ending) => {
+      const mappingsChange = random.chance(0.4);
+      while (!ending.aborted) {
+        await delay(random.int(50, 350));
+        const kind = random.int(0, 9);
+        if (kind <= 3 && live().length < 24) await startRun();
+        else if (kind <= 6 && live().length > 12) await endRun(random.pick(live()));
+        else if (kind === 9 && mappingsChange) await random.pick(choices)();
+        else if (live().length > 0) void startAsking(random.pick(live()));
+      }
+    },
+    untilAnswered: async (timeoutMs) => {
+      const asking = () => live().filter((run) => run.asking !== undefined);
+      await Promise.race([Promise.all(asking().map(({ asking: one }) => one)), delay(timeoutMs)]);
+      const left = asking().map(({ id }) => `run ${id} has no answer`);
+      if (left.length > 0) stopping = true;
+      return left;
+    },
+    facts: async (newest) => {
+      const proxies = roles.map(({ arn }) => arn.split('/').at(-1) ?? '');
+      const histories = await stack.order('trust-history', { proxies, newest });
+      return {
+        issuer,
+        runs,
+        mappings,
+        roles: roles.map((role, index) => ({ ...role, history: histories[index]?.history ?? [] })),
+      };
+    },
+  };
+}

@@ -1,0 +1,89 @@
+/** Owns `npm run faults [-- --rounds 200 --seed 7 --round 3 --lanes 2 --logs <folder>]`: rounds, table, exit code. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { buildService } from '../stack/processes.ts';
+import { faults } from './faults.ts';
+import { roundSeed } from './random.ts';
+import { planRound, type RoundResult, runRound } from './round.ts';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '40' },
+    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    /** Only this one. */
+    round: { type: 'string' },
+    /** Only rounds that have this fault. */
+    fault: { type: 'string' },
+    /** Rounds at a time. */
+    lanes: { type: 'string', default: String(Math.min(4, cpus().length + 1)) },
+    /** Where the replicas' logs of failed rounds go. */
+    logs: { type: 'string' },
+  },
+});
+const seed = Number(values.seed);
+const rounds =
+  values.round === undefined
+    ? Array.from({ length: Number(values.rounds) }, (_, index) => index)
+    : [Number(values.round)];
+const planned = rounds
+  .map((round) => ({ round, ...planRound(roundSeed(seed, round), round) }))
+  .filter(({ plan }) => values.fault === undefined || plan.kinds.includes(values.fault));
+
+console.log(`faults: seed ${seed}, ${planned.length} rounds, ${values.lanes} at a time`);
+await buildService();
+const startedAt = performance.now();
+const results: RoundResult[] = [];
+let failed = 0;
+const noCounts = { asked: 0, granted: 0, mapped: 0, ended: 0 };
+const queue = [...planned];
+await Promise.all(Array.from({ length: Number(values.lanes) }, lane));
+report();
+process.exit(failed > 0 ? 1 : 0);
+
+async function lane(): Promise<void> {
+  for (let next = queue.shift(); next; next = queue.shift()) {
+    const { round, plan, random } = next;
+    const title = `round ${round}: ${plan.kinds.join(plan.together ? ' + ' : ', ')} (${plan.replicas} replicas)`;
+    let result: RoundResult;
+    try {
+      result = await runRound(plan, random);
+    } catch (error) {
+      result = { plan, problems: [`the round broke off: ${String(error)}`], settleMs: 0, counts: noCounts, logs: [] };
+    }
+    results.push(result);
+    if (result.problems.length === 0) {
+      console.log(`${title}: held, settled in ${(result.settleMs / 1000).toFixed(1)} s`);
+      continue;
+    }
+    failed += 1;
+    console.log(`${title}: FAILED, again with: npm run faults -- --seed ${seed} --round ${round}`);
+    for (const problem of result.problems.slice(0, 20)) console.log(`    ${problem.slice(0, 600)}`);
+    keepLogs(round, result);
+  }
+}
+
+function keepLogs(round: number, { logs }: RoundResult): void {
+  if (values.logs === undefined) return;
+  mkdirSync(values.logs, { recursive: true });
+  for (const { name, lines } of logs)
+    writeFileSync(join(values.logs, `round-${round}-${name}.log`), `${lines.join('\n')}\n`);
+}
+
+function report(): void {
+  const times = (kind: string) => results.filter(({ plan }) => plan.kinds.includes(kind)).length;
+  const width = Math.max(...Object.keys(faults).map((kind) => kind.length));
+  console.log(`\n${'fault'.padEnd(width)}  rounds`);
+  for (const kind of Object.keys(faults)) console.log(`${kind.padEnd(width)}  ${String(times(kind)).padStart(6)}`);
+  const sum = (pick: (counts: RoundResult['counts']) => number) =>
+    results.reduce((all, { counts }) => all + pick(counts), 0);
+  const settle = results.map(({ settleMs }) => settleMs / 1000).sort((a, b) => a - b);
+  const at = (share: number) => (settle[Math.ceil(settle.length * share) - 1] ?? 0).toFixed(1);
+  console.log(
+    `\n${sum(({ asked }) => asked)} requests, ${sum(({ granted }) => granted)} grants, ${sum(({ ended }) => ended)} runs ended, ${sum(({ mapped }) => mapped)} mappings set`,
+  );
+  console.log(`settled after the last fault: p50 ${at(0.5)} s, slowest ${at(1)} s`);
+  const seconds = Math.round((performance.now() - startedAt) / 1000);
+  console.log(`${results.length - failed} of ${results.length} rounds held, seed ${seed}, ${seconds} s`);
+}

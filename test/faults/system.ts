@@ -1,0 +1,151 @@
+/** Owns the system under fault: the stack, replicas in slots that are filled again, and what can be seen of them. */
+import { fileURLToPath } from 'node:url';
+import { type ReplicaProcess, type StackProcess, startReplica, startStack } from '../stack/processes.ts';
+import { until } from './waiting.ts';
+
+export const leaseSeconds = 3;
+export const maxChars = 4096;
+const resyncSeconds = 4;
+const shiftedClock = fileURLToPath(new URL('shifted-clock.ts', import.meta.url));
+
+/** A place for a replica: when one dies, the next takes the place, as a Deployment's would. */
+export interface Slot {
+  readonly index: number;
+  replica: ReplicaProcess;
+  /** What the replica calls itself to AWS, and so in the stand-in's records. */
+  name: string;
+  /** In the lease, once it held it. */
+  identity: string | undefined;
+  paused: boolean;
+  /** What clients trust: certificates are replaced while they connect. */
+  cas: string[];
+}
+
+export interface FaultSystem {
+  readonly stack: StackProcess;
+  readonly slots: Slot[];
+  /** Every replica that there was, in order, with what it said. */
+  readonly all: { name: string; replica: ReplicaProcess }[];
+  /** Who holds the lease, waiting a little for somebody to; otherwise any. */
+  holder(): Promise<Slot>;
+  others(slot: Slot): Slot[];
+  /** Starts a new replica in the slot. */
+  refill(slot: Slot): Promise<void>;
+  isAlive(slot: Slot): boolean;
+  /** A write is on its way to IAM. @returns false where none was in time. */
+  writeUnderWay(): Promise<boolean>;
+  /** All knobs of all stand-ins as they were, nobody paused, every slot filled. */
+  clearFaults(): Promise<void>;
+  kubernetes(order: 'cut-watches' | 'expire'): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Latencies that leave time for things to happen in between. */
+const quietAws = {
+  latencyMs: { GetRole: 10, UpdateAssumeRolePolicy: 20 },
+  throttleRate: { '*': 0 },
+  failRate: { '*': { code: 'ServiceFailure', rate: 0 } },
+  loseAnswerNext: { UpdateAssumeRolePolicy: 0 },
+  hangNext: { UpdateAssumeRolePolicy: 0, GetRole: 0 },
+  down: false,
+  staleReadMs: 0,
+  quota: maxChars,
+};
+const quietKubernetes = {
+  latencyMs: 0,
+  failRate: 0,
+  down: false,
+  freezeWatches: false,
+  emptyLists: false,
+};
+
+/** The service must have been built. */
+export async function startFaultSystem(replicas: number, https: boolean): Promise<FaultSystem> {
+  const stack = await startStack();
+  const slots: Slot[] = [];
+  const all: FaultSystem['all'] = [];
+  const gone = new WeakSet<ReplicaProcess>();
+
+  async function startOne(): Promise<Pick<Slot, 'replica' | 'name'>> {
+    const name = `replica-${all.length + 1}`;
+    const entry = { name, replica: undefined as unknown as ReplicaProcess };
+    all.push(entry);
+    const replica = await startReplica(stack, {
+      https,
+      nodeOptions: ['--import', shiftedClock],
+      settings: {
+        LEASE_SECONDS: String(leaseSeconds),
+        RESYNC_SECONDS: String(resyncSeconds),
+        GRANT_TIMEOUT_SECONDS: '6',
+        TRUST_POLICY_MAX_CHARS: String(maxChars),
+        AWS_SDK_UA_APP_ID: name,
+      },
+    });
+    entry.replica = replica;
+    replica.ready.catch(() => undefined);
+    void replica.child.exited.then(() => gone.add(replica));
+    return { replica, name };
+  }
+
+  function learnIdentity(slot: Slot): string | undefined {
+    if (slot.identity !== undefined) return slot.identity;
+    const line = slot.replica.child.output.find((each) => each.includes('"holding the lease'));
+    if (line !== undefined) slot.identity = (JSON.parse(line) as { identity?: string }).identity;
+    return slot.identity;
+  }
+
+  const system: FaultSystem = {
+    stack,
+    slots,
+    all,
+    holder: async () => {
+      let found: Slot | undefined;
+      await until(async () => {
+        const holder = await stack.order('lease-holder', undefined);
+        found = slots.find((slot) => holder !== '' && learnIdentity(slot) === holder && !gone.has(slot.replica));
+        return found !== undefined;
+      }, 4_000);
+      return found ?? (slots[0] as Slot);
+    },
+    others: (slot) => slots.filter((each) => each !== slot),
+    isAlive: (slot) => !gone.has(slot.replica),
+    refill: async (slot) => {
+      Object.assign(slot, await startOne(), { identity: undefined, paused: false });
+      slot.cas = slot.replica.ca === undefined ? [] : [slot.replica.ca];
+    },
+    writeUnderWay: () => until(async () => (await stack.order('writes', { inFlight: true })).length > 0, 3_000, 10),
+    clearFaults: async () => {
+      await stack.knobs('aws', quietAws);
+      await stack.knobs('kubernetes', quietKubernetes);
+      await stack.knobs('domino', { scope: 'all', latencyMs: 0, down: false, failStatus: 0, hang: false });
+      for (const slot of slots) {
+        if (slot.paused) slot.replica.child.kill('SIGCONT');
+        slot.paused = false;
+        slot.replica.child.write('0\n');
+      }
+      for (const slot of slots) if (gone.has(slot.replica)) await system.refill(slot);
+    },
+    kubernetes: async (order) => {
+      const response = await fetch(`${stack.kubernetesUrl}/__stack/${order}`, { method: 'POST' });
+      if (!response.ok) throw new Error(`${order}: ${response.status}`);
+    },
+    stop: async () => {
+      for (const { replica } of all) replica?.child.kill('SIGKILL');
+      await Promise.all(all.map(({ replica }) => replica?.child.exited));
+      await stack.stop();
+    },
+  };
+  try {
+    await stack.knobs('aws', quietAws);
+    const started = await Promise.all(Array.from({ length: replicas }, startOne));
+    for (const [index, one] of started.entries()) {
+      const cas = one.replica.ca === undefined ? [] : [one.replica.ca];
+      slots.push({ index, ...one, identity: undefined, paused: false, cas });
+    }
+    await Promise.all(slots.map(({ replica }) => replica.ready));
+  } catch (error) {
+    await system.stop();
+    throw error;
+  }
+  return system;
+}
