@@ -5,21 +5,28 @@ import helmet from 'helmet';
 import { docsRoutes } from '../routes/docs.ts';
 import { grantRoutes } from '../routes/grants.ts';
 import { healthRoutes, type ReadinessChecks } from '../routes/health.ts';
+import { myAccessRoutes } from '../routes/my-access.ts';
+import { revocationRoutes } from '../routes/revocations.ts';
 import { roleMappingRoutes } from '../routes/role-mappings.ts';
 import { serviceAccountRoutes } from '../routes/service-accounts.ts';
+import { trustStatusRoutes } from '../routes/trust-status.ts';
 import type { Callers } from './caller.ts';
 import type { Clock } from './clock.ts';
 import type { Config } from './config.ts';
 import { ApiError } from './errors.ts';
 import type { Grants } from './grants.ts';
 import type { AwsIdentity } from './iam.ts';
-import type { Kubernetes } from './kubernetes.ts';
+import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
+import type { Watched } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
 import type { MappingStore } from './mapping-store.ts';
 import type { Metrics } from './metrics.ts';
 import { authenticate, identify, limitRate, observe } from './middleware.ts';
 import { problemHandler } from './problem.ts';
 import { projectFile } from './project.ts';
+import type { Revocations } from './revocations.ts';
+import type { PodIndex } from './runs.ts';
+import type { Statuses } from './statuses.ts';
 
 export interface AppDeps {
   config: Config;
@@ -27,6 +34,12 @@ export interface AppDeps {
   mappings: MappingStore;
   grants: Grants;
   kubernetes: Kubernetes;
+  accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  statuses: Statuses;
+  revocations: Revocations;
+  /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
+  leaseHolder: () => string;
   /** Who we are in AWS, once that is known. */
   awsIdentity: () => AwsIdentity | undefined;
   readiness: () => ReadinessChecks;
@@ -64,6 +77,9 @@ export function createApp(deps: AppDeps): Express {
   app.use(roleMappingRoutes(deps));
   app.use(grantRoutes(deps));
   app.use(serviceAccountRoutes(deps));
+  app.use(trustStatusRoutes(deps));
+  app.use(myAccessRoutes(deps));
+  app.use(revocationRoutes(deps));
   app.use((_req, _res, next) => next(new ApiError('not_found', 'There is no such call; /docs lists them.')));
   app.use(problemHandler(log));
   return app;

@@ -42,6 +42,8 @@ export interface AssignmentsOptions {
   accounts: Pick<Watched<ServiceAccount>, 'get' | 'values'>;
   pods: Pick<PodIndex, 'ofAccount'>;
   mappings: () => Mappings;
+  /** Whether an administrator shut the run out, so that no want of it counts. */
+  revoked: (run: string) => boolean;
   computeNamespace: string;
   monotonic: () => number;
   /** Told of each role whose members or refusals changed. */
@@ -103,7 +105,11 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
   function wantOf(name: string): Want | undefined {
     const want = parseWant(accounts.get(name)?.wanted);
     if (!want || !isServiceAccountName(name)) return undefined;
-    return allStartedBy(pods.ofAccount(name), want.user.id) ? want : undefined;
+    const live = pods.ofAccount(name);
+    // AWS could not tell a revoked run from another one under the same account.
+    if (options.revoked(want.run) || live.some(({ run }) => run !== undefined && options.revoked(run)))
+      return undefined;
+    return allStartedBy(live, want.user.id) ? want : undefined;
   }
 
   function account(name: string): void {

@@ -7,7 +7,8 @@ import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
 import { KubernetesError, kubernetesUnavailable } from './kubernetes-api.ts';
 import type { Watched } from './kubernetes-watch.ts';
 import { type Mappings, resolve, type Target } from './mappings.ts';
-import { findRun, type PodIndex } from './runs.ts';
+import { type Revocations, refuseRevoked, revocationFor } from './revocations.ts';
+import { findRun, type PodIndex, type Run } from './runs.ts';
 import type { Statuses } from './statuses.ts';
 import { newWant, parseWant, sameContent, type Want, type WantContent } from './wants.ts';
 
@@ -30,8 +31,8 @@ export interface Grant {
 export interface Grants {
   /**
    * Grants the caller's run what the mappings allow, and waits until IAM has it.
-   * @throws ApiError `run_not_found`, `shared_service_account`, `kubernetes_unavailable`, `trust_policy_full`,
-   * `grant_pending`.
+   * @throws ApiError `run_not_found`, `run_revoked`, `shared_service_account`, `kubernetes_unavailable`,
+   * `trust_policy_full`, `grant_pending`.
    */
   grant(request: GrantRequest): Promise<Grant>;
 }
@@ -41,13 +42,15 @@ export interface GrantsOptions {
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
   statuses: Statuses;
+  revocations: Revocations;
   mappings: () => Mappings;
   timeoutMs: number;
   clock: Clock;
 }
 
 export function createGrants(options: GrantsOptions): Grants {
-  const { kubernetes, accounts, statuses, clock } = options;
+  const { kubernetes, accounts, statuses, revocations, clock } = options;
+  const revoked = (run: Run) => revocationFor(run.id, run.accounts, options.pods, revocations);
 
   /** Writes the want down unless it stands there already. @returns the want that counts. */
   async function record(account: string, content: WantContent): Promise<Want> {
@@ -101,7 +104,7 @@ export function createGrants(options: GrantsOptions): Grants {
   }
 
   /** Waits until every target is settled, one way or the other. */
-  async function settle(targets: readonly Target[], wants: ReadonlyMap<string, Want>, signal: AbortSignal) {
+  async function settle(run: Run, targets: readonly Target[], wants: ReadonlyMap<string, Want>, signal: AbortSignal) {
     const settled = () => targets.map((target) => outcomeOf(target, wants));
     const complete = (found: (RoleOutcome | undefined)[]): found is RoleOutcome[] =>
       found.every((one) => one !== undefined);
@@ -113,12 +116,16 @@ export function createGrants(options: GrantsOptions): Grants {
     const forget = statuses.onChange((role) => {
       if (roles.has(role) && complete(settled())) done.abort();
     });
+    // A run that is revoked meanwhile never settles.
+    const forgetRevocations = revocations.onChange(() => revoked(run) && done.abort());
     try {
       await clock.sleep(options.timeoutMs, AbortSignal.any([done.signal, signal]));
     } finally {
       forget();
+      forgetRevocations();
       done.abort();
     }
+    refuseRevoked(revoked(run));
     const last = settled();
     if (complete(last)) return last;
     const missing = targets.filter((_, index) => !last[index]).map(({ arn }) => arn);
@@ -129,6 +136,7 @@ export function createGrants(options: GrantsOptions): Grants {
   return {
     grant: async ({ caller, run: runId, workloadType, signal }) => {
       const run = await findRun(runId, caller.id, options.pods, kubernetes);
+      refuseRevoked(revoked(run));
       const { targets, refused } = resolve(caller.orgs, options.mappings());
       const managed = targets.filter((target) => target.managed);
       const content: WantContent = {
@@ -141,7 +149,7 @@ export function createGrants(options: GrantsOptions): Grants {
       const wants = new Map(
         await Promise.all(run.accounts.map(async (name) => [name, await record(name, content)] as const)),
       );
-      const settled = await settle(managed, wants, signal);
+      const settled = await settle(run, managed, wants, signal);
       const unmanaged = targets.filter((target) => !target.managed);
       const outcomes: RoleOutcome[] = [
         ...settled,

@@ -14,11 +14,12 @@ import { createGrants } from './grants.ts';
 import { type AwsIdentity, createIam, type Iam } from './iam.ts';
 import { createKubernetes } from './kubernetes.ts';
 import { createKubernetesApi } from './kubernetes-api.ts';
-import { createLease } from './lease.ts';
+import { createLease, type Lease } from './lease.ts';
 import type { Log } from './log.ts';
 import { createMappingStore } from './mapping-store.ts';
 import { mappingConfigMap } from './mappings.ts';
 import { forgetMetrics, type Metrics, publishMetrics } from './metrics.ts';
+import { createRevocations, revokedConfigMap } from './revocations.ts';
 import { createPodIndex } from './runs.ts';
 import { createStatuses } from './statuses.ts';
 import { createWriter } from './writer.ts';
@@ -58,11 +59,13 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     accounts: kubernetes.watchServiceAccounts(),
     mappings: kubernetes.watchConfigMap(mappingConfigMap),
     statuses: kubernetes.watchStatuses(),
+    revocations: kubernetes.watchConfigMap(revokedConfigMap),
   };
   const synced = Promise.all(Object.values(watches).map((watch) => watch.synced));
   const pods = createPodIndex(watches.pods);
   const statuses = createStatuses(watches.statuses);
   const mappings = createMappingStore(kubernetes, watches.mappings, clock, log);
+  const revocations = createRevocations(kubernetes, watches.revocations, clock);
 
   const authenticator = createAuthenticator({
     issuer: config.dominoIssuer,
@@ -86,6 +89,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     accounts: watches.accounts,
     pods,
     statuses,
+    revocations,
     mappings: mappings.current,
     timeoutMs: config.grantTimeoutSeconds * 1000,
     clock,
@@ -101,6 +105,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     return found;
   });
 
+  let leaseHolder: Lease['holder'] = () => '';
   const ready = Promise.all([synced, authenticator.warm(stopping.signal), identified]).then(() => undefined);
   const writing = Promise.all([synced, identified]).then(async ([, found]) => {
     if (!found) return;
@@ -110,6 +115,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
       accounts: watches.accounts,
       pods,
       statuses,
+      revocations,
       mappings,
       scope: {
         issuer: config.oidcProvider,
@@ -148,6 +154,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
         }
       },
     });
+    leaseHolder = lease.holder;
     await lease.run(stopping.signal);
   });
   writing.catch((error: unknown) => log.error({ err: error }, 'this replica cannot become the writer'));
@@ -158,6 +165,11 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     mappings,
     grants,
     kubernetes,
+    accounts: watches.accounts,
+    pods,
+    statuses,
+    revocations,
+    leaseHolder: () => leaseHolder(),
     awsIdentity: () => identity,
     readiness: () => ({
       kubernetes: Object.values(watches).every((watch) => watch.isSynced()),

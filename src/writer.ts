@@ -1,5 +1,5 @@
 /** Owns the lease holder's tenure: it takes over what is published, follows what changes, and compares all in turn. */
-import { type Assignments, createAssignments } from './assignments.ts';
+import { type Assignments, createAssignments, type ProxyRole } from './assignments.ts';
 import { type Budget, createBudget } from './budget.ts';
 import type { Clock } from './clock.ts';
 import { stillWanted } from './fresh-look.ts';
@@ -11,6 +11,7 @@ import type { Lease } from './lease.ts';
 import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
 import { createPublisher } from './publisher.ts';
+import type { Revocations } from './revocations.ts';
 import { type Drift, remember } from './role-memory.ts';
 import { createRoleQueue, type QueueMetrics, type RoleQueue } from './role-queue.ts';
 import type { PodIndex } from './runs.ts';
@@ -35,6 +36,7 @@ export interface WriterOptions {
   pods: PodIndex;
   statuses: Statuses;
   mappings: { current(): Mappings; onChange(listener: () => void): void };
+  revocations: Pick<Revocations, 'isRevoked' | 'onChange' | 'forgetEnded'>;
   scope: TrustScope;
   maxChars: number;
   readsPerSecond: number;
@@ -67,6 +69,7 @@ export function createWriter(options: WriterOptions): Writer {
   options.pods.onAccountChange((name) => tenure?.accountChanged(name));
   options.mappings.onChange(() => tenure?.mappingsChanged());
   options.statuses.onChange((role) => tenure?.statusChanged(role));
+  options.revocations.onChange((runs) => tenure?.revocationsChanged(runs));
 
   return {
     hold: async (lease, signal) => {
@@ -97,6 +100,8 @@ interface Tenure {
   compareAll(): void;
   /** Looks at every account anew, and at the roles that came into the mappings or went out of them. */
   mappingsChanged(): void;
+  /** Takes out whoever was shut out, at once, and lets in again whoever was allowed. */
+  revocationsChanged(runs: readonly string[]): void;
 }
 
 function startTenure(
@@ -109,10 +114,13 @@ function startTenure(
   const { clock, log, pods, accounts, statuses, kubernetes, metrics } = options;
   const mayWrite = () => lease.holds() && !signal.aborted;
   const askedFor = (arn: string) => statuses.get(arn)?.annotations[compareAnnotation];
+  const shutOut = (account: string) =>
+    pods.ofAccount(account).some(({ run }) => run !== undefined && options.revocations.isRevoked(run));
   const assignments = createAssignments({
     accounts,
     pods,
     mappings: options.mappings.current,
+    revoked: options.revocations.isRevoked,
     computeNamespace: options.scope.namespace,
     monotonic: () => clock.monotonic(),
     onChange: (role, change) => queue.changed(role, change),
@@ -130,9 +138,14 @@ function startTenure(
       lease,
       keep: (account) => {
         const found = accounts.get(account);
-        return found !== undefined && found.wanted === undefined && pods.ofAccount(account).length > 0;
+        if (found === undefined || found.wanted !== undefined || shutOut(account)) return false;
+        return pods.ofAccount(account).length > 0;
       },
-      stillWanted: (role, names) => stillWanted(kubernetes, role.arn, names, log),
+      stillWanted: async (role, names) => {
+        // Whom an administrator shut out is dropped on purpose.
+        const others = names.filter((name) => !shutOut(name));
+        return others.length === 0 ? new Set() : stillWanted(kubernetes, role.arn, others, log);
+      },
       released: (role, since) => (statuses.get(role.arn)?.annotations[releaseAnnotation] ?? '') >= since,
       onWritten: (role, added, removed) => metrics.written(role.arn, added, removed),
       onRevoked: (_role, seconds) => metrics.revoked(seconds),
@@ -177,6 +190,14 @@ function startTenure(
       assignments.all();
       for (const arn of named.symmetricDifference(before)) queue.compare(assignments.role(arn));
     },
+    revocationsChanged: (runs) => {
+      assignments.all();
+      const leaves = (role: ProxyRole) => [...role.accepted.keys()].some((name) => !role.members.has(name));
+      for (const role of assignments.roles()) if (leaves(role)) queue.compare(role, true);
+      // Whom an earlier release let in is in no role that we know of.
+      const inherited = (run: string) => pods.ofRun(run).some((pod) => accounts.get(pod.account)?.wanted === undefined);
+      if (runs.some(inherited)) for (const arn of named) queue.compare(assignments.role(arn), true);
+    },
     compareAll: () => {
       named = options.mappings.current().managedProxies;
       assignments.all();
@@ -214,6 +235,7 @@ async function resync(
   compareAll();
   late.all();
   await clearDeadWants(options, holds);
+  if (holds()) await forgetEndedRevocations(options);
 }
 
 /** Takes wants without a live pod off accounts that live on, so that no later run finds them there. */
@@ -227,6 +249,12 @@ async function clearDeadWants(options: WriterOptions, holds: () => boolean): Pro
       log.info({ err: error, account: name }, 'the want of an ended run was not cleared; trying again later');
     });
   }
+}
+
+async function forgetEndedRevocations({ revocations, pods, log }: WriterOptions): Promise<void> {
+  await revocations.forgetEnded(pods).catch((error: unknown) => {
+    log.info({ err: error }, 'the revocations of ended runs were not forgotten; trying again later');
+  });
 }
 
 /** An Event on the role's status, for who looks at the cluster and not at our log. */

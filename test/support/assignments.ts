@@ -27,6 +27,8 @@ export interface SmallCluster {
   changes: string[];
   /** Milliseconds on the monotonic clock. */
   elapsed: number;
+  /** The runs that are shut out; `assignments.all()` takes it in. */
+  revoked: Set<string>;
   /** Makes the mappings of organization `acme` just these, and tells. @param foreign proxies that others keep. */
   map(pools: Pools, foreign?: readonly string[]): void;
   /** Live pods of an account from now on, one for each user named. */
@@ -56,6 +58,7 @@ export function smallCluster(): SmallCluster {
   const accounts = new Map<string, ServiceAccount>();
   const podsOf = new Map<string, Pod[]>();
   const wants = new Map<string, Want>();
+  const revoked = new Set<string>();
   let data: Record<string, string> = {};
   let pools: Pools = {};
   let mappings = parseMappings(data);
@@ -68,6 +71,7 @@ export function smallCluster(): SmallCluster {
       accounts: { get: (name) => accounts.get(name), values: () => accounts.values() },
       pods: { ofAccount: (name) => podsOf.get(name) ?? [] },
       mappings: () => mappings,
+      revoked: (run) => revoked.has(run),
       computeNamespace: namespace,
       monotonic: () => cluster.elapsed,
       onChange: (role: ProxyRole, change: Change) => {
@@ -76,6 +80,7 @@ export function smallCluster(): SmallCluster {
     }),
     changes: [],
     elapsed: 0,
+    revoked,
     map: (next, foreign = []) => {
       pools = next;
       const list = Object.entries(next).flatMap(([target, proxies]) =>

@@ -1,0 +1,73 @@
+/** Owns `GET /my_access`: a user's mappings, and how they fare for a run of theirs. It reads caches, and writes nothing. */
+import { Router } from 'express';
+import { type AccessSources, accessReport, type RunSeen } from '../src/access-report.ts';
+import type { Caller } from '../src/caller.ts';
+import { ApiError } from '../src/errors.ts';
+import type { Pod, ServiceAccount } from '../src/kubernetes.ts';
+import type { Watched } from '../src/kubernetes-watch.ts';
+import type { MappingStore } from '../src/mapping-store.ts';
+import { callerOf } from '../src/middleware.ts';
+import { type Revocations, revocationFor, revokedSentence } from '../src/revocations.ts';
+import { allStartedBy, type PodIndex, parseRunId } from '../src/runs.ts';
+import type { Statuses } from '../src/statuses.ts';
+import { parseWant } from '../src/wants.ts';
+
+export interface MyAccessDeps {
+  accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  mappings: MappingStore;
+  statuses: Statuses;
+  revocations: Revocations;
+  config: { computeNamespace: string };
+}
+
+export function myAccessRoutes(deps: MyAccessDeps): Router {
+  const router = Router();
+
+  router.get('/my_access', (req, res) => {
+    const caller = callerOf(res);
+    const sources: AccessSources = {
+      caller,
+      mappings: deps.mappings.current(),
+      status: (arn) => deps.statuses.get(arn)?.status,
+      namespace: deps.config.computeNamespace,
+    };
+    const about = { user: caller.name, domino_orgs: caller.orgs };
+    if (req.query.run_id === undefined) {
+      res.json({ ...about, access: accessReport(sources) });
+      return;
+    }
+    const id = parseRunId(String(req.query.run_id));
+    if (id === undefined) throw new ApiError('invalid_request', 'run_id is the 24 hex digits of a run.');
+    const own = deps.pods.ofRun(id).filter((pod) => pod.user === caller.id);
+    if (own.length === 0) {
+      const detail = 'There is no live pod of this run that you started. Is it running, and is it yours?';
+      throw new ApiError('run_not_found', detail);
+    }
+    const run = runSeen(id, own, caller);
+    const summary = { run_id: id, live_pods: own.length, service_accounts: run.accounts.map(({ name }) => name) };
+    const asked = run.accounts.flatMap(({ want }) => (want?.run === id ? want.at : [])).sort();
+    const [askedAt] = asked;
+    res.json({
+      ...about,
+      run: { ...summary, ...(askedAt === undefined ? {} : { asked_at: askedAt }) },
+      access: accessReport(sources, run),
+    });
+  });
+
+  function runSeen(id: string, own: readonly Pod[], caller: Caller): RunSeen {
+    const names = [...new Set(own.map(({ account }) => account))].sort();
+    const revoked = revocationFor(id, names, deps.pods, deps.revocations);
+    return {
+      id,
+      accounts: names.map((name) => ({
+        name,
+        want: parseWant(deps.accounts.get(name)?.wanted),
+        shared: !allStartedBy(deps.pods.ofAccount(name), caller.id),
+      })),
+      revoked: revoked && revokedSentence(revoked),
+    };
+  }
+
+  return router;
+}
