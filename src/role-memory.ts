@@ -1,8 +1,8 @@
 /** Owns what the writer remembers of a role's document: to tell an old reading, and somebody else's edit, from the truth. */
 
-/** Accounts that a document had in it, and when that was on the monotonic clock. */
+/** The subjects of ours that a document had in it, and when that was on the monotonic clock. */
 interface KnownDocument {
-  accounts: ReadonlySet<string>;
+  subjects: ReadonlySet<string>;
   at: number;
   /**
    * `accepted`: IAM took it from us, or showed it. `inherited`: the holder before us published it. `lost`: we sent it, and
@@ -15,9 +15,9 @@ export interface Drift {
   at: string;
   /** How often in all, as far as this holder knows. */
   count: number;
-  /** Accounts that were in and are not any more. */
+  /** Subjects of ours that were in and are not any more. */
   missing: string[];
-  /** Accounts that nobody put in. */
+  /** Subjects like ours that we did not put in. */
   extra: string[];
 }
 
@@ -40,9 +40,11 @@ export interface RoleMemory {
 
 /** How long IAM may show a document older than our last write; until then what it shows is not taken for granted. */
 const staleReadMs = 60_000;
+/** How long a document of ours from before is more likely an old reading than somebody's edit. */
+const oldReadingMs = 15_000;
 /** So many drifts in so long are repaired at once; each further one waits twice as long as the one before. */
 const patientDrifts = 3;
-const driftWindowMs = 10 * 60_000;
+const driftWindowMs = 60 * 60_000;
 const firstPauseMs = 5_000;
 const longestPauseMs = 5 * 60_000;
 
@@ -62,29 +64,33 @@ export function newRoleMemory(maxChars: number): RoleMemory {
 }
 
 export function remember(memory: RoleMemory, document: KnownDocument): void {
-  memory.documents = [...memory.documents.filter(({ at }) => document.at - at <= staleReadMs), document];
+  memory.documents = [...memory.documents.filter(({ at }) => document.at - at <= oldReadingMs), document];
 }
 
 /** Whether what IAM shows may be older than our last write, although it looks as wanted. */
 export function mayBeStale(memory: RoleMemory, shown: ReadonlySet<string>, now: number): boolean {
   const newest = memory.documents.at(-1);
   if (!newest || now - newest.at > staleReadMs) return false;
-  return newest.how === 'lost' || !sameSet(newest.accounts, shown);
+  return newest.how === 'lost' || !sameSet(newest.subjects, shown);
 }
 
 /**
- * Whether somebody else changed who is in: the accounts shown are those of no document that we know of.
+ * Whether somebody else changed who is in: the subjects shown are those of no document that IAM may still show.
+ * @param now on the monotonic clock, milliseconds.
  * @returns what is different from the newest one.
  */
 export function findDrift(
   memory: RoleMemory,
   shown: ReadonlySet<string>,
-): Pick<Drift, 'missing' | 'extra'> | undefined {
+  now: number,
+): { missing: string[]; extra: string[] } | undefined {
   const newest = memory.documents.at(-1);
-  if (newest?.how !== 'accepted' || memory.documents.some(({ accounts }) => sameSet(accounts, shown))) return undefined;
+  if (newest?.how !== 'accepted' || sameSet(newest.subjects, shown)) return undefined;
+  const old = memory.documents.filter(({ at }) => now - at <= oldReadingMs);
+  if (old.some(({ subjects }) => sameSet(subjects, shown))) return undefined;
   return {
-    missing: [...newest.accounts.difference(shown)].sort(),
-    extra: [...shown.difference(newest.accounts)].sort(),
+    missing: [...newest.subjects.difference(shown)].sort(),
+    extra: [...shown.difference(newest.subjects)].sort(),
   };
 }
 

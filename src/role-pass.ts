@@ -27,7 +27,7 @@ export interface RolePassDeps {
   /** Of accounts about to be dropped: those that may belong in after all. Invariant 3. */
   stillWanted: (role: ProxyRole, accounts: readonly string[]) => Promise<ReadonlySet<string>>;
   /** Whether an administrator let go what the brake has held since then. */
-  released: (role: ProxyRole, since: string) => boolean;
+  released: (role: ProxyRole, since: string) => Promise<boolean>;
   onWritten: (role: ProxyRole, added: number, removed: number) => void;
   /** After a write without an account that had to leave: the seconds since it had to. */
   onRevoked: (role: ProxyRole, seconds: number) => void;
@@ -75,12 +75,12 @@ export async function passOver(
 /** A write that went out and did not come back well. */
 class Attempted extends Error {
   readonly size: number;
-  readonly accounts: ReadonlySet<string>;
+  readonly document: string;
 
-  constructor(cause: IamError, size: number, accounts: ReadonlySet<string>) {
+  constructor(cause: IamError, size: number, document: string) {
     super('a write was attempted', { cause });
     this.size = size;
-    this.accounts = accounts;
+    this.document = document;
   }
 }
 
@@ -110,14 +110,16 @@ async function attempt(
     if (mayWrite) deps.writes.giveBack();
     return { kind: 'again', afterMs: pause };
   }
-  const accounts = new Set([...members.keys(), ...[...view.accounts].filter(keep)]);
-  if (edit.kind === 'changed' || mayBeStale(memory, view.accounts, clock.monotonic())) {
+  if (edit.kind === 'changed' || mayBeStale(memory, view.subjects, clock.monotonic())) {
     if (!mayWrite) return { kind: 'needs_write' };
-    await write(deps, role, edit, accounts, signal);
+    remember(memory, { subjects: view.subjects, at: clock.monotonic(), how: 'accepted' });
+    await write(deps, role, edit, signal);
     memory.writtenAt = new Date(clock.now()).toISOString();
   } else if (mayWrite) deps.writes.giveBack();
-  remember(memory, { accounts, at: clock.monotonic(), how: 'accepted' });
+  remember(memory, { subjects: subjectsOf(scope, edit.document), at: clock.monotonic(), how: 'accepted' });
   memory.contested = undefined;
+  // Not before: a pass that comes again with a write must still know that the brake was released.
+  if (held.size === 0) memory.brake = undefined;
   memory.size = edit.size;
   memory.comparedAt = new Date(clock.now()).toISOString();
   accept(deps, role, members, edit.kind === 'changed' ? view : undefined);
@@ -132,15 +134,19 @@ async function write(
   deps: RolePassDeps,
   role: ProxyRole,
   { document, size }: { document: string; size: number },
-  accounts: ReadonlySet<string>,
   signal: AbortSignal,
 ): Promise<void> {
   try {
     await deps.iam.updateTrustPolicy(role.arn, document, deadline(deps, signal), () => deps.lease.holds());
     deps.writes.succeeded();
   } catch (error) {
-    throw error instanceof IamError ? new Attempted(error, size, accounts) : error;
+    throw error instanceof IamError ? new Attempted(error, size, document) : error;
   }
+}
+
+function subjectsOf(scope: TrustScope, document: string): ReadonlySet<string> {
+  const view = readTrustPolicy(scope, document);
+  return view.kind === 'read' ? view.subjects : new Set();
 }
 
 /** IAM has accepted (or shown) a document with just these members in. */
@@ -168,11 +174,11 @@ function accept(
 }
 
 function noticeDrift(deps: RolePassDeps, role: ProxyRole, memory: RoleMemory, view: TrustPolicyView): void {
-  const found = findDrift(memory, view.accounts);
+  const found = findDrift(memory, view.subjects, deps.clock.monotonic());
   if (!found) return;
   const pauseMs = recordDrift(memory, found, deps.clock);
   // Known from now on: the same edit is no second drift while its repair waits.
-  remember(memory, { accounts: view.accounts, at: deps.clock.monotonic(), how: 'accepted' });
+  remember(memory, { subjects: view.subjects, at: deps.clock.monotonic(), how: 'accepted' });
   deps.log.warn({ role: role.arn, ...memory.drift, pause_ms: pauseMs }, 'somebody else changed the trust policy');
   if (memory.drift) deps.onDrift(role, memory.drift, pauseMs);
 }
@@ -187,12 +193,9 @@ async function heldBack(
   const gone = (account: string) => !role.members.has(account) && !deps.keep(account);
   const dropped = [...view.accounts].filter((account) => gone(account) && !deps.assignments.isElsewhere(account, role));
   const few = dropped.length <= 10 || dropped.length * 2 <= view.accounts.size;
-  const released = memory.brake !== undefined && deps.released(role, memory.brake.since);
+  const released = !few && memory.brake !== undefined && (await deps.released(role, memory.brake.since));
   const held = few || released ? new Set<string>() : await deps.stillWanted(role, dropped);
-  if (held.size === 0) {
-    memory.brake = undefined;
-    return held;
-  }
+  if (held.size === 0) return held;
   memory.brake = { since: memory.brake?.since ?? new Date(deps.clock.now()).toISOString(), held: [...held].sort() };
   const about = { role: role.arn, dropped: dropped.length, of: view.accounts.size, held: held.size };
   deps.log.warn(about, 'not dropping members that may still have live runs');
@@ -218,7 +221,9 @@ function fail(
   if (error.code === 'throttled') (attempted ? deps.writes : deps.reads).throttled();
   if (error.transient) {
     // Nobody knows whether a write without an answer took.
-    if (attempted) remember(memory, { accounts: attempted.accounts, at: clock.monotonic(), how: 'lost' });
+    if (attempted) {
+      remember(memory, { subjects: subjectsOf(deps.scope, attempted.document), at: clock.monotonic(), how: 'lost' });
+    }
     return { kind: 'failed', error };
   }
   if (error.code === 'trust_policy_full' && attempted) {

@@ -34,6 +34,8 @@ export interface RoleQueue {
   /** Compares the role with what IAM says, when the budget allows; before others where somebody waits for it. */
   compare(role: ProxyRole, urgent?: boolean): void;
   memory(arn: string): RoleMemory;
+  /** Whether the role is, or was, one of ours. */
+  knows(arn: string): boolean;
   /** Resolves when no pass is under way; to be asked after the signal was aborted. */
   idle(): Promise<void>;
 }
@@ -162,6 +164,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
   function isOver(role: ProxyRole): boolean {
     const mappings = options.mappings();
     if (mappings.managedProxies.has(role.arn)) return false;
+    if (workOf(role.arn).memory.brake) return false;
     return role.accepted.size === 0 || role.error !== undefined || keptBySomebodyElse(mappings, role.arn);
   }
 
@@ -177,6 +180,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
       start(role);
     },
     memory: (arn) => workOf(arn).memory,
+    knows: (arn) => work.has(arn),
     idle: async () => {
       await Promise.all(running);
     },

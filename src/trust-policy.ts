@@ -23,7 +23,9 @@ export type TrustPolicyEdit =
 /** What a document says about us, before any edit. */
 export interface TrustPolicyView {
   kind: 'read';
-  /** The service accounts that managed subjects name, each once. */
+  /** The subjects of ours, as they stand there. */
+  subjects: ReadonlySet<string>;
+  /** The service accounts that these name, each once. */
   accounts: ReadonlySet<string>;
   /** The characters left for members when those that `keep` names stay; each member takes `memberCost`. */
   room(maxChars: number, keep: (account: string) => boolean): number;
@@ -66,6 +68,7 @@ export function readTrustPolicy(scope: TrustScope, text: string): TrustPolicyVie
   }
   return {
     kind: 'read',
+    subjects: new Set(adopted.managed),
     accounts,
     room: (maxChars, keep) => {
       const kept = keptSubjects(scope, adopted, new Set(), keep);

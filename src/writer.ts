@@ -16,8 +16,9 @@ import { type Drift, remember } from './role-memory.ts';
 import { createRoleQueue, type QueueMetrics, type RoleQueue } from './role-queue.ts';
 import type { PodIndex } from './runs.ts';
 import type { Statuses } from './statuses.ts';
+import { placeholderSubject, subjectOf } from './subjects.ts';
 import type { TrustScope } from './trust-policy.ts';
-import { compareAnnotation, releaseAnnotation } from './trust-status.ts';
+import { compareAnnotation, releaseAnnotation, statusName } from './trust-status.ts';
 import { parseWant } from './wants.ts';
 
 export interface WriterMetrics extends QueueMetrics {
@@ -113,6 +114,7 @@ function startTenure(
 ): Tenure {
   const { clock, log, pods, accounts, statuses, kubernetes, metrics } = options;
   const mayWrite = () => lease.holds() && !signal.aborted;
+  const released = (arn: string, since: string) => (statuses.get(arn)?.annotations[releaseAnnotation] ?? '') >= since;
   const askedFor = (arn: string) => statuses.get(arn)?.annotations[compareAnnotation];
   const shutOut = (account: string) =>
     pods.ofAccount(account).some(({ run }) => run !== undefined && options.revocations.isRevoked(run));
@@ -146,7 +148,11 @@ function startTenure(
         const others = names.filter((name) => !shutOut(name));
         return others.length === 0 ? new Set() : stillWanted(kubernetes, role.arn, others, log);
       },
-      released: (role, since) => (statuses.get(role.arn)?.annotations[releaseAnnotation] ?? '') >= since,
+      // Asked of the API server itself: the brake is for when the caches cannot be believed.
+      released: async (role, since) => {
+        const status = await kubernetes.getConfigMap(statusName(role.arn)).catch(() => undefined);
+        return (status?.annotations[releaseAnnotation] ?? '') >= since;
+      },
       onWritten: (role, added, removed) => metrics.written(role.arn, added, removed),
       onRevoked: (_role, seconds) => metrics.revoked(seconds),
       onDrift: (role, drift, pauseMs) => {
@@ -177,12 +183,11 @@ function startTenure(
       late.changed(name);
     },
     statusChanged: (arn) => {
-      const asked = askedFor(arn);
+      if (!queue.knows(arn)) return;
       const { compareId, brake } = queue.memory(arn);
-      const released = brake && (statuses.get(arn)?.annotations[releaseAnnotation] ?? '') >= brake.since;
-      const known = options.mappings.current().managedProxies.has(arn);
-      if (known && ((asked !== undefined && asked !== compareId) || released))
-        queue.compare(assignments.role(arn), true);
+      const asked = askedFor(arn);
+      const compare = asked !== undefined && asked !== compareId;
+      if (compare || (brake && released(arn, brake.since))) queue.compare(assignments.role(arn), true);
     },
     mappingsChanged: () => {
       const before = named;
@@ -208,7 +213,7 @@ function startTenure(
 }
 
 /** Starts from what the holder before published: who is in, and where. */
-function takeOver({ statuses, clock }: WriterOptions, { assignments, queue, late, compareAll }: Tenure): void {
+function takeOver({ statuses, scope, clock }: WriterOptions, { assignments, queue, late, compareAll }: Tenure): void {
   for (const { status } of statuses.all()) {
     const role = assignments.role(status.role_arn);
     role.accepted = new Map(Object.entries(status.members));
@@ -219,7 +224,10 @@ function takeOver({ statuses, clock }: WriterOptions, { assignments, queue, late
     memory.brake = status.brake;
     memory.compareId = status.compare_id;
     // The holder before may have written seconds ago: what IAM shows now may be older than that.
-    remember(memory, { accounts: new Set(role.accepted.keys()), at: clock.monotonic(), how: 'inherited' });
+    const { namespace } = scope;
+    const subjects = new Set([...role.accepted.keys()].map((name) => subjectOf(namespace, name)));
+    if (subjects.size === 0) subjects.add(placeholderSubject);
+    remember(memory, { subjects, at: clock.monotonic(), how: 'inherited' });
   }
   compareAll();
   late.all();
@@ -262,7 +270,7 @@ function tellOfDrift({ kubernetes, statuses, log }: WriterOptions, arn: string, 
   const configMap = statuses.get(arn)?.configMap;
   if (configMap === undefined) return;
   const pause = pauseMs > 0 ? `; it keeps happening, so the repair waits ${pauseMs / 1000} s` : '';
-  const message = `The trust policy of ${arn} was changed by somebody else: ${drift.missing.length} runs missing, ${drift.extra.length} subjects too many${pause}.`;
+  const message = `The trust policy of ${arn} was changed by somebody else: ${drift.missing.length} of our subjects missing, ${drift.extra.length} too many${pause}.`;
   kubernetes
     .createEvent({ configMap, type: 'Warning', reason: 'TrustPolicyChanged', message })
     .catch((error: unknown) => {

@@ -1,0 +1,162 @@
+import assert from 'node:assert/strict';
+import { compareAnnotation, releaseAnnotation, statusName, type TrustStatus } from '../src/trust-status.ts';
+import { wantedAnnotation } from '../src/wants.ts';
+import { until } from './support/clock.ts';
+import { clusterAccount, type Replica, runId, startWorld, type World } from './support/world.ts';
+
+interface Meta {
+  metadata: { name: string; annotations?: Record<string, string> };
+  data?: Record<string, string>;
+  reason?: string;
+  message?: string;
+}
+
+describe('convergence', () => {
+  let world: World;
+  let replica: Replica;
+  let next = 9000;
+
+  before(async () => {
+    world = await startWorld({ IAM_READS_PER_SECOND: '100', IAM_WRITES_PER_SECOND: '100', LEASE_SECONDS: '60' });
+    replica = await world.startReplica();
+  });
+  after(() => world.stop());
+
+  const arnOf = (proxy: string) => `arn:aws:iam::${clusterAccount}:role/${proxy}`;
+  const subject = (account: string) => `*:domino-compute:${account}`;
+  const statusMap = (proxy: string) =>
+    world.kubernetes.get<Meta>('configmaps', 'domino-field', statusName(arnOf(proxy)));
+  const status = (proxy: string) => JSON.parse(statusMap(proxy)?.data?.['status.json'] ?? '{}') as Partial<TrustStatus>;
+  function annotate(proxy: string, annotations: Record<string, string>) {
+    const map = statusMap(proxy);
+    assert.ok(map);
+    world.kubernetes.put('configmaps', { ...map, metadata: { ...map.metadata, annotations } });
+  }
+  async function mapped(name: string) {
+    const pair = world.addRolePair(name);
+    world.domino.addUser({ name: `user-${name}`, orgs: [`org-${name}`] });
+    await world.map(replica, `org-${name}`, pair);
+    return `user-${name}`;
+  }
+  async function grant(user: string, options: { account?: string } = {}) {
+    const run = runId(next++);
+    const { account } = world.startRun(run, user, options);
+    const answer = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });
+    assert.equal(answer.status, 200, answer.text);
+    return { run, account };
+  }
+  /** As Terraform leaves it after an apply. */
+  function overwrite(proxy: string) {
+    const { issuer } = world.issuer;
+    const document = world.aws.role(clusterAccount, proxy).document as { Statement: Record<string, unknown>[] };
+    const [first] = document.Statement;
+    const Condition = { StringLike: { [`${issuer}:aud`]: 'sts.amazonaws.com', [`${issuer}:sub`]: '' } };
+    world.aws.setTrust(clusterAccount, proxy, { ...document, Statement: [{ ...first, Condition }] });
+  }
+
+  it('a document that Terraform overwrote is repaired, told and counted', async () => {
+    const user = await mapped('repaired');
+    const { account } = await grant(user);
+    // Longer than IAM shows a document from before, and shorter than the lease.
+    world.clock.skip(16_000);
+    overwrite('repaired');
+    annotate('repaired', { [compareAnnotation]: 'look-1' });
+    await until(
+      () => world.subjects('repaired').includes(subject(account)) && status('repaired').compare_id === 'look-1',
+    );
+    assert.deepEqual(status('repaired').drift?.missing, [subject(account)]);
+    assert.equal(status('repaired').drift?.count, 1);
+    const line = replica.log.findLast(({ msg }) => msg === 'somebody else changed the trust policy');
+    assert.equal(line?.level, 'warn');
+    assert.deepEqual(line?.missing, [subject(account)]);
+    const text = await replica.metrics.registry.metrics();
+    assert.match(text, /irsa_trust_policy_drift_total\{role="[^"]*\/repaired"\} 1/);
+    await until(() =>
+      world.kubernetes.list<Meta>('events', 'domino-field').some(({ reason }) => reason === 'TrustPolicyChanged'),
+    );
+  });
+
+  it('a subject that somebody else put in is taken out', async () => {
+    const user = await mapped('intruded');
+    const { account } = await grant(user);
+    const { issuer } = world.issuer;
+    const text = JSON.stringify(world.aws.role(clusterAccount, 'intruded').document);
+    const intruder = subject(`run-${runId(next++)}`);
+    world.aws.setTrust(
+      clusterAccount,
+      'intruded',
+      JSON.parse(text.replace(subject(account), `${subject(account)}","${intruder}`)),
+    );
+    assert.equal(world.subjects('intruded').length, 2, issuer);
+    annotate('intruded', { [compareAnnotation]: 'look-1' });
+    await until(() => !world.subjects('intruded').includes(intruder));
+    await until(() => status('intruded').drift?.extra.length === 1);
+    assert.deepEqual(world.subjects('intruded'), [subject(account)]);
+  });
+
+  it('accounts that come to a run later get what the run has, without a call', async () => {
+    const user = await mapped('late');
+    const { run, account } = await grant(user);
+    world.startRun(run, user, { account: `ray-${run}-ray` });
+    await until(() => world.subjects('late').includes(subject(`ray-${run}-ray`)));
+    // Not where somebody else started the pods.
+    world.domino.addUser({ name: 'mallory', orgs: [] });
+    world.startRun(run, 'mallory', { account: 'mallory-sa' });
+    const { account: witness } = await grant(user);
+    assert.deepEqual(new Set(world.subjects('late')), new Set([account, `ray-${run}-ray`, witness].map(subject)));
+    assert.equal(
+      world.kubernetes.get<Meta>('serviceaccounts', 'domino-compute', 'mallory-sa')?.metadata.annotations?.[
+        wantedAnnotation
+      ],
+      undefined,
+    );
+  });
+
+  it('what a deleted service account had goes at once', async () => {
+    const user = await mapped('deleted');
+    const { account } = await grant(user);
+    const start = performance.now();
+    world.kubernetes.remove('serviceaccounts', 'domino-compute', account);
+    await until(() => !world.subjects('deleted').includes(subject(account)));
+    assert.ok(performance.now() - start < 1_900, 'it waited for others');
+  });
+
+  it('wants of ended runs are cleared from accounts that live on', async () => {
+    await replica.stop();
+    replica = await world.startReplica({ RESYNC_SECONDS: '10', LEASE_SECONDS: '3' });
+    const user = await mapped('static');
+    await until(async () => (await replica.metrics.registry.metrics()).includes('irsa_lease_held 1'), 15_000);
+    const { run } = await grant(user, { account: 'static-sa' });
+    world.kubernetes.put('serviceaccounts', {
+      ...world.kubernetes.get<Meta>('serviceaccounts', 'domino-compute', 'static-sa'),
+    });
+    world.endRun(run);
+    world.clock.skip(90_000);
+    const wanted = () =>
+      world.kubernetes.get<Meta>('serviceaccounts', 'domino-compute', 'static-sa')?.metadata.annotations?.[
+        wantedAnnotation
+      ];
+    await until(() => wanted() === '{"cleared":true}', 15_000);
+    assert.ok(!world.subjects('static').includes(subject('static-sa')));
+  }).timeout(40_000);
+
+  it('invariant 3: an API server that lists nothing at all is not believed, until an administrator says so', async () => {
+    const user = await mapped('brake');
+    const grants = await Promise.all(Array.from({ length: 12 }, () => grant(user)));
+    world.kubernetes.knobs.emptyLists = true;
+    world.kubernetes.expire();
+    world.kubernetes.cutWatches();
+    await until(() => status('brake').brake !== undefined, 10_000);
+    assert.equal(status('brake').brake?.held.length, 12);
+    for (const { account } of grants) assert.ok(world.subjects('brake').includes(subject(account)));
+    const gauge = () => replica.metrics.registry.getSingleMetric('irsa_brake_held_members')?.get();
+    await until(async () => (await gauge())?.values.some(({ value }) => value === 12) ?? false);
+    annotate('brake', { [releaseAnnotation]: new Date(world.clock.now()).toISOString() });
+    await until(() => world.subjects('brake').length === 1, 10_000);
+    world.kubernetes.knobs.emptyLists = false;
+    world.kubernetes.expire();
+    world.kubernetes.cutWatches();
+    // What was wanted all the time comes back by itself.
+    await until(() => grants.every(({ account }) => world.subjects('brake').includes(subject(account))), 10_000);
+  }).timeout(40_000);
+});

@@ -1,0 +1,172 @@
+/** Proves one pass over a role where time and IAM's answers have to be just so. */
+import assert from 'node:assert/strict';
+import type { Assignments, ProxyRole } from '../src/assignments.ts';
+import { createBudget } from '../src/budget.ts';
+import { IamError } from '../src/iam.ts';
+import { createLog } from '../src/log.ts';
+import { newRoleMemory, type RoleMemory } from '../src/role-memory.ts';
+import { passOver, type RolePassDeps } from '../src/role-pass.ts';
+import { editTrustPolicy, type TrustScope } from '../src/trust-policy.ts';
+import { FakeClock } from './support/clock.ts';
+
+const scope: TrustScope = {
+  issuer: 'oidc.example.com/id/A',
+  audience: 'sts.amazonaws.com',
+  providerArn: 'arn:aws:iam::111111111111:oidc-provider/oidc.example.com/id/A',
+  namespace: 'domino-compute',
+};
+const empty = '{"Version":"2012-10-17","Statement":[]}';
+const withMembers = (...members: string[]) => {
+  const edit = editTrustPolicy(scope, empty, members, () => false, 2048);
+  return edit.kind === 'refused' ? '' : edit.document;
+};
+
+describe('a pass over a role', () => {
+  let clock: FakeClock;
+  let role: ProxyRole;
+  let memory: RoleMemory;
+  let shown: string;
+  let written: string[];
+  let held: boolean;
+  let failing: IamError | undefined;
+  let revoked: number[];
+  let pauses: number[];
+  let wanted: string[];
+  let asked: number;
+
+  beforeEach(() => {
+    clock = new FakeClock();
+    memory = newRoleMemory(2048);
+    [shown, written, held, failing, revoked, pauses, wanted, asked] = [empty, [], true, undefined, [], [], [], 0];
+    const arn = 'arn:aws:iam::111111111111:role/p';
+    const none = { members: new Map(), leaving: new Map(), accepted: new Map(), refused: [] };
+    role = { arn, ...none, capacity: Infinity, error: undefined };
+  });
+
+  const deps = (): RolePassDeps => ({
+    iam: {
+      getTrustPolicy: async () => shown,
+      updateTrustPolicy: async (_role, document, _signal, mayWrite) => {
+        if (!mayWrite()) throw new IamError('not_holder', 'no');
+        if (failing) throw failing;
+        written.push(document);
+        shown = document;
+      },
+      identity: () => Promise.reject(new Error('not asked')),
+    },
+    reads: createBudget(10, clock),
+    writes: createBudget(10, clock),
+    assignments: { setCapacity() {}, reconsider() {}, isElsewhere: () => false } as unknown as Assignments,
+    scope,
+    maxChars: 2048,
+    clock,
+    log: createLog('silent'),
+    lease: { holds: () => held, holdsUntil: () => clock.monotonic() + 10_000 },
+    keep: () => false,
+    stillWanted: async (_role, names) => {
+      asked += 1;
+      return new Set(names.filter((name) => wanted.includes(name)));
+    },
+    released: async () => false,
+    onWritten: () => undefined,
+    onRevoked: (_role, seconds) => revoked.push(seconds),
+    onDrift: (_role, _drift, pauseMs) => pauses.push(pauseMs),
+  });
+  const pass = (urgent = false) =>
+    passOver(deps(), role, memory, { mayWrite: true, urgent }, new AbortController().signal);
+  const members = (...names: string[]) => {
+    role.members.clear();
+    for (const name of names) role.members.set(name, `want-${name}`);
+  };
+
+  it('invariant 1: does not write once the lease is gone', async () => {
+    members('a');
+    held = false;
+    const outcome = await pass();
+    assert.ok(outcome.kind === 'failed' && outcome.error.code === 'not_holder');
+    assert.deepEqual([written, role.accepted.size], [[], 0]);
+  });
+
+  it('invariant 6: counts nobody in whom IAM did not take', async () => {
+    members('a');
+    failing = new IamError('unavailable', 'no answer');
+    assert.equal((await pass()).kind, 'failed');
+    assert.equal(role.accepted.size, 0);
+    failing = undefined;
+    // The write may have taken: what is shown now could be from before it, so it is written again all the same.
+    shown = withMembers('a');
+    assert.equal((await pass()).kind, 'done');
+    assert.deepEqual([written.length, role.accepted.get('a')?.want], [1, 'want-a']);
+  });
+
+  it('writes again what looks as wanted, but is older than the last write', async () => {
+    members('a');
+    await pass();
+    members('a', 'b');
+    await pass();
+    members('a');
+    shown = withMembers('a');
+    await pass();
+    assert.deepEqual(written, [withMembers('a'), withMembers('a', 'b'), withMembers('a')]);
+    assert.deepEqual(pauses, []);
+  });
+
+  it('repairs what somebody keeps overwriting with growing pauses, but never lets anybody wait for it', async () => {
+    members('a');
+    await pass();
+    const overwrite = async () => {
+      await clock.advance(20_000);
+      shown = withMembers('intruder');
+      return pass();
+    };
+    for (let time = 0; time < 3; time += 1) assert.equal((await overwrite()).kind, 'done');
+    assert.equal(shown, withMembers('a'));
+    const fourth = await overwrite();
+    assert.deepEqual(fourth, { kind: 'again', afterMs: 5_000 });
+    assert.equal(shown, withMembers('intruder'));
+    assert.deepEqual(pauses, [0, 0, 0, 5_000]);
+    // The pass that comes after the pause repairs it, and finds no new drift.
+    await clock.advance(5_000);
+    assert.equal((await pass()).kind, 'done');
+    assert.equal(shown, withMembers('a'));
+    assert.equal(pauses.length, 4);
+    const fifth = await overwrite();
+    assert.deepEqual(fifth, { kind: 'again', afterMs: 10_000 });
+    members('a', 'b');
+    assert.equal((await pass(true)).kind, 'done');
+    assert.equal(shown, withMembers('a', 'b'));
+  });
+
+  it('tells how long who had to leave was still in', async () => {
+    members('a', 'b');
+    await pass();
+    members('a');
+    role.leaving.set('b', clock.monotonic());
+    await clock.advance(2_500);
+    await pass();
+    assert.deepEqual(revoked, [2.5]);
+    assert.equal(role.leaving.size, 0);
+  });
+
+  it('invariant 3: asks before it drops more than half and more than ten, and holds those who are wanted', async () => {
+    const crowd = Array.from({ length: 20 }, (_, index) => `run-${index}`);
+    members(...crowd);
+    await pass();
+    // Ten are few enough.
+    members(...crowd.slice(0, 10));
+    await pass();
+    assert.equal(asked, 0);
+    members(...crowd);
+    await pass();
+    members(...crowd.slice(0, 9));
+    wanted = crowd.slice(9, 12);
+    assert.deepEqual(await pass(), { kind: 'again', afterMs: 5_000 });
+    assert.equal(asked, 1);
+    assert.equal(shown, withMembers(...crowd.slice(0, 12)));
+    assert.deepEqual(memory.brake?.held, [...wanted].sort());
+    wanted = [];
+    members();
+    assert.equal((await pass()).kind, 'done');
+    assert.equal(memory.brake, undefined);
+  });
+});
