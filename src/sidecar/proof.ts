@@ -46,7 +46,7 @@ async function proveOne(source: SourceProfile, options: ProofOptions): Promise<P
   const start = clock.monotonic();
   for (let tries = 1; ; tries += 1) {
     const left = () => start + patienceMs - clock.monotonic();
-    const problem = await tryOnce(source, options, Math.max(1_000, Math.min(tryMs, left())));
+    const problem = await tryOnce(source, options);
     const over = problem === undefined || left() <= 0 || signal.aborted;
     if (over) return { profile: source.name, seconds: (clock.monotonic() - start) / 1000, tries, problem };
     const wait = Math.min(longestWaitMs, firstWaitMs * 2 ** (tries - 1)) * (0.5 + random() / 2);
@@ -55,7 +55,7 @@ async function proveOne(source: SourceProfile, options: ProofOptions): Promise<P
 }
 
 /** @returns why STS did not agree, or undefined. What it gives on a yes is neither read nor kept. */
-async function tryOnce(source: SourceProfile, options: ProofOptions, deadlineMs: number): Promise<string | undefined> {
+async function tryOnce(source: SourceProfile, options: ProofOptions): Promise<string | undefined> {
   const { clock, signal } = options;
   const url = options.endpoint ?? stsEndpoint(source.roleArn, source.region ?? options.region);
   if (url === undefined) return 'neither the profile nor AWS_REGION names a region';
@@ -74,7 +74,7 @@ async function tryOnce(source: SourceProfile, options: ProofOptions, deadlineMs:
   const headers = { 'content-type': 'application/x-www-form-urlencoded', 'user-agent': 'irsa-svc-sidecar' };
   try {
     const { status, text } = await withTrust(systemTrust, (secureContext) =>
-      exchange({ url, method: 'POST', headers, body, deadlineMs, clock, signal, tls: { secureContext } }),
+      exchange({ url, method: 'POST', headers, body, deadlineMs: tryMs, clock, signal, tls: { secureContext } }),
     );
     return status === 200 ? undefined : inWords(status, text);
   } catch (error) {

@@ -124,7 +124,7 @@ export interface Pod {
 }
 
 /** A pod with its labels and web identity token, and all that its side-car talks to but AWS; proofs are off. */
-export async function startPod(pair?: { cert: string; key: string }): Promise<Pod> {
+export async function startPod(pair?: { cert: string; key: string }, clock: FakeClock = new FakeClock()): Promise<Pod> {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-sidecar-'));
   const put = (name: string, text: string) => {
     writeFileSync(join(folder, name), text);
@@ -132,7 +132,6 @@ export async function startPod(pair?: { cert: string; key: string }): Promise<Po
   };
   const service = await startScripted({ text: configText(['acme-read']) }, pair);
   const tokenProxy = await startScripted({ text: 'header.payload.signature\n' });
-  const clock = new FakeClock();
   const lines: Record<string, unknown>[] = [];
   const sidecars: Sidecar[] = [];
   const configFile = join(folder, 'aws', 'config');

@@ -1,0 +1,229 @@
+/** Proves that nothing ends the side-car: each failure is named, told in words, waited out, and over when it is over. */
+import assert from 'node:assert/strict';
+import { existsSync, openSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { systemDisk } from '../../src/sidecar/config-file.ts';
+import { until } from '../support/clock.ts';
+import { account, call, configText, type Pod, problem, type Reply, roundsEnded, runId, startPod } from './support.ts';
+
+describe('the side-car, when something fails', () => {
+  let pod: Pod;
+
+  beforeEach(async () => {
+    pod = await startPod();
+  });
+  afterEach(() => pod.stop());
+
+  /** Starts it into a failure, looks at all places that tell of it, mends, and lets time pass until it is well. */
+  async function failsWith(code: string, says: RegExp, mend: () => void, settings: Record<string, string> = {}) {
+    const sidecar = await pod.start(settings);
+    await roundsEnded(sidecar);
+    const status = sidecar.status();
+    assert.equal(status.state, 'retrying');
+    assert.equal(status.last_error?.code, code, status.last_error?.message);
+    assert.match(status.last_error?.message ?? '', says);
+    assert.ok((status.last_error?.what_to_do.length ?? 0) > 20);
+    assert.ok(Date.parse(status.next_try ?? '') > pod.clock.now());
+    const line = pod.lines.find((entry) => entry.code === code);
+    assert.deepEqual([line?.level, line?.message], ['warn', status.last_error?.message]);
+    const ready = await call(sidecar, '/readyz');
+    assert.deepEqual([ready.status, ready.body.code], [503, code]);
+    assert.equal((await call(sidecar, '/healthz')).status, 200);
+    mend();
+    await pod.clock.advance(Date.parse(status.next_try ?? '') - pod.clock.now());
+    await until(() => sidecar.status().state === 'ready');
+    assert.equal(pod.config(), configText(['acme-read']));
+    assert.equal((await call(sidecar, '/readyz')).status, 200);
+    return sidecar;
+  }
+
+  const fails = (title: string, reply: Reply, code: string, says: RegExp) =>
+    it(title, async () => {
+      pod.service.next.push(reply);
+      await failsWith(code, says, () => undefined);
+      assert.equal(pod.service.asked.length, 2);
+    });
+
+  it('no labels and no run id', async () => {
+    rmSync(pod.environment.POD_INFO_PATH ?? '');
+    const mend = () => void pod.put('labels', `app.kubernetes.io/name="${account}"\n`);
+    await failsWith('run_unknown', /labels.*there is no labels file/, mend);
+  });
+
+  it('labels that name no run', async () => {
+    pod.put('labels', 'app.kubernetes.io/name="ray"\n');
+    const mend = () => void pod.put('labels', `dominodatalab.com/execution-id="${runId}"\n`);
+    await failsWith('run_unknown', /labels name none/, mend);
+  });
+
+  it('an absent token proxy', async () => {
+    // A port that was free a moment ago.
+    const port = await freePort();
+    const sidecar = await pod.start({ DOMINO_API_PROXY: `http://127.0.0.1:${port}` });
+    await roundsEnded(sidecar);
+    const error = sidecar.status().last_error;
+    assert.equal(error?.code, 'token_proxy_unreachable');
+    assert.match(error?.message ?? '', /token proxy.*ECONNREFUSED/);
+    assert.equal(pod.service.asked.length, 0);
+  });
+
+  it('a token proxy that is cut off', async () => {
+    pod.tokenProxy.next.push('cut');
+    await failsWith('token_proxy_unreachable', /token proxy.*does not answer/, () => undefined);
+  });
+
+  it('a token proxy that refuses', async () => {
+    pod.tokenProxy.next.push({ status: 500, text: 'oops' });
+    await failsWith('token_proxy_failed', /HTTP 500/, () => undefined);
+  });
+
+  it('a token proxy with a login page', async () => {
+    pod.tokenProxy.next.push({ text: '<!doctype html><title>Sign in</title>' });
+    await failsWith('token_proxy_failed', /not the form/, () => undefined);
+    assert.ok(!JSON.stringify(pod.lines).includes('Sign in'));
+  });
+
+  it('a service whose name is unknown', async () => {
+    const sidecar = await pod.start({ DOMINO_IRSA_ENDPOINT: 'https://irsa-svc.invalid/map_iam_roles_to_pod_sa' });
+    await roundsEnded(sidecar);
+    assert.equal(sidecar.status().last_error?.code, 'service_unknown_host');
+  });
+
+  it('a service that is away', async () => {
+    const port = await freePort();
+    const sidecar = await pod.start({ DOMINO_IRSA_ENDPOINT: `http://127.0.0.1:${port}/map` });
+    await roundsEnded(sidecar);
+    assert.equal(sidecar.status().last_error?.code, 'service_unreachable');
+  });
+
+  fails(
+    '400',
+    problem(400, 'invalid_request'),
+    'invalid_request',
+    /HTTP 400, It says invalid_request, request id req-1/,
+  );
+  fails('401', problem(401, 'unauthenticated'), 'unauthenticated', /did not accept your Domino token/);
+  fails('403', problem(403, 'forbidden'), 'forbidden', /does not allow this/);
+  fails('404: the pod is not visible yet', problem(404, 'run_not_found'), 'run_not_found', /does not see this run yet/);
+  fails(
+    '404 of something else',
+    { status: 404, text: 'nginx' },
+    'endpoint_not_found',
+    /leads somewhere else.*HTTP 404/,
+  );
+  fails('409', problem(409, 'shared_service_account'), 'shared_service_account', /shares its service account/);
+  fails('429', problem(429, 'too_many_requests'), 'too_many_requests', /too many requests/);
+  fails('503 while roles are written', problem(503, 'grant_pending'), 'grant_pending', /still writing your roles/);
+  fails('503 for want of room', problem(503, 'trust_policy_full'), 'trust_policy_full', /no room left/);
+  fails('503 of Domino', problem(503, 'domino_unavailable'), 'service_unavailable', /cannot do its work/);
+  fails('503 of a load balancer', { status: 503, text: 'no healthy upstream' }, 'service_unavailable', /HTTP 503/);
+  fails('500', problem(500, 'internal'), 'service_failed', /failed \(HTTP 500/);
+  fails('502', { status: 502, text: '<html>' }, 'service_failed', /HTTP 502/);
+  fails('a redirect', { status: 302, headers: { location: '/login' } }, 'unexpected_answer', /HTTP 302/);
+  fails('a login page', { text: '<!doctype html>\n' }, 'unexpected_answer', /no AWS config file/);
+  fails('an empty answer', { text: '' }, 'unexpected_answer', /it is empty/);
+  fails('an endless answer', { text: '#'.repeat(2_000_000) }, 'unexpected_answer', /more than 1048576 bytes/);
+  fails('a cut connection', 'cut', 'connection_cut', /cut before its answer was complete/);
+  fails('a connection cut in the middle of the answer', 'cut in the middle', 'connection_cut', /ECONNRESET/);
+
+  it('no answer: the request has a deadline', async () => {
+    pod.service.next.push('hang');
+    const sidecar = await pod.start();
+    await until(() => pod.service.asked.length === 1);
+    await pod.clock.advance(59_000);
+    assert.equal(sidecar.status().last_round, null);
+    await pod.clock.advance(1_000);
+    await roundsEnded(sidecar);
+    assert.equal(sidecar.status().last_error?.code, 'service_timeout');
+    assert.match(sidecar.status().last_error?.message ?? '', /no answer within 60 s/);
+  });
+
+  it('no answer of the token proxy: that request has one too', async () => {
+    pod.tokenProxy.next.push('hang');
+    const sidecar = await pod.start();
+    await until(() => pod.tokenProxy.asked.length === 1);
+    await pod.clock.advance(5_000);
+    await roundsEnded(sidecar);
+    assert.equal(sidecar.status().last_error?.code, 'token_proxy_unreachable');
+  });
+
+  it('a full disk is an error in /status, and the old file stays', async function () {
+    if (!existsSync('/dev/full')) {
+      console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine has no /dev/full`);
+      return this.skip();
+    }
+    let full = false;
+    const open: typeof openSync = (path, ...rest) => (full ? openSync('/dev/full', 'w') : openSync(path, ...rest));
+    const sidecar = await pod.start({}, { disk: { ...systemDisk, openSync: open } });
+    await sidecar.ready;
+    full = true;
+    pod.service.always = { text: configText(['acme-write']) };
+    const refreshed = await call(sidecar, '/refresh');
+    assert.equal(refreshed.status, 503);
+    const { body: status } = await call(sidecar, '/status');
+    assert.equal(status.state, 'stale');
+    assert.match(JSON.stringify(status.last_error), /disk_full.*ENOSPC/);
+    assert.equal(pod.config(), configText(['acme-read']));
+    assert.deepEqual(
+      (status.profiles as { name: string }[]).map(({ name }) => name),
+      ['acme-read'],
+    );
+    // What is there works, so that the workload is not held up.
+    assert.equal((await call(sidecar, '/readyz')).status, 200);
+    full = false;
+    await pod.clock.advance(30_000);
+    await until(() => sidecar.status().state === 'ready');
+    assert.equal(pod.config(), configText(['acme-write']));
+  });
+
+  it('the token is asked for anew for each try, and is in no log line', async () => {
+    pod.tokenProxy.next.push({ text: ' first.secret.token \n' }, { text: 'second.secret.token' });
+    pod.service.next.push(problem(401, 'unauthenticated'));
+    await failsWith('unauthenticated', /./, () => undefined);
+    assert.deepEqual(
+      pod.service.asked.map(({ authorization }) => authorization),
+      ['Bearer first.secret.token', 'Bearer second.secret.token'],
+    );
+    assert.ok(!/secret\.token/.test(JSON.stringify(pod.lines)));
+  });
+
+  it('waits longer each time, up to 30 s, and as long as Retry-After says', async () => {
+    pod.service.always = problem(503, 'grant_pending');
+    const sidecar = await pod.start();
+    const waits: number[] = [];
+    for (let round = 1; round <= 9; round += 1) {
+      await until(() => pod.service.asked.length === round);
+      await roundsEnded(sidecar);
+      const wait = Date.parse(sidecar.status().next_try ?? '') - pod.clock.now();
+      waits.push(wait);
+      if (round === 8) pod.service.always = problem(429, 'too_many_requests', { 'retry-after': '120' });
+      await pod.clock.advance(wait - 1);
+      assert.equal(pod.service.asked.length, round);
+      await pod.clock.advance(1);
+    }
+    // Half-way between half a second and the bound, since the random number is always a half.
+    assert.deepEqual(waits, [750, 1250, 2250, 4250, 8250, 15_250, 15_250, 15_250, 120_250]);
+    assert.equal(pod.lines.filter(({ level }) => level === 'error').length, 1);
+  });
+
+  it('honours Retry-After as a date, and against people who refresh', async () => {
+    const until40 = new Date(pod.clock.now() + 40_000).toUTCString();
+    pod.service.next.push(problem(429, 'too_many_requests', { 'retry-after': until40 }));
+    const sidecar = await pod.start();
+    await roundsEnded(sidecar);
+    assert.equal(Date.parse(sidecar.status().next_try ?? '') - pod.clock.now(), 40_250);
+    const early = await call(sidecar, '/refresh');
+    assert.deepEqual([early.status, early.headers.get('retry-after')], [503, '41']);
+    assert.equal(pod.service.asked.length, 1);
+    await pod.clock.advance(40_000);
+    assert.equal((await call(sidecar, '/refresh')).status, 200);
+  });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

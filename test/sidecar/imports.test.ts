@@ -1,0 +1,50 @@
+/** Proves that the side-car stays small: what it imports, all the way down. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+
+const root = join(import.meta.dirname, '..', '..');
+const named =
+  /^\s*(?:import|export)\b(?!\s+type\b)[^'"]*?\bfrom\s+'([^']+)'|\bimport\(\s*'([^']+)'|^\s*import\s+'([^']+)'/gm;
+
+/** Every module that is loaded from an entry: files by their path from the root, packages by name. */
+function importsOf(entry: string): Set<string> {
+  const found = new Set<string>();
+  const visit = (file: string) => {
+    const name = relative(root, file);
+    if (found.has(name)) return;
+    found.add(name);
+    for (const [, from, lazy, bare] of readFileSync(file, 'utf8').matchAll(named)) {
+      const specifier = from ?? lazy ?? bare ?? '';
+      if (specifier.startsWith('.')) visit(join(file, '..', specifier));
+      else found.add(specifier);
+    }
+  };
+  visit(join(root, entry));
+  return found;
+}
+
+describe('what the side-car is made of', () => {
+  const loaded = [...importsOf('src/sidecar/main.ts')];
+
+  it('is found by this test', () => {
+    for (const name of ['src/sidecar/trust.ts', 'src/sidecar/round.ts', 'pino']) assert.ok(loaded.includes(name), name);
+    const service = [...importsOf('src/main.ts')];
+    for (const name of ['@kubernetes/client-node', '@aws-sdk/client-iam', 'express']) assert.ok(service.includes(name));
+  });
+
+  it('is the log, the clock and the errors of the service, and nothing else of it', () => {
+    const shared = loaded.filter((name) => /^(src|routes)\//.test(name) && !name.startsWith('src/sidecar/'));
+    for (const name of shared) assert.match(name, /^src\/(log|clock|errors)\.ts$/);
+  });
+
+  it('is pino and Node, with no Kubernetes client, AWS SDK or framework', () => {
+    const packages = loaded.filter((name) => !name.startsWith('src/') && !name.startsWith('node:'));
+    assert.deepEqual(packages, ['pino']);
+  });
+
+  it('loads the heavy modules of Node by name alone', () => {
+    const node = loaded.filter((name) => name.startsWith('node:')).sort();
+    assert.deepEqual(node, ['node:path', 'node:timers/promises']);
+  });
+});

@@ -1,0 +1,189 @@
+/** Proves the side-car's HTTP, and what a refresh does and tells. */
+import assert from 'node:assert/strict';
+import { request } from 'node:http';
+import { systemClock } from '../../src/clock.ts';
+import { probe } from '../../src/sidecar/probe.ts';
+import { until } from '../support/clock.ts';
+import { call, changesOf, configText, type Pod, problem, roundsEnded, runId, startPod } from './support.ts';
+
+describe('the side-car', () => {
+  let pod: Pod;
+
+  beforeEach(async () => {
+    pod = await startPod();
+  });
+  afterEach(() => pod.stop());
+
+  it('asks the service as the contract says, and writes what it answers', async () => {
+    pod.put(
+      'labels',
+      `dominodatalab.com/execution-id="${runId}"\ndominodatalab.com/irsa-workload-type="cluster-worker"\n`,
+    );
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    const [asked] = pod.service.asked;
+    assert.deepEqual([asked?.method, asked?.path], ['POST', '/map_iam_roles_to_pod_sa']);
+    assert.equal(asked?.authorization, 'Bearer header.payload.signature');
+    assert.deepEqual(JSON.parse(asked?.body ?? ''), { run_id: runId, irsa_workload_type: 'cluster-worker' });
+    assert.deepEqual(
+      pod.tokenProxy.asked.map(({ method, path }) => `${method} ${path}`),
+      ['GET /access-token'],
+    );
+    assert.equal(pod.config(), configText(['acme-read']));
+  });
+
+  it('says that it lives, to the letter of earlier releases, and on loopback alone', async () => {
+    pod.service.always = 'hang';
+    const sidecar = await pod.start();
+    const health = await call(sidecar, '/healthz');
+    assert.deepEqual([health.status, health.text], [200, '{"status":"Healthy"}']);
+    assert.match(sidecar.url, /^http:\/\/127\.0\.0\.1:\d+$/);
+  });
+
+  it('is ready once a config is written, and stays so', async () => {
+    pod.service.next.push('hang');
+    const sidecar = await pod.start();
+    await until(() => pod.service.asked.length === 1);
+    const before = await call(sidecar, '/readyz');
+    assert.deepEqual([before.status, before.body.state], [503, 'starting']);
+    assert.match(String(before.body.reason), /being fetched/);
+    await pod.clock.advance(60_000);
+    await roundsEnded(sidecar);
+    await pod.clock.advance(1_000);
+    await sidecar.ready;
+    assert.equal((await call(sidecar, '/readyz')).status, 200);
+    pod.service.always = 'cut';
+    assert.equal((await call(sidecar, '/refresh')).status, 503);
+    assert.equal((await call(sidecar, '/readyz')).status, 200);
+    assert.equal(sidecar.status().state, 'stale');
+  });
+
+  it('tells a probe', async () => {
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    const port = Number(new URL(sidecar.url).port);
+    assert.equal((await probe(port, systemClock)).ready, true);
+    await sidecar.stop();
+    const after = await probe(port, systemClock);
+    assert.equal(after.ready, false);
+    assert.match(after.text, /ECONNREFUSED/);
+  });
+
+  it('tells what a refresh changed: added, removed, changed, kept, refused', async () => {
+    pod.service.next.push({ text: configText(['a', 'b', 'c']) });
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    const refused = '# d: refused, trust_policy_full: no room in acme-proxy';
+    const moved = configText(['b', 'c', 'e'], undefined, refused).replace('111111111111:role/c', '111111111111:role/z');
+    pod.service.always = { text: moved };
+    const { status, body } = await call(sidecar, '/refresh');
+    assert.equal(status, 200);
+    const { seconds, next_try, ...rest } = body;
+    assert.deepEqual(rest, {
+      result: 'ok',
+      config: 'written',
+      added: ['e'],
+      removed: ['a'],
+      changed: ['c'],
+      kept: ['b'],
+      refused: [{ name: 'd', code: 'trust_policy_full', reason: 'no room in acme-proxy' }],
+      proof_seconds: null,
+    });
+    assert.deepEqual([typeof seconds, Date.parse(String(next_try)) - pod.clock.now()], ['number', 900_000]);
+    assert.equal(pod.config(), moved);
+    assert.deepEqual(changesOf(await sidecar.refresh()), {
+      config: 'unchanged',
+      added: [],
+      removed: [],
+      changed: undefined,
+      kept: ['b', 'c', 'e'],
+    });
+  });
+
+  it('takes POST as it takes GET, and nothing else', async () => {
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    assert.equal((await call(sidecar, '/refresh', 'POST')).status, 200);
+    const put = await call(sidecar, '/refresh', 'PUT');
+    assert.deepEqual([put.status, put.headers.get('allow')], [405, 'GET, POST']);
+    assert.equal((await call(sidecar, '/status', 'POST')).status, 405);
+    assert.equal((await call(sidecar, '/nothing')).status, 404);
+    assert.equal((await call(sidecar, '/refresh?now=1')).status, 200);
+  });
+
+  it('makes one call of two refreshes at once', async () => {
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    pod.service.next.push('hang');
+    const [one, two] = [call(sidecar, '/refresh'), call(sidecar, '/refresh', 'POST')];
+    await until(() => pod.service.asked.length === 2);
+    // Sockets tell nothing of an answer that waits; a third call, answered, shows that the first two were taken.
+    await call(sidecar, '/status');
+    await pod.clock.advance(60_000);
+    const answers = await Promise.all([one, two]);
+    assert.deepEqual(
+      answers.map(({ body }) => (body.error as { code: string }).code),
+      ['service_timeout', 'service_timeout'],
+    );
+    assert.equal(pod.service.asked.length, 2);
+  });
+
+  it('goes on with a round when the one who asked has left', async () => {
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    pod.service.always = { text: configText(['acme-write']) };
+    pod.tokenProxy.next.push('hang');
+    const asked = request(`${sidecar.url}/refresh`).on('error', () => undefined);
+    asked.end();
+    await until(() => pod.tokenProxy.asked.length === 2);
+    asked.destroy();
+    await pod.clock.advance(5_000);
+    await roundsEnded(sidecar);
+    await pod.clock.advance(1_000);
+    await until(() => pod.config() === configText(['acme-write']));
+  });
+
+  it('tells its state in a few lines', async () => {
+    pod.service.always = { text: configText(['a', 'b'], undefined, '# c: refused, role_not_found: no IAM role c') };
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    pod.service.next.push(problem(503, 'grant_pending', { 'retry-after': '2' }));
+    await call(sidecar, '/refresh');
+    const { text, body } = await call(sidecar, '/status');
+    assert.deepEqual(body, JSON.parse(JSON.stringify(sidecar.status())));
+    assert.equal(body.state, 'stale');
+    assert.deepEqual(body.last_round, {
+      at: new Date(pod.clock.now()).toISOString(),
+      cause: 'refresh',
+      seconds: 0,
+      result: 'failed',
+    });
+    assert.deepEqual(body.profiles, [
+      { name: 'a', role: 'arn:aws:iam::222222222222:role/a', proved: 'off' },
+      { name: 'b', role: 'arn:aws:iam::222222222222:role/b', proved: 'off' },
+    ]);
+    assert.deepEqual(body.refused, [{ name: 'c', code: 'role_not_found', reason: 'no IAM role c' }]);
+    assert.equal(body.run_id, runId);
+    assert.ok(text.split('\n').length < 30, text);
+    assert.match(text, /^ {4}\{ "name": "a", "role": ".*", "proved": "off" \},$/m);
+  });
+
+  it('refreshes by itself, so that mappings arrive', async () => {
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    pod.service.always = { text: configText(['acme-read', 'acme-new']) };
+    await pod.clock.advance(900_000);
+    await until(() => sidecar.status().profiles.length === 2);
+    assert.equal(sidecar.status().last_round?.cause, 'timer');
+  });
+
+  it('knows after a restart what the file held', async () => {
+    const first = await pod.start();
+    await first.ready;
+    await first.stop();
+    const second = await pod.start();
+    await second.ready;
+    const line = pod.lines.filter(({ msg }) => msg === 'round done').at(-1);
+    assert.deepEqual([line?.written, line?.added, line?.kept], [false, [], 1]);
+  });
+});
