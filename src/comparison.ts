@@ -33,13 +33,13 @@ export async function compareNow({ kubernetes, statuses, clock }: ComparisonDeps
     if (error instanceof KubernetesError && error.kind === 'not_found') return false;
     throw kubernetesUnavailable(error);
   }
+  const failedBefore = known.status.error?.at;
   return untilPublished(statuses, clock, maxWaitMs, () => {
     const now = statuses.get(roleArn);
-    // An id that somebody else put there after ours asks for a comparison that is later still.
-    return (
-      now !== undefined &&
-      isAtLeast(now.resourceVersion, asked) &&
-      now.status.compare_id === now.annotations[compareAnnotation]
-    );
+    if (now === undefined || !isAtLeast(now.resourceVersion, asked)) return false;
+    // An id that somebody else put there after ours asks for a comparison that is later still. Where IAM refuses, that
+    // is what the comparison found.
+    const { compare_id: done, error } = now.status;
+    return done === now.annotations[compareAnnotation] || (error !== undefined && error.at !== failedBefore);
   });
 }
