@@ -1,5 +1,5 @@
 /** Owns a whole system in processes of their own: the stack, and replicas of the compiled service against it. */
-import { createHash, generateKeyPairSync, sign } from 'node:crypto';
+import { createHash, generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -139,7 +139,9 @@ export function makeCertificate(now = new Date()): { cert: string; key: string }
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
   const subjectKey = publicKey.export({ type: 'spki', format: 'der' });
   const algorithm = der(0x30, der(0x06, Buffer.from('2a8648ce3d040302', 'hex')));
-  const name = der(0x30, der(0x31, der(0x30, oid('550403'), der(0x0c, Buffer.from('irsa-svc stand-in')))));
+  // A name of its own: of two trusted certificates with one name, OpenSSL may try the wrong one.
+  const commonName = Buffer.from(`irsa-svc stand-in ${randomUUID()}`);
+  const name = der(0x30, der(0x31, der(0x30, oid('550403'), der(0x0c, commonName))));
   const time = (at: number) => der(0x17, Buffer.from(new Date(at).toISOString().replace(/^..|[-:T]|\.\d+/g, '')));
   const validity = der(0x30, time(now.getTime() - 3_600_000), time(now.getTime() + 2 * 86_400_000));
   const names = der(0x30, der(0x82, Buffer.from('localhost')), der(0x87, Buffer.from([127, 0, 0, 1])));
@@ -162,7 +164,7 @@ export function makeCertificate(now = new Date()): { cert: string; key: string }
     der(0xa3, der(0x30, ...extensions)),
   );
   const signature = der(0x03, Buffer.from([0]), sign('sha256', body, privateKey));
-  const text = der(0x30, body, algorithm, signature).toString('base64').replace(/.{64}/g, '$&\n');
+  const text = der(0x30, body, algorithm, signature).toString('base64').replace(/.{64}(?!$)/g, '$&\n');
   const cert = `-----BEGIN CERTIFICATE-----\n${text}\n-----END CERTIFICATE-----\n`;
   return { cert, key: String(privateKey.export({ type: 'pkcs8', format: 'pem' })) };
 }
