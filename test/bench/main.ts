@@ -1,15 +1,30 @@
-/** Owns `npm run bench [-- <name>...]`: runs the benchmarks, prints their tables and keeps their figures as JSON. */
+/** Owns `npm run bench [-- <name>... --seconds 120]`: runs the benchmarks, prints their tables and keeps their figures as JSON. */
+import { parseArgs } from 'node:util';
 import { footprint } from './footprint.ts';
 import { reads } from './reads.ts';
 import { type Report, save, table } from './report.ts';
 import { single } from './single.ts';
+import { soak } from './soak.ts';
 import { storms } from './storm.ts';
 
-const benches: Record<string, () => Promise<Report>> = { storm: storms, single, reads, footprint };
+const { values, positionals: asked } = parseArgs({
+  allowPositionals: true,
+  /** How long the soak is. */
+  options: { seconds: { type: 'string', default: '60' } },
+});
+const soakSeconds = Number(values.seconds);
+const benches: Record<string, () => Promise<Report>> = {
+  storm: storms,
+  single,
+  reads,
+  footprint,
+  soak: () => soak(soakSeconds),
+};
+/** Only where they are asked for by name. */
+const onlyAsked = new Set(['soak']);
 /** The whole bench ends by then, whatever hangs. */
-const limitMs = 5 * 60_000;
+const limitMs = 5 * 60_000 + (asked.includes('soak') ? soakSeconds * 1000 : 0);
 
-const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));
 if (unknown.length > 0) {
   console.error(`no bench ${unknown.join(', ')}; there are ${Object.keys(benches).join(', ')}`);
@@ -22,7 +37,7 @@ setTimeout(() => {
 
 let wrong = false;
 for (const [name, bench] of Object.entries(benches)) {
-  if (asked.length > 0 && !asked.includes(name)) continue;
+  if (asked.length > 0 ? !asked.includes(name) : onlyAsked.has(name)) continue;
   try {
     const report = await bench();
     save(name, report);

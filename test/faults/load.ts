@@ -23,6 +23,8 @@ interface Run extends RunFacts {
 export interface Load {
   /** A run with a pod, that asks at once. */
   startRun(): Promise<void>;
+  /** A run that asks one replica until it has its roles. @returns how many milliseconds that took. */
+  timedRun(slot: Slot): Promise<number>;
   /** Comes and goes until `ending` is aborted. */
   comeAndGo(ending: AbortSignal): Promise<void>;
   /** Every live run has its answer. @returns who has not, with the last answer each got. */
@@ -45,6 +47,7 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
   /** Index of the newest that an administrator was told 200 for. */
   let confirmed = 0;
   let stopping = false;
+  let made = 0;
 
   for (const [name, orgs] of Object.entries(people)) await stack.order('add-user', { name, orgs });
   const ways: Record<keyof typeof pools, Omit<Way, 'org'>[]> = { main: [], data: [], beta: [], extra: [] };
@@ -69,9 +72,9 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
   }
 
   /** Asks a replica; whatever goes wrong on the way is no answer. */
-  async function call(slot: Slot, path: string, user: string, body: object) {
+  async function call(slot: Slot, path: string, user: string, body: object, method: 'POST' | 'DELETE' = 'POST') {
     try {
-      const options = { token: await token(user), body, cas: slot.cas, timeoutMs: 9_000 };
+      const options = { method, token: await token(user), body, cas: slot.cas, timeoutMs: 9_000 };
       return await callReplica(slot.replica.url, path, options);
     } catch (error) {
       return { status: 0, text: String(error) };
@@ -84,10 +87,13 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
     mappings.push([...rest, ...list.map((way) => ({ org, ...way }))]);
     counts.mapped += 1;
     const data = list.map(({ target, proxy }) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy }));
-    const body = { domino_org: org, role_data: data };
+    const gone = data.length === 0;
+    const path = gone ? '/delete_role_mapping' : '/update_multirole_mapping';
+    const body = { domino_org: org, ...(gone ? {} : { role_data: data }) };
     while (!stopping) {
-      const { status, text } = await call(random.pick(slots), '/update_multirole_mapping', 'admin', body);
-      if (status === 200) {
+      const { status, text } = await call(random.pick(slots), path, 'admin', body, gone ? 'DELETE' : 'POST');
+      // 404: an earlier try took, and its answer was lost.
+      if (status === 200 || (gone && status === 404)) {
         confirmed = mappings.length - 1;
         return;
       }
@@ -98,13 +104,14 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
   /** Takes note of an answer that is no 200, and waits as a client would. */
   async function retry(what: string, status: number, text: string, user: string): Promise<void> {
     if (status === 401) await token(user, true);
-    else if (status !== 0 && status !== 503 && status !== 429 && status !== 409) odd.push(`${what}: ${status} ${text}`);
+    else if (![0, 429, 503].includes(status) && !text.includes('"conflict"')) odd.push(`${what}: ${text}`);
     await delay(150 + random.int(0, 200));
   }
 
   async function newRun(): Promise<Run> {
     const user = random.chance(0.7) ? 'alice' : 'bob';
-    const id = (runs.length + 1).toString(16).padStart(24, '5');
+    made += 1;
+    const id = made.toString(16).padStart(24, '5');
     const accounts = random.chance(0.15) ? [`run-${id}`, `ray-${id}-ray`] : [`run-${id}`];
     for (const each of accounts) await stack.order('start-runs', { user, runs: [id], options: { account: each } });
     const run: Run = {
@@ -122,13 +129,15 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
     return run;
   }
 
-  async function ask(run: Run): Promise<void> {
+  async function ask(run: Run, only?: Slot): Promise<void> {
     let last = '';
     while (run.endedAt === undefined && !stopping) {
       const sentAt = confirmed;
       run.askedAt ??= Date.now();
       counts.asked += 1;
-      const { status, text } = await call(random.pick(slots), '/map_iam_roles_to_pod_sa', run.user, { run_id: run.id });
+      const { status, text } = await call(only ?? random.pick(slots), '/map_iam_roles_to_pod_sa', run.user, {
+        run_id: run.id,
+      });
       const at = Date.now();
       if (status === 200) {
         counts.granted += 1;
@@ -183,6 +192,12 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
     odd,
     counts,
     startRun,
+    timedRun: async (slot) => {
+      const run = await newRun();
+      const start = performance.now();
+      await ask(run, slot);
+      return performance.now() - start;
+    },
     comeAndGo: async (ending) => {
       const mappingsChange = random.chance(0.4);
       while (!ending.aborted) {

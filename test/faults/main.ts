@@ -4,6 +4,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildService } from '../stack/processes.ts';
+import { type Bound, boundProblems, boundsTable, measureBounds } from './bounds.ts';
 import { faults } from './faults.ts';
 import { roundSeed } from './random.ts';
 import { planRound, type RoundResult, runRound } from './round.ts';
@@ -38,6 +39,12 @@ const results: RoundResult[] = [];
 let failed = 0;
 const noCounts = { asked: 0, granted: 0, mapped: 0, ended: 0 };
 const queue = [...planned];
+let bounds: Bound[] = [];
+if (values.round === undefined && values.fault === undefined) bounds = await measureBounds(seed);
+for (const problem of boundProblems(bounds)) {
+  failed += 1;
+  console.log(`FAILED: ${problem}`);
+}
 await Promise.all(Array.from({ length: Number(values.lanes) }, lane));
 report();
 process.exit(failed > 0 ? 1 : 0);
@@ -84,6 +91,9 @@ function report(): void {
     `\n${sum(({ asked }) => asked)} requests, ${sum(({ granted }) => granted)} grants, ${sum(({ ended }) => ended)} runs ended, ${sum(({ mapped }) => mapped)} mappings set`,
   );
   console.log(`settled after the last fault: p50 ${at(0.5)} s, slowest ${at(1)} s`);
+  if (bounds.length > 0) console.log(`\n${boundsTable(bounds)}\n`);
   const seconds = Math.round((performance.now() - startedAt) / 1000);
-  console.log(`${results.length - failed} of ${results.length} rounds held, seed ${seed}, ${seconds} s`);
+  console.log(
+    `${results.filter(({ problems }) => problems.length === 0).length} of ${results.length} rounds held, seed ${seed}, ${seconds} s`,
+  );
 }

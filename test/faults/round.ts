@@ -27,7 +27,8 @@ export interface RoundResult {
 
 /** Waiting requests and all: a pass that failed again and again pauses for up to 30 s. */
 const settleLimitMs = 45_000;
-const managedRoles = 5;
+/** The whole of it, with time for what hangs to be told from what is slow. */
+const roundLimitMs = 180_000;
 
 /** Every kind comes first in one round of so many; the others are drawn. */
 export function planRound(seed: number, round: number): { plan: RoundPlan; random: Random } {
@@ -48,7 +49,10 @@ export function planRound(seed: number, round: number): { plan: RoundPlan; rando
 export async function runRound(plan: RoundPlan, random: Random): Promise<RoundResult> {
   const system = await startFaultSystem(plan.replicas, plan.https);
   try {
-    return await carryOut(system, plan, random);
+    const late = delay(roundLimitMs).then(() => {
+      throw new Error(`not done after ${roundLimitMs / 1000} s`);
+    });
+    return await Promise.race([carryOut(system, plan, random), late]);
   } finally {
     await system.stop();
   }
@@ -82,7 +86,8 @@ async function carryOut(system: FaultSystem, plan: RoundPlan, random: Random): P
   const reads = async () =>
     ((await (await fetch(`${system.stack.awsUrl}/__stack/calls`)).json()) as Calls).GetRole ?? 0;
   const before = await reads();
-  const compared = await until(async () => (await reads()) >= before + 2 * managedRoles, 15_000, 100);
+  const named = new Set((await load.facts(true)).mappings.at(-1)?.map(({ proxy }) => proxy));
+  const compared = await until(async () => (await reads()) >= before + 2 * named.size, 30_000, 100);
   if (!compared) problems.push('the roles are not compared any more');
   problems.push(...settledProblems(await load.facts(true)));
   problems.push(...pastProblems(await load.facts(false)));
