@@ -1,39 +1,14 @@
 /** Owns who belongs in which proxy role, as wants, live pods, mappings and room say. In memory, no input or output. */
+import { type Group, newGroup, type ProxyRole, placeGroup, roomIn } from './group.ts';
 import type { ServiceAccount } from './kubernetes.ts';
 import type { Watched } from './kubernetes-watch.ts';
 import type { Mappings } from './mappings.ts';
-import { place } from './placement.ts';
 import { allStartedBy, type PodIndex } from './runs.ts';
-import { isServiceAccountName, memberCost } from './subjects.ts';
+import { isServiceAccountName } from './subjects.ts';
 import type { RefusedWant } from './trust-status.ts';
 import { parseWant, type Want } from './wants.ts';
 
-/** A proxy role as the writer knows it. */
-export interface ProxyRole {
-  readonly arn: string;
-  /** Service account -> the id of the want for which it belongs in. */
-  readonly members: Map<string, string>;
-  /** Who was a member and is to leave, since when on the monotonic clock. */
-  readonly leaving: Map<string, number>;
-  /** Wants that none of their proxies can take, kept with the first of them. */
-  refused: RefusedWant[];
-  /** What IAM last accepted: account -> want and since when. */
-  accepted: Map<string, { want: string; since: string }>;
-  /** Characters for members in all; Infinity until the document was read. */
-  capacity: number;
-  /** Why it takes nobody new, until when on the monotonic clock. */
-  error: RoleError | undefined;
-}
-
-export interface RoleError {
-  code: string;
-  /** For users. */
-  detail: string;
-  /** IAM's own words, for administrators. */
-  said?: string | undefined;
-  at: string;
-  until: number;
-}
+export type { ProxyRole, RoleError } from './group.ts';
 
 /** Why a role is to be looked at: somebody waits, somebody is to go, or just the published reasons changed. */
 export type Change = 'add' | 'remove' | 'publish';
@@ -68,18 +43,6 @@ export interface Assignments {
   reconsider(role: ProxyRole): void;
 }
 
-/** The accounts of one run: they are placed together, since one config file names one proxy role for a target. */
-interface Group {
-  accounts: Map<string, Want>;
-  /** Role -> the accounts of the group that belong in it. */
-  placed: Map<string, Set<string>>;
-  /** The roles that any target of the group could go to. */
-  candidates: Set<string>;
-  refusedAt: Set<string>;
-  /** Whether something was refused for want of room. */
-  full: boolean;
-}
-
 export function createAssignments(options: AssignmentsOptions): Assignments {
   const { accounts, pods, mappings, computeNamespace: namespace } = options;
   const roles = new Map<string, ProxyRole>();
@@ -98,8 +61,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
     return found;
   }
 
-  const costOf = (names: Iterable<string>) => [...names].reduce((sum, name) => sum + memberCost(namespace, name), 0);
-  const roomOf = (at: ProxyRole) => at.capacity - costOf(at.members.keys());
+  const roomOf = (at: ProxyRole) => roomIn(at, namespace);
 
   /** The want of an account, where it counts: it has live pods, and all of them are of the user who asked. */
   function wantOf(name: string): Want | undefined {
@@ -142,7 +104,9 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
   function evaluate(key: string): void {
     const group = groups.get(key);
     if (!group) return;
-    const { placed, refused } = placeGroup(group);
+    const around = { role, mappings: mappings(), namespace, now: options.monotonic() };
+    const { placed, refused, candidates } = placeGroup(group, around);
+    group.candidates = candidates;
     const freed = applyPlaces(group, placed);
     applyRefusals(group, refused);
     group.placed = placed;
@@ -151,59 +115,6 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
     else waiting.delete(key);
     if (group.accounts.size === 0) groups.delete(key);
     if (freed.size > 0) retryWaiting(freed);
-  }
-
-  function placeGroup(group: Group) {
-    const placed = new Map<string, Set<string>>();
-    const refused: { role: string; full: boolean; entry: RefusedWant }[] = [];
-    const current = mappings();
-    group.candidates = new Set();
-    for (const [target, wanting] of byTarget(group)) {
-      const allowed = wanting.proxies.filter(({ arn, org }) => current.allows(org, target, arn)).map(({ arn }) => arn);
-      const arns = [...new Set(allowed)];
-      for (const arn of arns) group.candidates.add(arn);
-      const first = arns[0];
-      // A want that no mapping allows is void: no place, and no reason to publish.
-      if (first === undefined) continue;
-      const tryPlace = (names: readonly string[]) => {
-        const outcome = place(arns.map((arn) => candidate(group, role(arn), names, placed)));
-        if (outcome.kind !== 'placed') return outcome;
-        const there = placed.get(outcome.arn) ?? new Set();
-        for (const name of names) there.add(name);
-        placed.set(outcome.arn, there);
-        return outcome;
-      };
-      const outcome = tryPlace(wanting.accounts);
-      if (outcome.kind === 'placed') continue;
-      // Those who are in stay, though others of the run cannot join them.
-      const assigned = wanting.accounts.filter((name) => arns.some((arn) => group.placed.get(arn)?.has(name)));
-      const accepted = wanting.accounts.filter((name) => arns.some((arn) => role(arn).accepted.has(name)));
-      const staying = [assigned, accepted].find((names) => names.length > 0 && tryPlace(names).kind === 'placed') ?? [];
-      for (const name of wanting.accounts.filter((one) => !staying.includes(one))) {
-        const want = (group.accounts.get(name) as Want).id;
-        const { code, detail, full } = outcome;
-        refused.push({ role: first, full, entry: { account: name, want, target, code, detail } });
-      }
-    }
-    return { placed, refused };
-  }
-
-  function candidate(group: Group, at: ProxyRole, names: readonly string[], placed: Map<string, Set<string>>) {
-    const isIn = (name: string) =>
-      group.placed.get(at.arn)?.has(name) || placed.get(at.arn)?.has(name) || at.accepted.has(name);
-    const inside = names.filter(isIn);
-    const inUse = (name: string) => at.members.has(name) || placed.get(at.arn)?.has(name);
-    const pending = [...(placed.get(at.arn) ?? [])].filter((name) => !at.members.has(name));
-    const active = at.error && options.monotonic() < at.error.until ? at.error : undefined;
-    // Who is in stays in, whatever goes wrong with later writes.
-    const settled = names.every((name) => at.accepted.has(name));
-    return {
-      arn: at.arn,
-      present: inside.length,
-      room: roomOf(at) - costOf(pending),
-      cost: costOf(names.filter((name) => !inUse(name))),
-      error: settled ? undefined : active,
-    };
   }
 
   /** @returns the roles that have more room than before. */
@@ -301,24 +212,4 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
       for (const [key, group] of [...groups]) if (group.candidates.has(at.arn)) evaluate(key);
     },
   };
-}
-
-function newGroup(): Group {
-  return { accounts: new Map(), placed: new Map(), candidates: new Set(), refusedAt: new Set(), full: false };
-}
-
-/** Target -> the accounts that want it, and the candidate proxies of the latest want. */
-function byTarget(group: Group) {
-  const targets = new Map<string, { accounts: string[]; proxies: { arn: string; org: string }[]; at: string }>();
-  for (const [name, want] of group.accounts) {
-    for (const { target, proxies } of want.roles) {
-      const known = targets.get(target);
-      if (!known) targets.set(target, { accounts: [name], proxies, at: want.at });
-      else {
-        known.accounts.push(name);
-        if (want.at > known.at) Object.assign(known, { proxies, at: want.at });
-      }
-    }
-  }
-  return targets;
 }

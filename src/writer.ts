@@ -3,6 +3,7 @@ import { type Assignments, createAssignments, type ProxyRole } from './assignmen
 import { type Budget, createBudget } from './budget.ts';
 import type { Clock } from './clock.ts';
 import { stillWanted } from './fresh-look.ts';
+import { clearDeadWants, forgetEndedRevocations, tellOfDrift } from './housekeeping.ts';
 import type { Iam } from './iam.ts';
 import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
 import type { Watched } from './kubernetes-watch.ts';
@@ -12,14 +13,13 @@ import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
 import { createPublisher } from './publisher.ts';
 import type { Revocations } from './revocations.ts';
-import { type Drift, remember } from './role-memory.ts';
+import { remember } from './role-memory.ts';
 import { createRoleQueue, type QueueMetrics, type RoleQueue } from './role-queue.ts';
 import type { PodIndex } from './runs.ts';
 import type { Statuses } from './statuses.ts';
 import { placeholderSubject, subjectOf } from './subjects.ts';
 import type { TrustScope } from './trust-policy.ts';
 import { compareAnnotation, releaseAnnotation, statusName } from './trust-status.ts';
-import { parseWant } from './wants.ts';
 
 export interface WriterMetrics extends QueueMetrics {
   /** After each write: the role, how many accounts it added and removed. */
@@ -52,11 +52,6 @@ export interface Writer {
   /** Writes for as long as the lease is held: until `signal` is aborted and what is under way has ended. */
   hold(lease: Pick<Lease, 'holds' | 'holdsUntil'>, signal: AbortSignal): Promise<void>;
 }
-
-/** A want without a live pod is cleared from an account that lives on, once the pod had time to appear. */
-const deadWantMs = 60_000;
-/** Not the lack of an annotation, which would say that an earlier release let the account in. */
-const clearedWant = JSON.stringify({ cleared: true });
 
 /** The caches given must have synced before `hold` is called. Invariant 3. */
 export function createWriter(options: WriterOptions): Writer {
@@ -244,36 +239,4 @@ async function resync(
   late.all();
   await clearDeadWants(options, holds);
   if (holds()) await forgetEndedRevocations(options);
-}
-
-/** Takes wants without a live pod off accounts that live on, so that no later run finds them there. */
-async function clearDeadWants(options: WriterOptions, holds: () => boolean): Promise<void> {
-  const { accounts, pods, clock, kubernetes, log } = options;
-  for (const { name, wanted, resourceVersion } of [...accounts.values()]) {
-    const want = parseWant(wanted);
-    if (!want || pods.ofAccount(name).length > 0 || clock.now() - Date.parse(want.at) < deadWantMs) continue;
-    if (!holds()) return;
-    await kubernetes.setWanted(name, clearedWant, resourceVersion).catch((error: unknown) => {
-      log.info({ err: error, account: name }, 'the want of an ended run was not cleared; trying again later');
-    });
-  }
-}
-
-async function forgetEndedRevocations({ revocations, pods, log }: WriterOptions): Promise<void> {
-  await revocations.forgetEnded(pods).catch((error: unknown) => {
-    log.info({ err: error }, 'the revocations of ended runs were not forgotten; trying again later');
-  });
-}
-
-/** An Event on the role's status, for who looks at the cluster and not at our log. */
-function tellOfDrift({ kubernetes, statuses, log }: WriterOptions, arn: string, drift: Drift, pauseMs: number): void {
-  const configMap = statuses.get(arn)?.configMap;
-  if (configMap === undefined) return;
-  const pause = pauseMs > 0 ? `; it keeps happening, so the repair waits ${pauseMs / 1000} s` : '';
-  const message = `The trust policy of ${arn} was changed by somebody else: ${drift.missing.length} of our subjects missing, ${drift.extra.length} too many${pause}.`;
-  kubernetes
-    .createEvent({ configMap, type: 'Warning', reason: 'TrustPolicyChanged', message })
-    .catch((error: unknown) => {
-      log.info({ err: error }, 'the event was not recorded');
-    });
 }
