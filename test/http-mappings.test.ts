@@ -168,6 +168,13 @@ describe('role mappings', () => {
     });
   }
 
+  it('with several wrong fields are refused, naming each', async () => {
+    const answer = await update({ domino_org: 'a/b', iam_role_arn: 'x', proxy_iam_role_arn: proxy });
+    const paths = answer.body.errors.map(({ path }: { path: string }) => path);
+    assert.deepEqual(paths.sort(), ['/body/domino_org', '/body/iam_role_arn']);
+    assert.equal(answer.body.title, 'Invalid request');
+  });
+
   it('may lie in another account where somebody else keeps the trust policy, and may have a path', async () => {
     const foreign = `arn:aws:iam::${assetAccount}:role/team/x/acme`;
     const entry = { iam_role_arn: foreign, proxy_iam_role_arn: foreign, update_iam_role_trust_policy: 'false' };
