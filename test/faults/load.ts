@@ -56,7 +56,7 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
     ways[name as keyof typeof pools] = pair.proxies.map((proxy) => ({ target: pair.target, proxy }));
     for (const [index, proxy] of proxies.entries()) {
       const document = foreignDocument(issuer, account, random.int(0, 5));
-      await stack.order('set-trust', { account, name: proxy, document });
+      await stack.order('add-role', { account, name: proxy, trust: document });
       roles.push({ arn: pair.proxies[index] ?? '', original: document });
     }
   }

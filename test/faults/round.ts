@@ -49,20 +49,27 @@ export function planRound(seed: number, round: number): { plan: RoundPlan; rando
 export async function runRound(plan: RoundPlan, random: Random): Promise<RoundResult> {
   const system = await startFaultSystem(plan.replicas, plan.https);
   try {
+    const progress = { at: 'the start' };
     const late = delay(roundLimitMs).then(() => {
-      throw new Error(`not done after ${roundLimitMs / 1000} s`);
+      throw new Error(`not done after ${roundLimitMs / 1000} s, at ${progress.at}`);
     });
-    return await Promise.race([carryOut(system, plan, random), late]);
+    return await Promise.race([carryOut(system, plan, random, progress), late]);
   } finally {
     await system.stop();
   }
 }
 
-async function carryOut(system: FaultSystem, plan: RoundPlan, random: Random): Promise<RoundResult> {
+async function carryOut(
+  system: FaultSystem,
+  plan: RoundPlan,
+  random: Random,
+  progress: { at: string },
+): Promise<RoundResult> {
   const problems: string[] = [];
   const load = await startLoad(system, random.fork());
   for (let started = random.int(12, 16); started > 0; started -= 1) await load.startRun();
   await delay(random.int(0, 1_500));
+  progress.at = 'the faults';
   const ending = new AbortController();
   const coming = load.comeAndGo(ending.signal);
 
@@ -73,10 +80,13 @@ async function carryOut(system: FaultSystem, plan: RoundPlan, random: Random): P
   else for (const kind of [first, second]) await inject(kind);
   for (const kind of more) await inject(kind);
 
+  progress.at = 'clearing the faults';
   ending.abort();
   await system.clearFaults();
   const quietAt = performance.now();
+  progress.at = 'the last mapping';
   await coming;
+  progress.at = 'settling';
   problems.push(...(await load.untilAnswered(settleLimitMs)));
   const left = () => settleLimitMs - (performance.now() - quietAt);
   const settled = async () => settledProblems(await load.facts(true)).length === 0;

@@ -33,6 +33,8 @@ export const orders = {
   },
   'remove-objects': ({ kind, namespace, names }: { kind: string; namespace: string; names: string[] }) =>
     names.map((name) => world.kubernetes.remove(kind, namespace, name)),
+  /** In place of the role of that name, if there is one; as with all that is set up, every reader sees it at once. */
+  'add-role': (role: Parameters<typeof world.aws.addRole>[0]) => world.aws.addRole(role),
   'set-trust': ({ account, name, document }: { account: string; name: string; document: object }) => {
     world.aws.setTrust(account, name, document);
     return {};
