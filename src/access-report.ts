@@ -157,7 +157,10 @@ function fromStatuses({ target, proxy }: Pair, run: RunSeen, wants: Want[], { st
   const other = pool.find(({ arn }) => arn !== proxy && run.accounts.every(({ name }) => isIn(arn, name)));
   if (other) return { code: 'in_another_proxy', reason: `The run has this role through ${other.arn}.` };
   if (inside.length > 0) {
-    return { code: 'partly_granted', reason: `${inside.length} of the run's ${run.accounts.length} accounts are in.` };
+    return {
+      code: 'partly_granted',
+      reason: `Of the run's ${run.accounts.length} accounts, ${inside.length} have it.`,
+    };
   }
   const ids = new Set(wants.map(({ id }) => id));
   const refused = pool

@@ -57,21 +57,37 @@ export function createRevocations(
   const listeners = new Set<(runs: readonly string[]) => void>();
   let endedBefore: ReadonlySet<string> = new Set();
 
-  async function hasNoPod(run: string): Promise<boolean> {
+  /** Those of these runs that have no live pod, as the API server says; none where it lists no pod at all. */
+  async function withoutPods(runs: readonly string[]): Promise<ReadonlySet<string>> {
     try {
-      return !(await kubernetes.listPods(run)).some((pod) => pod.live);
+      const all = await kubernetes.listPods();
+      const alive = new Set(all.flatMap(({ live, run }) => (live && run !== undefined ? [run] : [])));
+      // A list that is empty by mistake must let nobody in again.
+      return new Set(all.length === 0 ? [] : runs.filter((run) => !alive.has(run)));
     } catch (error) {
       throw kubernetesUnavailable(error);
     }
   }
 
-  store.onChange((data) => {
+  function take(data: Readonly<Record<string, string>>): void {
     const before = records;
     records = new Map(Object.entries(data).map(([run, text]) => [run, parseRevocation(text)]));
     const changed = [...new Set([...before.keys(), ...records.keys()])].filter(
       (run) => before.has(run) !== records.has(run),
     );
     if (changed.length > 0) for (const listener of listeners) listener(changed);
+  }
+
+  /** A watch that was started anew may list nothing by mistake: whether all is allowed is asked of the API server. */
+  async function takeWhatIsLeft(): Promise<void> {
+    const found = await kubernetes.getConfigMap(revokedConfigMap).catch(() => 'unknown' as const);
+    // Unless the watch found it again in the meantime, and so knows later.
+    if (found !== 'unknown' && !watched.get(revokedConfigMap)) take(found?.data ?? {});
+  }
+
+  watched.onChange((_name, configMap) => {
+    if (configMap) take(configMap.data);
+    else if (records.size > 0) void takeWhatIsLeft();
   });
 
   return {
@@ -97,9 +113,8 @@ export function createRevocations(
       const ended = new Set(old.filter((run) => pods.ofRun(run).length === 0));
       const twice = [...ended.intersection(endedBefore)];
       endedBefore = ended;
-      // A list that is empty by mistake must let nobody in again.
-      const gone = new Set<string>();
-      for (const run of twice) if (await hasNoPod(run)) gone.add(run);
+      if (twice.length === 0) return;
+      const gone = await withoutPods(twice);
       if (gone.size === 0) return;
       await store.change((data) =>
         Object.fromEntries(Object.keys(data).flatMap((run) => (gone.has(run) ? [[run, null]] : []))),

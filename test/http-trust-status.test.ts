@@ -1,5 +1,6 @@
 /** Proves GET /trust_status over the wire: who is in, what room there is, and a comparison with IAM on demand. */
 import assert from 'node:assert/strict';
+import { parseStatus, statusName } from '../src/trust-status.ts';
 import { until } from './support/clock.ts';
 import { clusterAccount, type Replica, runId, startWorld, type World } from './support/world.ts';
 
@@ -118,5 +119,55 @@ describe('GET /trust_status', () => {
       assert.equal((await ask(query)).status, 400, query);
     }
     assert.equal((await ask(`${one('listed')}&proxy_iam_role_arn=x`)).status, 400);
+  });
+});
+
+describe('POST /release_brake', () => {
+  let world: World;
+  let replica: Replica;
+  const role = `arn:aws:iam::${clusterAccount}:role/braked`;
+
+  before(async () => {
+    world = await startWorld({ IAM_READS_PER_SECOND: '100', IAM_WRITES_PER_SECOND: '100' });
+    world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+    replica = await world.startReplica();
+    await world.map(replica, 'acme', world.addRolePair('braked'));
+  });
+  after(() => world.stop());
+
+  const release = (proxy_iam_role_arn: unknown, as = 'admin') =>
+    replica.call('POST', '/release_brake', { as, body: { proxy_iam_role_arn } });
+  /** The caches of the replica are as empty as the lists. */
+  const brake = () => {
+    const found = world.kubernetes.get<{ data: Record<string, string> }>(
+      'configmaps',
+      'domino-field',
+      statusName(role),
+    );
+    return parseStatus(found?.data ?? {})?.brake;
+  };
+
+  it('lets those go that are held back, and tells who they are', async () => {
+    const runs = Array.from({ length: 12 }, (_, index) => runId(index + 1));
+    for (const run of runs) world.startRun(run, 'alice');
+    const ask = (run_id: string) => replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id } });
+    for (const answer of await Promise.all(runs.map(ask))) assert.equal(answer.status, 200);
+    assert.deepEqual((await release(role)).body, { proxy_iam_role_arn: role, released: [] });
+    world.kubernetes.knobs.emptyLists = true;
+    world.kubernetes.expire();
+    world.kubernetes.cutWatches();
+    await until(() => brake() !== undefined, 10_000);
+    const accounts = runs.map((run) => `run-${run}`);
+    assert.deepEqual(brake()?.held, accounts);
+    assert.deepEqual((await release(role)).body, { proxy_iam_role_arn: role, released: accounts });
+    await until(() => world.subjects('braked').length === 1, 10_000);
+    const line = replica.log.find(({ audit }) => audit === 'brake');
+    assert.deepEqual([line?.user, line?.role, line?.held], ['admin', role, accounts]);
+  }).timeout(30_000);
+
+  it('is for administrators, of roles that are kept here', async () => {
+    assert.equal((await release(role, 'alice')).status, 403);
+    assert.equal((await release(`${role}-2`)).body.code, 'role_not_managed');
+    for (const bad of ['', 'x', 7, null]) assert.equal((await release(bad)).status, 400);
   });
 });
