@@ -21,15 +21,21 @@ export interface CallOptions {
 export function callReplica(url: string, path: string, options: CallOptions): Promise<Called> {
   const { method = 'POST', token, body, cas, timeoutMs } = options;
   return new Promise((resolve, reject) => {
-    const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` };
+    const text = JSON.stringify(body);
+    const headers = {
+      'content-type': 'application/json',
+      // Node frames the body of a DELETE only when told to.
+      'content-length': String(Buffer.byteLength(text)),
+      authorization: `Bearer ${token}`,
+    };
     const send = url.startsWith('https:') ? requestOverTls : requestInClear;
     const sent = send(url + path, { method, headers, agent: false, ca: [...cas] }, (response) => {
-      let text = '';
+      let answer = '';
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
-        text += chunk;
+        answer += chunk;
       });
-      response.on('end', () => finish(() => resolve({ status: response.statusCode ?? 0, text })));
+      response.on('end', () => finish(() => resolve({ status: response.statusCode ?? 0, text: answer })));
       response.on('error', (error) => finish(() => reject(error)));
     });
     const timer = setTimeout(() => sent.destroy(new Error(`no answer in ${timeoutMs} ms`)), timeoutMs);
@@ -39,7 +45,7 @@ export function callReplica(url: string, path: string, options: CallOptions): Pr
     };
     sent.on('error', (error) => finish(() => reject(error)));
     sent.on('close', () => finish(() => reject(new Error('the connection was closed'))));
-    sent.end(JSON.stringify(body));
+    sent.end(text);
   });
 }
 
