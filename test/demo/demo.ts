@@ -1,5 +1,5 @@
 /** Owns `npm run demo`: the walk through the main job, step by step; exit code 0 when every step held. */
-import { newScene } from './scene.ts';
+import { newScene, type Scene } from './scene.ts';
 import { type Screen, terminal } from './screen.ts';
 import { steps } from './steps.ts';
 import { type System, startSystem } from './system.ts';
@@ -17,14 +17,15 @@ process.exitCode = await demo(screen);
 async function demo(shown: Screen): Promise<number> {
   const start = performance.now();
   shown.heading('irsa-svc: a run gets the AWS roles of the person who started it');
-  shown.line('   The service is the real one, a process of its own over HTTPS. Domino, Kubernetes and AWS are');
-  shown.line('   stand-ins on this machine that speak their protocols; nothing leaves it.');
+  shown.line('   The service and the side-car are the real ones, processes of their own over HTTPS. Domino,');
+  shown.line('   Kubernetes and AWS are stand-ins on this machine that speak their protocols; nothing leaves it.');
   let system: System | undefined;
+  let scene: Scene | undefined;
   let held = 0;
   try {
     system = await startSystem();
     shown.line(`   IRSA=${system.replica.url}  (CA: the service’s self-made certificate, verified)`);
-    const scene = newScene(system, shown);
+    scene = newScene(system, shown);
     for (const [index, step] of steps.entries()) {
       shown.step(index + 1, step.title, step.why);
       await step.play(scene);
@@ -32,7 +33,9 @@ async function demo(shown: Screen): Promise<number> {
     }
   } catch (error) {
     shown.failed(error instanceof Error ? (error.stack ?? error.message) : String(error));
-    for (const line of system?.replica.child.output.slice(-10) ?? []) shown.line(`   log  ${line}`);
+    for (const child of [system?.replica.child, scene?.sidecar?.child]) {
+      for (const line of child?.output.slice(-10) ?? []) shown.line(`   log  ${line}`);
+    }
   } finally {
     await system?.stop();
   }

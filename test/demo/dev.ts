@@ -15,32 +15,35 @@ const ending = new Promise<string>((resolve) => {
 process.exit(await dev(screen));
 
 async function dev(shown: Screen): Promise<number> {
-  shown.line('starting Domino, Kubernetes and AWS stand-ins, and the service');
+  shown.line('starting Domino, Kubernetes and AWS stand-ins, the service, and a side-car');
   const playground = await openPlayground();
-  const { stack, replica } = playground.system;
+  const { system, sidecar } = playground;
+  const { stack, replica } = system;
   print(shown, playground);
   const died = Promise.race([
     stack.child.exited.then((code) => `the stack ended with ${code}`),
     replica.child.exited.then((code) => `the service ended with ${code}`),
+    sidecar.child.exited.then((code) => `the side-car ended with ${code}`),
   ]);
   const why = await Promise.race([ending, died]);
   shown.line();
   // Ctrl-C reaches the children too, and one of them may be gone first.
   if (!asked) {
     shown.failed(why);
-    for (const line of [...stack.child.output.slice(-10), ...replica.child.output.slice(-10)]) shown.line(line);
+    for (const { child } of [stack, replica, sidecar]) for (const line of child.output.slice(-10)) shown.line(line);
   }
-  await playground.system.stop();
+  await system.stop();
   shown.line('all ended');
   return asked ? 0 : 1;
 }
 
-function print(shown: Screen, { system, variables }: Playground): void {
+function print(shown: Screen, { system, sidecar, variables }: Playground): void {
   const { stack, replica, files } = system;
   const addresses = {
     service: replica.url,
     'its page': `${replica.url}/docs`,
     metrics: replica.metricsUrl,
+    'side-car': sidecar.url,
     Domino: stack.dominoUrl,
     Kubernetes: stack.kubernetesUrl,
     'IAM and STS': stack.awsUrl,
@@ -50,7 +53,9 @@ function print(shown: Screen, { system, variables }: Playground): void {
   shown.line();
   for (const [name, address] of Object.entries(addresses)) shown.line(`   ${name.padEnd(16)}${address}`);
   shown.line();
-  shown.line('   Alice (data-science), bob (finance), carol (nothing) and admin; alice has a run going.');
+  shown.line(
+    '   Alice (data-science), bob (finance), carol (nothing) and admin; alice has a run going, with a side-car.',
+  );
   shown.line();
   shown.line('   In another terminal, first this:');
   shown.heading(`. ${variables}`);

@@ -1,6 +1,5 @@
-/** Owns the heart of the demo: a run starts, asks for its roles, and plain AWS clients take them. */
+/** Owns the heart of the demo: a run starts, its side-car asks for its roles, and plain AWS clients take them. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
 import {
   assumedText,
   assumeProxy,
@@ -10,28 +9,12 @@ import {
   trustPolicy,
   workloadEnvironment,
 } from './aws.ts';
-import { check, curl, type Scene } from './scene.ts';
+import { check, type Scene } from './scene.ts';
 import { eventually } from './screen.ts';
+import { byHandStep, sidecarStep } from './sidecar-steps.ts';
 import type { Step } from './steps.ts';
 
 export const profile = 'acme-list-bucket-role';
-
-/**
- * The run asks for its roles, and the answer lies in the file that AWS_CONFIG_FILE names. Here the call is made by hand;
- * in a cluster the side-car makes it.
- */
-export const askForRoles: Step = {
-  title: 'Alice’s run asks for its roles',
-  why: 'The answer comes once IAM has accepted the run, and is the AWS config file as it is. In a pod it lies at $AWS_CONFIG_FILE.',
-  play: async (scene) => {
-    const body = { run_id: scene.run };
-    const answer = await curl(scene, 'POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body });
-    scene.config = answer.text;
-    await writeFile(scene.system.files.config, scene.config);
-    const profiles = [...scene.config.matchAll(/^\[profile (.+)\]$/gm)].map(([, name]) => name);
-    check(scene, profiles.length === 4, 'two profiles, each with its source profile');
-  },
-};
 
 export const grantSteps: readonly Step[] = [
   {
@@ -63,7 +46,8 @@ export const grantSteps: readonly Step[] = [
       check(scene, 'refused' in assumed && assumed.refused.startsWith('AccessDenied'), 'access denied by STS');
     },
   },
-  askForRoles,
+  sidecarStep,
+  byHandStep,
   {
     title: 'The trust policy, as IAM has it now',
     why: 'One writer keeps the list of subjects; everything else in the document stays as its owner wrote it.',
@@ -107,27 +91,28 @@ export const grantSteps: readonly Step[] = [
       }
     },
   },
-  {
-    title: 'What an operator sees',
-    why: 'One line in the log for each decision, and metrics on a port of their own.',
-    play: async (scene) => {
-      const { child, metricsUrl } = scene.system.replica;
-      const line = child.output.map(parsed).findLast((entry) => entry.audit === 'grant');
-      const { time, user, run, decision, granted } = line ?? {};
-      scene.screen.command(`kubectl -n domino-field logs deploy/irsa-svc | grep '"audit":"grant"'`);
-      scene.screen.answer(JSON.stringify({ time, audit: 'grant', user, run, decision, granted, '…': '…' }, null, 1));
-      check(scene, decision === 'granted' && user === 'alice', 'who got which roles for which run, and when');
-      scene.screen.command('curl $METRICS/metrics | grep irsa_proxy_role_members');
-      const shown = await eventually('the gauge of members', async () => {
-        const text = await (await fetch(metricsUrl)).text();
-        const found = text.split('\n').filter((one) => one.startsWith('irsa_proxy_role_members{'));
-        return found.filter((one) => one.endsWith(' 1')).length === 2 ? found : undefined;
-      });
-      scene.screen.answer(shown.join('\n'));
-      check(scene, shown.length > 0, 'two proxy roles with one member each');
-    },
-  },
 ];
+
+export const operatorStep: Step = {
+  title: 'What an operator sees',
+  why: 'One line in the log for each decision, and metrics on a port of their own.',
+  play: async (scene) => {
+    const { child, metricsUrl } = scene.system.replica;
+    const line = child.output.map(parsed).findLast((entry) => entry.audit === 'grant');
+    const { time, user, run, decision, granted } = line ?? {};
+    scene.screen.command(`kubectl -n domino-field logs deploy/irsa-svc | grep '"audit":"grant"'`);
+    scene.screen.answer(JSON.stringify({ time, audit: 'grant', user, run, decision, granted, '…': '…' }, null, 1));
+    check(scene, decision === 'granted' && user === 'alice', 'who got which roles for which run, and when');
+    scene.screen.command('curl $METRICS/metrics | grep irsa_proxy_role_members');
+    const shown = await eventually('the gauge of members', async () => {
+      const text = await (await fetch(metricsUrl)).text();
+      const found = text.split('\n').filter((one) => one.startsWith('irsa_proxy_role_members{'));
+      return found.filter((one) => one.endsWith(' 1')).length === 2 ? found : undefined;
+    });
+    scene.screen.answer(shown.join('\n'));
+    check(scene, shown.length > 0, 'two proxy roles with one member each');
+  },
+};
 
 /** A fresh token of the run's pod. */
 export function podToken({ system, account }: Scene): Promise<string> {

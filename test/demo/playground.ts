@@ -2,10 +2,14 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { which } from '../stack/clients.ts';
+import type { SidecarProcess } from '../stack/sidecars.ts';
+import { eventually } from './screen.ts';
 import { people, type System, startSystem } from './system.ts';
 
 export interface Playground {
   readonly system: System;
+  /** Of alice's run. */
+  readonly sidecar: SidecarProcess;
   /** A shell file that sets the variables which the lines use. */
   readonly variables: string;
 }
@@ -44,7 +48,22 @@ export const lines: readonly Line[] = [
     shows: /"role_data"/,
   },
   {
-    about: 'the roles of alice’s run, written where AWS clients look for them',
+    about: 'what the side-car of alice’s run has, and whether AWS lets it work',
+    typed: 'curl -s $SIDECAR/status',
+    shows: /"state": "ready"[\s\S]*"acme-read-bucket-role"[\s\S]*"proved": true/,
+  },
+  {
+    about: 'give alice’s other organization a role',
+    typed: `curl --cacert $CA -X POST $IRSA/update_role_mapping ${json} -H "Authorization: Bearer $ADMIN" -d '{"domino_org":"research","iam_role_arn":"arn:aws:iam::222222222222:role/acme-update-bucket-role","proxy_iam_role_arn":"arn:aws:iam::111111111111:role/acme-update-bucket-role"}'`,
+    shows: /"role_data"/,
+  },
+  {
+    about: 'have the side-car look at once; by itself it does every 15 minutes',
+    typed: 'curl -s $SIDECAR/refresh',
+    shows: /"added": \[ "acme-update-bucket-role" \]/,
+  },
+  {
+    about: 'the roles of alice’s run without the side-car, written where AWS clients look for them',
     typed: `${map} -H "Authorization: Bearer $ALICE" -d '{"run_id":"${run}"}' | tee $AWS_CONFIG_FILE`,
     shows: /\[profile acme-list-bucket-role\]/,
   },
@@ -109,10 +128,14 @@ export async function openPlayground(): Promise<Playground> {
     if (status !== 200) throw new Error(`${org} was not mapped: ${text}`);
   }
   await system.startRun('alice', run);
-  return { system, variables: await writeVariables(system) };
+  const sidecar = await system.startSidecar('alice');
+  await eventually('the side-car is ready', async () =>
+    (await fetch(`${sidecar.url}/readyz`)).status === 200 ? true : undefined,
+  );
+  return { system, sidecar, variables: await writeVariables(system, sidecar) };
 }
 
-async function writeVariables({ stack, replica, files }: System): Promise<string> {
+async function writeVariables({ stack, replica, files }: System, sidecar: SidecarProcess): Promise<string> {
   const kubeconfig = join(files.folder, 'kubeconfig');
   writeFileSync(kubeconfig, stack.kubeconfig);
   const variables: Record<string, string> = {
@@ -120,6 +143,7 @@ async function writeVariables({ stack, replica, files }: System): Promise<string
     IRSA: replica.url,
     CA: files.certificate,
     METRICS: replica.metricsUrl,
+    SIDECAR: sidecar.url,
     DOMINO: stack.dominoUrl,
     CONTROL: stack.controlUrl,
     KUBECONFIG: kubeconfig,

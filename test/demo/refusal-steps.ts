@@ -54,13 +54,16 @@ export const refusalSteps: readonly Step[] = [
     title: 'The run ends',
     why: 'Its pod and service account go. The writer sees it and takes the run out of each trust policy within seconds.',
     play: async (scene) => {
-      const { system, screen, account } = scene;
+      const { system, screen, account, sidecar } = scene;
       const { list, read } = system.roles;
       const token = await podToken(scene);
       const label = `dominodatalab.com/execution-id=${scene.run}`;
       screen.command('kubectl -n domino-compute delete pod,serviceaccount', `-l ${label}`);
       await system.endRun(scene.run);
       const start = performance.now();
+      const code = await sidecar?.stop();
+      const took = performance.now() - start;
+      check(scene, code === 0 && took < 1_000, `the side-car ends with its pod, ${Math.round(took)} ms after SIGTERM`);
       const subject = `*:domino-compute:${account}`;
       const left = await eventually(`${subject} leaves both trust policies`, async () => {
         const policies = await Promise.all([list, read].map(({ proxy }) => trustPolicy(system, proxy)));

@@ -1,5 +1,6 @@
 /** Owns what the demo's steps share: the system, the screen, the run of the story, and the call that shows itself. */
 import assert from 'node:assert/strict';
+import type { SidecarProcess } from '../stack/sidecars.ts';
 import type { Answer } from './https.ts';
 import type { Screen } from './screen.ts';
 import type { System } from './system.ts';
@@ -7,10 +8,10 @@ import type { System } from './system.ts';
 export interface Scene {
   readonly system: System;
   readonly screen: Screen;
-  /** The run of the story, 24 hex digits; its service account and its config file, once there are any. */
+  /** The run of the story, 24 hex digits; its service account and its side-car, once there are any. */
   readonly run: string;
   account: string;
-  config: string;
+  sidecar: SidecarProcess | undefined;
 }
 
 export interface Call {
@@ -21,17 +22,19 @@ export interface Call {
   /** How that token is named in the command that is shown. */
   tokenName?: string;
   body?: unknown;
+  /** What is shown of an answer that was shown before, or is long; all of it unless given. */
+  show?: (text: string) => string;
   /** The status that has to come back. */
   status?: number;
 }
 
 export function newScene(system: System, screen: Screen): Scene {
-  return { system, screen, run: '646d27b817c28b5ea4b5b0c1', account: '', config: '' };
+  return { system, screen, run: '646d27b817c28b5ea4b5b0c1', account: '', sidecar: undefined };
 }
 
 /** Makes a call as a person would with curl, and shows both. @throws AssertionError when another status came back. */
 export async function curl(scene: Scene, method: string, path: string, call: Call = {}): Promise<Answer> {
-  const { as, tokenName, body, status = 200 } = call;
+  const { as, tokenName, body, show = (text) => text, status = 200 } = call;
   const words = ['curl', '--cacert $CA', ...(method === 'GET' ? [] : [`-X ${method}`]), `$IRSA${path}`];
   const name = as === undefined ? tokenName : `$${as.toUpperCase()}`;
   if (name !== undefined) words.push(`-H "Authorization: Bearer ${name}"`);
@@ -39,7 +42,7 @@ export async function curl(scene: Scene, method: string, path: string, call: Cal
   scene.screen.command(...words);
   const answer = await scene.system.call(method, path, call);
   scene.screen.answer(`HTTP ${answer.status}  ${answer.type.replace(/;.*/, '')}`);
-  scene.screen.answer(readable(answer));
+  scene.screen.answer(show(readable(answer)));
   assert.equal(answer.status, status, `${method} ${path} answered ${answer.status} where ${status} was due`);
   return answer;
 }

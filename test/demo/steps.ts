@@ -1,8 +1,9 @@
 /** Owns the walk through the main job: its steps in order, and what each of them may use. */
-import { grantSteps } from './grant-steps.ts';
+import { grantSteps, operatorStep } from './grant-steps.ts';
 import { refusalSteps } from './refusal-steps.ts';
 import type { Scene } from './scene.ts';
 import { setUpSteps } from './set-up-steps.ts';
+import { refreshSteps } from './sidecar-steps.ts';
 
 /** One step. It throws when something did not hold, and the demo has failed then. */
 export interface Step {
@@ -12,4 +13,4 @@ export interface Step {
   play(scene: Scene): Promise<void>;
 }
 
-export const steps: readonly Step[] = [...setUpSteps, ...grantSteps, ...refusalSteps];
+export const steps: readonly Step[] = [...setUpSteps, ...grantSteps, ...refreshSteps, operatorStep, ...refusalSteps];

@@ -1,8 +1,9 @@
-/** Owns the system of the demo: the stack, one real service over HTTPS, the people of the story and their AWS roles. */
+/** Owns the system of the demo: the stack, one service over HTTPS, a side-car, the story's people and their AWS roles. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildService, type ReplicaProcess, type StackProcess, startReplica, startStack } from '../stack/processes.ts';
+import { fillPod, type PodFiles, podFiles, type SidecarProcess, startSidecarProcess } from '../stack/sidecars.ts';
 import { type Answer, send } from './https.ts';
 
 export interface RolePair {
@@ -15,12 +16,14 @@ export interface RolePair {
 export interface System {
   readonly stack: StackProcess;
   readonly replica: ReplicaProcess;
-  /** What the workload finds in its pod: its web identity token, its AWS config file; and the service's certificate. */
-  readonly files: { folder: string; token: string; config: string; certificate: string };
+  /** What the workload finds in its pod, and the service's certificate. */
+  readonly files: PodFiles & { readonly folder: string; readonly certificate: string };
   readonly roles: { list: RolePair; read: RolePair; update: RolePair };
   call(method: string, path: string, options?: { as?: string; token?: string; body?: unknown }): Promise<Answer>;
   /** A run of a user: its pod and its service account appear in Kubernetes. @returns the service account. */
   startRun(user: string, run: string): Promise<string>;
+  /** The side-car of the run that was started last; it ends with the system, or with the run. */
+  startSidecar(user: string): Promise<SidecarProcess>;
   endRun(run: string): Promise<void>;
   stop(): Promise<void>;
 }
@@ -28,7 +31,7 @@ export interface System {
 /** Who is in the story, and in which organizations. */
 export const people = [
   { name: 'admin', admin: true, orgs: [] },
-  { name: 'alice', orgs: ['data-science'] },
+  { name: 'alice', orgs: ['data-science', 'research'] },
   { name: 'bob', orgs: ['finance'] },
   { name: 'carol', orgs: [] },
 ];
@@ -37,12 +40,7 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
   const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-demo-'));
   const remove = () => rmSync(folder, { recursive: true, force: true });
   process.once('exit', remove);
-  const files = {
-    folder,
-    token: join(folder, 'token'),
-    config: join(folder, 'config'),
-    certificate: join(folder, 'service.crt'),
-  };
+  const files = { ...podFiles(folder), folder, certificate: join(folder, 'service.crt') };
   const [stack] = await Promise.all([startStack(), buildService()]);
   for (const person of people) await stack.order('add-user', person);
   const pair = async (name: string): Promise<RolePair> => {
@@ -61,6 +59,7 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
   await replica.ready;
   const ca = replica.ca ?? '';
   writeFileSync(files.certificate, ca);
+  const sidecars: SidecarProcess[] = [];
 
   return {
     stack,
@@ -73,15 +72,19 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
     },
     startRun: async (user, run) => {
       const [started] = await stack.order('start-runs', { user, runs: [run] });
-      const account = started?.account ?? '';
-      // What the kubelet does in the pod: it puts the service account's token where the pod's volume says.
-      writeFileSync(files.token, await stack.order('pod-token', { serviceAccount: account }));
-      return account;
+      await fillPod(stack, files, run);
+      return started?.account ?? '';
+    },
+    startSidecar: async (user) => {
+      const { certificate } = files;
+      const sidecar = await startSidecarProcess(stack, { user, files, service: replica.url, certificate });
+      sidecars.push(sidecar);
+      return sidecar;
     },
     endRun: async (run) => void (await stack.order('end-runs', [run])),
     stop: async () => {
-      // The service first: it gives its lease back, for which it needs the stack.
-      await replica.stop();
+      // The stack last: the service gives its lease back, for which it needs it.
+      await Promise.all([replica.stop(), ...sidecars.map((sidecar) => sidecar.stop())]);
       await stack.stop();
       remove();
     },
