@@ -9,6 +9,8 @@ import { isAtLeast } from './resource-version.ts';
 export type ConfigMapData = Readonly<Record<string, string>>;
 
 export interface ConfigMapStore {
+  /** Resolves when what it holds was told for the first time; nothing is told where there is no ConfigMap. */
+  readonly synced: Promise<void>;
   /** Calls back with the data after each change, as the watch has it: milliseconds behind the API server. */
   onChange(listener: (data: ConfigMapData) => void): void;
   /** As the API server has it. @throws ApiError `kubernetes_unavailable` */
@@ -25,7 +27,7 @@ export interface ConfigMapStore {
 
 export interface ConfigMapStoreOptions {
   kubernetes: Pick<Kubernetes, 'getConfigMap' | 'createConfigMap' | 'patchConfigMap'>;
-  watched: Pick<Watched<ConfigMap>, 'get' | 'onChange'>;
+  watched: Pick<Watched<ConfigMap>, 'get' | 'onChange' | 'synced'>;
   name: string;
   /** What it holds, in the plural, for people: `mappings`. */
   content: string;
@@ -36,13 +38,29 @@ export interface ConfigMapStoreOptions {
 const maxConfigMapBytes = 1_048_576;
 const attempts = 20;
 const maxWatchLagMs = 1_000;
+const confirmPauseMs = 1_000;
 
 export function createConfigMapStore(options: ConfigMapStoreOptions): ConfigMapStore {
   const { kubernetes, watched, name, content, clock } = options;
   const listeners = new Set<(data: ConfigMapData) => void>();
+  const tell = (data: ConfigMapData) => {
+    for (const listener of listeners) listener(data);
+  };
   watched.onChange((_name, configMap) => {
-    for (const listener of listeners) listener(configMap?.data ?? {});
+    if (configMap) tell(configMap.data);
+    else void confirmMissing();
   });
+  const synced = watched.synced.then(() => (watched.get(name) ? undefined : confirmMissing()));
+
+  /** A watch that was started anew may list nothing by mistake: whether there is none is asked by name. Invariant 3. */
+  async function confirmMissing(): Promise<void> {
+    while (!watched.get(name)) {
+      const found = await kubernetes.getConfigMap(name).catch(() => 'unknown' as const);
+      if (found === 'unknown') await clock.sleep(confirmPauseMs);
+      // Unless the watch found it again in the meantime, and so knows later.
+      else if (!watched.get(name)) return tell(found?.data ?? {});
+    }
+  }
 
   /** Whoever was told 200 finds the change here; the watch brings it within milliseconds, to other replicas too. */
   async function untilSeen(resourceVersion: string): Promise<void> {
@@ -71,6 +89,7 @@ export function createConfigMapStore(options: ConfigMapStoreOptions): ConfigMapS
   }
 
   return {
+    synced,
     onChange: (listener) => {
       listeners.add(listener);
     },

@@ -8,7 +8,6 @@ import type { Log } from './log.ts';
 export interface Watched<T> {
   /** Resolves when the first list is here and the watch is up. */
   readonly synced: Promise<void>;
-  isSynced(): boolean;
   get(name: string): T | undefined;
   values(): Iterable<T>;
   /** Calls back after each change with the object as it is now, or undefined when it is gone. */
@@ -103,7 +102,6 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
   });
 
   const stopping = new AbortController();
-  let synced = false;
   let failures = 0;
   let announce: () => void = () => undefined;
   const whenSynced = new Promise<void>((resolve) => {
@@ -125,14 +123,12 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     // start() also returns when it failed; the error was told to the listener above.
     if (failures !== before || stopping.signal.aborted) return;
     failures = 0;
-    synced = true;
     announce();
   }
   void start();
 
   return {
     synced: whenSynced,
-    isSynced: () => synced,
     get: (name) => values.get(name),
     values: () => values.values(),
     onChange: (listener) => {

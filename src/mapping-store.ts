@@ -8,6 +8,8 @@ import type { Log } from './log.ts';
 import { type Mappings, mappingConfigMap, parseMappings, type RoleMapping, storedText } from './mappings.ts';
 
 export interface MappingStore {
+  /** Resolves when the mappings are known. */
+  readonly synced: Promise<void>;
   /** As the watch has it: milliseconds behind the API server. */
   current(): Mappings;
   onChange(listener: () => void): void;
@@ -51,6 +53,7 @@ export function createMappingStore(
   const mappingsOf = (data: ConfigMapData, org: string) => parseMappings(data).byOrg.get(org) ?? [];
 
   return {
+    synced: store.synced,
     current: () => parsed,
     onChange: (listener) => {
       listeners.add(listener);

@@ -22,6 +22,8 @@ const revocationSchema = z.object({
 export type Revocation = z.infer<typeof revocationSchema>;
 
 export interface Revocations {
+  /** Resolves when the records are known. */
+  readonly synced: Promise<void>;
   /** What is on record of a run, as the watch has it. @param run 24 hex digits. */
   get(run: string): Revocation | undefined;
   isRevoked(run: string): boolean;
@@ -48,7 +50,7 @@ const youngestEndedMs = 60_000;
 
 export function createRevocations(
   kubernetes: Pick<Kubernetes, 'getConfigMap' | 'createConfigMap' | 'patchConfigMap' | 'listPods'>,
-  watched: Pick<Watched<ConfigMap>, 'get' | 'onChange'>,
+  watched: Pick<Watched<ConfigMap>, 'get' | 'onChange' | 'synced'>,
   clock: Clock,
 ): Revocations {
   const content = 'revoked runs';
@@ -69,28 +71,17 @@ export function createRevocations(
     }
   }
 
-  function take(data: Readonly<Record<string, string>>): void {
+  store.onChange((data) => {
     const before = records;
     records = new Map(Object.entries(data).map(([run, text]) => [run, parseRevocation(text)]));
     const changed = [...new Set([...before.keys(), ...records.keys()])].filter(
       (run) => before.has(run) !== records.has(run),
     );
     if (changed.length > 0) for (const listener of listeners) listener(changed);
-  }
-
-  /** A watch that was started anew may list nothing by mistake: whether all is allowed is asked of the API server. */
-  async function takeWhatIsLeft(): Promise<void> {
-    const found = await kubernetes.getConfigMap(revokedConfigMap).catch(() => 'unknown' as const);
-    // Unless the watch found it again in the meantime, and so knows later.
-    if (found !== 'unknown' && !watched.get(revokedConfigMap)) take(found?.data ?? {});
-  }
-
-  watched.onChange((_name, configMap) => {
-    if (configMap) take(configMap.data);
-    else if (records.size > 0) void takeWhatIsLeft();
   });
 
   return {
+    synced: store.synced,
     get: (run) => records.get(run),
     isRevoked: (run) => records.has(run),
     onChange: (listener) => {

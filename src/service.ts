@@ -44,6 +44,7 @@ export interface Service {
 
 export function startService({ config, kubeConfig, clock, log, metrics }: ServiceOptions): Service {
   const stopping = new AbortController();
+  let isSynced = false;
 
   const api = createKubernetesApi(kubeConfig, () => clock.monotonic());
   const kubernetes = createKubernetes({
@@ -61,11 +62,14 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     statuses: kubernetes.watchStatuses(),
     revocations: kubernetes.watchConfigMap(revokedConfigMap),
   };
-  const synced = Promise.all(Object.values(watches).map((watch) => watch.synced));
   const pods = createPodIndex(watches.pods);
   const statuses = createStatuses(watches.statuses);
   const mappings = createMappingStore(kubernetes, watches.mappings, clock, log);
   const revocations = createRevocations(kubernetes, watches.revocations, clock);
+  const caches = [...Object.values(watches), mappings, revocations];
+  const synced = Promise.all(caches.map((cache) => cache.synced)).then(() => {
+    isSynced = true;
+  });
 
   const authenticator = createAuthenticator({
     issuer: config.dominoIssuer,
@@ -172,7 +176,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     leaseHolder: () => leaseHolder(),
     awsIdentity: () => identity,
     readiness: () => ({
-      kubernetes: Object.values(watches).every((watch) => watch.isSynced()),
+      kubernetes: isSynced,
       domino_keys: authenticator.ready(),
       aws_identity: identity !== undefined,
       accepting_requests: !stopping.signal.aborted,

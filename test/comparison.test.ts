@@ -30,7 +30,6 @@ describe('a comparison on demand', () => {
     };
     const statuses = createStatuses({
       synced: Promise.resolve(),
-      isSynced: () => true,
       get: () => undefined,
       values: () => [],
       onChange: (listener) => {

@@ -140,6 +140,31 @@ describe('convergence', () => {
     assert.ok(!world.subjects('static').includes(subject('static-sa')));
   }).timeout(40_000);
 
+  it('invariant 3: mappings that are listed as gone by mistake count on, in a replica that starts just then too', async () => {
+    const user = await mapped('listed');
+    const { run, account } = await grant(user);
+    world.kubernetes.knobs.emptyLists = true;
+    world.kubernetes.expire();
+    world.kubernetes.cutWatches();
+    const lists = () => world.kubernetes.calls.get('list configmaps') ?? 0;
+    const before = lists();
+    await until(() => lists() >= before + 3);
+    const other = await world.startReplica();
+    world.kubernetes.knobs.emptyLists = false;
+    for (const one of [replica, other]) {
+      const mine = await one.call('GET', '/my_role_mappings', { as: user });
+      assert.equal(mine.body.my_role_mappings.length, 1);
+    }
+    assert.ok(world.subjects('listed').includes(subject(account)));
+    world.kubernetes.expire();
+    world.kubernetes.cutWatches();
+    await until(async () => {
+      const answer = await other.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });
+      return answer.text.includes('[profile listed]');
+    });
+    await other.stop();
+  });
+
   it('invariant 3: an API server that lists nothing at all is not believed, until an administrator says so', async () => {
     const user = await mapped('brake');
     const grants = await Promise.all(Array.from({ length: 12 }, () => grant(user)));

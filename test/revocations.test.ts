@@ -58,6 +58,7 @@ describe('the record of revoked runs', () => {
       listPods: async () => listed,
     };
     const watched = {
+      synced: Promise.resolve(),
       get: () => shown,
       onChange: (listener: (name: string, value: ConfigMap | undefined) => void) => {
         listeners.push(listener);

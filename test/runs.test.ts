@@ -48,7 +48,6 @@ describe('runs', () => {
     asked = [];
     index = createPodIndex({
       synced: Promise.resolve(),
-      isSynced: () => true,
       get: () => undefined,
       values: () => [],
       onChange: (listener) => {
