@@ -155,13 +155,13 @@ describe('convergence', () => {
       const mine = await one.call('GET', '/my_role_mappings', { as: user });
       assert.equal(mine.body.my_role_mappings.length, 1);
     }
-    assert.ok(world.subjects('listed').includes(subject(account)));
     world.kubernetes.expire();
     world.kubernetes.cutWatches();
     await until(async () => {
       const answer = await other.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });
       return answer.text.includes('[profile listed]');
     });
+    assert.ok(world.subjects('listed').includes(subject(account)));
     await other.stop();
   });
 
