@@ -164,7 +164,9 @@ export function makeCertificate(now = new Date()): { cert: string; key: string }
     der(0xa3, der(0x30, ...extensions)),
   );
   const signature = der(0x03, Buffer.from([0]), sign('sha256', body, privateKey));
-  const text = der(0x30, body, algorithm, signature).toString('base64').replace(/.{64}(?!$)/g, '$&\n');
+  const text = der(0x30, body, algorithm, signature)
+    .toString('base64')
+    .replace(/.{64}(?!$)/g, '$&\n');
   const cert = `-----BEGIN CERTIFICATE-----\n${text}\n-----END CERTIFICATE-----\n`;
   return { cert, key: String(privateKey.export({ type: 'pkcs8', format: 'pem' })) };
 }
