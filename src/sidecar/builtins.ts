@@ -1,5 +1,5 @@
 /**
- * Owns how Node's heavier modules are loaded, so that the side-car idles under 60 MiB: by name, as CommonJS has them.
+ * Owns how Node's heavier modules are loaded, so that the side-car idles under 60 MB: by name, as CommonJS has them.
  *
  * An `import` of them reads all their exports, getters too, and those load what is never used: `http.WebSocket` brings
  * undici (13 MB), `fs.promises` readline (1 MB), `tls.rootCertificates` every CA as text. For the same reason there is

@@ -16,6 +16,7 @@ import {
   statusView,
   type Told,
 } from './status.ts';
+import { tidySoon } from './tidy.ts';
 import { watchTokenFile } from './token-file.ts';
 
 export interface SidecarOptions {
@@ -108,8 +109,7 @@ function createKeeper({ config, clock, log, random = Math.random, disk = systemD
       });
     },
     onOutcome: (outcome, nextInMs) => {
-      // Connections hold memory outside the heap, and an idle process would not collect them for days.
-      setImmediate(() => void globalThis.gc?.());
+      tidySoon();
       if (outcome.failure) {
         lastError = { failure: outcome.failure, at: outcome.at };
         logFailure(log, outcome.failure, rounds.failures, nextInMs);
