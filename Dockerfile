@@ -1,5 +1,6 @@
-# The image of both programs: the service, which it starts by itself, and the side-car
-# (`node dist/src/sidecar/main.js`). `.ci/production-install` carries these steps out without Docker, in each CI run.
+# The image of both programs: the service, which it starts by itself, and the side-car, as `npm run sidecar` has it:
+#   node --jitless --single-threaded --max-semi-space-size=1 --expose-gc dist/src/sidecar/main.js
+# `.ci/production-install` carries these steps out without Docker and starts both with these lines, in each CI run.
 
 FROM node:24-slim AS build
 WORKDIR /app

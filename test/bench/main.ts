@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { footprint } from './footprint.ts';
 import { reads } from './reads.ts';
 import { type Report, save, table } from './report.ts';
+import { sidecar } from './sidecar.ts';
 import { single } from './single.ts';
 import { soak } from './soak.ts';
 import { storms } from './storm.ts';
@@ -18,6 +19,7 @@ const benches: Record<string, () => Promise<Report>> = {
   single,
   reads,
   footprint,
+  sidecar,
   soak: () => soak(soakSeconds),
 };
 /** Only where they are asked for by name. */

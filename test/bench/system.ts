@@ -52,7 +52,10 @@ export async function withSystem<T>(replicas: number, use: (system: System) => P
 async function startSystem(count: number, children: Child[]): Promise<System> {
   const stack = await startStack();
   children.push(stack.child);
-  await stack.knobs('aws', { latencyMs: pick('GetRole', 'UpdateAssumeRolePolicy'), quota: maxChars });
+  await stack.knobs('aws', {
+    latencyMs: pick('GetRole', 'UpdateAssumeRolePolicy', 'AssumeRoleWithWebIdentity'),
+    quota: maxChars,
+  });
   await stack.knobs('domino', { latencyMs: latency.domino });
   const load = startChild(process.execPath, ['--import', 'tsx', new URL('load.ts', import.meta.url).pathname]);
   children.push(load);
@@ -127,7 +130,7 @@ async function startSystem(count: number, children: Child[]): Promise<System> {
   return system;
 }
 
-function pick(...actions: ('GetRole' | 'UpdateAssumeRolePolicy')[]): Record<string, number> {
+function pick(...actions: Exclude<keyof typeof latency, 'domino'>[]): Record<string, number> {
   return Object.fromEntries(actions.map((action) => [action, latency[action]]));
 }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startChild } from '../stack/process.ts';
 import { startStack } from '../stack/processes.ts';
+import { sidecarCommand } from '../stack/sidecars.ts';
 import { type BuiltImage, buildImage } from './build.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -67,14 +68,20 @@ async function refusesWithoutSettings({ folder, environment }: BuiltImage, entry
   say(`${entry} without settings names what is missing, and ends`);
 }
 
-/** It has a default for every setting, and waits for its pod's files to appear. */
+/** Started as `npm run sidecar` does, it has a default for every setting, and waits for its pod's files to appear. */
 async function sidecarStarts({ folder, environment }: BuiltImage): Promise<void> {
   const settings = { ...environment, IRSA_SIDECAR_PORT: '0', AWS_CONFIG_FILE: join(work, 'config') };
-  const child = startChild(process.execPath, ['dist/src/sidecar/main.js'], { cwd: folder, environment: settings });
+  const [program, ...words] = sidecarCommand.split(' ');
+  assert.equal(program, 'node');
+  const child = startChild(process.execPath, words, { cwd: folder, environment: settings });
   await child.line(({ msg }) => msg === 'listening');
   child.kill('SIGTERM');
   assert.equal(await child.exited, 0, child.output.slice(-10).join('\n'));
-  say('the side-car starts, and ends in good order');
+  // The image has no npm scripts to start it with: whoever deploys it copies the line.
+  for (const file of ['Dockerfile', 'docs/side-car.md']) {
+    assert.ok(readFileSync(join(root, file), 'utf8').includes(sidecarCommand), `${file} does not name the start line`);
+  }
+  say(`the side-car starts, and ends in good order: ${sidecarCommand}`);
 }
 
 async function becomesReady(built: BuiltImage): Promise<void> {
