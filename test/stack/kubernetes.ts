@@ -204,6 +204,7 @@ class StandIn implements KubernetesStandIn {
       const asked = readRequest(request.method ?? '', url);
       if (!asked) return answerDiscovery(url.pathname, response);
       this.#count(asked);
+      if (asked.verb === 'list' && this.knobs.listLatencyMs > 0) await this.#clock.sleep(this.knobs.listLatencyMs);
       this.#failAtRandom();
       this.#access(asked, request.headers.authorization);
       await answer(this.#rooms, asked, request, response);
