@@ -3,8 +3,8 @@
 export interface Knobs {
   /** Milliseconds before any request is looked at. */
   latencyMs: number;
-  /** The same for lists alone, beside it: a large cluster's take seconds. */
-  listLatencyMs: number;
+  /** More of them before pods are listed: a large cluster's take seconds. */
+  podListLatencyMs: number;
   /** The share of API calls that fail, 0 to 1, drawn from a random series that `seed` starts again. */
   failRate: number;
   failStatus: number;
@@ -23,7 +23,7 @@ export interface Knobs {
 
 export const defaultKnobs: Readonly<Knobs> = {
   latencyMs: 0,
-  listLatencyMs: 0,
+  podListLatencyMs: 0,
   failRate: 0,
   failStatus: 500,
   seed: 1,

@@ -204,7 +204,10 @@ class StandIn implements KubernetesStandIn {
       const asked = readRequest(request.method ?? '', url);
       if (!asked) return answerDiscovery(url.pathname, response);
       this.#count(asked);
-      if (asked.verb === 'list' && this.knobs.listLatencyMs > 0) await this.#clock.sleep(this.knobs.listLatencyMs);
+      const { podListLatencyMs } = this.knobs;
+      if (podListLatencyMs > 0 && asked.verb === 'list' && asked.kind.plural === 'pods') {
+        await this.#clock.sleep(podListLatencyMs);
+      }
       this.#failAtRandom();
       this.#access(asked, request.headers.authorization);
       await answer(this.#rooms, asked, request, response);
