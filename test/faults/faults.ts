@@ -108,13 +108,13 @@ export const faults: Readonly<Record<string, Fault>> = {
     await pause(context, holder);
     await clearLatency(context);
   },
-  'all killed, lists slow': async ({ system }) => {
+  'all killed, pods listed late': async ({ system }) => {
     // Longer than the lease: who would not wait for its caches would write before it has them.
-    await system.stack.knobs('kubernetes', { listLatencyMs: 2 * leaseSeconds * 1000 });
+    await system.stack.knobs('kubernetes', { podListLatencyMs: 2 * leaseSeconds * 1000 });
     for (const { replica } of system.slots) replica.child.kill('SIGKILL');
     await Promise.all(system.slots.map((slot) => system.refill(slot)));
     await delay(2 * leaseSeconds * 1000);
-    await system.stack.knobs('kubernetes', { listLatencyMs: 0 });
+    await system.stack.knobs('kubernetes', { podListLatencyMs: 0 });
   },
   'IAM throttles': knobs('aws', () => ({ throttleRate: { '*': 0.6 } }), { throttleRate: { '*': 0 } }, [800, 2_500]),
   'IAM fails': knobs(

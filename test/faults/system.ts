@@ -53,7 +53,7 @@ const quietAws = {
 };
 const quietKubernetes = {
   latencyMs: 0,
-  listLatencyMs: 0,
+  podListLatencyMs: 0,
   failRate: 0,
   down: false,
   freezeWatches: false,
