@@ -10,7 +10,7 @@ import { callerOf } from '../src/middleware.ts';
 import { type Revocations, revocationFor, revokedSentence } from '../src/revocations.ts';
 import { allStartedBy, type PodIndex, parseRunId } from '../src/runs.ts';
 import type { Statuses } from '../src/statuses.ts';
-import { parseWant } from '../src/wants.ts';
+import { askersOf, parseWant } from '../src/wants.ts';
 
 export interface MyAccessDeps {
   accounts: Watched<ServiceAccount>;
@@ -46,7 +46,7 @@ export function myAccessRoutes(deps: MyAccessDeps): Router {
     }
     const run = runSeen(id, own, caller);
     const summary = { run_id: id, live_pods: own.length, service_accounts: run.accounts.map(({ name }) => name) };
-    const asked = run.accounts.flatMap(({ want }) => (want?.run === id ? want.at : [])).sort();
+    const asked = run.accounts.flatMap(({ want }) => (want && askersOf(want).has(id) ? want.at : [])).sort();
     const [askedAt] = asked;
     res.json({
       ...about,
@@ -57,7 +57,9 @@ export function myAccessRoutes(deps: MyAccessDeps): Router {
 
   function runSeen(id: string, own: readonly Pod[], caller: Caller): RunSeen {
     const names = [...new Set(own.map(({ account }) => account))].sort();
-    const revoked = revocationFor(id, names, deps.pods, deps.revocations);
+    // The reason of another user's revocation is not for this one to read.
+    const ofAccount = (name: string) => deps.pods.ofAccount(name).filter((pod) => pod.user === caller.id);
+    const revoked = revocationFor(id, names, { ofAccount }, deps.revocations);
     return {
       id,
       accounts: names.map((name) => ({

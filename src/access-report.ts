@@ -4,7 +4,7 @@ import { parseRoleArn } from './arn.ts';
 import type { Mappings } from './mappings.ts';
 import { roomIn } from './trust-report.ts';
 import type { TrustStatus } from './trust-status.ts';
-import type { Want } from './wants.ts';
+import { askersOf, type Want } from './wants.ts';
 
 export interface AccessSources {
   caller: { id: string; orgs: readonly string[] };
@@ -80,7 +80,9 @@ function unique(pairs: readonly Pair[]): Pair[] {
 
 /** The wants of this very run and user: an account may still carry another run's. */
 function wantsOf(run: RunSeen, userId: string): Want[] {
-  return run.accounts.flatMap(({ want }) => (want && want.run === run.id && want.user.id === userId ? want : []));
+  return run.accounts.flatMap(({ want }) =>
+    want && askersOf(want).has(run.id) && want.user.id === userId ? want : [],
+  );
 }
 
 function wantedPairs(run: RunSeen, userId: string): Pair[] {
@@ -133,12 +135,12 @@ const notChecked: Verdict = {
 };
 
 function forRun(pair: Pair, run: RunSeen, sources: AccessSources): Verdict {
-  if (run.revoked !== undefined) return { code: 'run_revoked', reason: run.revoked };
   const shared = run.accounts.find((account) => account.shared);
   if (shared) {
     const reason = `The service account ${shared.name} is also used by pods that somebody else started, who would get your roles.`;
     return { code: 'shared_service_account', reason };
   }
+  if (run.revoked !== undefined) return { code: 'run_revoked', reason: run.revoked };
   const wants = wantsOf(run, sources.caller.id);
   if (wants.length === 0) return { code: 'not_requested', reason: 'The run has not asked for its roles yet.' };
   if (!wantedPairs(run, sources.caller.id).some((one) => same(one, pair))) {

@@ -6,7 +6,7 @@ import type { Mappings } from './mappings.ts';
 import { allStartedBy, type PodIndex } from './runs.ts';
 import { isServiceAccountName } from './subjects.ts';
 import type { RefusedWant } from './trust-status.ts';
-import { parseWant, type Want } from './wants.ts';
+import { askersOf, parseWant, type Want } from './wants.ts';
 
 export type { ProxyRole, RoleError } from './group.ts';
 
@@ -63,7 +63,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
 
   const roomOf = (at: ProxyRole) => roomIn(at, namespace);
 
-  /** The want of an account, where it counts: it has live pods, and all of them are of the user who asked. */
+  /** The want of an account, where it counts: a run that asked lives, and all pods are of the user who asked. */
   function wantOf(name: string): Want | undefined {
     const want = parseWant(accounts.get(name)?.wanted);
     if (!want || !isServiceAccountName(name)) return undefined;
@@ -71,7 +71,10 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
     // AWS could not tell a revoked run from another one under the same account.
     if (options.revoked(want.run) || live.some(({ run }) => run !== undefined && options.revoked(run)))
       return undefined;
-    return allStartedBy(live, want.user.id) ? want : undefined;
+    // A later run of the same user on the same account has to ask itself.
+    const askers = askersOf(want);
+    const asked = live.some(({ run }) => run !== undefined && askers.has(run));
+    return asked && allStartedBy(live, want.user.id) ? want : undefined;
   }
 
   function account(name: string): void {

@@ -38,7 +38,7 @@ export async function stillWanted(
     if (!asked.has(name)) return false;
     const own = live.get(name) ?? [];
     // An earlier release put it there, and its run lives.
-    if (wanted === undefined) return own.length > 0;
+    if (wanted === undefined) return allStartedBy(own, own[0]?.user ?? '');
     const want = parseWant(wanted);
     if (!want || !allStartedBy(own, want.user.id)) return false;
     return want.roles.some(({ target, proxies }) =>

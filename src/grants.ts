@@ -10,7 +10,7 @@ import { type Mappings, resolve, type Target } from './mappings.ts';
 import { type Revocations, refuseRevoked, revocationFor } from './revocations.ts';
 import { findRun, type PodIndex, type Run } from './runs.ts';
 import type { Statuses } from './statuses.ts';
-import { newWant, parseWant, sameContent, type Want, type WantContent } from './wants.ts';
+import { askersOf, covers, newWant, parseWant, sameContent, type Want, type WantContent } from './wants.ts';
 
 export interface GrantRequest {
   caller: Caller;
@@ -58,7 +58,7 @@ export function createGrants(options: GrantsOptions): Grants {
     // A want that was refused is asked for anew: whatever stood against it may be mended. One that waits for room is not,
     // since it is served by itself.
     if (known && sameContent(known, content) && !wasRefused(known)) return known;
-    const want = newWant(content, clock.now());
+    const want = newWant(content, clock.now(), otherAskers(account, known, content));
     try {
       await kubernetes.setWanted(account, JSON.stringify(want));
       return want;
@@ -70,6 +70,19 @@ export function createGrants(options: GrantsOptions): Grants {
     }
   }
 
+  /** The other runs of this user that asked for the account before, and still use it. */
+  function otherAskers(account: string, known: Want | undefined, content: WantContent): string[] {
+    if (known?.user.id !== content.user.id) return [];
+    const alive = new Set(options.pods.ofAccount(account).map(({ run }) => run));
+    return [...askersOf(known)].filter((run) => run !== content.run && alive.has(run));
+  }
+
+  /** The wants whose settlement is ours: our own, and one written over it since that covers it. */
+  function idsThatCount(account: string, want: Want): readonly string[] {
+    const current = parseWant(accounts.get(account)?.wanted);
+    return current && current.id !== want.id && covers(current, want) ? [want.id, current.id] : [want.id];
+  }
+
   function wasRefused(want: Want): boolean {
     const roles = new Set(want.roles.flatMap(({ proxies }) => proxies.map(({ arn }) => arn)));
     const refusals = [...roles].flatMap((arn) => statuses.get(arn)?.status.refused ?? []);
@@ -77,15 +90,16 @@ export function createGrants(options: GrantsOptions): Grants {
   }
 
   /** What became of a target for these wants, or undefined while the writer has not said. */
-  function outcomeOf(target: Target, wants: ReadonlyMap<string, Want>): RoleOutcome | undefined {
-    const names = [...wants.keys()];
+  function outcomeOf(target: Target, ids: ReadonlyMap<string, readonly string[]>): RoleOutcome | undefined {
+    const names = [...ids.keys()];
+    const counts = (name: string, id: string | undefined) => id !== undefined && (ids.get(name)?.includes(id) ?? false);
     const published = target.proxies.flatMap(({ arn }) => statuses.get(arn)?.status ?? []);
     const refusalOf = (name: string) =>
       published
         .flatMap(({ refused }) => refused)
-        .find((one) => one.target === target.arn && one.account === name && one.want === wants.get(name)?.id);
+        .find((one) => one.target === target.arn && one.account === name && counts(name, one.want));
     for (const { role_arn: proxy, members } of published) {
-      const isIn = (name: string) => Object.hasOwn(members, name) && members[name]?.want === wants.get(name)?.id;
+      const isIn = (name: string) => Object.hasOwn(members, name) && counts(name, members[name]?.want);
       const inside = names.filter(isIn);
       if (inside.length === names.length) return { kind: 'granted', target: target.arn, proxy };
       const outside = names.filter((name) => !isIn(name)).map((name) => ({ name, refusal: refusalOf(name) }));
@@ -105,7 +119,10 @@ export function createGrants(options: GrantsOptions): Grants {
 
   /** Waits until every target is settled, one way or the other. */
   async function settle(run: Run, targets: readonly Target[], wants: ReadonlyMap<string, Want>, signal: AbortSignal) {
-    const settled = () => targets.map((target) => outcomeOf(target, wants));
+    const settled = () => {
+      const ids = new Map([...wants].map(([name, want]) => [name, idsThatCount(name, want)]));
+      return targets.map((target) => outcomeOf(target, ids));
+    };
     const complete = (found: (RoleOutcome | undefined)[]): found is RoleOutcome[] =>
       found.every((one) => one !== undefined);
     const first = settled();
@@ -116,12 +133,17 @@ export function createGrants(options: GrantsOptions): Grants {
     const forget = statuses.onChange((role) => {
       if (roles.has(role) && complete(settled())) done.abort();
     });
+    // A want that is written over ours counts when we know of it; its status may have come before.
+    const forgetAccounts = accounts.onChange((name) => {
+      if (wants.has(name) && complete(settled())) done.abort();
+    });
     // A run that is revoked meanwhile never settles.
     const forgetRevocations = revocations.onChange(() => revoked(run) && done.abort());
     try {
       await clock.sleep(options.timeoutMs, AbortSignal.any([done.signal, signal]));
     } finally {
       forget();
+      forgetAccounts();
       forgetRevocations();
       done.abort();
     }

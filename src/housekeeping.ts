@@ -7,7 +7,7 @@ import type { Revocations } from './revocations.ts';
 import type { Drift } from './role-memory.ts';
 import type { PodIndex } from './runs.ts';
 import type { Statuses } from './statuses.ts';
-import { parseWant } from './wants.ts';
+import { askersOf, parseWant } from './wants.ts';
 
 interface Around {
   kubernetes: Pick<Kubernetes, 'setWanted' | 'createEvent'>;
@@ -29,7 +29,9 @@ export async function clearDeadWants(options: Around, holds: () => boolean): Pro
   const { accounts, pods, clock, kubernetes, log } = options;
   for (const { name, wanted, resourceVersion } of [...accounts.values()]) {
     const want = parseWant(wanted);
-    if (!want || pods.ofAccount(name).length > 0 || clock.now() - Date.parse(want.at) < deadWantMs) continue;
+    const askers = want ? askersOf(want) : new Set<string>();
+    const alive = pods.ofAccount(name).some(({ run }) => run !== undefined && askers.has(run));
+    if (!want || alive || clock.now() - Date.parse(want.at) < deadWantMs) continue;
     if (!holds()) return;
     await kubernetes.setWanted(name, clearedWant, resourceVersion).catch((error: unknown) => {
       log.info({ err: error, account: name }, 'the want of an ended run was not cleared; trying again later');

@@ -10,8 +10,11 @@ export interface Watched<T> {
   readonly synced: Promise<void>;
   get(name: string): T | undefined;
   values(): Iterable<T>;
-  /** Calls back after each change with the object as it is now, or undefined when it is gone. */
-  onChange(listener: (name: string, value: T | undefined) => void): void;
+  /**
+   * Calls back after each change with the object as it is now, or undefined when it is gone.
+   * @returns what takes the listener away.
+   */
+  onChange(listener: (name: string, value: T | undefined) => void): () => void;
   stop(): void;
 }
 
@@ -78,7 +81,7 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     { delayFn: (ms) => clock.sleep(ms) },
   );
   const values = new Map<string, T>();
-  const listeners: ((name: string, value: T | undefined) => void)[] = [];
+  const listeners = new Set<(name: string, value: T | undefined) => void>();
   const tell = (name: string, value: T | undefined) => {
     for (const listener of listeners) {
       try {
@@ -132,7 +135,8 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     get: (name) => values.get(name),
     values: () => values.values(),
     onChange: (listener) => {
-      listeners.push(listener);
+      listeners.add(listener);
+      return () => listeners.delete(listener);
     },
     stop: () => {
       stopping.abort();

@@ -4,7 +4,7 @@ import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
 import type { Watched } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
 import { allStartedBy, type PodIndex } from './runs.ts';
-import { newWant, parseWant, type Want } from './wants.ts';
+import { askersOf, newWant, parseWant, type Want } from './wants.ts';
 
 export interface LateAccountsOptions {
   accounts: Pick<Watched<ServiceAccount>, 'get' | 'values'>;
@@ -33,13 +33,15 @@ export function createLateAccounts(options: LateAccountsOptions): LateAccounts {
     const user = own[0]?.user;
     if (!account || user === undefined || !allStartedBy(own, user)) return undefined;
     const known = parseWant(account.wanted);
-    // A want of a run that still lives stays: a static account may serve several runs of one user.
-    if (known && known.user.id === user && pods.ofRun(known.run).some((pod) => pod.user === user)) return undefined;
+    // A want of a run that still lives on it stays: a static account may serve several runs of one user.
+    const askers = known ? askersOf(known) : new Set<string>();
+    if (known?.user.id === user && own.some(({ run }) => run !== undefined && askers.has(run))) return undefined;
     const runs = new Set(own.flatMap(({ run }) => run ?? []));
     for (const run of runs) {
       for (const { account: other } of pods.ofRun(run)) {
         const want = other === name ? undefined : parseWant(accounts.get(other)?.wanted);
-        if (want?.run === run && want.user.id === user && allStartedBy(pods.ofAccount(other), user)) return want;
+        if (want && askersOf(want).has(run) && want.user.id === user && allStartedBy(pods.ofAccount(other), user))
+          return want;
       }
     }
     return undefined;
@@ -51,7 +53,7 @@ export function createLateAccounts(options: LateAccountsOptions): LateAccounts {
     if (!want || !account || underWay.has(name) || !options.mayWrite()) return;
     underWay.add(name);
     try {
-      const { id: _id, at: _at, ...content } = want;
+      const { id: _id, at: _at, also: _also, ...content } = want;
       // Refused where the account changed meanwhile: its change brings us here again.
       await kubernetes.setWanted(name, JSON.stringify(newWant(content, clock.now())), account.resourceVersion);
       log.info(

@@ -115,6 +115,7 @@ export function createLease(options: LeaseOptions): Lease {
           const begun = { ending, done: Promise.resolve() };
           begun.done = options.hold(ending.signal).catch((error: unknown) => {
             log.error({ err: error }, 'the writer failed; it starts anew');
+            begun.ending.abort();
             if (tenure === begun) tenure = undefined;
           });
           tenure = begun;

@@ -1,11 +1,15 @@
 /** Owns the publishing of trust statuses: one ConfigMap per proxy role, written by the lease holder alone. */
+import { isDeepStrictEqual } from 'node:util';
 import type { Kubernetes } from './kubernetes.ts';
 import { KubernetesError } from './kubernetes-api.ts';
+import type { Statuses } from './statuses.ts';
 import { statusData, statusName, type TrustStatus, trustStatusLabel } from './trust-status.ts';
 
 export interface Publisher {
   /** Writes the role's status. @throws KubernetesError */
   publish(status: TrustStatus): Promise<void>;
+  /** Whether what was published last is what stands there, as far as the watch has it. */
+  stands(roleArn: string): boolean;
   /** Takes the role's status away. @throws KubernetesError */
   withdraw(roleArn: string): Promise<void>;
 }
@@ -13,11 +17,12 @@ export interface Publisher {
 /** @param mayWrite whether the lease is held: a holder that lost it must not publish what is no longer so. */
 export function createPublisher(
   kubernetes: Pick<Kubernetes, 'getConfigMap' | 'createConfigMap' | 'patchConfigMap' | 'deleteConfigMap'>,
+  statuses: Pick<Statuses, 'get'>,
   mayWrite: () => boolean,
 ): Publisher {
   /** Role -> the resourceVersion of what we wrote last. */
   const versions = new Map<string, string>();
-  const published = new Map<string, string>();
+  const published = new Map<string, StatusContent>();
 
   async function put(name: string, data: Record<string, string>, role: string): Promise<string> {
     const known = versions.get(role) ?? (await kubernetes.getConfigMap(name))?.resourceVersion;
@@ -29,13 +34,18 @@ export function createPublisher(
     return written.resourceVersion;
   }
 
+  function stands(role: string): boolean {
+    const there = statuses.get(role);
+    return isDeepStrictEqual(published.get(role), there && contentOf(there.status));
+  }
+
   return {
+    stands,
     publish: async (status) => {
       const role = status.role_arn;
       const name = statusName(role);
       const data = statusData(status);
-      const { compared_at: _when, ...content } = status;
-      if (published.get(role) === JSON.stringify(content)) return;
+      if (isDeepStrictEqual(published.get(role), contentOf(status)) && stands(role)) return;
       try {
         versions.set(role, await put(name, data, role));
       } catch (error) {
@@ -46,7 +56,7 @@ export function createPublisher(
         if (!changed || !mayWrite()) throw error;
         versions.set(role, await put(name, data, role));
       }
-      published.set(role, JSON.stringify(content));
+      published.set(role, contentOf(status));
     },
     withdraw: async (role) => {
       const name = statusName(role);
@@ -56,4 +66,11 @@ export function createPublisher(
       if (current && mayWrite()) await kubernetes.deleteConfigMap(name, current.resourceVersion);
     },
   };
+}
+
+/** Without the time of the last comparison, which alone is not worth a write. */
+type StatusContent = Omit<TrustStatus, 'compared_at'>;
+
+function contentOf({ compared_at: _when, ...content }: TrustStatus): StatusContent {
+  return content;
 }

@@ -234,6 +234,11 @@ function fail(
     return { kind: 'again', afterMs: 0 };
   }
   if (error.code === 'role_not_found') role.accepted = new Map();
+  // Who is in stays in, also where a new want asks for the same: nothing has taken them out.
+  for (const [name, want] of role.members) {
+    const known = role.accepted.get(name);
+    if (known) role.accepted.set(name, { ...known, want });
+  }
   const at = new Date(clock.now()).toISOString();
   const { code, message: detail, said } = error;
   role.error = { code, detail, said, at, until: clock.monotonic() + errorMs };

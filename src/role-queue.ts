@@ -43,6 +43,8 @@ export interface RoleQueue {
 /** Removals are gathered for so long; whoever is waiting to get in never waits for it. */
 const removalGatherMs = 2_000;
 const publishRetryMs = 500;
+/** A ConfigMap holds 1 MiB, and a refusal takes some 300 bytes: who is not told waits, and is told to come again. */
+const mostRefusals = 1_500;
 
 interface Work {
   memory: RoleMemory;
@@ -153,7 +155,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
       await publisher.publish(status);
       metrics.published(status);
     } catch (error) {
-      if (signal.aborted || !options.pass.lease.holds()) return;
+      if (signal.aborted) return;
       log.warn({ err: error, role: role.arn }, 'the trust status was not published; trying again');
       await clock.sleep(publishRetryMs, signal);
       at.publish = true;
@@ -202,7 +204,7 @@ function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {
   return {
     role_arn: role.arn,
     members: Object.fromEntries(role.accepted),
-    refused: role.refused,
+    refused: role.refused.slice(-mostRefusals),
     characters_used: memory.size,
     characters_allowed: memory.maxChars,
     ...(memory.writtenAt === undefined ? {} : { written_at: memory.writtenAt }),

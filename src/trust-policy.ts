@@ -1,6 +1,7 @@
 /** Owns the editing of trust policies: which subjects are ours, and the document that has just the wanted ones. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import { managedAccount, placeholderSubject, subjectOf } from './subjects.ts';
+import { findOurs, isObject, type Json, type JsonObject, type Ours, withSubjects } from './trust-statement.ts';
 
 /** Whose tokens a trust policy lets in, and how long it may be. */
 export interface TrustScope {
@@ -31,19 +32,6 @@ export interface TrustPolicyView {
   room(maxChars: number, keep: (account: string) => boolean): number;
 }
 
-type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
-type JsonObject = { [key: string]: Json };
-
-/** Where a statement of ours has its subjects, and what they are. */
-interface Adopted {
-  statement: JsonObject;
-  index: number;
-  /** Whether it is new, appended by us. */
-  added: boolean;
-  foreign: string[];
-  managed: string[];
-}
-
 /**
  * The size that IAM holds against the quota: characters without white space.
  * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
@@ -60,20 +48,20 @@ export function readTrustPolicy(scope: TrustScope, text: string): TrustPolicyVie
   const parsed = parsePolicy(text);
   if (parsed.kind === 'refused') return parsed;
   const { policy } = parsed;
-  const adopted = adopt(scope, policy);
+  const ours = findOurs(scope, policy);
+  const subjects = managedSubjects(ours);
   const accounts = new Set<string>();
-  for (const subject of adopted.managed) {
+  for (const subject of subjects) {
     const account = managedAccount(scope.namespace, subject);
     if (account) accounts.add(account);
   }
   return {
     kind: 'read',
-    subjects: new Set(adopted.managed),
+    subjects: new Set(subjects),
     accounts,
     room: (maxChars, keep) => {
-      const kept = keptSubjects(scope, adopted, new Set(), keep);
-      const list = [...adopted.foreign, ...kept];
-      const size = trustPolicySize(JSON.stringify(withSubjects(scope, policy, adopted, list)));
+      const list = [...ours.home.foreign, ...keptSubjects(scope, ours, new Set(), keep)];
+      const size = trustPolicySize(JSON.stringify(withSubjects(scope, policy, ours, list)));
       // The first member of an empty list needs no comma.
       return maxChars - size + (list.length === 0 ? 1 : 0);
     },
@@ -99,14 +87,14 @@ export function editTrustPolicy(
   const parsed = parsePolicy(text);
   if (parsed.kind === 'refused') return parsed;
   const { policy } = parsed;
-  const adopted = adopt(scope, policy);
+  const ours = findOurs(scope, policy);
   const wanted = new Set(members);
-  const ours = [...wanted].map((account) => subjectOf(scope.namespace, account));
-  const managed = [...ours, ...keptSubjects(scope, adopted, wanted, keep)].sort();
-  const list = [...adopted.foreign, ...managed];
+  const added = [...wanted].map((account) => subjectOf(scope.namespace, account));
+  const managed = [...added, ...keptSubjects(scope, ours, wanted, keep)].sort();
+  const list = [...ours.home.foreign, ...managed];
   // Nobody in and no statement of ours: none is added to say so.
-  if (list.length === 0 && adopted.added) return unchanged(policy);
-  const edited = withSubjects(scope, policy, adopted, list.length > 0 ? list : [placeholderSubject]);
+  if (list.length === 0 && ours.added) return unchanged(policy);
+  const edited = withSubjects(scope, policy, ours, list.length > 0 ? list : [placeholderSubject]);
   if (isDeepStrictEqual(edited, policy)) return unchanged(policy);
   const document = JSON.stringify(edited);
   const size = trustPolicySize(document);
@@ -125,14 +113,19 @@ function unchanged(policy: JsonObject): TrustPolicyEdit {
 
 function keptSubjects(
   scope: TrustScope,
-  adopted: Adopted,
+  ours: Ours,
   members: ReadonlySet<string>,
   keep: (account: string) => boolean,
 ): string[] {
-  return adopted.managed.filter((subject) => {
+  return managedSubjects(ours).filter((subject) => {
     const account = managedAccount(scope.namespace, subject);
     return account !== undefined && account !== '' && !members.has(account) && keep(account);
   });
+}
+
+/** Each once, wherever they are. */
+function managedSubjects({ home, strays }: Ours): string[] {
+  return [...new Set([home, ...strays].flatMap(({ managed }) => managed))];
 }
 
 function parsePolicy(text: string): { kind: 'parsed'; policy: JsonObject } | Refusal {
@@ -149,107 +142,4 @@ function parsePolicy(text: string): { kind: 'parsed'; policy: JsonObject } | Ref
   if (!statements.every(isObject))
     return refused('the trust policy has no statement, or one that is not a JSON object');
   return { kind: 'parsed', policy };
-}
-
-/** The statement that we keep our subjects in, or a new one of ours where none can be adopted. */
-function adopt(scope: TrustScope, policy: JsonObject): Adopted {
-  const statements = statementsOf(policy);
-  for (const [index, statement] of statements.entries()) {
-    const subjects = adoptableSubjects(scope, statement);
-    if (!subjects) continue;
-    const managed = subjects.filter((subject) => managedAccount(scope.namespace, subject) !== undefined);
-    const foreign = subjects.filter((subject) => managedAccount(scope.namespace, subject) === undefined);
-    return { statement, index, added: false, foreign, managed };
-  }
-  const statement = {
-    Effect: 'Allow',
-    Principal: { Federated: scope.providerArn },
-    Action: 'sts:AssumeRoleWithWebIdentity',
-  };
-  return { statement, index: statements.length, added: true, foreign: [], managed: [] };
-}
-
-/**
- * The subjects of a statement that we may keep ours in: an Allow with just our provider as principal, just
- * sts:AssumeRoleWithWebIdentity as action, and no condition but on our issuer's `:sub` and `:aud`.
- * @returns undefined where it is not such a statement.
- */
-function adoptableSubjects(scope: TrustScope, statement: JsonObject): string[] | undefined {
-  const known = new Set(['Sid', 'Effect', 'Principal', 'Action', 'Condition']);
-  if (!Object.keys(statement).every((key) => known.has(key)) || statement.Effect !== 'Allow') return undefined;
-  const { Principal: principal, Action: action, Condition: condition = {} } = statement;
-  if (!isObject(principal) || Object.keys(principal).length !== 1) return undefined;
-  if (!isDeepStrictEqual(stringsOf(principal.Federated), [scope.providerArn])) return undefined;
-  const actions = stringsOf(action)?.map((name) => name.toLowerCase());
-  if (!isDeepStrictEqual(actions, ['sts:assumerolewithwebidentity'])) return undefined;
-  if (!isObject(condition)) return undefined;
-  return subjectsOfCondition(scope, condition);
-}
-
-function subjectsOfCondition(scope: TrustScope, condition: JsonObject): string[] | undefined {
-  const subjects: string[] = [];
-  const seen = new Set<string>();
-  for (const [operator, keys] of Object.entries(condition)) {
-    if ((operator !== 'StringLike' && operator !== 'StringEquals') || !isObject(keys)) return undefined;
-    for (const [key, value] of Object.entries(keys)) {
-      const values = stringsOf(value);
-      // The same key under both operators is ANDed: adding a subject to one of them would let nobody in.
-      if (!values || seen.has(key)) return undefined;
-      seen.add(key);
-      if (key === `${scope.issuer}:aud`) {
-        if (values.length > 0 && !values.includes(scope.audience)) return undefined;
-      } else if (key === `${scope.issuer}:sub`) {
-        // Our subjects are patterns; a literal list of somebody else's is not ours to turn into patterns.
-        const literal = operator === 'StringEquals';
-        if (literal && !values.every((subject) => managedAccount(scope.namespace, subject) !== undefined))
-          return undefined;
-        subjects.push(...values);
-      } else return undefined;
-    }
-  }
-  return subjects;
-}
-
-/** The policy with the adopted statement holding just these subjects, `:aud` present, and all else untouched. */
-function withSubjects(scope: TrustScope, policy: JsonObject, adopted: Adopted, subjects: string[]): JsonObject {
-  const subKey = `${scope.issuer}:sub`;
-  const audKey = `${scope.issuer}:aud`;
-  const before = isObject(adopted.statement.Condition) ? adopted.statement.Condition : {};
-  const equals = without(isObject(before.StringEquals) ? before.StringEquals : {}, subKey);
-  const like = without(isObject(before.StringLike) ? before.StringLike : {}, subKey);
-  const audience = [equals[audKey], like[audKey]].find(
-    (value) => value !== undefined && stringsOf(value)?.length !== 0,
-  );
-  const condition: JsonObject = { ...before };
-  // An empty audience list may mean anybody's: it is replaced, like a missing one.
-  const likeNext = audience === undefined ? { ...like, [audKey]: scope.audience } : like;
-  const equalsNext = audience === undefined ? without(equals, audKey) : equals;
-  condition.StringLike = { ...likeNext, [subKey]: subjects };
-  if (Object.keys(equalsNext).length > 0) condition.StringEquals = equalsNext;
-  else delete condition.StringEquals;
-
-  const statement = { ...adopted.statement, Condition: condition };
-  const statements = [...statementsOf(policy)];
-  statements[adopted.index] = statement;
-  const single = !Array.isArray(policy.Statement) && statements.length === 1;
-  return { ...policy, Statement: single ? statement : statements };
-}
-
-function statementsOf(policy: JsonObject): JsonObject[] {
-  const statement = policy.Statement as JsonObject | JsonObject[];
-  return Array.isArray(statement) ? statement : [statement];
-}
-
-function without(object: JsonObject, key: string): JsonObject {
-  return Object.fromEntries(Object.entries(object).filter(([name]) => name !== key));
-}
-
-function stringsOf(value: Json | undefined): string[] | undefined {
-  if (typeof value === 'string') return [value];
-  if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value as string[];
-  return undefined;
-}
-
-function isObject(value: Json | undefined): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -13,8 +13,10 @@ const roleSchema = z.object({
 const wantSchema = z.object({
   /** Names this want: the writer's answer carries it, so that an answer to an older want is not taken for it. */
   id: z.string().min(1),
-  /** The run that asked, 24 hex digits. */
+  /** The run that asked last, 24 hex digits. */
   run: z.string(),
+  /** Other runs of the same user that asked before, use the account too, and lived when the last one asked. */
+  also: z.array(z.string()).optional(),
   user: z.object({ id: z.string().min(1), name: z.string() }),
   /** When it was asked for, ISO 8601. */
   at: z.string(),
@@ -26,10 +28,12 @@ export type Want = z.infer<typeof wantSchema>;
 export type WantedRole = z.infer<typeof roleSchema>;
 
 /** A want without what changes from one asking to the next. */
-export type WantContent = Omit<Want, 'id' | 'at'>;
+export type WantContent = Omit<Want, 'id' | 'at' | 'also'>;
 
-export function newWant(content: WantContent, now: number): Want {
-  return { id: randomUUID(), at: new Date(now).toISOString(), ...content };
+/** @param also other runs that asked for the account, and live. @param now milliseconds since the epoch. */
+export function newWant(content: WantContent, now: number, also: readonly string[] = []): Want {
+  const others = also.length > 0 ? { also: [...also].sort() } : {};
+  return { id: randomUUID(), at: new Date(now).toISOString(), ...content, ...others };
 }
 
 /** @returns undefined where there is no annotation, or one that is no want: cleared, or somebody else's making. */
@@ -44,8 +48,21 @@ export function parseWant(annotation: string | undefined): Want | undefined {
 
 /** Whether a new request wants nothing else than what is on record, so that the record can stay. */
 export function sameContent(want: Want, content: WantContent): boolean {
-  const { id: _id, at: _at, ...recorded } = want;
-  return canonical(recorded) === canonical(content);
+  return canonical(want) === canonical(content);
+}
+
+/** Whether who gets what is wanted here gets all of that content too: the same user's, each role through the same proxies. */
+export function covers(want: Want, content: WantContent): boolean {
+  const roles = new Set(want.roles.map((role) => JSON.stringify([role.target, role.proxies])));
+  return (
+    want.user.id === content.user.id &&
+    content.roles.every((role) => roles.has(JSON.stringify([role.target, role.proxies])))
+  );
+}
+
+/** The runs that asked for what is wanted. */
+export function askersOf(want: Pick<Want, 'run' | 'also'>): ReadonlySet<string> {
+  return new Set([want.run, ...(want.also ?? [])]);
 }
 
 function canonical(content: WantContent): string {

@@ -15,7 +15,7 @@ import { createPublisher } from './publisher.ts';
 import type { Revocations } from './revocations.ts';
 import { remember } from './role-memory.ts';
 import { createRoleQueue, type QueueMetrics, type RoleQueue } from './role-queue.ts';
-import type { PodIndex } from './runs.ts';
+import { allStartedBy, type PodIndex } from './runs.ts';
 import type { Statuses } from './statuses.ts';
 import { placeholderSubject, subjectOf } from './subjects.ts';
 import type { TrustScope } from './trust-policy.ts';
@@ -113,6 +113,8 @@ function startTenure(
   const askedFor = (arn: string) => statuses.get(arn)?.annotations[compareAnnotation];
   const shutOut = (account: string) =>
     pods.ofAccount(account).some(({ run }) => run !== undefined && options.revocations.isRevoked(run));
+  /** An account that had a want was not let in by an earlier release, whatever became of its annotation. */
+  const everWanted = new Set<string>();
   const assignments = createAssignments({
     accounts,
     pods,
@@ -122,6 +124,7 @@ function startTenure(
     monotonic: () => clock.monotonic(),
     onChange: (role, change) => queue.changed(role, change),
   });
+  const publisher = createPublisher(kubernetes, statuses, mayWrite);
   const queue: RoleQueue = createRoleQueue({
     pass: {
       iam: options.iam,
@@ -135,8 +138,10 @@ function startTenure(
       lease,
       keep: (account) => {
         const found = accounts.get(account);
-        if (found === undefined || found.wanted !== undefined || shutOut(account)) return false;
-        return pods.ofAccount(account).length > 0;
+        if (found === undefined || found.wanted !== undefined || everWanted.has(account) || shutOut(account))
+          return false;
+        const live = pods.ofAccount(account);
+        return allStartedBy(live, live[0]?.user ?? '');
       },
       stillWanted: async (role, names) => {
         // Whom an administrator shut out is dropped on purpose.
@@ -158,12 +163,17 @@ function startTenure(
     askedFor,
     assignments: () => assignments,
     mappings: options.mappings.current,
-    publisher: createPublisher(kubernetes, mayWrite),
+    publisher,
     clock,
     log,
     metrics,
     signal,
   });
+  const noteWant = (name: string) => {
+    if (accounts.get(name)?.wanted !== undefined) everWanted.add(name);
+  };
+  for (const { name } of accounts.values()) noteWant(name);
+  for (const { status } of statuses.all()) for (const name of Object.keys(status.members)) everWanted.add(name);
   const late = createLateAccounts({ accounts, pods, kubernetes, mayWrite, clock, log });
   let named: ReadonlySet<string> = new Set();
   return {
@@ -172,6 +182,7 @@ function startTenure(
     late,
     accountChanged: (name) => {
       // What a deleted account had goes at once; an ended run's is gathered with others'.
+      noteWant(name);
       const left = accounts.get(name) ? [] : assignments.rolesOf(name);
       assignments.account(name);
       for (const role of left) queue.compare(role);
@@ -179,6 +190,8 @@ function startTenure(
     },
     statusChanged: (arn) => {
       if (!queue.knows(arn)) return;
+      // Somebody deleted or edited it by hand.
+      if (!publisher.stands(arn)) queue.changed(assignments.role(arn), 'publish');
       const { compareId, brake } = queue.memory(arn);
       const asked = askedFor(arn);
       const compare = asked !== undefined && asked !== compareId;

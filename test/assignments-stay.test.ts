@@ -68,4 +68,24 @@ describe('assignments: who is in stays in', () => {
     cluster.capacity('p', 2);
     assert.deepEqual([cluster.members('p'), cluster.refused('p')], [['a', 'b'], []]);
   });
+
+  it('invariant 5: a later run of the same user on the same account has to ask itself', () => {
+    const [first, second] = ['1'.repeat(24), '2'.repeat(24)];
+    cluster.start('a', { user: 'alice', run: first });
+    cluster.podsOfRuns('a', 'alice', first, second);
+    assert.deepEqual(cluster.members('p'), ['a']);
+    cluster.podsOfRuns('a', 'alice', second);
+    assert.deepEqual(cluster.members('p'), []);
+    cluster.ask('a', { user: 'alice', run: second });
+    assert.deepEqual(cluster.members('p'), ['a']);
+  });
+
+  it('a run that asked before keeps the account when the one that asked last ends', () => {
+    const [first, second] = ['1'.repeat(24), '2'.repeat(24)];
+    cluster.start('a', { user: 'alice', run: second });
+    const want = cluster.wantOf('a');
+    cluster.annotate('a', JSON.stringify({ ...want, also: [first] }));
+    cluster.podsOfRuns('a', 'alice', first);
+    assert.deepEqual(cluster.members('p'), ['a']);
+  });
 });

@@ -34,6 +34,7 @@ describe('a comparison on demand', () => {
       values: () => [],
       onChange: (listener) => {
         tell = listener;
+        return () => undefined;
       },
       stop: () => undefined,
     });

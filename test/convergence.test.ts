@@ -112,6 +112,62 @@ describe('convergence', () => {
     );
   });
 
+  it('many requests at once for one account are all answered, of one run or of several', async () => {
+    const user = await mapped('crowded');
+    const runs = Array.from({ length: 8 }, () => runId(next++));
+    for (const run of runs) world.startRun(run, user, { account: 'crowded-sa' });
+    const ask = (run: string | undefined) =>
+      replica.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });
+    const answers = await Promise.all([...runs, ...runs.map(() => runs[0])].map(ask));
+    for (const { status, text } of answers) assert.deepEqual([status, text.includes('[profile crowded]')], [200, true]);
+    const { also = [], run } = JSON.parse(
+      world.kubernetes.get<Meta>('serviceaccounts', 'domino-compute', 'crowded-sa')?.metadata.annotations?.[
+        wantedAnnotation
+      ] ?? '',
+    );
+    // Whichever asked last, those on record who still live keep it.
+    assert.ok(runs.includes(run));
+    for (const one of also) assert.ok(runs.includes(one));
+  });
+
+  it('a published status that somebody deleted or edited is written again', async () => {
+    const user = await mapped('published');
+    const { run } = await grant(user);
+    const ask = () => replica.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });
+    world.kubernetes.remove('configmaps', 'domino-field', statusName(arnOf('published')));
+    await until(() => Object.keys(status('published').members ?? {}).length === 1);
+    const forged = { ...status('published'), members: {} };
+    world.kubernetes.put('configmaps', { ...statusMap('published'), data: { 'status.json': JSON.stringify(forged) } });
+    await until(() => Object.keys(status('published').members ?? {}).length === 1);
+    assert.equal((await ask()).status, 200);
+  });
+
+  it('a role that IAM comes to deny does not keep a run from what it has and from its others', async () => {
+    const user = await mapped('denied');
+    const { run } = await grant(user);
+    const more = world.addRolePair('denied-2');
+    const first = { target: 'arn:aws:iam::222222222222:role/denied', proxies: [arnOf('denied')] };
+    world.aws.knobs.failRate = { GetRole: { code: 'AccessDenied', rate: 1 } };
+    try {
+      await world.map(replica, 'org-denied', first, more);
+      const body = { run_id: run };
+      const answer = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body });
+      assert.equal(answer.status, 200, answer.text);
+      assert.match(answer.text, /^\[profile denied\]$/m);
+      assert.match(answer.text, /^# denied-2: refused, access_denied: /m);
+    } finally {
+      world.aws.knobs.failRate = {};
+    }
+  });
+
+  it('who lost the annotation has no place as one whom an earlier release let in', async () => {
+    const user = await mapped('stripped');
+    const { account } = await grant(user, { account: 'stripped-sa' });
+    const { metadata } = world.kubernetes.get<Meta>('serviceaccounts', 'domino-compute', account) as Meta;
+    world.kubernetes.put('serviceaccounts', { metadata: { ...metadata, annotations: {} } });
+    await until(() => !world.subjects('stripped').includes(subject(account)));
+  });
+
   it('what a deleted service account had goes at once', async () => {
     const user = await mapped('deleted');
     const { account } = await grant(user);

@@ -62,6 +62,7 @@ describe('the record of revoked runs', () => {
       get: () => shown,
       onChange: (listener: (name: string, value: ConfigMap | undefined) => void) => {
         listeners.push(listener);
+        return () => undefined;
       },
     };
     revocations = createRevocations(kubernetes, watched, clock);

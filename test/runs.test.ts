@@ -52,6 +52,7 @@ describe('runs', () => {
       values: () => [],
       onChange: (listener) => {
         change = listener;
+        return () => undefined;
       },
       stop: () => undefined,
     });

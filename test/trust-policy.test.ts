@@ -80,7 +80,8 @@ describe('trust policy: cases', () => {
           !foreign.some((other) => isDeepStrictEqual(other, statement)) ||
           JSON.stringify(statement).includes(placeholderSubject),
       );
-      assert.ok(ours.length <= 1, 'only one statement is touched');
+      // Where our subjects strayed into another statement, that one is touched too.
+      assert.ok(ours.length <= (file.startsWith('two-of-ours') ? 2 : 1), 'only one statement is touched');
       for (const statement of ours) {
         assert.doesNotMatch(JSON.stringify(statement), /\[\]/, 'invariant 4: no empty list');
         assert.equal(valuesOf(statement, `${issuer}:sub`).length, 1, 'invariant 4: a subject');

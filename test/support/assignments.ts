@@ -33,6 +33,8 @@ export interface SmallCluster {
   map(pools: Pools, foreign?: readonly string[]): void;
   /** Live pods of an account from now on, one for each user named. */
   pods(account: string, ...users: (string | undefined)[]): void;
+  /** Live pods of an account from now on, one for each run named, of one user. */
+  podsOfRuns(account: string, user: string, ...runs: string[]): void;
   /** Records a want on the account, as a request does. @returns its id. */
   ask(account: string, options?: AskOptions): string;
   /** Sets the account's annotation as it is. */
@@ -69,7 +71,11 @@ export function smallCluster(): SmallCluster {
   const cluster: SmallCluster = {
     assignments: createAssignments({
       accounts: { get: (name) => accounts.get(name), values: () => accounts.values() },
-      pods: { ofAccount: (name) => podsOf.get(name) ?? [] },
+      // Unless told otherwise, the pods are of the run that asked last.
+      pods: {
+        ofAccount: (name) =>
+          (podsOf.get(name) ?? []).map((pod) => ({ ...pod, run: pod.run ?? wants.get(name)?.run ?? runOf(name) })),
+      },
       mappings: () => mappings,
       revoked: (run) => revoked.has(run),
       computeNamespace: namespace,
@@ -102,6 +108,13 @@ export function smallCluster(): SmallCluster {
       if (!accounts.has(account)) {
         accounts.set(account, { name: account, resourceVersion: '1', wanted: undefined, ours: false });
       }
+      cluster.assignments.account(account);
+    },
+    podsOfRuns: (account, user, ...runs) => {
+      podsOf.set(
+        account,
+        runs.map((run, index) => ({ name: `${account}-${index}`, run, account, user, live: true })),
+      );
       cluster.assignments.account(account);
     },
     ask: (account, { run = runOf(account), user = `user-${account}`, pools: wanted = pools, org = 'acme' } = {}) => {
