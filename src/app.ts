@@ -71,6 +71,11 @@ export function createApp(deps: AppDeps): Express {
   app.use(identify(callers, config.allowDominoApiKey));
   app.use(limitRate(config.rateLimitPerMinute));
   app.use(authenticate(callers));
+  // Before its caches are filled a replica would take every run for unknown and every organization for not mapped.
+  app.use((_req, _res, next) => {
+    const detail = 'This replica has just started and does not know the cluster yet. Try again.';
+    next(deps.readiness().kubernetes ? undefined : new ApiError('kubernetes_unavailable', detail));
+  });
   // Any content type is taken for JSON only where it says so; another one is refused by the contract.
   app.use(express.json({ limit: maxBody, strict: false }));
   const check = contractCheck();

@@ -38,6 +38,9 @@ interface Kept<T> extends KubernetesObject {
 
 /** Pods come at 10 kB each: small pages keep what has to be collected, and so the memory, small. */
 const pageSize = 50;
+const doubtPausesMs = [500, 1_000, 2_000];
+const firstEmptyMs = 5_000;
+const longestEmptyMs = 60_000;
 
 export function watchList<T>(options: WatchOptions<T>): Watched<T> {
   const { api, path, clock, log } = options;
@@ -60,28 +63,14 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     }
   }
 
-  const list = async (): Promise<KubernetesListObject<Kept<T>>> => {
-    const items: Kept<T>[] = [];
-    const { resourceVersion } = await listPages(api, path, options, (object) => items.push(keep(object)));
-    return {
-      apiVersion: 'v1',
-      kind: 'List',
-      items,
-      metadata: { resourceVersion } as KubernetesListObject<Kept<T>>['metadata'] & {},
-    };
-  };
-
-  const listWatch = new ListWatch<Kept<T>>(
-    path,
-    new TrimmingWatch(api.kubeConfig),
-    list,
-    false,
-    options.labelSelector,
-    options.fieldSelector,
-    { delayFn: (ms) => clock.sleep(ms) },
-  );
   const values = new Map<string, T>();
   const listeners = new Set<(name: string, value: T | undefined) => void>();
+  const stopping = new AbortController();
+  let failures = 0;
+  let emptyLists = 0;
+  const synced = Promise.withResolvers<void>();
+
+  const nameOf = (object: Kept<T>) => object.metadata?.name ?? '';
   const tell = (name: string, value: T | undefined) => {
     for (const listener of listeners) {
       try {
@@ -92,46 +81,86 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
       }
     }
   };
-  const nameOf = (object: Kept<T>) => object.metadata?.name ?? '';
-  const set = (object: Kept<T>) => {
-    values.set(nameOf(object), object.value);
-    tell(nameOf(object), object.value);
+  const drop = (name: string) => {
+    if (values.delete(name)) tell(name, undefined);
   };
-  listWatch.on('add', set);
-  listWatch.on('update', set);
-  listWatch.on('delete', (object) => {
-    values.delete(nameOf(object));
-    tell(nameOf(object), undefined);
-  });
 
-  const stopping = new AbortController();
-  let failures = 0;
-  let announce: () => void = () => undefined;
-  const whenSynced = new Promise<void>((resolve) => {
-    announce = resolve;
-  });
-  // The library stops for good on any error but 410 Gone: it is started again, later and later up to 5 s.
-  listWatch.on('error', (error: unknown) => {
-    if (stopping.signal.aborted) return;
-    failures += 1;
-    log[failures > 3 ? 'warn' : 'info']({ err: error, path, failures }, 'watch lost, starting it again');
-    options.onRestart?.();
-    const pause = Math.min(5_000, 100 * 2 ** Math.min(failures, 6)) * (0.5 + Math.random() / 2);
-    void clock.sleep(pause, stopping.signal).then(start);
-  });
+  /** A list that lost more than half of what was there is read again before it is believed. */
+  async function believableList(): Promise<{ items: Kept<T>[]; resourceVersion: string }> {
+    for (const pause of [...doubtPausesMs, undefined]) {
+      const items: Kept<T>[] = [];
+      const { resourceVersion } = await listPages(api, path, options, (object) => items.push(keep(object)));
+      if (items.length * 2 >= values.size || pause === undefined) return { items, resourceVersion };
+      log.warn({ path, had: values.size, listed: items.length }, 'a list lost more than half; reading it again');
+      await clock.sleep(pause, stopping.signal);
+    }
+    throw new Error('unreachable');
+  }
+
+  async function list(): Promise<KubernetesListObject<Kept<T>>> {
+    const { items, resourceVersion } = await believableList();
+    const names = new Set(items.map(nameOf));
+    for (const name of [...values.keys()]) if (!names.has(name)) drop(name);
+    emptyLists = items.length === 0 ? emptyLists + 1 : 0;
+    if (emptyLists > 0) void renewLater(current);
+    const metadata = { resourceVersion } as KubernetesListObject<Kept<T>>['metadata'] & {};
+    return { apiVersion: 'v1', kind: 'List', items, metadata };
+  }
+
+  function create(): ListWatch<Kept<T>> {
+    const { labelSelector, fieldSelector } = options;
+    const watch = new TrimmingWatch(api.kubeConfig);
+    const delayFn = (ms: number) => clock.sleep(ms);
+    const created = new ListWatch<Kept<T>>(path, watch, list, false, labelSelector, fieldSelector, { delayFn });
+    const set = (object: Kept<T>) => {
+      if (created !== current) return;
+      values.set(nameOf(object), object.value);
+      tell(nameOf(object), object.value);
+    };
+    created.on('add', set);
+    created.on('update', set);
+    created.on('delete', (object) => {
+      if (created === current) drop(nameOf(object));
+    });
+    // The library stops for good on any error but 410 Gone: it is started again, later and later up to 5 s.
+    created.on('error', (error: unknown) => {
+      if (stopping.signal.aborted || created !== current) return;
+      failures += 1;
+      log[failures > 3 ? 'warn' : 'info']({ err: error, path, failures }, 'watch lost, starting it again');
+      options.onRestart?.();
+      const pause = Math.min(5_000, 100 * 2 ** Math.min(failures, 6)) * (0.5 + Math.random() / 2);
+      void clock.sleep(pause, stopping.signal).then(() => {
+        if (created === current) void start();
+      });
+    });
+    return created;
+  }
+
   async function start(): Promise<void> {
     if (stopping.signal.aborted) return;
+    const started = current;
     const before = failures;
-    await listWatch.start();
+    await started.start();
     // start() also returns when it failed; the error was told to the listener above.
-    if (failures !== before || stopping.signal.aborted) return;
+    if (failures !== before || stopping.signal.aborted || started !== current) return;
     failures = 0;
-    announce();
+    synced.resolve();
   }
+
+  /** An empty list may be a mistake, and events bring back only what changes: it is read again for as long as it is empty. */
+  async function renewLater(started: ListWatch<Kept<T>>): Promise<void> {
+    await clock.sleep(Math.min(longestEmptyMs, firstEmptyMs * 2 ** (emptyLists - 1)), stopping.signal);
+    if (stopping.signal.aborted || started !== current || emptyLists === 0) return;
+    current = create();
+    void started.stop();
+    await start();
+  }
+
+  let current = create();
   void start();
 
   return {
-    synced: whenSynced,
+    synced: synced.promise,
     get: (name) => values.get(name),
     values: () => values.values(),
     onChange: (listener) => {
@@ -140,7 +169,7 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     },
     stop: () => {
       stopping.abort();
-      void listWatch.stop();
+      void current.stop();
     },
   };
 }

@@ -93,7 +93,7 @@ async function attempt(
 ): Promise<PassOutcome> {
   const { assignments, clock, scope } = deps;
   if (!(await deps.reads.take(urgent, signal))) throw new IamError('not_holder', 'the tenure ended');
-  const text = await deps.iam.getTrustPolicy(role.arn, deadline(deps, signal));
+  const text = await deps.iam.getTrustPolicy(role.arn, deadline(deps));
   deps.reads.succeeded();
   const view = readTrustPolicy(scope, text);
   if (view.kind === 'refused') throw new IamError(view.code, view.detail);
@@ -113,7 +113,7 @@ async function attempt(
   if (edit.kind === 'changed' || mayBeStale(memory, view.subjects, clock.monotonic())) {
     if (!mayWrite) return { kind: 'needs_write' };
     remember(memory, { subjects: view.subjects, at: clock.monotonic(), how: 'accepted' });
-    await write(deps, role, edit, signal);
+    await write(deps, role, edit);
     memory.writtenAt = new Date(clock.now()).toISOString();
   } else if (mayWrite) deps.writes.giveBack();
   remember(memory, { subjects: subjectsOf(scope, edit.document), at: clock.monotonic(), how: 'accepted' });
@@ -134,10 +134,9 @@ async function write(
   deps: RolePassDeps,
   role: ProxyRole,
   { document, size }: { document: string; size: number },
-  signal: AbortSignal,
 ): Promise<void> {
   try {
-    await deps.iam.updateTrustPolicy(role.arn, document, deadline(deps, signal), () => deps.lease.holds());
+    await deps.iam.updateTrustPolicy(role.arn, document, deadline(deps), () => deps.lease.holds());
     deps.writes.succeeded();
   } catch (error) {
     throw error instanceof IamError ? new Attempted(error, size, document) : error;
@@ -202,11 +201,14 @@ async function heldBack(
   return held;
 }
 
-/** IAM's deadline: our own, and in any case before the lease runs out. */
-function deadline(deps: RolePassDeps, signal: AbortSignal): AbortSignal {
+/**
+ * IAM's deadline: our own, and in any case before the lease runs out. It does not end with the tenure: a call that is
+ * under way is waited for before the lease is given up, since nobody could tell whether one that was cut takes.
+ */
+function deadline(deps: RolePassDeps): AbortSignal {
   const left = Math.min(iamDeadlineMs, deps.lease.holdsUntil() - deps.clock.monotonic());
   const late = new AbortController();
-  void deps.clock.sleep(Math.max(0, left), signal).then(() => late.abort());
+  void deps.clock.sleep(Math.max(0, left)).then(() => late.abort());
   return late.signal;
 }
 
