@@ -24,6 +24,8 @@ export interface RolePassDeps {
   lease: { holds(): boolean; holdsUntil(): number };
   /** Whether a subject of ours for an account without a want stays: an earlier release put it there, and its run lives. */
   keep: (account: string) => boolean;
+  /** Whether the cluster seems to have no pod at all: then nobody is dropped without a second look. */
+  nothingLives: () => boolean;
   /** Of accounts about to be dropped: those that may belong in after all. Invariant 3. */
   stillWanted: (role: ProxyRole, accounts: readonly string[]) => Promise<ReadonlySet<string>>;
   /** Whether an administrator let go what the brake has held since then. */
@@ -127,7 +129,8 @@ async function attempt(
     role.error = undefined;
     assignments.reconsider(role);
   }
-  return held.size > 0 ? { kind: 'again', afterMs: 5_000 } : { kind: 'done' };
+  if (held.size === 0) return { kind: 'done' };
+  return { kind: 'again', afterMs: memory.brake ? 5_000 : 60_000 };
 }
 
 async function write(
@@ -192,9 +195,11 @@ async function heldBack(
   const gone = (account: string) => !role.members.has(account) && !deps.keep(account);
   const dropped = [...view.accounts].filter((account) => gone(account) && !deps.assignments.isElsewhere(account, role));
   const few = dropped.length <= 10 || dropped.length * 2 <= view.accounts.size;
+  const suspicious = dropped.length > 0 && deps.nothingLives();
   const released = !few && memory.brake !== undefined && (await deps.released(role, memory.brake.since));
-  const held = few || released ? new Set<string>() : await deps.stillWanted(role, dropped);
-  if (held.size === 0) return held;
+  const held = (few && !suspicious) || released ? new Set<string>() : await deps.stillWanted(role, dropped);
+  // A few of a cluster that has no pods are no alarm; they go when it has some, or their accounts go.
+  if (held.size === 0 || few) return held;
   memory.brake = { since: memory.brake?.since ?? new Date(deps.clock.now()).toISOString(), held: [...held].sort() };
   const about = { role: role.arn, dropped: dropped.length, of: view.accounts.size, held: held.size };
   deps.log.warn(about, 'not dropping members that may still have live runs');

@@ -143,6 +143,7 @@ function startTenure(
         const live = pods.ofAccount(account);
         return allStartedBy(live, live[0]?.user ?? '');
       },
+      nothingLives: () => pods.isEmpty(),
       stillWanted: async (role, names) => {
         // Whom an administrator shut out is dropped on purpose.
         const others = names.filter((name) => !shutOut(name));

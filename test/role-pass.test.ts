@@ -15,9 +15,9 @@ const scope: TrustScope = {
   providerArn: 'arn:aws:iam::111111111111:oidc-provider/oidc.example.com/id/A',
   namespace: 'domino-compute',
 };
-const empty = '{"Version":"2012-10-17","Statement":[]}';
+const blank = '{"Version":"2012-10-17","Statement":[]}';
 const withMembers = (...members: string[]) => {
-  const edit = editTrustPolicy(scope, empty, members, () => false, 2048);
+  const edit = editTrustPolicy(scope, blank, members, () => false, 2048);
   return edit.kind === 'refused' ? '' : edit.document;
 };
 
@@ -26,6 +26,7 @@ describe('a pass over a role', () => {
   let role: ProxyRole;
   let memory: RoleMemory;
   let shown: string;
+  let empty: boolean;
   let written: string[];
   let held: boolean;
   let failing: IamError | undefined;
@@ -37,7 +38,17 @@ describe('a pass over a role', () => {
   beforeEach(() => {
     clock = new FakeClock();
     memory = newRoleMemory(2048);
-    [shown, written, held, failing, revoked, pauses, wanted, asked] = [empty, [], true, undefined, [], [], [], 0];
+    [shown, empty, written, held, failing, revoked, pauses, wanted, asked] = [
+      blank,
+      false,
+      [],
+      true,
+      undefined,
+      [],
+      [],
+      [],
+      0,
+    ];
     const arn = 'arn:aws:iam::111111111111:role/p';
     const none = { members: new Map(), leaving: new Map(), accepted: new Map(), refused: [] };
     role = { arn, ...none, capacity: Infinity, error: undefined };
@@ -63,6 +74,7 @@ describe('a pass over a role', () => {
     log: createLog('silent'),
     lease: { holds: () => held, holdsUntil: () => clock.monotonic() + 10_000 },
     keep: () => false,
+    nothingLives: () => empty,
     stillWanted: async (_role, names) => {
       asked += 1;
       return new Set(names.filter((name) => wanted.includes(name)));
@@ -168,5 +180,18 @@ describe('a pass over a role', () => {
     members();
     assert.equal((await pass()).kind, 'done');
     assert.equal(memory.brake, undefined);
+  });
+
+  it('invariant 3: drops nobody without a second look where the cluster seems to have no pod at all', async () => {
+    members('a', 'b');
+    await pass();
+    members();
+    empty = true;
+    wanted = ['b'];
+    assert.deepEqual(await pass(), { kind: 'again', afterMs: 60_000 });
+    assert.deepEqual([shown, memory.brake], [withMembers('b'), undefined]);
+    wanted = [];
+    assert.equal((await pass()).kind, 'done');
+    assert.doesNotMatch(shown, /domino-compute/);
   });
 });
