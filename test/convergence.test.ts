@@ -239,3 +239,26 @@ describe('convergence', () => {
     await until(() => grants.every(({ account }) => world.subjects('brake').includes(subject(account))), 30_000);
   }).timeout(80_000);
 });
+
+describe('a replica that starts', () => {
+  let world: World;
+  after(() => world.stop());
+
+  it('invariant 3: decides nothing and does not become the writer before its caches are filled', async () => {
+    world = await startWorld();
+    world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+    world.kubernetes.knobs.podListLatencyMs = 1_000;
+    const starting = world.startReplica();
+    await until(() => world.replicas.length === 1);
+    const [early] = world.replicas as [Replica];
+    await until(() => world.kubernetes.calls.get('watch serviceaccounts') === 1);
+    assert.equal((await early.call('GET', '/readyz')).status, 503);
+    const answer = await early.call('GET', '/my_role_mappings', { as: 'alice' });
+    assert.equal(answer.status, 503);
+    assert.equal(answer.body.code, 'kubernetes_unavailable');
+    assert.equal(world.kubernetes.calls.get('create leases'), undefined);
+    const replica = await starting;
+    assert.equal((await replica.call('GET', '/my_role_mappings', { as: 'alice' })).status, 200);
+    await until(() => world.kubernetes.calls.get('create leases') === 1);
+  });
+});

@@ -54,7 +54,9 @@ export interface World {
   issuer: ClusterIssuer;
   /** The settings that every replica gets, in the form of the environment. */
   environment: Record<string, string>;
+  /** Resolves when it is ready; from the moment that it listens it is among the replicas. */
   startReplica(settings?: Record<string, string>): Promise<Replica>;
+  replicas: readonly Replica[];
   /** A run with its service account and a running pod, started by a user that Domino knows. */
   startRun(run: string, user: string, options?: RunOptions): { account: string; pod: string };
   endRun(run: string): void;
@@ -107,7 +109,6 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
     const service = startService({ config, kubeConfig, clock, log, metrics });
     const server = service.app.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    await service.ready;
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     let stopped = false;
     const replica: Replica = {
@@ -135,11 +136,13 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
       },
     };
     replicas.push(replica);
+    await service.ready;
     return replica;
   }
 
   return {
     clock,
+    replicas,
     domino,
     kubernetes,
     aws,
