@@ -1,4 +1,6 @@
 /** Owns what the writer remembers of a role's document: to tell an old reading, and somebody else's edit, from the truth. */
+import { placeholderSubject, subjectOf } from './subjects.ts';
+import type { TrustStatus } from './trust-status.ts';
 
 /** The subjects of ours that a document had in it, and when that was on the monotonic clock. */
 interface KnownDocument {
@@ -61,6 +63,21 @@ export function newRoleMemory(maxChars: number): RoleMemory {
     brake: undefined,
     compareId: undefined,
   };
+}
+
+/**
+ * Takes over what the holder before published. It may have written seconds ago: what IAM shows now may be older than
+ * that. @param now on the monotonic clock, milliseconds.
+ */
+export function inherit(memory: RoleMemory, status: TrustStatus, namespace: string, now: number): void {
+  memory.size = status.characters_used;
+  memory.writtenAt = status.written_at;
+  memory.drift = status.drift;
+  memory.brake = status.brake;
+  memory.compareId = status.compare_id;
+  const subjects = new Set(Object.keys(status.members).map((name) => subjectOf(namespace, name)));
+  if (subjects.size === 0) subjects.add(placeholderSubject);
+  remember(memory, { subjects, at: now, how: 'inherited' });
 }
 
 export function remember(memory: RoleMemory, document: KnownDocument): void {

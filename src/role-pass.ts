@@ -1,5 +1,6 @@
 /** Owns one pass over one proxy role: read its trust policy, edit it, write it, and say who is in. */
 import type { Assignments, ProxyRole } from './assignments.ts';
+import { heldBack } from './brake.ts';
 import type { Budget } from './budget.ts';
 import type { Clock } from './clock.ts';
 import type { Iam } from './iam.ts';
@@ -183,27 +184,6 @@ function noticeDrift(deps: RolePassDeps, role: ProxyRole, memory: RoleMemory, vi
   remember(memory, { subjects: view.subjects, at: deps.clock.monotonic(), how: 'accepted' });
   deps.log.warn({ role: role.arn, ...memory.drift, pause_ms: pauseMs }, 'somebody else changed the trust policy');
   if (memory.drift) deps.onDrift(role, memory.drift, pauseMs);
-}
-
-/** Who is not dropped for now: a pass that would drop most of a role's members asks the API server first. */
-async function heldBack(
-  deps: RolePassDeps,
-  role: ProxyRole,
-  memory: RoleMemory,
-  view: TrustPolicyView,
-): Promise<ReadonlySet<string>> {
-  const gone = (account: string) => !role.members.has(account) && !deps.keep(account);
-  const dropped = [...view.accounts].filter((account) => gone(account) && !deps.assignments.isElsewhere(account, role));
-  const few = dropped.length <= 10 || dropped.length * 2 <= view.accounts.size;
-  const suspicious = dropped.length > 0 && deps.nothingLives();
-  const released = !few && memory.brake !== undefined && (await deps.released(role, memory.brake.since));
-  const held = (few && !suspicious) || released ? new Set<string>() : await deps.stillWanted(role, dropped);
-  // A few of a cluster that has no pods are no alarm; they go when it has some, or their accounts go.
-  if (held.size === 0 || few) return held;
-  memory.brake = { since: memory.brake?.since ?? new Date(deps.clock.now()).toISOString(), held: [...held].sort() };
-  const about = { role: role.arn, dropped: dropped.length, of: view.accounts.size, held: held.size };
-  deps.log.warn(about, 'not dropping members that may still have live runs');
-  return held;
 }
 
 /**

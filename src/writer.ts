@@ -13,11 +13,10 @@ import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
 import { createPublisher } from './publisher.ts';
 import type { Revocations } from './revocations.ts';
-import { remember } from './role-memory.ts';
+import { inherit } from './role-memory.ts';
 import { createRoleQueue, type QueueMetrics, type RoleQueue } from './role-queue.ts';
 import { allStartedBy, type PodIndex } from './runs.ts';
 import type { Statuses } from './statuses.ts';
-import { placeholderSubject, subjectOf } from './subjects.ts';
 import type { TrustScope } from './trust-policy.ts';
 import { compareAnnotation, releaseAnnotation, statusName } from './trust-status.ts';
 
@@ -226,17 +225,7 @@ function takeOver({ statuses, scope, clock }: WriterOptions, { assignments, queu
   for (const { status } of statuses.all()) {
     const role = assignments.role(status.role_arn);
     role.accepted = new Map(Object.entries(status.members));
-    const memory = queue.memory(role.arn);
-    memory.size = status.characters_used;
-    memory.writtenAt = status.written_at;
-    memory.drift = status.drift;
-    memory.brake = status.brake;
-    memory.compareId = status.compare_id;
-    // The holder before may have written seconds ago: what IAM shows now may be older than that.
-    const { namespace } = scope;
-    const subjects = new Set([...role.accepted.keys()].map((name) => subjectOf(namespace, name)));
-    if (subjects.size === 0) subjects.add(placeholderSubject);
-    remember(memory, { subjects, at: clock.monotonic(), how: 'inherited' });
+    inherit(queue.memory(role.arn), status, scope.namespace, clock.monotonic());
   }
   compareAll();
   late.all();

@@ -1,0 +1,92 @@
+/** Owns the Kubernetes objects that we read, as plain values with just what is looked at. Pure. */
+import type { V1ConfigMap, V1Lease, V1Pod, V1ServiceAccount } from '@kubernetes/client-node';
+import { wantedAnnotation } from './wants.ts';
+
+export interface Pod {
+  name: string;
+  /** The run's 24 hex digits, of label `dominodatalab.com/execution-id`. */
+  run: string | undefined;
+  account: string;
+  /** The `canonicalId` of who started it, of label `dominodatalab.com/starting-user-id`. */
+  user: string | undefined;
+  /** False when its phase is Succeeded or Failed; Pending and terminating pods live. */
+  live: boolean;
+}
+
+export interface ServiceAccount {
+  name: string;
+  resourceVersion: string;
+  /** The raw annotation. */
+  wanted: string | undefined;
+  /** Whether irsa-svc created it. */
+  ours: boolean;
+}
+
+export interface ConfigMap {
+  name: string;
+  resourceVersion: string;
+  data: Record<string, string>;
+  annotations: Record<string, string>;
+}
+
+/** A Kubernetes Event about one of our ConfigMaps. */
+export interface EventNote {
+  /** The ConfigMap that it is about. */
+  configMap: string;
+  type: 'Normal' | 'Warning';
+  /** One word in CamelCase. */
+  reason: string;
+  message: string;
+}
+
+export interface LeaseRecord {
+  resourceVersion: string;
+  holder: string;
+  durationSeconds: number;
+  /** As it stands in the object; only its change matters. */
+  renewTime: string;
+  transitions: number;
+}
+
+export const executionIdLabel = 'dominodatalab.com/execution-id';
+const startingUserLabel = 'dominodatalab.com/starting-user-id';
+export const managedByLabel = 'app.kubernetes.io/managed-by';
+export const managedBy = 'irsa-svc';
+
+export function toPod(object: V1Pod): Pod {
+  const labels = object.metadata?.labels ?? {};
+  const phase = object.status?.phase;
+  return {
+    name: object.metadata?.name ?? '',
+    run: labels[executionIdLabel],
+    account: object.spec?.serviceAccountName ?? 'default',
+    user: labels[startingUserLabel],
+    live: phase !== 'Succeeded' && phase !== 'Failed',
+  };
+}
+
+export function toServiceAccount(object: V1ServiceAccount): ServiceAccount {
+  const { name = '', resourceVersion = '', annotations, labels } = object.metadata ?? {};
+  return {
+    name,
+    resourceVersion,
+    wanted: annotations?.[wantedAnnotation],
+    ours: labels?.[managedByLabel] === managedBy,
+  };
+}
+
+export function toConfigMap(object: V1ConfigMap): ConfigMap {
+  const { name = '', resourceVersion = '', annotations = {} } = object.metadata ?? {};
+  return { name, resourceVersion, data: object.data ?? {}, annotations };
+}
+
+export function toLease(object: V1Lease): LeaseRecord {
+  const { holderIdentity = '', leaseDurationSeconds = 0, renewTime, leaseTransitions = 0 } = object.spec ?? {};
+  return {
+    resourceVersion: object.metadata?.resourceVersion ?? '',
+    holder: holderIdentity,
+    durationSeconds: leaseDurationSeconds,
+    renewTime: String(renewTime ?? ''),
+    transitions: leaseTransitions,
+  };
+}
