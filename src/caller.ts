@@ -1,5 +1,5 @@
 /** Owns the caller: who a credential belongs to, as Domino says, remembered for a short while. */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Authenticator, Claims, Credential } from './auth.ts';
 import type { Clock } from './clock.ts';
@@ -96,7 +96,7 @@ function keyOf(credential: Credential): string {
   const known = keys.get(credential);
   if (known !== undefined) return known;
   const text = credential.kind === 'bearer' ? credential.token : credential.key;
-  const key = createHash('sha256').update(`${credential.kind} ${text}`).digest('base64url');
+  const key = hash('sha256', `${credential.kind} ${text}`, 'base64url');
   keys.set(credential, key);
   return key;
 }

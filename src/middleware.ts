@@ -1,6 +1,6 @@
 /** Owns what surrounds every call: request ids, the request's log line and duration, who calls, and how often. */
 import { randomUUID } from 'node:crypto';
-import type { RequestHandler, Response } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 import { ipKeyGenerator, rateLimit } from 'express-rate-limit';
 import { type Credential, readCredential } from './auth.ts';
 import type { Caller, Callers } from './caller.ts';
@@ -67,16 +67,19 @@ export function observe(log: Log, metrics: Metrics, clock: Clock): RequestHandle
   };
 }
 
+function byAddress(req: Request): string {
+  return `address:${ipKeyGenerator(req.ip ?? '')}`;
+}
+
 /** Looks at the credential, as far as that is cheap: a token's signature, not yet what Domino says. */
 export function identify(callers: Callers, allowApiKey: boolean): RequestHandler {
   return async (req, res, next) => {
     const locals = localsOf(res);
-    const byAddress = `address:${ipKeyGenerator(req.ip ?? '')}`;
     try {
       const credential = readCredential(req.headers, { allowApiKey });
       const { key } = await callers.identify(credential);
       // A key that nobody has verified yet would make a new count each time it is made up.
-      locals.identity = { credential, key: credential.kind === 'api-key' ? byAddress : key };
+      locals.identity = { credential, key: credential.kind === 'api-key' ? byAddress(req) : key };
     } catch (refusal) {
       locals.identity = { refusal };
     }
@@ -94,7 +97,7 @@ export function limitRate(perMinute: number): RequestHandler {
     legacyHeaders: false,
     keyGenerator: (req, res) => {
       const identity = localsOf(res as Response).identity;
-      return identity && 'key' in identity ? identity.key : `address:${ipKeyGenerator(req.ip ?? '')}`;
+      return identity && 'key' in identity ? identity.key : byAddress(req as Request);
     },
     handler: (_req, res, next) => {
       const reset = Number(res.getHeader('Retry-After'));
