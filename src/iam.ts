@@ -2,45 +2,8 @@
 import { GetRoleCommand, IAMClient, UpdateAssumeRolePolicyCommand } from '@aws-sdk/client-iam';
 import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { parseRoleArn } from './arn.ts';
-
-/**
- * What went wrong. Worth another try by itself: throttled, unavailable (nobody knows whether a write took). For a person
- * to mend: the others, named as they are published.
- */
-export type IamErrorCode =
-  | 'throttled'
-  | 'unavailable'
-  | 'not_holder'
-  | 'role_not_found'
-  | 'malformed_trust_policy'
-  | 'unmodifiable_role'
-  | 'trust_policy_full'
-  | 'access_denied';
-
-/** `message` may be shown to users; what IAM said itself, which can name other principals, is in `said`. */
-export class IamError extends Error {
-  readonly code: IamErrorCode;
-  readonly said: string | undefined;
-  /** Whether another try may go better with nobody doing anything. */
-  readonly transient: boolean;
-  /** The quota in characters, where IAM named it. */
-  readonly quota: number | undefined;
-
-  constructor(code: IamErrorCode, message: string, options: IamErrorOptions = {}) {
-    super(message, { cause: options.cause });
-    this.name = 'IamError';
-    this.code = code;
-    this.transient = code === 'throttled' || code === 'unavailable' || code === 'not_holder';
-    this.quota = options.quota;
-    this.said = options.said;
-  }
-}
-
-interface IamErrorOptions {
-  quota?: number | undefined;
-  said?: string | undefined;
-  cause?: unknown;
-}
+import { type AwsCallOptions, awsWords, guardWrite, measuredCall, throttlingNames } from './aws-call.ts';
+import { AwsError, type AwsErrorCode } from './aws-error.ts';
 
 export interface AwsIdentity {
   /** Twelve digits. */
@@ -51,26 +14,22 @@ export interface AwsIdentity {
 }
 
 export interface Iam {
-  /** The role's trust policy as JSON text. @throws IamError */
+  /** The role's trust policy as JSON text. @throws AwsError */
   getTrustPolicy(roleArn: string, signal: AbortSignal): Promise<string>;
   /**
    * Replaces the role's trust policy.
    * @param mayWrite asked once more when the request is signed and about to go out: false stops it (`not_holder`).
-   * @throws IamError
+   * @throws AwsError
    */
   updateTrustPolicy(roleArn: string, document: string, signal: AbortSignal, mayWrite: () => boolean): Promise<void>;
-  /** Who we are, as STS says. @throws IamError */
+  /** Who we are, as STS says. @throws AwsError */
   identity(signal: AbortSignal): Promise<AwsIdentity>;
 }
 
 export type IamAction = 'GetRole' | 'UpdateAssumeRolePolicy' | 'GetCallerIdentity';
 
-export interface IamOptions {
+export interface IamOptions extends AwsCallOptions {
   region: string;
-  /** Told of each call: its action, `ok` or the error's code, and the seconds it took. */
-  onCall: (action: IamAction, outcome: string, seconds: number) => void;
-  /** Monotonic milliseconds. */
-  monotonic: () => number;
 }
 
 export function createIam(options: IamOptions): Iam {
@@ -79,19 +38,8 @@ export function createIam(options: IamOptions): Iam {
   const iam = new IAMClient({ region: options.region, maxAttempts: 1 });
   const sts = new STSClient({ region: options.region, maxAttempts: 2 });
 
-  async function measured<T>(action: IamAction, role: string, call: () => Promise<T>): Promise<T> {
-    const start = options.monotonic();
-    let outcome = 'ok';
-    try {
-      return await call();
-    } catch (cause) {
-      const error = classify(action, role, cause);
-      outcome = error.code;
-      throw error;
-    } finally {
-      options.onCall(action, outcome, (options.monotonic() - start) / 1000);
-    }
-  }
+  const measured = <T>(action: IamAction, role: string, call: () => Promise<T>) =>
+    measuredCall(options, action, call, (cause) => classify(action, role, cause));
 
   return {
     getTrustPolicy: (roleArn, abortSignal) =>
@@ -99,7 +47,7 @@ export function createIam(options: IamOptions): Iam {
         const { Role: role } = await iam.send(new GetRoleCommand({ RoleName: roleNameOf(roleArn) }), { abortSignal });
         if (role?.Arn !== roleArn) {
           // Same name, another path: the ARN in the mapping names no role.
-          throw new IamError('role_not_found', missing(roleArn), { said: `the role of that name is ${role?.Arn}` });
+          throw new AwsError('role_not_found', missing(roleArn), { said: `the role of that name is ${role?.Arn}` });
         }
         // IAM gives the document URL-encoded (RFC 3986), and the SDK leaves it so.
         return decodeURIComponent(role.AssumeRolePolicyDocument ?? '');
@@ -108,20 +56,14 @@ export function createIam(options: IamOptions): Iam {
       measured('UpdateAssumeRolePolicy', roleArn, async () => {
         const input = { RoleName: roleNameOf(roleArn), PolicyDocument: document };
         const command = new UpdateAssumeRolePolicyCommand(input);
-        command.middlewareStack.add(
-          (next) => async (args) => {
-            if (!mayWrite()) throw new IamError('not_holder', 'the lease ran out before the write');
-            return next(args);
-          },
-          { step: 'finalizeRequest', priority: 'low', name: 'irsaLeaseGuard' },
-        );
+        guardWrite(command, mayWrite);
         await iam.send(command, { abortSignal });
       }),
     identity: (abortSignal) =>
       measured('GetCallerIdentity', '', async () => {
         const { Account: account, Arn: arn } = await sts.send(new GetCallerIdentityCommand({}), { abortSignal });
         const partition = arn?.split(':')[1];
-        if (!account || !arn || !partition) throw new IamError('unavailable', 'STS did not say who we are');
+        if (!account || !arn || !partition) throw new AwsError('unavailable', 'STS did not say who we are');
         return { account, arn, partition };
       }),
   };
@@ -129,33 +71,28 @@ export function createIam(options: IamOptions): Iam {
 
 function roleNameOf(roleArn: string): string {
   const role = parseRoleArn(roleArn);
-  if (!role) throw new IamError('role_not_found', 'not the ARN of an IAM role');
+  if (!role) throw new AwsError('role_not_found', 'not the ARN of an IAM role');
   return role.name;
 }
 
 /** https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAssumeRolePolicy.html#API_UpdateAssumeRolePolicy_Errors */
-const codeOfAwsError: Record<string, IamErrorCode> = {
+const codeOfAwsError: Record<string, AwsErrorCode> = {
   NoSuchEntity: 'role_not_found',
   MalformedPolicyDocument: 'malformed_trust_policy',
   InvalidInput: 'malformed_trust_policy',
   LimitExceeded: 'trust_policy_full',
   UnmodifiableEntity: 'unmodifiable_role',
   AccessDenied: 'access_denied',
-  Throttling: 'throttled',
-  ThrottlingException: 'throttled',
-  RequestLimitExceeded: 'throttled',
-  TooManyRequestsException: 'throttled',
+  ...throttlingNames,
 };
 
-function classify(action: IamAction, roleArn: string, cause: unknown): IamError {
-  if (cause instanceof IamError) return cause;
-  const { Code, name, message } = cause as { Code?: string; name?: string; message?: string };
-  const awsCode = (Code ?? name ?? '').replace(/Exception$/, '');
-  const code = codeOfAwsError[awsCode] ?? 'unavailable';
-  const quota = /ACLSizePerRole:?\s*(\d+)/.exec(message ?? '')?.[1];
-  return new IamError(code, sentence(code, action, roleArn), {
+function classify(action: IamAction, roleArn: string, cause: unknown): AwsError {
+  const { name, message } = awsWords(cause);
+  const code = codeOfAwsError[name] ?? 'unavailable';
+  const quota = /ACLSizePerRole:?\s*(\d+)/.exec(message)?.[1];
+  return new AwsError(code, sentence(code, action, roleArn), {
     cause,
-    said: code === 'unavailable' ? undefined : (message ?? awsCode).slice(0, 300),
+    said: code === 'unavailable' ? undefined : message.slice(0, 300),
     quota: quota === undefined ? undefined : Number(quota),
   });
 }
@@ -166,7 +103,7 @@ function missing(roleArn: string): string {
 }
 
 /** What is wrong, for whoever started the run and for their administrator. */
-function sentence(code: IamErrorCode, action: IamAction, roleArn: string): string {
+function sentence(code: AwsErrorCode, action: IamAction, roleArn: string): string {
   const name = parseRoleArn(roleArn)?.pathAndName ?? roleArn;
   switch (code) {
     case 'role_not_found':

@@ -1,10 +1,10 @@
 /** Owns one pass over one proxy role: read its trust policy, edit it, write it, and say who is in. */
 import type { Assignments, ProxyRole } from './assignments.ts';
+import { AwsError } from './aws-error.ts';
 import { heldBack } from './brake.ts';
 import type { Budget } from './budget.ts';
 import type { Clock } from './clock.ts';
 import type { Iam } from './iam.ts';
-import { IamError } from './iam.ts';
 import type { Log } from './log.ts';
 import { type Drift, findDrift, mayBeStale, type RoleMemory, recordDrift, remember } from './role-memory.ts';
 import { editTrustPolicy, readTrustPolicy, type TrustPolicyView, type TrustScope } from './trust-policy.ts';
@@ -45,7 +45,7 @@ export type PassOutcome =
   | { kind: 'needs_write' }
   /** Come again: something changed that another pass has to look at, at once or after so many milliseconds. */
   | { kind: 'again'; afterMs: number }
-  | { kind: 'failed'; error: IamError };
+  | { kind: 'failed'; error: AwsError };
 
 export interface PassOptions {
   /** Whether a call of the write budget is taken for it; it is given back when there is nothing to write. */
@@ -70,7 +70,7 @@ export async function passOver(
   } catch (error) {
     if (how.mayWrite && !(error instanceof Attempted)) deps.writes.giveBack();
     const cause = error instanceof Attempted ? error.cause : error;
-    if (!(cause instanceof IamError)) throw cause;
+    if (!(cause instanceof AwsError)) throw cause;
     return fail(deps, role, memory, cause, error instanceof Attempted ? error : undefined);
   }
 }
@@ -80,7 +80,7 @@ class Attempted extends Error {
   readonly size: number;
   readonly document: string;
 
-  constructor(cause: IamError, size: number, document: string) {
+  constructor(cause: AwsError, size: number, document: string) {
     super('a write was attempted', { cause });
     this.size = size;
     this.document = document;
@@ -95,11 +95,11 @@ async function attempt(
   signal: AbortSignal,
 ): Promise<PassOutcome> {
   const { assignments, clock, scope } = deps;
-  if (!(await deps.reads.take(urgent, signal))) throw new IamError('not_holder', 'the tenure ended');
+  if (!(await deps.reads.take(urgent, signal))) throw new AwsError('not_holder', 'the tenure ended');
   const text = await deps.iam.getTrustPolicy(role.arn, deadline(deps));
   deps.reads.succeeded();
   const view = readTrustPolicy(scope, text);
-  if (view.kind === 'refused') throw new IamError(view.code, view.detail);
+  if (view.kind === 'refused') throw new AwsError(view.code, view.detail);
   assignments.setCapacity(role, view.room(memory.maxChars, deps.keep));
   noticeDrift(deps, role, memory, view);
 
@@ -107,7 +107,7 @@ async function attempt(
   const keep = (account: string) => held.has(account) || deps.keep(account);
   const members = new Map(role.members);
   const edit = editTrustPolicy(scope, text, members.keys(), keep, memory.maxChars);
-  if (edit.kind === 'refused') throw new IamError(edit.code, edit.detail);
+  if (edit.kind === 'refused') throw new AwsError(edit.code, edit.detail);
   const pause = (memory.contested?.until ?? 0) - clock.monotonic();
   if (edit.kind === 'changed' && pause > 0 && !urgent) {
     if (mayWrite) deps.writes.giveBack();
@@ -143,7 +143,7 @@ async function write(
     await deps.iam.updateTrustPolicy(role.arn, document, deadline(deps), () => deps.lease.holds());
     deps.writes.succeeded();
   } catch (error) {
-    throw error instanceof IamError ? new Attempted(error, size, document) : error;
+    throw error instanceof AwsError ? new Attempted(error, size, document) : error;
   }
 }
 
@@ -201,7 +201,7 @@ function fail(
   deps: RolePassDeps,
   role: ProxyRole,
   memory: RoleMemory,
-  error: IamError,
+  error: AwsError,
   attempted: Attempted | undefined,
 ): PassOutcome {
   const { clock, log } = deps;

@@ -1,5 +1,6 @@
 /** Owns the editing of trust policies: which subjects are ours, and the document that has just the wanted ones. Pure. */
 import { isDeepStrictEqual } from 'node:util';
+import { type PodTrust, podEntries, withPodTrust } from './pod-trust.ts';
 import { managedAccount, placeholderSubject, subjectOf } from './subjects.ts';
 import { findOurs, isObject, type Json, type JsonObject, type Ours, withSubjects } from './trust-statement.ts';
 
@@ -14,6 +15,14 @@ export interface TrustScope {
   namespace: string;
 }
 
+/** What of a document is ours to keep. */
+export interface TrustParts {
+  /** The subjects that web identity lets in: a mapping of an organization names the role. */
+  members: boolean;
+  /** Whom EKS Pod Identity assumes it for; undefined: no Pod Identity mapping names the role. */
+  pods?: PodTrust | undefined;
+}
+
 export type Refusal = { kind: 'refused'; code: 'malformed_trust_policy' | 'trust_policy_full'; detail: string };
 
 export type TrustPolicyEdit =
@@ -24,9 +33,9 @@ export type TrustPolicyEdit =
 /** What a document says about us, before any edit. */
 export interface TrustPolicyView {
   kind: 'read';
-  /** The subjects of ours, as they stand there. */
+  /** The subjects of ours, and the entries of EKS Pod Identity, as they stand there. */
   subjects: ReadonlySet<string>;
-  /** The service accounts that these name, each once. */
+  /** The service accounts that web identity lets in by these, each once. */
   accounts: ReadonlySet<string>;
   /** The characters left for members when those that `keep` names stay; each member takes `memberCost`. */
   room(maxChars: number, keep: (account: string) => boolean): number;
@@ -43,13 +52,19 @@ export function trustPolicySize(document: string): number {
 /**
  * Reads what a document says about us.
  * @param text the document as IAM gives it, URL-decoded.
+ * @param parts what of it is ours; the room is what is left beside the entries of EKS Pod Identity.
  */
-export function readTrustPolicy(scope: TrustScope, text: string): TrustPolicyView | Refusal {
+export function readTrustPolicy(
+  scope: TrustScope,
+  text: string,
+  parts: TrustParts = { members: true },
+): TrustPolicyView | Refusal {
   const parsed = parsePolicy(text);
   if (parsed.kind === 'refused') return parsed;
-  const { policy } = parsed;
+  const entries = parts.pods ? podEntries(parsed.policy, scope.namespace) : [];
+  const policy = parts.pods ? withPodTrust(parsed.policy, scope.namespace, parts.pods) : parsed.policy;
   const ours = findOurs(scope, policy);
-  const subjects = managedSubjects(ours);
+  const subjects = parts.members ? managedSubjects(ours) : [];
   const accounts = new Set<string>();
   for (const subject of subjects) {
     const account = managedAccount(scope.namespace, subject);
@@ -57,7 +72,7 @@ export function readTrustPolicy(scope: TrustScope, text: string): TrustPolicyVie
   }
   return {
     kind: 'read',
-    subjects: new Set(subjects),
+    subjects: new Set([...subjects, ...entries]),
     accounts,
     room: (maxChars, keep) => {
       const list = [...ours.home.foreign, ...keptSubjects(scope, ours, new Set(), keep)];
@@ -71,39 +86,54 @@ export function readTrustPolicy(scope: TrustScope, text: string): TrustPolicyVie
 /**
  * The document in which exactly the given accounts are let in by us, and all that is not ours is as it was.
  * @param text the document as IAM gives it, URL-decoded.
- * @param members service-account names, each of the form that `isServiceAccountName` checks.
+ * @param members service-account names, each of the form that `isServiceAccountName` checks; undefined where web
+ * identity's part is not ours.
  * @param keep whether a managed subject whose account is no member stays nevertheless, in the form that it has.
  * @param maxChars the role's quota in characters.
+ * @param pods whom EKS Pod Identity assumes the role for; undefined where that part is not ours.
  * @returns `changed` with the document to write, `unchanged`, or `refused` with a stable code; never throws for a bad
  * document.
  */
 export function editTrustPolicy(
   scope: TrustScope,
   text: string,
-  members: Iterable<string>,
+  members: Iterable<string> | undefined,
   keep: (account: string) => boolean,
   maxChars: number,
+  pods?: PodTrust,
 ): TrustPolicyEdit {
   const parsed = parsePolicy(text);
   if (parsed.kind === 'refused') return parsed;
   const { policy } = parsed;
-  const ours = findOurs(scope, policy);
   const wanted = new Set(members);
-  const added = [...wanted].map((account) => subjectOf(scope.namespace, account));
-  const managed = [...added, ...keptSubjects(scope, ours, wanted, keep)].sort();
-  const list = [...ours.home.foreign, ...managed];
-  // Nobody in and no statement of ours: none is added to say so.
-  if (list.length === 0 && ours.added) return unchanged(policy);
-  const edited = withSubjects(scope, policy, ours, list.length > 0 ? list : [placeholderSubject]);
+  const withPods = pods ? withPodTrust(policy, scope.namespace, pods) : policy;
+  const edited = members ? withMembers(scope, withPods, wanted, keep) : withPods;
   if (isDeepStrictEqual(edited, policy)) return unchanged(policy);
   const document = JSON.stringify(edited);
   const size = trustPolicySize(document);
   // A document that is too long already may still become shorter.
   if (size > maxChars && size >= trustPolicySize(JSON.stringify(policy))) {
-    const detail = `the trust policy would have ${size} characters with ${wanted.size} runs in it, ${maxChars} are allowed`;
+    const who = [members && `${wanted.size} runs`, pods && `${pods.accounts.size} Pod Identity accounts`];
+    const inIt = who.filter((part) => part !== undefined).join(' and ');
+    const detail = `the trust policy would have ${size} characters with ${inIt} in it, ${maxChars} are allowed`;
     return { kind: 'refused', code: 'trust_policy_full', detail };
   }
   return { kind: 'changed', document, size };
+}
+
+function withMembers(
+  scope: TrustScope,
+  policy: JsonObject,
+  members: ReadonlySet<string>,
+  keep: (account: string) => boolean,
+): JsonObject {
+  const ours = findOurs(scope, policy);
+  const added = [...members].map((account) => subjectOf(scope.namespace, account));
+  const managed = [...added, ...keptSubjects(scope, ours, members, keep)].sort();
+  const list = [...ours.home.foreign, ...managed];
+  // Nobody in and no statement of ours: none is added to say so.
+  if (list.length === 0 && ours.added) return policy;
+  return withSubjects(scope, policy, ours, list.length > 0 ? list : [placeholderSubject]);
 }
 
 function unchanged(policy: JsonObject): TrustPolicyEdit {

@@ -1,6 +1,7 @@
 /** Proves the calls to IAM: what is sent, what errors mean, and that the last word before a write is the lease's. */
 import assert from 'node:assert/strict';
-import { createIam, type Iam, IamError } from '../src/iam.ts';
+import { AwsError } from '../src/aws-error.ts';
+import { createIam, type Iam } from '../src/iam.ts';
 import { type AwsStandIn, startAws } from './stack/aws.ts';
 
 const document = (service: string) => ({
@@ -19,7 +20,7 @@ describe('calls to IAM', () => {
   const codeOf = (promise: Promise<unknown>) =>
     promise.then(
       () => 'ok',
-      (error: unknown) => (error instanceof IamError ? error.code : String(error)),
+      (error: unknown) => (error instanceof AwsError ? error.code : String(error)),
     );
 
   before(async () => {
@@ -62,7 +63,7 @@ describe('calls to IAM', () => {
     await assert.rejects(
       iam.updateTrustPolicy(arn, text, signal, () => true),
       (error: unknown) => {
-        assert.ok(error instanceof IamError);
+        assert.ok(error instanceof AwsError);
         assert.deepEqual([error.code, error.quota, error.transient], ['trust_policy_full', 50, false]);
         return true;
       },
@@ -100,7 +101,7 @@ describe('calls to IAM', () => {
     await assert.rejects(
       iam.updateTrustPolicy(arn, JSON.stringify(principal), signal, () => true),
       (error: unknown) => {
-        assert.ok(error instanceof IamError);
+        assert.ok(error instanceof AwsError);
         assert.equal(error.code, 'malformed_trust_policy');
         assert.ok(!error.message.includes('AROASECRET'));
         assert.ok(error.said?.includes('AROASECRET'));

@@ -1,8 +1,8 @@
 /** Proves one pass over a role where time and IAM's answers have to be just so. */
 import assert from 'node:assert/strict';
 import type { Assignments, ProxyRole } from '../src/assignments.ts';
+import { AwsError } from '../src/aws-error.ts';
 import { createBudget } from '../src/budget.ts';
-import { IamError } from '../src/iam.ts';
 import { createLog } from '../src/log.ts';
 import { newRoleMemory, type RoleMemory } from '../src/role-memory.ts';
 import { passOver, type RolePassDeps } from '../src/role-pass.ts';
@@ -29,7 +29,7 @@ describe('a pass over a role', () => {
   let empty: boolean;
   let written: string[];
   let held: boolean;
-  let failing: IamError | undefined;
+  let failing: AwsError | undefined;
   let revoked: number[];
   let pauses: number[];
   let wanted: string[];
@@ -58,7 +58,7 @@ describe('a pass over a role', () => {
     iam: {
       getTrustPolicy: async () => shown,
       updateTrustPolicy: async (_role, document, _signal, mayWrite) => {
-        if (!mayWrite()) throw new IamError('not_holder', 'no');
+        if (!mayWrite()) throw new AwsError('not_holder', 'no');
         if (failing) throw failing;
         written.push(document);
         shown = document;
@@ -101,7 +101,7 @@ describe('a pass over a role', () => {
 
   it('invariant 6: counts nobody in whom IAM did not take', async () => {
     members('a');
-    failing = new IamError('unavailable', 'no answer');
+    failing = new AwsError('unavailable', 'no answer');
     assert.equal((await pass()).kind, 'failed');
     assert.equal(role.accepted.size, 0);
     failing = undefined;

@@ -1,0 +1,63 @@
+/** Owns what every call to AWS has: its time and outcome told, its errors in our words, and the lease asked once more. */
+import { AwsError, type AwsErrorCode } from './aws-error.ts';
+
+export interface AwsCallOptions {
+  /** Told of each call: its action, `ok` or the error's code, and the seconds it took. */
+  onCall: (action: string, outcome: string, seconds: number) => void;
+  /** Monotonic milliseconds. */
+  monotonic: () => number;
+}
+
+/** Makes one call. @throws AwsError, as `classify` makes it of what the SDK throws. */
+export async function measuredCall<T>(
+  options: AwsCallOptions,
+  action: string,
+  call: () => Promise<T>,
+  classify: (cause: unknown) => AwsError,
+): Promise<T> {
+  const start = options.monotonic();
+  let outcome = 'ok';
+  try {
+    return await call();
+  } catch (cause) {
+    const error = cause instanceof AwsError ? cause : classify(cause);
+    outcome = error.code;
+    throw error;
+  } finally {
+    options.onCall(action, outcome, (options.monotonic() - start) / 1000);
+  }
+}
+
+interface Guarded {
+  middlewareStack: {
+    add(
+      middleware: <Args, Output>(next: (args: Args) => Promise<Output>) => (args: Args) => Promise<Output>,
+      options: { step: 'finalizeRequest'; priority: 'low'; name: string },
+    ): void;
+  };
+}
+
+/** Stops the command with `not_holder` where `mayWrite` says no when it is signed and about to go out. Invariant 1. */
+export function guardWrite(command: Guarded, mayWrite: () => boolean): void {
+  command.middlewareStack.add(
+    (next) => async (args) => {
+      if (!mayWrite()) throw new AwsError('not_holder', 'the lease ran out before the write');
+      return next(args);
+    },
+    { step: 'finalizeRequest', priority: 'low', name: 'irsaLeaseGuard' },
+  );
+}
+
+/** The names under which services say that it was too much, without `Exception` at the end. */
+export const throttlingNames: Readonly<Record<string, AwsErrorCode>> = {
+  Throttling: 'throttled',
+  RequestLimitExceeded: 'throttled',
+  TooManyRequests: 'throttled',
+};
+
+/** What an error of the SDK says: its name without `Exception` at the end, and its message. */
+export function awsWords(cause: unknown): { name: string; message: string } {
+  const { Code, name, message } = cause as { Code?: string; name?: string; message?: string };
+  const word = (Code ?? name ?? '').replace(/Exception$/, '');
+  return { name: word, message: message ?? word };
+}

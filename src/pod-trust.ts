@@ -1,0 +1,117 @@
+/** Owns the statement of a trust policy that lets EKS Pod Identity in: which it is, and the one that is wanted. Pure. */
+import { placeholderSubject } from './subjects.ts';
+import { isObject, type Json, type JsonObject, statementsOf, stringsOf } from './trust-statement.ts';
+
+/** Whom EKS Pod Identity may assume a role for. */
+export interface PodTrust {
+  /** Names of service accounts in the compute namespace. */
+  accounts: ReadonlySet<string>;
+  /** No session tags are sent for one of them, so that nothing can tell it from others: no condition is possible. */
+  open: boolean;
+}
+
+/** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html */
+export const podTrustSid = 'AllowEksAuthToAssumeRoleForPodIdentity';
+const service = 'pods.eks.amazonaws.com';
+const actions = ['sts:AssumeRole', 'sts:TagSession'];
+/** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html: the tags that EKS sends along. */
+const namespaceKey = 'aws:RequestTag/kubernetes-namespace';
+const accountKey = 'aws:RequestTag/kubernetes-service-account';
+/** What stands for a statement without conditions where entries are compared. */
+const anyAccount = '*';
+
+interface PodStatement {
+  index: number;
+  /** Service accounts; `*` where there is no condition. */
+  accounts: ReadonlySet<string>;
+  /** Whether it has both actions. */
+  whole: boolean;
+}
+
+/** The entries that a policy's statement has, each as one word: they are compared with what was written. */
+export function podEntries(policy: JsonObject, namespace: string): string[] {
+  const found = findPodStatement(policy, namespace);
+  return [...(found?.accounts ?? [])].filter((account) => account !== placeholderSubject).map(podEntry);
+}
+
+/** `pods.eks.amazonaws.com:<service account>`: no subject of a web identity looks like this. */
+export function podEntry(account: string): string {
+  return `${service}:${account}`;
+}
+
+/** The policy in which EKS Pod Identity may assume the role for just these, and all else is as it was. */
+export function withPodTrust(policy: JsonObject, namespace: string, trust: PodTrust): JsonObject {
+  const statements = statementsOf(policy);
+  const found = findPodStatement(policy, namespace);
+  if (trust.accounts.size === 0) {
+    if (!found) return policy;
+    const others = statements.toSpliced(found.index, 1);
+    // IAM takes no policy without a statement: the last one stays, for an account that cannot be.
+    if (others.length > 0) return { ...policy, Statement: others };
+  }
+  const wanted = trust.open ? new Set([anyAccount]) : new Set(trust.accounts);
+  if (wanted.size === 0) wanted.add(placeholderSubject);
+  const isSo = found?.whole && wanted.size === found.accounts.size && wanted.isSubsetOf(found.accounts);
+  if (isSo) return policy;
+  const next = statement(sidOf(found && statements[found.index], statements), namespace, wanted);
+  const index = found?.index ?? statements.length;
+  return { ...policy, Statement: statements.toSpliced(index, 1, next) };
+}
+
+function statement(sid: string, namespace: string, accounts: ReadonlySet<string>): JsonObject {
+  const trusted = { Sid: sid, Effect: 'Allow', Principal: { Service: service }, Action: [...actions] };
+  if (accounts.has(anyAccount)) return trusted;
+  const tags = { [namespaceKey]: [namespace], [accountKey]: [...accounts].sort() };
+  return { ...trusted, Condition: { StringEquals: tags } };
+}
+
+/** A statement keeps its name; a new one has AWS's own, unless somebody gave that to another statement. */
+function sidOf(found: JsonObject | undefined, statements: readonly JsonObject[]): string {
+  if (typeof found?.Sid === 'string') return found.Sid;
+  const taken = new Set(statements.map(({ Sid: sid }) => sid));
+  const names = [podTrustSid, `${podTrustSid}OfDomino`];
+  for (let number = 2; ; number += 1) {
+    const free = names.find((name) => !taken.has(name));
+    if (free !== undefined) return free;
+    names.push(`${podTrustSid}OfDomino${number}`);
+  }
+}
+
+/**
+ * The statement that is ours: named as AWS names it, for EKS Pod Identity alone, and with no condition but the
+ * two that we write, for our namespace. One without any condition, as AWS's own guide has it, is ours too.
+ */
+function findPodStatement(policy: JsonObject, namespace: string): PodStatement | undefined {
+  for (const [index, candidate] of statementsOf(policy).entries()) {
+    const accounts = trustedAccounts(candidate, namespace);
+    if (!accounts) continue;
+    const has = (action: string) =>
+      stringsOf(candidate.Action)?.some((one) => one.toLowerCase() === action.toLowerCase());
+    return { index, accounts, whole: actions.every(has) };
+  }
+  return undefined;
+}
+
+function trustedAccounts(candidate: JsonObject, namespace: string): ReadonlySet<string> | undefined {
+  const { Sid: sid, Effect: effect, Principal: principal, Action: action, Condition: condition, ...rest } = candidate;
+  if (typeof sid !== 'string' || !sid.startsWith(podTrustSid) || effect !== 'Allow') return undefined;
+  if (Object.keys(rest).length > 0 || !isOnly(principal, service)) return undefined;
+  const known = new Set(actions.map((name) => name.toLowerCase()));
+  if (!stringsOf(action)?.every((name) => known.has(name.toLowerCase()))) return undefined;
+  if (condition === undefined) return new Set([anyAccount]);
+  if (!isObject(condition) || Object.keys(condition).length !== 1 || !isObject(condition.StringEquals))
+    return undefined;
+  const { [namespaceKey]: namespaces, [accountKey]: accounts, ...others } = condition.StringEquals;
+  if (Object.keys(others).length > 0 || !isList(namespaces, [namespace])) return undefined;
+  return accounts === undefined ? new Set([anyAccount]) : new Set(stringsOf(accounts));
+}
+
+function isOnly(principal: Json | undefined, name: string): boolean {
+  if (!isObject(principal) || Object.keys(principal).length !== 1) return false;
+  return isList(principal.Service, [name]);
+}
+
+function isList(value: Json | undefined, expected: readonly string[]): boolean {
+  const values = stringsOf(value);
+  return values?.length === expected.length && values.every((one, index) => one === expected[index]);
+}
