@@ -21,7 +21,7 @@ export interface AwsKnobs {
   hangNext: ByAction<number>;
   /** Every socket is destroyed. */
   down: boolean;
-  /** IAM token buckets per account, one second deep; 0 is off. */
+  /** Token buckets per account, one second deep, of IAM and apart from them of EKS; 0 is off. */
   readsPerSecond: number;
   writesPerSecond: number;
   /** Characters in a trust policy, white space apart; a role's own quota goes before its account's. */
@@ -31,6 +31,14 @@ export interface AwsKnobs {
   propagationMs: number;
   /** GetRole and ListRoles show the old trust policy for so long after a write. */
   staleReadMs: number;
+  /** Pod Identity associations that a cluster may have. */
+  associationQuota: number;
+  /** EKS Auth acts on an association, a changed one too, only so long after the call; a deleted one acts as long. */
+  associationDelayMs: number;
+  /** EKS refuses a role whose trust policy does not name pods.eks.amazonaws.com with both its actions. */
+  checkPodIdentityTrust: boolean;
+  /** ARNs of the roles for which nobody has iam:PassRole. */
+  passRoleDenied: string[];
 }
 
 export function defaultKnobs(): AwsKnobs {
@@ -49,6 +57,10 @@ export function defaultKnobs(): AwsKnobs {
     quotaByAccount: {},
     propagationMs: 0,
     staleReadMs: 0,
+    associationQuota: 5000,
+    associationDelayMs: 0,
+    checkPodIdentityTrust: true,
+    passRoleDenied: [],
   };
 }
 
@@ -106,10 +118,13 @@ export function createFaults(knobs: AwsKnobs, clock: Clock, random: () => number
       if (some && random() < some.rate) throw new AwsError(some.code);
       const share = byAction(knobs.throttleRate, action) ?? 0;
       const isSts = /^(?:Assume|GetCaller)/.test(action);
-      const isRead = /^(?:Get|List)/.test(action);
+      const isRead = /^(?:Get|List|Describe)/.test(action);
+      const service = action.includes('PodIdentityAssociation') ? 'eks' : 'iam';
       const limited =
         !isSts &&
-        (isRead ? overRate('read', account, knobs.readsPerSecond) : overRate('write', account, knobs.writesPerSecond));
+        (isRead
+          ? overRate(`${service} read`, account, knobs.readsPerSecond)
+          : overRate(`${service} write`, account, knobs.writesPerSecond));
       if (takeNext(knobs.throttleNext, action) || (share > 0 && random() < share) || limited) {
         throw new AwsError('Throttling');
       }

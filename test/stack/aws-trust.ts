@@ -29,6 +29,17 @@ export function evaluateTrust(document: unknown, request: TrustRequest): Verdict
   return verdict;
 }
 
+/** Some Allow statement names the service for the action; whether its conditions can hold is not asked. */
+export function namesService(document: unknown, service: string, action: string): boolean {
+  return statementsOf(document).some(
+    (statement) =>
+      statement.Effect === 'Allow' &&
+      actionMatches(statement, action) &&
+      isRecord(statement.Principal) &&
+      asStrings(statement.Principal.Service).includes(service),
+  );
+}
+
 /** What a role's own policies say about an action on a resource. */
 export function evaluatePermissions(policies: readonly unknown[], action: string, resource: string): Verdict {
   let verdict: Verdict = 'no-match';

@@ -17,6 +17,7 @@ export type AwsService = keyof typeof NAMESPACES;
 /** Status and usual message of each code that the knobs can ask for by its name alone. */
 const KNOWN: Record<string, readonly [status: number, message: string]> = {
   AccessDenied: [403, 'Access denied'],
+  AccessDeniedException: [403, 'Access denied'],
   ConcurrentModification: [
     409,
     'The request was rejected because multiple requests to change this object were submitted',
@@ -28,15 +29,27 @@ const KNOWN: Record<string, readonly [status: number, message: string]> = {
   InternalFailure: [500, 'The request processing has failed because of an unknown error'],
   InvalidAction: [400, 'Could not find operation'],
   InvalidClientTokenId: [403, 'The security token included in the request is invalid.'],
+  InternalServerException: [500, 'The request processing has failed because of an unknown error'],
   InvalidIdentityToken: [400, 'The ID token is invalid'],
+  InvalidParameterException: [400, 'The specified parameter is invalid.'],
+  InvalidRequestException: [400, 'The request is invalid given the state of the cluster.'],
+  InvalidTokenException: [400, 'The specified Kubernetes service account token is invalid.'],
   LimitExceeded: [409, 'Cannot exceed quota'],
   MalformedPolicyDocument: [400, 'Syntax errors in policy.'],
   MissingAuthenticationToken: [403, 'Request is missing Authentication Token'],
+  MissingAuthenticationTokenException: [403, 'Missing Authentication Token'],
   NoSuchEntity: [404, 'The entity cannot be found.'],
+  ResourceInUseException: [409, 'The specified resource is in use.'],
+  ResourceLimitExceededException: [400, 'You have encountered a service limit on the specified resource.'],
+  ResourceNotFoundException: [404, 'The specified resource could not be found.'],
+  ServerException: [500, 'The request processing has failed because of an unknown error'],
   ServiceFailure: [500, 'The request processing has failed because of an unknown error, exception or failure.'],
   ServiceUnavailable: [503, 'The service is unavailable'],
+  ServiceUnavailableException: [503, 'The service is unavailable'],
   Throttling: [400, 'Rate exceeded'],
+  ThrottlingException: [429, 'Rate exceeded'],
   UnmodifiableEntity: [400, 'Cannot perform the operation on the protected role'],
+  UnrecognizedClientException: [403, 'The security token included in the request is invalid.'],
   ValidationError: [400, 'The input fails to satisfy the constraints'],
 };
 
@@ -45,10 +58,10 @@ export class AwsError extends Error {
   readonly code: string;
   readonly status: number;
 
-  constructor(code: string, message?: string) {
+  constructor(code: string, message?: string, status?: number) {
     super(message ?? KNOWN[code]?.[1] ?? code);
     this.code = code;
-    this.status = KNOWN[code]?.[0] ?? 400;
+    this.status = status ?? KNOWN[code]?.[0] ?? 400;
   }
 }
 

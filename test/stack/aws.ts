@@ -1,18 +1,25 @@
-/** Owns the AWS stand-in: IAM and STS over plain HTTP, with real trust-policy semantics and knobs for what goes wrong. */
-import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
+/** Owns the AWS stand-in: IAM, STS and EKS over plain HTTP, with real trust-policy semantics and knobs for what goes wrong. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { JSONWebKeySet } from 'jose';
 import { type Clock, systemClock } from '../../src/clock.ts';
+import { EKS_ACTIONS } from './aws-eks.ts';
+import { createEksHelpers, type EksHelpers } from './aws-eks-helpers.ts';
+import { jsonBody, type RestCall, restCall, restError } from './aws-eks-rest.ts';
+import { createEksStore } from './aws-eks-store.ts';
+import { beginEksWrite, type EksWrite } from './aws-eks-writes.ts';
+import { answerCall, type Exchange } from './aws-exchange.ts';
 import { IAM_ACTIONS } from './aws-iam.ts';
 import { createKeyRing, type Key, type KeyRing } from './aws-keys.ts';
-import { type AwsKnobs, byAction, createFaults, defaultKnobs, mergeKnobs, takeNext } from './aws-knobs.ts';
+import { type AwsKnobs, createFaults, defaultKnobs, mergeKnobs } from './aws-knobs.ts';
 import { createRoleStore, type NewRole, type PolicyVersion, SETUP } from './aws-roles.ts';
 import { type OidcProvider, STS_ACTIONS } from './aws-sts.ts';
 import { beginWrite, callerName, type TrustWrite } from './aws-writes.ts';
 import { AwsError, errorXml, resultXml, type XmlValue } from './aws-xml.ts';
 import { readBody, startServer } from './server.ts';
 
+export type { AssociationView, ClusterOptions } from './aws-eks-helpers.ts';
+export type { AssociationChange, NewAssociation } from './aws-eks-store.ts';
+export type { EksWrite } from './aws-eks-writes.ts';
 export type { AwsKnobs } from './aws-knobs.ts';
 export type { TrustWrite } from './aws-writes.ts';
 
@@ -36,7 +43,7 @@ export interface RoleView {
   readonly history: readonly PolicyVersion[];
 }
 
-export interface AwsStandIn {
+export interface AwsStandIn extends EksHelpers {
   readonly url: string;
   readonly account: string;
   /** Change them at any time; the next call sees it. */
@@ -45,6 +52,8 @@ export interface AwsStandIn {
   readonly calls: Record<string, number>;
   /** Every UpdateAssumeRolePolicy that arrived, in order. */
   readonly writes: TrustWrite[];
+  /** Every Create-, Update- and DeletePodIdentityAssociation that arrived, in order. */
+  readonly eksWrites: EksWrite[];
   /** The service's own credentials, a session of the role `irsa-svc` in the cluster's account. */
   readonly credentials: Record<string, string>;
   addRole(role: NewRole): RoleView;
@@ -52,6 +61,8 @@ export interface AwsStandIn {
   role(account: string, name: string): RoleView;
   /** Someone else's edit: no grammar, no quota, and no entry in `writes`. */
   setTrust(account: string, name: string, document: string | object): void;
+  /** Someone else deletes the role; throws when there is no such role. */
+  removeRole(account: string, name: string): void;
   /** Registers an OIDC provider in the given accounts (the cluster's by default); a second time replaces its keys. */
   trustIssuer(
     issuer: string,
@@ -75,7 +86,10 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
   const providers: OidcProvider[] = [];
   const calls: Record<string, number> = {};
   const writes: TrustWrite[] = [];
-  const world = { clock, knobs, roles, keys, providers, partition };
+  const eks = createEksStore(clock, partition, REGION);
+  const eksHelpers = createEksHelpers(eks, account);
+  const eksWrites: EksWrite[] = [];
+  const world = { clock, knobs, roles, keys, providers, partition, eks, tokens: new Map() };
 
   const service = roles.add({ name: 'irsa-svc', trust: SERVICE_TRUST }, SETUP);
   const serviceKey = keys.addLasting({
@@ -99,45 +113,79 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
     return iam(world, { account: caller.account, params, by: callerName(headers) });
   }
 
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const params = new URLSearchParams(await readBody(request));
+  function queryExchange(request: IncomingMessage, params: URLSearchParams): Exchange {
     const action = params.get('Action') ?? '';
     const protocol = action in STS_ACTIONS ? 'sts' : 'iam';
-    calls[action] = (calls[action] ?? 0) + 1;
-    const write =
-      action === 'UpdateAssumeRolePolicy'
-        ? beginWrite(writes, clock, request.headers, params, accountOf(keys, request))
-        : undefined;
-    // Before the answer leaves, so that a client's next write never looks like an overlap.
-    const finish = (outcome: string) => write && Object.assign(write, { endedAt: clock.now(), outcome });
+    const headers = { 'content-type': 'text/xml' };
+    return {
+      action,
+      write:
+        action === 'UpdateAssumeRolePolicy'
+          ? beginWrite(writes, clock, request.headers, params, accountOf(keys, request))
+          : undefined,
+      run: async (requestId) => {
+        const result = await run(action, request, params);
+        return { status: 200, headers, body: resultXml(protocol, action, result, requestId) };
+      },
+      named: (error) => error,
+      failed: (error, requestId) => ({ status: error.status, headers, body: errorXml(protocol, error, requestId) }),
+    };
+  }
 
-    if (takeNext(knobs.hangNext, action)) {
-      await once(response, 'close');
-      finish('hung');
-      return;
-    }
-    const half = (byAction(knobs.latencyMs, action) ?? 0) / 2;
-    if (half > 0) await clock.sleep(half);
-    const requestId = randomUUID();
-    let status = 200;
-    let outcome = 'ok';
-    let xml: string;
+  function restExchange(request: IncomingMessage, call: RestCall, text: string): Exchange {
+    const { action, cluster, associationId, service } = call;
+    const json = { 'content-type': 'application/json' };
+    const write = /^(?:Create|Update|Delete)/.test(action) ? beginAssociationWrite(request, call, text) : undefined;
+    return {
+      action,
+      write,
+      run: async () => {
+        const known = EKS_ACTIONS[action];
+        if (!known) throw new AwsError('UnknownOperationException', 'No such operation', 404);
+        const caller = keys.authenticate(request.headers).principal;
+        faults.check(action, caller.account);
+        const body = jsonBody(text);
+        const result = known(world, { caller, cluster, associationId, query: call.query, body });
+        const made = result.association as { associationId?: string } | undefined;
+        if (write && made?.associationId) write.associationId = made.associationId;
+        return { status: 200, headers: json, body: JSON.stringify(result) };
+      },
+      named: (error) => restError(service, error),
+      failed: (error) => ({
+        status: error.status,
+        headers: { ...json, 'x-amzn-errortype': error.code },
+        body: JSON.stringify({ message: error.message }),
+      }),
+    };
+  }
+
+  function beginAssociationWrite(request: IncomingMessage, call: RestCall, text: string): EksWrite {
+    const { action, cluster, associationId } = call;
+    const known = eks.findId(associationId);
+    let body: Record<string, unknown> = {};
     try {
-      xml = resultXml(protocol, action, await run(action, request, params), requestId);
-    } catch (error) {
-      const known = error instanceof AwsError ? error : new AwsError('InternalFailure', String(error));
-      ({ status, code: outcome } = known);
-      xml = errorXml(protocol, known, requestId);
+      body = jsonBody(text);
+    } catch {
+      // The action refuses it.
     }
-    if (half > 0) await clock.sleep(half);
-    // An outage that begins while a write is under way takes the answer, not the write.
-    if (knobs.down || takeNext(knobs.loseAnswerNext, action)) {
-      finish(outcome === 'ok' ? 'answer-lost' : outcome);
-      request.socket.destroy();
-      return;
-    }
-    finish(outcome);
-    response.writeHead(status, { 'content-type': 'text/xml', 'x-amzn-requestid': requestId }).end(xml);
+    const { namespace = body.namespace, serviceAccount = body.serviceAccount } = known ?? {};
+    return beginEksWrite(eksWrites, clock, request.headers, {
+      action,
+      account: accountOf(keys, request),
+      cluster,
+      namespace: typeof namespace === 'string' ? namespace : '',
+      serviceAccount: typeof serviceAccount === 'string' ? serviceAccount : '',
+      associationId,
+      body,
+    });
+  }
+
+  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const text = await readBody(request);
+    const rest = restCall(request.method, request.url);
+    const exchange = rest ? restExchange(request, rest, text) : queryExchange(request, new URLSearchParams(text));
+    calls[exchange.action] = (calls[exchange.action] ?? 0) + 1;
+    await answerCall({ knobs, clock }, request, response, exchange);
   }
 
   /** For tests and people in other processes; it works while the stand-in is `down`. */
@@ -153,10 +201,12 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
       if (noun === 'knobs') return send(200, knobs);
       if (noun === 'calls' || noun === 'reset-calls') return send(200, calls);
       if (noun === 'writes') return send(200, writes);
+      if (noun === 'eks-writes') return send(200, eksWrites);
+      if (noun === 'associations') return send(200, standIn.associations(rest[0]));
       if (noun === 'roles' && rest.length === 2) return send(200, standIn.role(rest[0] ?? '', rest[1] ?? ''));
       return send(404, { error: 'not found' });
     } catch (error) {
-      return send(noun === 'roles' ? 404 : 400, { error: String(error) });
+      return send(noun === 'roles' || noun === 'associations' ? 404 : 400, { error: String(error) });
     }
   }
 
@@ -167,11 +217,13 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
   }, options.port);
 
   const standIn: AwsStandIn = {
+    ...eksHelpers,
     url: server.url,
     account,
     knobs,
     calls,
     writes,
+    eksWrites,
     credentials: environmentOf(serviceKey),
     addRole: (role) => {
       const added = roles.add(role, SETUP);
@@ -188,6 +240,11 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
       const role = roles.find(ofAccount, name);
       if (!role) throw new Error(`no role ${name} in account ${ofAccount}`);
       roles.write(role, document, 'outsider');
+    },
+    removeRole(ofAccount, name) {
+      const role = roles.find(ofAccount, name);
+      if (!role) throw new Error(`no role ${name} in account ${ofAccount}`);
+      roles.remove(role);
     },
     trustIssuer(issuer, jwks, { accounts = [account], clientIds = ['sts.amazonaws.com'] } = {}) {
       const others = providers.filter((each) => each.issuer !== issuer || !accounts.includes(each.account));
@@ -210,9 +267,11 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
       AWS_ENDPOINT_URL: server.url,
       AWS_ENDPOINT_URL_IAM: server.url,
       AWS_ENDPOINT_URL_STS: server.url,
+      AWS_ENDPOINT_URL_EKS: server.url,
+      AWS_ENDPOINT_URL_EKS_AUTH: server.url,
       AWS_EC2_METADATA_DISABLED: 'true',
-      AWS_REGION: 'us-west-2',
-      AWS_DEFAULT_REGION: 'us-west-2',
+      AWS_REGION: REGION,
+      AWS_DEFAULT_REGION: REGION,
     }),
     resetCalls() {
       for (const action of Object.keys(calls)) delete calls[action];
@@ -221,6 +280,8 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
   };
   return standIn;
 }
+
+const REGION = 'us-west-2';
 
 const SERVICE_TRUST = {
   Version: '2012-10-17',

@@ -1,0 +1,64 @@
+/** Owns what tests do to EKS without a call: clusters, and associations that somebody else makes, changes or removes. */
+import type { JSONWebKeySet } from 'jose';
+import type { Association, AssociationChange, EksStore, NewAssociation } from './aws-eks-store.ts';
+
+export type AssociationView = Readonly<Association>;
+
+export interface ClusterOptions {
+  account?: string;
+  /** The cluster's own issuer, without `https://`; by default any that `trustIssuer` put into its account. */
+  issuer?: string;
+  jwks?: JSONWebKeySet;
+}
+
+export interface EksHelpers {
+  /** A cluster in the cluster account; a second time replaces its issuer. `acme` is there from the start. */
+  addCluster(name: string, options?: ClusterOptions): { readonly name: string; readonly arn: string };
+  /** Copies, in the order of their ids; of all clusters without a name. */
+  associations(cluster?: string): AssociationView[];
+  /** Someone else's: no checks but for the subject, no call, no entry in `eksWrites`; it acts at once. */
+  addAssociation(association: NewAssociation & { cluster?: string }): AssociationView;
+  /** An empty `targetRoleArn` takes the target away. */
+  changeAssociation(associationId: string, change: AssociationChange): AssociationView;
+  removeAssociation(associationId: string): void;
+}
+
+export function createEksHelpers(store: EksStore, homeAccount: string): EksHelpers {
+  const names = new Map<string, string>();
+
+  const clusterOf = (name: string) => {
+    const cluster = store.cluster(names.get(name) ?? homeAccount, name);
+    if (!cluster) throw new Error(`no cluster ${name}`);
+    return cluster;
+  };
+  const associationOf = (associationId: string) => {
+    const association = store.findId(associationId);
+    if (!association) throw new Error(`no association ${associationId}`);
+    return association;
+  };
+
+  const helpers: EksHelpers = {
+    addCluster(name, { account = homeAccount, issuer, jwks } = {}) {
+      names.set(name, account);
+      const own = issuer === undefined || jwks === undefined ? {} : { issuer: { issuer, jwks } };
+      return store.addCluster({ account, name, ...own });
+    },
+    associations: (cluster) =>
+      (cluster === undefined ? [...names.keys()] : [cluster])
+        .flatMap((name) => store.inCluster(clusterOf(name)))
+        .map((association) => ({ ...association })),
+    addAssociation({ cluster = DEFAULT_CLUSTER, ...wanted }) {
+      const found = clusterOf(cluster);
+      if (store.ofSubject(found, wanted.namespace, wanted.serviceAccount)) {
+        throw new Error(`${wanted.namespace}/${wanted.serviceAccount} has an association in ${cluster}`);
+      }
+      return { ...store.add(found, wanted, 'setup') };
+    },
+    changeAssociation: (associationId, change) => ({ ...store.change(associationOf(associationId), change, 'setup') }),
+    removeAssociation: (associationId) => store.remove(associationOf(associationId), 'setup'),
+  };
+  helpers.addCluster(DEFAULT_CLUSTER);
+  return helpers;
+}
+
+export const DEFAULT_CLUSTER = 'acme';

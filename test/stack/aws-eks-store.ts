@@ -1,0 +1,175 @@
+/** Owns the EKS clusters and their Pod Identity associations: what is there, and what EKS Auth sees of it yet. */
+import { randomBytes } from 'node:crypto';
+import type { JSONWebKeySet } from 'jose';
+import type { Clock } from '../../src/clock.ts';
+
+export interface Cluster {
+  readonly account: string;
+  readonly name: string;
+  readonly arn: string;
+  /** The cluster's own issuer, without `https://`; undefined: any that the account has as an OIDC provider. */
+  readonly issuer?: { readonly issuer: string; readonly jwks: JSONWebKeySet };
+}
+
+/** What a caller may choose of an association. */
+export interface AssociationSettings {
+  roleArn: string;
+  targetRoleArn?: string;
+  disableSessionTags: boolean;
+}
+
+export interface Association extends AssociationSettings {
+  readonly account: string;
+  readonly clusterName: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly associationArn: string;
+  readonly associationId: string;
+  readonly tags: Readonly<Record<string, string>>;
+  /** Milliseconds since the epoch, by the stand-in's clock. */
+  readonly createdAt: number;
+  modifiedAt: number;
+  /** Set when an EKS add-on made it. */
+  readonly ownerArn?: string;
+  /** Only beside a target role: what its trust policy may ask for. */
+  externalId?: string;
+}
+
+export interface NewAssociation {
+  namespace: string;
+  serviceAccount: string;
+  roleArn: string;
+  targetRoleArn?: string;
+  disableSessionTags?: boolean;
+  tags?: Readonly<Record<string, string>>;
+  ownerArn?: string;
+}
+
+/** What is left out stays; an empty `targetRoleArn` takes the target away. */
+export type AssociationChange = Partial<AssociationSettings>;
+
+/** `setup` is old, so EKS Auth sees it at once; what callers do takes its time (knob `associationDelayMs`). */
+export type Origin = 'call' | 'setup';
+
+export interface EksStore {
+  addCluster(cluster: Omit<Cluster, 'arn'>): Cluster;
+  cluster(account: string, name: string): Cluster | undefined;
+  /** In the order of their ids, which is nobody's order. */
+  inCluster(cluster: Cluster): Association[];
+  find(cluster: Cluster, associationId: string): Association | undefined;
+  /** Wherever it is: ids are unique. */
+  findId(associationId: string): Association | undefined;
+  ofSubject(cluster: Cluster, namespace: string, serviceAccount: string): Association | undefined;
+  add(cluster: Cluster, wanted: NewAssociation, origin: Origin): Association;
+  change(association: Association, change: AssociationChange, origin: Origin): Association;
+  remove(association: Association, origin: Origin): void;
+  /** The association that acts on pods of this account by now, `delayMs` behind the calls. */
+  acting(cluster: Cluster, namespace: string, serviceAccount: string, delayMs: number): Association | undefined;
+}
+
+interface Version {
+  readonly at: number;
+  readonly origin: Origin;
+  readonly association: Association | undefined;
+}
+
+export function createEksStore(clock: Clock, partition: string, region: string): EksStore {
+  const clusters = new Map<string, Cluster>();
+  const associations = new Map<string, Association>();
+  /** Oldest first, by subject. */
+  const versions = new Map<string, Version[]>();
+
+  const subjectKey = (account: string, cluster: string, namespace: string, serviceAccount: string) =>
+    `${account}/${cluster}/${namespace}/${serviceAccount}`;
+
+  function record(subject: Association, origin: Origin, association: Association | undefined): void {
+    const { account, clusterName, namespace, serviceAccount } = subject;
+    const key = subjectKey(account, clusterName, namespace, serviceAccount);
+    const version = { at: clock.now(), origin, association: association && { ...association } };
+    versions.set(key, [...(versions.get(key) ?? []), version]);
+  }
+
+  const inCluster = ({ account, name }: Cluster): Association[] =>
+    [...associations.values()]
+      .filter((each) => each.account === account && each.clusterName === name)
+      .sort((a, b) => (a.associationId < b.associationId ? -1 : 1));
+
+  /** Clients must read it, not build it: AWS's reference gives no form, so this one is only a plausible one. */
+  const externalIdOf = (
+    { account, name }: Pick<Cluster, 'account' | 'name'>,
+    namespace: string,
+    serviceAccount: string,
+  ) => [region, account, name, namespace, serviceAccount].join('/');
+
+  return {
+    addCluster(wanted) {
+      const arn = `arn:${partition}:eks:${region}:${wanted.account}:cluster/${wanted.name}`;
+      const cluster: Cluster = { ...wanted, arn };
+      clusters.set(`${wanted.account}/${wanted.name}`, cluster);
+      return cluster;
+    },
+    cluster: (account, name) => clusters.get(`${account}/${name}`),
+    inCluster,
+    find(cluster, associationId) {
+      const association = associations.get(associationId);
+      return association?.account === cluster.account && association.clusterName === cluster.name
+        ? association
+        : undefined;
+    },
+    findId: (associationId) => associations.get(associationId),
+    ofSubject: (cluster, namespace, serviceAccount) =>
+      inCluster(cluster).find((each) => each.namespace === namespace && each.serviceAccount === serviceAccount),
+    add(cluster, wanted, origin) {
+      const { account, name: clusterName } = cluster;
+      const associationId = newId();
+      const { namespace, serviceAccount, roleArn, targetRoleArn } = wanted;
+      const association: Association = {
+        account,
+        clusterName,
+        namespace,
+        serviceAccount,
+        roleArn,
+        disableSessionTags: wanted.disableSessionTags ?? false,
+        ...(targetRoleArn ? { targetRoleArn, externalId: externalIdOf(cluster, namespace, serviceAccount) } : {}),
+        associationArn: `arn:${partition}:eks:${region}:${account}:podidentityassociation/${clusterName}/${associationId}`,
+        associationId,
+        tags: { ...wanted.tags },
+        createdAt: clock.now(),
+        modifiedAt: clock.now(),
+        ...(wanted.ownerArn === undefined ? {} : { ownerArn: wanted.ownerArn }),
+      };
+      associations.set(associationId, association);
+      record(association, origin, association);
+      return association;
+    },
+    change(association, { roleArn, targetRoleArn, disableSessionTags }, origin) {
+      if (roleArn !== undefined) association.roleArn = roleArn;
+      if (disableSessionTags !== undefined) association.disableSessionTags = disableSessionTags;
+      if (targetRoleArn === '') {
+        delete association.targetRoleArn;
+        delete association.externalId;
+      } else if (targetRoleArn !== undefined) {
+        const { account, clusterName: name, namespace, serviceAccount } = association;
+        association.targetRoleArn = targetRoleArn;
+        association.externalId = externalIdOf({ account, name }, namespace, serviceAccount);
+      }
+      association.modifiedAt = clock.now();
+      record(association, origin, association);
+      return association;
+    },
+    remove(association, origin) {
+      associations.delete(association.associationId);
+      record(association, origin, undefined);
+    },
+    acting({ account, name }, namespace, serviceAccount, delayMs) {
+      const all = versions.get(subjectKey(account, name, namespace, serviceAccount)) ?? [];
+      return all.findLast(({ at, origin }) => origin === 'setup' || at + delayMs <= clock.now())?.association;
+    },
+  };
+}
+
+const ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789';
+
+function newId(): string {
+  return `a-${[...randomBytes(17)].map((byte) => ALPHABET[byte % ALPHABET.length]).join('')}`;
+}

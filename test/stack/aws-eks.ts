@@ -1,0 +1,238 @@
+/** Owns the EKS actions of the AWS stand-in: Pod Identity associations, with EKS's own refusals. */
+import type { Association, AssociationChange, Cluster, EksStore } from './aws-eks-store.ts';
+import type { Principal } from './aws-keys.ts';
+import type { AwsKnobs } from './aws-knobs.ts';
+import type { RoleStore } from './aws-roles.ts';
+import { namesService } from './aws-trust.ts';
+import { AwsError } from './aws-xml.ts';
+
+export const POD_IDENTITY_SERVICE = 'pods.eks.amazonaws.com';
+
+export interface EksWorld {
+  readonly knobs: AwsKnobs;
+  readonly roles: RoleStore;
+  readonly eks: EksStore;
+  readonly tokens: RequestTokens;
+}
+
+/** The associations that were made with a client's request token, deleted ones too. */
+export type RequestTokens = Map<string, { readonly parameters: string; readonly associationId: string }>;
+
+export interface EksCall {
+  readonly caller: Principal;
+  readonly cluster: string;
+  readonly associationId: string;
+  readonly query: URLSearchParams;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+type EksAction = (world: EksWorld, call: EksCall) => Record<string, unknown>;
+
+export const EKS_ACTIONS: Readonly<Record<string, EksAction>> = {
+  CreatePodIdentityAssociation: (world, call) => {
+    const cluster = clusterOf(world, call);
+    const { body } = call;
+    const wanted = {
+      namespace: text(body, 'namespace'),
+      serviceAccount: text(body, 'serviceAccount'),
+      roleArn: text(body, 'roleArn'),
+      targetRoleArn: targetOf(body) ?? '',
+      disableSessionTags: flag(body, 'disableSessionTags') ?? false,
+      tags: tagsOf(body),
+    };
+    refuseSessionPolicy(body);
+    checkPassRole(world, call, wanted.roleArn);
+    const token = body.clientRequestToken === undefined ? undefined : text(body, 'clientRequestToken');
+    const tokenKey = `${cluster.arn} ${token}`;
+    const parameters = JSON.stringify({ ...wanted, tags: Object.entries(wanted.tags).sort() });
+    const before = token === undefined ? undefined : world.tokens.get(tokenKey);
+    if (before) return { association: wire(madeBefore(world, cluster, before, parameters)) };
+    checkRole(world, cluster, wanted.roleArn);
+    const taken = world.eks.ofSubject(cluster, wanted.namespace, wanted.serviceAccount);
+    if (taken) throw new AwsError('ResourceInUseException', `Association already exists: ${taken.associationId}`);
+    const quota = world.knobs.associationQuota;
+    if (world.eks.inCluster(cluster).length >= quota) {
+      throw new AwsError(
+        'ResourceLimitExceededException',
+        `Cannot create more than ${quota} pod identity associations in cluster ${cluster.name}.`,
+      );
+    }
+    const association = world.eks.add(cluster, wanted, 'call');
+    if (token !== undefined) world.tokens.set(tokenKey, { parameters, associationId: association.associationId });
+    return { association: wire(association) };
+  },
+
+  ListPodIdentityAssociations: (world, call) => {
+    const cluster = clusterOf(world, call);
+    const { query } = call;
+    const size = Number(query.get('maxResults') ?? 100);
+    if (!Number.isInteger(size) || size < 1 || size > 100) {
+      throw invalid(`maxResults must be between 1 and 100, not ${query.get('maxResults')}`);
+    }
+    const after = readPageToken(query.get('nextToken'));
+    const left = world.eks
+      .inCluster(cluster)
+      .filter(
+        ({ namespace, serviceAccount, associationId }) =>
+          namespace === (query.get('namespace') ?? namespace) &&
+          serviceAccount === (query.get('serviceAccount') ?? serviceAccount) &&
+          associationId > after,
+      );
+    const page = left.slice(0, size);
+    const nextToken = left.length > size ? pageToken(page.at(-1)?.associationId ?? '') : undefined;
+    return { associations: page.map(summary), ...(nextToken === undefined ? {} : { nextToken }) };
+  },
+
+  DescribePodIdentityAssociation: (world, call) => ({ association: wire(associationOf(world, call)) }),
+
+  UpdatePodIdentityAssociation: (world, call) => {
+    const cluster = clusterOf(world, call);
+    const association = associationOf(world, call);
+    const { body } = call;
+    refuseSessionPolicy(body);
+    const [targetRoleArn, disableSessionTags] = [targetOf(body), flag(body, 'disableSessionTags')];
+    const change: AssociationChange = {
+      ...(body.roleArn === undefined ? {} : { roleArn: text(body, 'roleArn') }),
+      ...(targetRoleArn === undefined ? {} : { targetRoleArn }),
+      ...(disableSessionTags === undefined ? {} : { disableSessionTags }),
+    };
+    if (Object.keys(change).length === 0) {
+      throw invalid('At least one of roleArn, targetRoleArn and disableSessionTags must be changed.');
+    }
+    if (change.roleArn !== undefined) {
+      checkPassRole(world, call, change.roleArn);
+      checkRole(world, cluster, change.roleArn);
+    }
+    return { association: wire(world.eks.change(association, change, 'call')) };
+  },
+
+  DeletePodIdentityAssociation: (world, call) => {
+    const association = associationOf(world, call);
+    world.eks.remove(association, 'call');
+    return { association: wire(association) };
+  },
+};
+
+export function clusterOf({ eks }: Pick<EksWorld, 'eks'>, call: Pick<EksCall, 'caller' | 'cluster'>): Cluster {
+  const cluster = eks.cluster(call.caller.account, call.cluster);
+  if (!cluster) throw new AwsError('ResourceNotFoundException', `No cluster found for name: ${call.cluster}.`);
+  return cluster;
+}
+
+function associationOf(world: EksWorld, call: EksCall): Association {
+  const association = world.eks.find(clusterOf(world, call), call.associationId);
+  if (association) return association;
+  throw new AwsError('ResourceNotFoundException', `No association found for ID: ${call.associationId}.`);
+}
+
+/**
+ * AWS's reference says no more than that the token makes the request idempotent. A mismatch is a wrong parameter here,
+ * as in AWS's other services (IdempotentParameterMismatch). A token whose association is gone stays used up: the
+ * reading that is hard on clients which derive the token from the account's name alone, and then can never make the
+ * association anew.
+ */
+function madeBefore(
+  world: EksWorld,
+  cluster: Cluster,
+  before: { parameters: string; associationId: string },
+  parameters: string,
+): Association {
+  if (before.parameters !== parameters) {
+    throw invalid('The clientRequestToken was used before with other parameters.');
+  }
+  const association = world.eks.find(cluster, before.associationId);
+  if (association) return association;
+  throw new AwsError(
+    'InvalidRequestException',
+    `The clientRequestToken was used for association ${before.associationId}, which has been deleted.`,
+  );
+}
+
+function checkPassRole({ knobs }: EksWorld, { caller }: EksCall, roleArn: string): void {
+  if (!knobs.passRoleDenied.includes(roleArn)) return;
+  throw new AwsError(
+    'AccessDeniedException',
+    `User: ${caller.arn} is not authorized to perform: iam:PassRole on resource: ${roleArn} because no identity-based policy allows the iam:PassRole action`,
+  );
+}
+
+/** EKS reads IAM as late as STS does: a role or a trust statement that is too new is not there yet. */
+function checkRole({ knobs, roles }: EksWorld, cluster: Cluster, roleArn: string): void {
+  if (!ROLE_ARN.test(roleArn)) throw invalid(`The role ARN ${roleArn} is invalid.`);
+  if (roleArn.split(':')[4] !== cluster.account) throw invalid('Cross-account pass role is not allowed.');
+  const role = roles.findArn(roleArn);
+  const seen = role && roles.seen(role, knobs.propagationMs);
+  if (!seen) throw invalid('Role provided in the request does not exist.');
+  if (!knobs.checkPodIdentityTrust) return;
+  if (
+    !['sts:AssumeRole', 'sts:TagSession'].every((action) => namesService(seen.document, POD_IDENTITY_SERVICE, action))
+  ) {
+    throw invalid(
+      'Trust policy of the role provided is invalid. Follow the official documentation to resolve the issue.',
+    );
+  }
+}
+
+const ROLE_ARN = /^arn:[\w-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
+
+function targetOf(body: EksCall['body']): string | undefined {
+  const { targetRoleArn } = body;
+  if (targetRoleArn === undefined || targetRoleArn === '') return targetRoleArn;
+  const arn = text(body, 'targetRoleArn');
+  if (!ROLE_ARN.test(arn)) throw invalid(`The target role ARN ${arn} is invalid.`);
+  return arn;
+}
+
+function refuseSessionPolicy(body: EksCall['body']): void {
+  // A policy that is taken and then not evaluated would go unseen; a 500 does not.
+  if (body.policy) throw new AwsError('ServerException', 'the stand-in does not know the policies of associations');
+}
+
+function tagsOf({ tags = {} }: EksCall['body']): Record<string, string> {
+  const entries = typeof tags === 'object' && tags !== null ? Object.entries(tags) : [];
+  if (entries.length > 50) throw invalid('An association can have 50 tags at most.');
+  for (const [key, value] of entries) {
+    if (typeof value !== 'string' || key.length < 1 || key.length > 128 || value.length > 256 || /^aws:/i.test(key)) {
+      throw invalid(`The tag ${key} is invalid.`);
+    }
+  }
+  return Object.fromEntries(entries) as Record<string, string>;
+}
+
+function text(body: EksCall['body'], name: string): string {
+  const value = body[name];
+  if (typeof value === 'string' && value !== '') return value;
+  throw invalid(`The parameter ${name} must be a text that is not empty.`);
+}
+
+function flag(body: EksCall['body'], name: string): boolean | undefined {
+  const value = body[name];
+  if (value === undefined || typeof value === 'boolean') return value;
+  throw invalid(`The parameter ${name} must be true or false.`);
+}
+
+function invalid(message: string): AwsError {
+  return new AwsError('InvalidParameterException', message);
+}
+
+/** The account stays inside; times are seconds since the epoch, with their fractions, as in the AWS REST-JSON protocol. */
+function wire({ account: _account, ...association }: Association): Record<string, unknown> {
+  const { createdAt, modifiedAt } = association;
+  return { ...association, createdAt: createdAt / 1000, modifiedAt: modifiedAt / 1000 };
+}
+
+function summary(association: Association): Record<string, unknown> {
+  const { clusterName, namespace, serviceAccount, associationArn, associationId, ownerArn } = association;
+  return { clusterName, namespace, serviceAccount, associationArn, associationId, ownerArn };
+}
+
+function pageToken(associationId: string): string {
+  return Buffer.from(`after ${associationId}`).toString('base64url');
+}
+
+function readPageToken(token: string | null): string {
+  if (token === null) return '';
+  const after = /^after (a-[a-z0-9]{17})$/.exec(Buffer.from(token, 'base64url').toString())?.[1];
+  if (after === undefined) throw invalid('The nextToken is invalid.');
+  return after;
+}
