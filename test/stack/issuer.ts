@@ -6,6 +6,8 @@ export interface PodTokenOptions {
   namespace?: string;
   serviceAccount: string;
   pod?: string;
+  /** A new one by default. */
+  podUid?: string;
   audience?: string;
   expiresInSeconds?: number;
   /** Milliseconds since the epoch at which the token is issued. */
@@ -34,6 +36,7 @@ export async function createIssuer({
       namespace = 'domino-compute',
       serviceAccount,
       pod = `${serviceAccount}-pod`,
+      podUid = randomUUID(),
       audience = 'sts.amazonaws.com',
       expiresInSeconds = 86_400,
       now = Date.now(),
@@ -41,7 +44,7 @@ export async function createIssuer({
       const seconds = Math.floor(now / 1000);
       const bound = {
         namespace,
-        pod: { name: pod, uid: randomUUID() },
+        pod: { name: pod, uid: podUid },
         serviceaccount: { name: serviceAccount, uid: randomUUID() },
       };
       return new SignJWT({ 'kubernetes.io': bound })

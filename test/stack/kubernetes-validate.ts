@@ -1,5 +1,6 @@
 /** Owns which objects the Kubernetes stand-in refuses: names, labels, annotations, sizes, and what a kind demands. */
-import type { Kind, KubernetesObject } from './kubernetes-kinds.ts';
+import { mutationCauses } from './domsed-schema.ts';
+import { apiVersionOf, type Kind, type KubernetesObject } from './kubernetes-kinds.ts';
 import { badRequest, type Cause, invalid } from './kubernetes-status.ts';
 
 const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
@@ -32,6 +33,8 @@ export function validate(kind: Kind, object: KubernetesObject): void {
   if (annotationBytes > maxAnnotationBytes) causes.push(tooLong('metadata.annotations', maxAnnotationBytes));
   if (kind.kind === 'ConfigMap') causes.push(...configMapCauses(kind, object));
   if (kind.kind === 'Lease') causes.push(...leaseCauses(kind, object));
+  if (kind.kind === 'Mutation')
+    causes.push(...mutationCauses({ ...object, apiVersion: apiVersionOf(kind), kind: kind.kind }));
   if (causes.length > 0) throw invalid(kind, name, causes);
 }
 

@@ -25,28 +25,33 @@ export interface Written {
   readonly entry: Entry;
 }
 
+type Admit = (kind: Kind, object: KubernetesObject) => KubernetesObject;
 type Existing = KubernetesObject & { metadata: Metadata };
 
 export class Writes {
   readonly #store: Store;
   readonly #gracefulPods: () => boolean;
+  readonly #admit: Admit;
 
-  constructor(store: Store, gracefulPods: () => boolean) {
+  /** @param admit what mutating webhooks make of an object that is created. */
+  constructor(store: Store, gracefulPods: () => boolean, admit: Admit) {
     this.#store = store;
     this.#gracefulPods = gracefulPods;
+    this.#admit = admit;
   }
 
   create(target: Target, body: unknown): Written {
     const { kind } = target;
-    const object = this.#readObject(target, body);
-    const metadata = object.metadata;
-    if (metadata.resourceVersion) {
+    const given = this.#readObject(target, body);
+    if (given.metadata.resourceVersion) {
       throw new StatusError(500, 'resourceVersion should not be set on objects to be created', '');
     }
-    if (!metadata.name && metadata.generateName) metadata.name = metadata.generateName + randomSuffix();
-    kind.defaults(object);
-    const { deletionTimestamp: _, deletionGracePeriodSeconds: __, ...given } = metadata;
-    object.metadata = { ...given, ...this.#store.birth() };
+    const { name: asked, generateName } = given.metadata;
+    if (!asked && generateName) given.metadata.name = generateName + randomSuffix();
+    kind.defaults(given);
+    const object = this.#admit(kind, given);
+    const { deletionTimestamp: _, deletionGracePeriodSeconds: __, ...metadata } = object.metadata ?? {};
+    object.metadata = { ...metadata, ...this.#store.birth() };
     validate(kind, object);
     const name = metadata.name ?? '';
     if (this.#store.find(kind, target.namespace, name)) throw alreadyExists(kind, name);

@@ -8,8 +8,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { type Clock, systemClock } from '../../src/clock.ts';
 import { type AccessCheck, createAccess, type Tokens } from './kubernetes-access.ts';
+import { type Admission, answeringAdmission } from './kubernetes-admission.ts';
 import { type ApiRequest, answer, answerDiscovery, type Rooms, readRequest, sendJson } from './kubernetes-api.ts';
-import { type KubernetesObject, kindNamed } from './kubernetes-kinds.ts';
+import { type Kind, type KubernetesObject, kindNamed } from './kubernetes-kinds.ts';
 import { createKnobs, type Knobs, randomSeries } from './kubernetes-knobs.ts';
 import { Lists } from './kubernetes-lists.ts';
 import { answerOrder } from './kubernetes-orders.ts';
@@ -20,6 +21,7 @@ import { Writes } from './kubernetes-writes.ts';
 import { type RunningServer, startServer } from './server.ts';
 
 export type { AccessRequest } from './kubernetes-access.ts';
+export type { Admission } from './kubernetes-admission.ts';
 export type { KubernetesObject } from './kubernetes-kinds.ts';
 export type { Knobs } from './kubernetes-knobs.ts';
 
@@ -32,6 +34,8 @@ export interface KubernetesOptions {
   /** How many changes of each kind a watch can go back; 10,000. */
   readonly historyWindow?: number;
   readonly clock?: Clock;
+  /** See `admit`. */
+  readonly admission?: Admission;
 }
 
 export interface KubernetesStandIn {
@@ -48,6 +52,8 @@ export interface KubernetesStandIn {
   list<T = KubernetesObject>(kind: string, namespace?: string): T[];
   /** Removes at once, whatever the knobs or finalizers; answers whether it was there. */
   remove(kind: string, namespace: string, name: string): boolean;
+  /** From now on objects that are created, by the API or `put`, pass through this; through nothing when undefined. */
+  admit(admission: Admission | undefined): void;
   /** Breaks the connection of every watch. */
   cutWatches(): void;
   /** Forgets all history: whatever version a client has, its next watch is answered with 410. */
@@ -74,12 +80,14 @@ class StandIn implements KubernetesStandIn {
   readonly #sockets = new Set<Socket>();
   /** The connection that is turning knobs: it gets its answer even when the knob is `down`. */
   #orderedBy: Socket | undefined;
+  #admission: Admission | undefined;
   #random: () => number;
   #server: RunningServer | undefined;
 
   constructor(options: KubernetesOptions) {
     this.#access = createAccess(options.tokens, options.rbac);
     this.#clock = options.clock ?? systemClock;
+    this.#admission = options.admission;
     this.#store = new Store(this.#clock, options.historyWindow ?? 10_000);
     this.#lists = new Lists(this.#store);
     this.#watches = new Watches(this.#clock);
@@ -87,7 +95,11 @@ class StandIn implements KubernetesStandIn {
     this.#random = randomSeries(this.knobs.seed);
     this.#rooms = {
       store: this.#store,
-      writes: new Writes(this.#store, () => this.knobs.gracefulPods),
+      writes: new Writes(
+        this.#store,
+        () => this.knobs.gracefulPods,
+        answeringAdmission((kind, object) => this.#admitted(kind, object)),
+      ),
       lists: this.#lists,
       watches: this.#watches,
       emptyLists: () => this.knobs.emptyLists,
@@ -123,17 +135,25 @@ class StandIn implements KubernetesStandIn {
   put<T extends object = KubernetesObject>(kindName: string, object: T): T {
     const kind = kindNamed(kindName);
     // Through JSON, because what a client sends is JSON: dates become text and what is undefined is absent.
-    const copy = JSON.parse(JSON.stringify(object)) as KubernetesObject;
-    const metadata = copy.metadata ?? {};
+    let copy = JSON.parse(JSON.stringify(object)) as KubernetesObject;
+    let metadata = copy.metadata ?? {};
     if (!metadata.name) throw new Error(`${kindName}: an object to put needs metadata.name`);
     if (kind.namespaced) metadata.namespace ??= 'default';
     else delete metadata.namespace;
     const current = this.#store.find(kind, metadata.namespace ?? '', metadata.name);
     kind.defaults(copy);
+    if (!current) {
+      copy = this.#admitted(kind, copy);
+      metadata = copy.metadata ?? {};
+    }
     const identity = current ? objectOf(kind, current).metadata : this.#store.birth();
     const { uid, creationTimestamp } = identity;
     copy.metadata = { ...(uid ? { uid } : {}), ...(creationTimestamp ? { creationTimestamp } : {}), ...metadata };
     return objectOf(kind, this.#store.write(kind, copy)) as T;
+  }
+
+  admit(admission: Admission | undefined): void {
+    this.#admission = admission;
   }
 
   putMany(kind: string, objects: Iterable<object>): void {
@@ -216,6 +236,10 @@ class StandIn implements KubernetesStandIn {
       if (error.code === 429) response.setHeader('retry-after', '1');
       sendJson(response, error.code, error.body());
     }
+  }
+
+  #admitted(kind: Kind, object: KubernetesObject): KubernetesObject {
+    return this.#admission ? this.#admission(kind.plural, object, this) : object;
   }
 
   #count({ verb, kind, subresource }: ApiRequest): void {

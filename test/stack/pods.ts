@@ -20,6 +20,8 @@ export interface DominoPodOptions {
   readonly projectId?: string;
   readonly workloadType?: string;
   readonly namespace?: string;
+  /** As Domino makes it: without what the Mutations for roles add, the volumes for labels and token and the fsGroup. */
+  readonly plain?: boolean;
 }
 
 export function dominoPod(options: DominoPodOptions): V1Pod {
@@ -61,10 +63,10 @@ export function dominoPod(options: DominoPodOptions): V1Pod {
       nodeSelector: { 'dominodatalab.com/node-pool': 'default' },
       restartPolicy: 'Never',
       terminationGracePeriodSeconds: 60,
-      securityContext: { fsGroup: 12574 },
+      ...(options.plain ? {} : { securityContext: { fsGroup: 12574 } }),
       initContainers: [container('domino-init', options, 6)],
       containers: [container(role ?? 'run', options, 28), container('executor', options, 12)],
-      volumes: volumes(projectId),
+      volumes: volumes(projectId, options.plain),
       tolerations: [
         { key: 'node.kubernetes.io/not-ready', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 },
         { key: 'node.kubernetes.io/unreachable', operator: 'Exists', effect: 'NoExecute', tolerationSeconds: 300 },
@@ -95,7 +97,7 @@ export function dominoServiceAccount(name: string, namespace = computeNamespace)
   };
 }
 
-function container(name: string, { runId, userName }: DominoPodOptions, variables: number): V1Container {
+function container(name: string, { runId, userName, plain }: DominoPodOptions, variables: number): V1Container {
   const env: V1EnvVar[] = [
     { name: 'DOMINO_RUN_ID', value: runId },
     { name: 'DOMINO_STARTING_USERNAME', value: userName },
@@ -118,18 +120,26 @@ function container(name: string, { runId, userName }: DominoPodOptions, variable
     volumeMounts: [
       { name: 'project', mountPath: '/mnt' },
       { name: 'shared', mountPath: '/var/lib/domino' },
-      { name: 'podinfo', mountPath: '/var/run/podinfo', readOnly: true },
-      { name: 'aws-iam-token', mountPath: '/var/run/secrets/eks.amazonaws.com/serviceaccount', readOnly: true },
+      ...(plain ? [] : roleMounts),
     ],
   };
 }
 
-function volumes(projectId: string) {
+const roleMounts = [
+  { name: 'podinfo', mountPath: '/var/run/podinfo', readOnly: true },
+  { name: 'aws-iam-token', mountPath: '/var/run/secrets/eks.amazonaws.com/serviceaccount', readOnly: true },
+];
+
+function volumes(projectId: string, plain = false) {
   const labels = { path: 'labels', fieldRef: { apiVersion: 'v1', fieldPath: 'metadata.labels' } };
   const token = { audience: 'sts.amazonaws.com', expirationSeconds: 86_400, path: 'token' };
-  return [
+  const domino = [
     { name: 'project', persistentVolumeClaim: { claimName: `project-${projectId}` } },
     { name: 'shared', emptyDir: {} },
+  ];
+  if (plain) return domino;
+  return [
+    ...domino,
     { name: 'podinfo', downwardAPI: { defaultMode: 420, items: [labels] } },
     { name: 'aws-iam-token', projected: { defaultMode: 420, sources: [{ serviceAccountToken: token }] } },
   ];
