@@ -59,6 +59,7 @@ export interface EksStore {
   find(cluster: Cluster, associationId: string): Association | undefined;
   /** Wherever it is: ids are unique. */
   findId(associationId: string): Association | undefined;
+  count(cluster: Cluster): number;
   ofSubject(cluster: Cluster, namespace: string, serviceAccount: string): Association | undefined;
   add(cluster: Cluster, wanted: NewAssociation, origin: Origin): Association;
   change(association: Association, change: AssociationChange, origin: Origin): Association;
@@ -76,6 +77,8 @@ interface Version {
 export function createEksStore(clock: Clock, partition: string, region: string): EksStore {
   const clusters = new Map<string, Cluster>();
   const associations = new Map<string, Association>();
+  /** By subject. */
+  const current = new Map<string, Association>();
   /** Oldest first, by subject. */
   const versions = new Map<string, Version[]>();
 
@@ -85,6 +88,8 @@ export function createEksStore(clock: Clock, partition: string, region: string):
   function record(subject: Association, origin: Origin, association: Association | undefined): void {
     const { account, clusterName, namespace, serviceAccount } = subject;
     const key = subjectKey(account, clusterName, namespace, serviceAccount);
+    if (association) current.set(key, association);
+    else current.delete(key);
     const version = { at: clock.now(), origin, association: association && { ...association } };
     versions.set(key, [...(versions.get(key) ?? []), version]);
   }
@@ -117,8 +122,10 @@ export function createEksStore(clock: Clock, partition: string, region: string):
         : undefined;
     },
     findId: (associationId) => associations.get(associationId),
-    ofSubject: (cluster, namespace, serviceAccount) =>
-      inCluster(cluster).find((each) => each.namespace === namespace && each.serviceAccount === serviceAccount),
+    ofSubject: ({ account, name }, namespace, serviceAccount) =>
+      current.get(subjectKey(account, name, namespace, serviceAccount)),
+    count: ({ account, name }) =>
+      [...associations.values()].filter((each) => each.account === account && each.clusterName === name).length,
     add(cluster, wanted, origin) {
       const { account, name: clusterName } = cluster;
       const associationId = newId();

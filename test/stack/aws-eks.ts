@@ -51,7 +51,7 @@ export const EKS_ACTIONS: Readonly<Record<string, EksAction>> = {
     const taken = world.eks.ofSubject(cluster, wanted.namespace, wanted.serviceAccount);
     if (taken) throw new AwsError('ResourceInUseException', `Association already exists: ${taken.associationId}`);
     const quota = world.knobs.associationQuota;
-    if (world.eks.inCluster(cluster).length >= quota) {
+    if (world.eks.count(cluster) >= quota) {
       throw new AwsError(
         'ResourceLimitExceededException',
         `Cannot create more than ${quota} pod identity associations in cluster ${cluster.name}.`,

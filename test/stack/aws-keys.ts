@@ -10,6 +10,9 @@ export interface Principal {
   readonly userId: string;
   /** The role behind a session. */
   readonly roleArn?: string;
+  /** The session's tags, and the keys of those that it hands on when it assumes a further role. */
+  readonly tags?: Readonly<Record<string, string>>;
+  readonly transitive?: readonly string[];
 }
 
 export interface Key {
@@ -62,4 +65,13 @@ export function createKeyRing(clock: Clock): KeyRing {
       return key;
     },
   };
+}
+
+/** The account that a request speaks for; `unknown` when it would not be let in. */
+export function accountOf(keys: KeyRing, headers: IncomingHttpHeaders): string {
+  try {
+    return keys.authenticate(headers).principal.account;
+  } catch {
+    return 'unknown';
+  }
 }

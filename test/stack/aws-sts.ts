@@ -1,13 +1,11 @@
 /** Owns the STS actions of the AWS stand-in: who am I, and role sessions for those whom trust policies let in. */
 import type { IncomingHttpHeaders } from 'node:http';
-import { createLocalJWKSet, decodeJwt, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose';
-import type { Clock } from '../../src/clock.ts';
+import type { JSONWebKeySet, JWTPayload } from 'jose';
 import { conditionContext } from './aws-conditions.ts';
 import { required } from './aws-iam.ts';
-import type { KeyRing, Principal } from './aws-keys.ts';
-import type { AwsKnobs } from './aws-knobs.ts';
-import type { Role, RoleStore } from './aws-roles.ts';
-import { evaluatePermissions, evaluateTrust } from './aws-trust.ts';
+import type { Role } from './aws-roles.ts';
+import { assumeRole, isTrusted, openSession, type Session, type SessionWorld } from './aws-sessions.ts';
+import { audiencesOf, issuerOf, verifyToken } from './aws-tokens.ts';
 import { AwsError, type XmlValue, xmlTime } from './aws-xml.ts';
 
 /** An IAM OIDC provider of one account. */
@@ -20,13 +18,8 @@ export interface OidcProvider {
   readonly clientIds: readonly string[];
 }
 
-export interface StsWorld {
-  readonly clock: Clock;
-  readonly knobs: AwsKnobs;
-  readonly roles: RoleStore;
-  readonly keys: KeyRing;
+export interface StsWorld extends SessionWorld {
   readonly providers: OidcProvider[];
-  readonly partition: string;
 }
 
 export interface StsCall {
@@ -47,32 +40,20 @@ export const STS_ACTIONS: Readonly<Record<string, StsAction>> = {
   AssumeRole: (world, { headers, params }) => {
     const caller = world.keys.authenticate(headers).principal;
     const target = readTarget(params);
-    const role = world.roles.findArn(target.roleArn);
-    const context = conditionContext({
-      'aws:PrincipalArn': caller.roleArn ?? caller.arn,
-      'aws:PrincipalAccount': caller.account,
-      'aws:userid': caller.userId,
-      'sts:ExternalId': params.get('ExternalId') ?? undefined,
-      'sts:RoleSessionName': target.sessionName,
+    const session = assumeRole(world, caller, {
+      ...target,
+      externalId: params.get('ExternalId') ?? undefined,
+      ...readTags(params),
+      seconds: (role) => sessionSeconds(params, role, caller.roleArn !== undefined),
     });
-    const trusted = isTrusted(world, role, {
-      action: 'sts:AssumeRole',
-      requester: { kind: 'aws', ...caller },
-      context,
-    });
-    if (!role || !trusted || !mayAssume(world, caller, target.roleArn)) {
-      const message = `User: ${caller.arn} is not authorized to perform: sts:AssumeRole on resource: ${target.roleArn}`;
-      throw new AwsError('AccessDenied', message);
-    }
-    const seconds = sessionSeconds(params, role, caller.roleArn !== undefined);
-    return openSession(world, role, target.sessionName, seconds);
+    return sessionXml(session);
   },
 
   AssumeRoleWithWebIdentity: async (world, { params }) => {
     const target = readTarget(params);
     const account = target.roleArn.split(':')[4] ?? '';
     const { claims, provider } = await readToken(world, account, required(params, 'WebIdentityToken'));
-    const audiences = typeof claims.aud === 'string' ? [claims.aud] : (claims.aud ?? []);
+    const audiences = audiencesOf(claims);
     const role = world.roles.findArn(target.roleArn);
     const trusted = isTrusted(world, role, {
       action: 'sts:AssumeRoleWithWebIdentity',
@@ -95,7 +76,7 @@ export const STS_ACTIONS: Readonly<Record<string, StsAction>> = {
       SubjectFromWebIdentityToken: claims.sub ?? '',
       Audience: audiences.find((audience) => provider.clientIds.includes(audience)) ?? '',
       Provider: `arn:${world.partition}:iam::${account}:oidc-provider/${provider.issuer}`,
-      ...session,
+      ...sessionXml(session),
     };
   },
 };
@@ -115,18 +96,16 @@ function readTarget(params: URLSearchParams): { roleArn: string; sessionName: st
   return { roleArn, sessionName };
 }
 
-function isTrusted(world: StsWorld, role: Role | undefined, request: Parameters<typeof evaluateTrust>[1]): boolean {
-  const seen = role && world.roles.seen(role, world.knobs.propagationMs);
-  return seen !== undefined && evaluateTrust(seen.document, request) === 'allowed';
-}
-
-/** A role that nobody gave any permissions may assume what trusts it, so that most tests need not care. */
-function mayAssume({ roles }: StsWorld, caller: Principal, targetArn: string): boolean {
-  const own = caller.roleArn === undefined ? undefined : roles.findArn(caller.roleArn);
-  if (!own || (own.allowAssume === undefined && own.inline.size === 0)) return true;
-  const listed = { Statement: { Effect: 'Allow', Action: 'sts:AssumeRole', Resource: own.allowAssume ?? [] } };
-  const inline = [...own.inline.values()].map((text): unknown => JSON.parse(text));
-  return evaluatePermissions([listed, ...inline], 'sts:AssumeRole', targetArn) === 'allowed';
+function readTags(params: URLSearchParams): { tags: Record<string, string>; transitive: string[] } {
+  const tags: Record<string, string> = {};
+  for (let index = 1; params.has(`Tags.member.${index}.Key`); index += 1) {
+    tags[params.get(`Tags.member.${index}.Key`) ?? ''] = params.get(`Tags.member.${index}.Value`) ?? '';
+  }
+  const transitive: string[] = [];
+  for (let index = 1; params.has(`TransitiveTagKeys.member.${index}`); index += 1) {
+    transitive.push(params.get(`TransitiveTagKeys.member.${index}`) ?? '');
+  }
+  return { tags, transitive };
 }
 
 function sessionSeconds(params: URLSearchParams, role: Role, chained: boolean): number {
@@ -148,14 +127,7 @@ function sessionSeconds(params: URLSearchParams, role: Role, chained: boolean): 
   return seconds;
 }
 
-function openSession(world: StsWorld, role: Role, name: string, seconds: number): Record<string, XmlValue> {
-  const principal: Principal = {
-    account: role.account,
-    arn: `arn:${world.partition}:sts::${role.account}:assumed-role/${role.name}/${name}`,
-    userId: `${role.id}:${name}`,
-    roleArn: role.arn,
-  };
-  const key = world.keys.addTemporary(principal, seconds);
+function sessionXml({ principal, key }: Session): Record<string, XmlValue> {
   return {
     AssumedRoleUser: { AssumedRoleId: principal.userId, Arn: principal.arn },
     Credentials: {
@@ -177,36 +149,9 @@ async function readToken(
   if (!provider) {
     throw new AwsError('InvalidIdentityToken', `No OpenIDConnect provider found in your account for ${issuer}`);
   }
-  const claims = await verifyToken(token, provider, world.clock.now());
-  const audiences = typeof claims.aud === 'string' ? [claims.aud] : (claims.aud ?? []);
-  if (!audiences.some((audience) => provider.clientIds.includes(audience))) {
+  const claims = await verifyToken(token, provider.jwks, world.clock.now());
+  if (!audiencesOf(claims).some((audience) => provider.clientIds.includes(audience))) {
     throw new AwsError('InvalidIdentityToken', 'Incorrect token audience');
   }
   return { claims, provider };
-}
-
-function issuerOf(token: string): string {
-  try {
-    return decodeJwt(token).iss ?? '';
-  } catch {
-    throw new AwsError('InvalidIdentityToken', 'The ID Token provided is not a valid JWT.');
-  }
-}
-
-async function verifyToken(token: string, provider: OidcProvider, now: number): Promise<JWTPayload> {
-  try {
-    const { payload } = await jwtVerify(token, createLocalJWKSet(provider.jwks), {
-      currentDate: new Date(now),
-      requiredClaims: ['exp', 'sub', 'aud'],
-    });
-    return payload;
-  } catch (error) {
-    if (error instanceof errors.JWTExpired) {
-      throw new AwsError('ExpiredTokenException', `Token expired: current date/time ${Math.floor(now / 1000)}`);
-    }
-    throw new AwsError(
-      'InvalidIdentityToken',
-      error instanceof errors.JOSEError ? `Token refused: ${error.code}` : "Couldn't retrieve verification key",
-    );
-  }
 }

@@ -2,19 +2,19 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { JSONWebKeySet } from 'jose';
 import { type Clock, systemClock } from '../../src/clock.ts';
-import { EKS_ACTIONS } from './aws-eks.ts';
+import { restExchange } from './aws-eks-exchange.ts';
 import { createEksHelpers, type EksHelpers } from './aws-eks-helpers.ts';
-import { jsonBody, type RestCall, restCall, restError } from './aws-eks-rest.ts';
+import { restCall } from './aws-eks-rest.ts';
 import { createEksStore } from './aws-eks-store.ts';
-import { beginEksWrite, type EksWrite } from './aws-eks-writes.ts';
-import { answerCall, type Exchange } from './aws-exchange.ts';
-import { IAM_ACTIONS } from './aws-iam.ts';
-import { createKeyRing, type Key, type KeyRing } from './aws-keys.ts';
+import type { EksWrite } from './aws-eks-writes.ts';
+import { answerCall } from './aws-exchange.ts';
+import { createKeyRing, type Key } from './aws-keys.ts';
 import { type AwsKnobs, createFaults, defaultKnobs, mergeKnobs } from './aws-knobs.ts';
+import { queryExchange } from './aws-query.ts';
 import { createRoleStore, type NewRole, type PolicyVersion, SETUP } from './aws-roles.ts';
-import { type OidcProvider, STS_ACTIONS } from './aws-sts.ts';
-import { beginWrite, callerName, type TrustWrite } from './aws-writes.ts';
-import { AwsError, errorXml, resultXml, type XmlValue } from './aws-xml.ts';
+import type { OidcProvider } from './aws-sts.ts';
+import type { AwsWorld } from './aws-world.ts';
+import type { TrustWrite } from './aws-writes.ts';
 import { readBody, startServer } from './server.ts';
 
 export type { AssociationView, ClusterOptions } from './aws-eks-helpers.ts';
@@ -89,7 +89,19 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
   const eks = createEksStore(clock, partition, REGION);
   const eksHelpers = createEksHelpers(eks, account);
   const eksWrites: EksWrite[] = [];
-  const world = { clock, knobs, roles, keys, providers, partition, eks, tokens: new Map() };
+  const world: AwsWorld = {
+    clock,
+    knobs,
+    faults,
+    roles,
+    keys,
+    providers,
+    partition,
+    eks,
+    tokens: new Map(),
+    writes,
+    eksWrites,
+  };
 
   const service = roles.add({ name: 'irsa-svc', trust: SERVICE_TRUST }, SETUP);
   const serviceKey = keys.addLasting({
@@ -99,91 +111,12 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
     roleArn: service.arn,
   });
 
-  async function run(action: string, request: IncomingMessage, params: URLSearchParams): Promise<XmlValue | undefined> {
-    const { headers } = request;
-    const sts = STS_ACTIONS[action];
-    if (sts) {
-      faults.check(action, '');
-      return await sts(world, { headers, params });
-    }
-    const iam = IAM_ACTIONS[action];
-    if (!iam) throw new AwsError('InvalidAction', `Could not find operation ${action}`);
-    const caller = keys.authenticate(headers).principal;
-    faults.check(action, caller.account);
-    return iam(world, { account: caller.account, params, by: callerName(headers) });
-  }
-
-  function queryExchange(request: IncomingMessage, params: URLSearchParams): Exchange {
-    const action = params.get('Action') ?? '';
-    const protocol = action in STS_ACTIONS ? 'sts' : 'iam';
-    const headers = { 'content-type': 'text/xml' };
-    return {
-      action,
-      write:
-        action === 'UpdateAssumeRolePolicy'
-          ? beginWrite(writes, clock, request.headers, params, accountOf(keys, request))
-          : undefined,
-      run: async (requestId) => {
-        const result = await run(action, request, params);
-        return { status: 200, headers, body: resultXml(protocol, action, result, requestId) };
-      },
-      named: (error) => error,
-      failed: (error, requestId) => ({ status: error.status, headers, body: errorXml(protocol, error, requestId) }),
-    };
-  }
-
-  function restExchange(request: IncomingMessage, call: RestCall, text: string): Exchange {
-    const { action, cluster, associationId, service } = call;
-    const json = { 'content-type': 'application/json' };
-    const write = /^(?:Create|Update|Delete)/.test(action) ? beginAssociationWrite(request, call, text) : undefined;
-    return {
-      action,
-      write,
-      run: async () => {
-        const known = EKS_ACTIONS[action];
-        if (!known) throw new AwsError('UnknownOperationException', 'No such operation', 404);
-        const caller = keys.authenticate(request.headers).principal;
-        faults.check(action, caller.account);
-        const body = jsonBody(text);
-        const result = known(world, { caller, cluster, associationId, query: call.query, body });
-        const made = result.association as { associationId?: string } | undefined;
-        if (write && made?.associationId) write.associationId = made.associationId;
-        return { status: 200, headers: json, body: JSON.stringify(result) };
-      },
-      named: (error) => restError(service, error),
-      failed: (error) => ({
-        status: error.status,
-        headers: { ...json, 'x-amzn-errortype': error.code },
-        body: JSON.stringify({ message: error.message }),
-      }),
-    };
-  }
-
-  function beginAssociationWrite(request: IncomingMessage, call: RestCall, text: string): EksWrite {
-    const { action, cluster, associationId } = call;
-    const known = eks.findId(associationId);
-    let body: Record<string, unknown> = {};
-    try {
-      body = jsonBody(text);
-    } catch {
-      // The action refuses it.
-    }
-    const { namespace = body.namespace, serviceAccount = body.serviceAccount } = known ?? {};
-    return beginEksWrite(eksWrites, clock, request.headers, {
-      action,
-      account: accountOf(keys, request),
-      cluster,
-      namespace: typeof namespace === 'string' ? namespace : '',
-      serviceAccount: typeof serviceAccount === 'string' ? serviceAccount : '',
-      associationId,
-      body,
-    });
-  }
-
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const text = await readBody(request);
     const rest = restCall(request.method, request.url);
-    const exchange = rest ? restExchange(request, rest, text) : queryExchange(request, new URLSearchParams(text));
+    const exchange = rest
+      ? restExchange(world, request, rest, text)
+      : queryExchange(world, request, new URLSearchParams(text));
     calls[exchange.action] = (calls[exchange.action] ?? 0) + 1;
     await answerCall({ knobs, clock }, request, response, exchange);
   }
@@ -294,12 +227,4 @@ function environmentOf(key: Key): Record<string, string> {
     AWS_SECRET_ACCESS_KEY: key.secretAccessKey,
     ...(key.sessionToken === undefined ? {} : { AWS_SESSION_TOKEN: key.sessionToken }),
   };
-}
-
-function accountOf(keys: KeyRing, request: IncomingMessage): string {
-  try {
-    return keys.authenticate(request.headers).principal.account;
-  } catch {
-    return 'unknown';
-  }
 }

@@ -1,0 +1,125 @@
+/** Owns role sessions: whom a role's trust policy lets in, which session tags travel along, and the keys that come of it. */
+import type { Clock } from '../../src/clock.ts';
+import { type ConditionContext, conditionContext } from './aws-conditions.ts';
+import type { Key, KeyRing, Principal } from './aws-keys.ts';
+import type { AwsKnobs } from './aws-knobs.ts';
+import type { Role, RoleStore } from './aws-roles.ts';
+import { evaluatePermissions, evaluateTrust, type Requester } from './aws-trust.ts';
+import { AwsError } from './aws-xml.ts';
+
+export interface SessionWorld {
+  readonly clock: Clock;
+  readonly knobs: AwsKnobs;
+  readonly roles: RoleStore;
+  readonly keys: KeyRing;
+  readonly partition: string;
+}
+
+export type SessionTags = Readonly<Record<string, string>>;
+
+export interface Session {
+  readonly principal: Principal;
+  readonly key: Key;
+}
+
+export interface AssumeRequest {
+  readonly roleArn: string;
+  readonly sessionName: string;
+  readonly externalId?: string | undefined;
+  /** Beside those that the calling session hands on. */
+  readonly tags?: SessionTags;
+  readonly transitive?: readonly string[];
+  /** How long, once it is known that the role may be assumed; throws what is too long. */
+  seconds(role: Role): number;
+}
+
+/** What a signed principal gets for AssumeRole. Throws AccessDenied, and names sts:TagSession when only that is missing. */
+export function assumeRole(world: SessionWorld, caller: Principal, request: AssumeRequest): Session {
+  const { roleArn, sessionName } = request;
+  const role = world.roles.findArn(roleArn);
+  // A transitive tag cannot be got rid of, and is passed in every further call as if it had been asked for.
+  const inherited = Object.entries(caller.tags ?? {}).filter(([key]) => caller.transitive?.includes(key));
+  const tags: SessionTags = { ...request.tags, ...Object.fromEntries(inherited) };
+  const requester: Requester = { kind: 'aws', ...caller };
+  const context = {
+    'aws:PrincipalArn': caller.roleArn ?? caller.arn,
+    'aws:PrincipalAccount': caller.account,
+    'aws:userid': caller.userId,
+    'sts:ExternalId': request.externalId,
+    'sts:RoleSessionName': sessionName,
+    ...prefixed('aws:PrincipalTag/', caller.tags ?? {}),
+  };
+  const refused = refusedAction(world, role, requester, context, tags);
+  const forbidden = neededActions(tags).find((action) => !mayDo(world, caller, action, roleArn));
+  if (!role || refused || forbidden) {
+    const action = refused ?? forbidden ?? 'sts:AssumeRole';
+    throw new AwsError(
+      'AccessDenied',
+      `User: ${caller.arn} is not authorized to perform: ${action} on resource: ${roleArn}`,
+    );
+  }
+  const transitive = [...new Set([...(request.transitive ?? []), ...inherited.map(([key]) => key)])];
+  return openSession(world, role, sessionName, request.seconds(role), { tags, transitive });
+}
+
+/** The first action that the role's trust policy does not allow; tags need one more than a session without. */
+export function refusedAction(
+  world: SessionWorld,
+  role: Role | undefined,
+  requester: Requester,
+  values: Record<string, string | readonly string[] | undefined>,
+  tags: SessionTags,
+): string | undefined {
+  const context = conditionContext({
+    ...values,
+    ...prefixed('aws:RequestTag/', tags),
+    'aws:TagKeys': Object.keys(tags).length > 0 ? Object.keys(tags) : undefined,
+  });
+  return neededActions(tags).find((action) => !isTrusted(world, role, { action, requester, context }));
+}
+
+export function isTrusted(
+  { roles, knobs }: SessionWorld,
+  role: Role | undefined,
+  request: { action: string; requester: Requester; context: ConditionContext },
+): boolean {
+  const seen = role && roles.seen(role, knobs.propagationMs);
+  return seen !== undefined && evaluateTrust(seen.document, request) === 'allowed';
+}
+
+export function openSession(
+  { keys, partition }: SessionWorld,
+  role: Role,
+  name: string,
+  seconds: number,
+  { tags, transitive }: { tags: SessionTags; transitive: readonly string[] } = { tags: {}, transitive: [] },
+): Session {
+  const principal: Principal = {
+    account: role.account,
+    arn: `arn:${partition}:sts::${role.account}:assumed-role/${role.name}/${name}`,
+    userId: `${role.id}:${name}`,
+    roleArn: role.arn,
+    tags,
+    transitive,
+  };
+  return { principal, key: keys.addTemporary(principal, seconds) };
+}
+
+function neededActions(tags: SessionTags): string[] {
+  return Object.keys(tags).length > 0 ? ['sts:AssumeRole', 'sts:TagSession'] : ['sts:AssumeRole'];
+}
+
+/** A role that nobody gave any permissions may assume what trusts it, so that most tests need not care. */
+function mayDo({ roles }: SessionWorld, caller: Principal, action: string, targetArn: string): boolean {
+  const own = caller.roleArn === undefined ? undefined : roles.findArn(caller.roleArn);
+  if (!own || (own.allowAssume === undefined && own.inline.size === 0)) return true;
+  const listed = {
+    Statement: { Effect: 'Allow', Action: ['sts:AssumeRole', 'sts:TagSession'], Resource: own.allowAssume ?? [] },
+  };
+  const inline = [...own.inline.values()].map((text): unknown => JSON.parse(text));
+  return evaluatePermissions([listed, ...inline], action, targetArn) === 'allowed';
+}
+
+function prefixed(prefix: string, tags: SessionTags): Record<string, string> {
+  return Object.fromEntries(Object.entries(tags).map(([key, value]) => [`${prefix}${key}`, value]));
+}

@@ -1,0 +1,35 @@
+/** Owns the tokens of Kubernetes service accounts as AWS reads them: who issued one, and whether it still counts. */
+import { createLocalJWKSet, decodeJwt, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose';
+import { AwsError } from './aws-xml.ts';
+
+/** With its `https://`. Throws InvalidIdentityToken for what is no token. */
+export function issuerOf(token: string): string {
+  try {
+    return decodeJwt(token).iss ?? '';
+  } catch {
+    throw new AwsError('InvalidIdentityToken', 'The ID Token provided is not a valid JWT.');
+  }
+}
+
+/** `now` in milliseconds. Throws ExpiredTokenException or InvalidIdentityToken. */
+export async function verifyToken(token: string, jwks: JSONWebKeySet, now: number): Promise<JWTPayload> {
+  try {
+    const { payload } = await jwtVerify(token, createLocalJWKSet(jwks), {
+      currentDate: new Date(now),
+      requiredClaims: ['exp', 'sub', 'aud'],
+    });
+    return payload;
+  } catch (error) {
+    if (error instanceof errors.JWTExpired) {
+      throw new AwsError('ExpiredTokenException', `Token expired: current date/time ${Math.floor(now / 1000)}`);
+    }
+    throw new AwsError(
+      'InvalidIdentityToken',
+      error instanceof errors.JOSEError ? `Token refused: ${error.code}` : "Couldn't retrieve verification key",
+    );
+  }
+}
+
+export function audiencesOf(claims: JWTPayload): string[] {
+  return typeof claims.aud === 'string' ? [claims.aud] : (claims.aud ?? []);
+}
