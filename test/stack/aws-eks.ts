@@ -1,4 +1,16 @@
 /** Owns the EKS actions of the AWS stand-in: Pod Identity associations, with EKS's own refusals. */
+
+import {
+  flag,
+  invalid,
+  pageToken,
+  ROLE_ARN,
+  readPageToken,
+  refuseSessionPolicy,
+  tagsOf,
+  targetOf,
+  text,
+} from './aws-eks-parameters.ts';
 import type { Association, AssociationChange, Cluster, EksStore } from './aws-eks-store.ts';
 import type { Principal } from './aws-keys.ts';
 import type { AwsKnobs } from './aws-knobs.ts';
@@ -173,48 +185,6 @@ function checkRole({ knobs, roles }: EksWorld, cluster: Cluster, roleArn: string
   }
 }
 
-const ROLE_ARN = /^arn:[\w-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
-
-function targetOf(body: EksCall['body']): string | undefined {
-  const { targetRoleArn } = body;
-  if (targetRoleArn === undefined || targetRoleArn === '') return targetRoleArn;
-  const arn = text(body, 'targetRoleArn');
-  if (!ROLE_ARN.test(arn)) throw invalid(`The target role ARN ${arn} is invalid.`);
-  return arn;
-}
-
-function refuseSessionPolicy(body: EksCall['body']): void {
-  // A policy that is taken and then not evaluated would go unseen; a 500 does not.
-  if (body.policy) throw new AwsError('ServerException', 'the stand-in does not know the policies of associations');
-}
-
-function tagsOf({ tags = {} }: EksCall['body']): Record<string, string> {
-  const entries = typeof tags === 'object' && tags !== null ? Object.entries(tags) : [];
-  if (entries.length > 50) throw invalid('An association can have 50 tags at most.');
-  for (const [key, value] of entries) {
-    if (typeof value !== 'string' || key.length < 1 || key.length > 128 || value.length > 256 || /^aws:/i.test(key)) {
-      throw invalid(`The tag ${key} is invalid.`);
-    }
-  }
-  return Object.fromEntries(entries) as Record<string, string>;
-}
-
-function text(body: EksCall['body'], name: string): string {
-  const value = body[name];
-  if (typeof value === 'string' && value !== '') return value;
-  throw invalid(`The parameter ${name} must be a text that is not empty.`);
-}
-
-function flag(body: EksCall['body'], name: string): boolean | undefined {
-  const value = body[name];
-  if (value === undefined || typeof value === 'boolean') return value;
-  throw invalid(`The parameter ${name} must be true or false.`);
-}
-
-function invalid(message: string): AwsError {
-  return new AwsError('InvalidParameterException', message);
-}
-
 /** The account stays inside; times are seconds since the epoch, with their fractions, as in the AWS REST-JSON protocol. */
 function wire({ account: _account, ...association }: Association): Record<string, unknown> {
   const { createdAt, modifiedAt } = association;
@@ -224,15 +194,4 @@ function wire({ account: _account, ...association }: Association): Record<string
 function summary(association: Association): Record<string, unknown> {
   const { clusterName, namespace, serviceAccount, associationArn, associationId, ownerArn } = association;
   return { clusterName, namespace, serviceAccount, associationArn, associationId, ownerArn };
-}
-
-function pageToken(associationId: string): string {
-  return Buffer.from(`after ${associationId}`).toString('base64url');
-}
-
-function readPageToken(token: string | null): string {
-  if (token === null) return '';
-  const after = /^after (a-[a-z0-9]{17})$/.exec(Buffer.from(token, 'base64url').toString())?.[1];
-  if (after === undefined) throw invalid('The nextToken is invalid.');
-  return after;
 }

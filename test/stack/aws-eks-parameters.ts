@@ -1,0 +1,57 @@
+/** Owns how EKS reads the parameters of its calls, and what it says of those that make no sense. */
+import { AwsError } from './aws-xml.ts';
+
+type Body = Readonly<Record<string, unknown>>;
+
+export const ROLE_ARN = /^arn:[\w-]+:iam::\d{12}:role\/[\w+=,.@/-]+$/;
+
+export function targetOf(body: Body): string | undefined {
+  const { targetRoleArn } = body;
+  if (targetRoleArn === undefined || targetRoleArn === '') return targetRoleArn;
+  const arn = text(body, 'targetRoleArn');
+  if (!ROLE_ARN.test(arn)) throw invalid(`The target role ARN ${arn} is invalid.`);
+  return arn;
+}
+
+export function refuseSessionPolicy(body: Body): void {
+  // A policy that is taken and then not evaluated would go unseen; a 500 does not.
+  if (body.policy) throw new AwsError('ServerException', 'the stand-in does not know the policies of associations');
+}
+
+export function tagsOf({ tags = {} }: Body): Record<string, string> {
+  const entries = typeof tags === 'object' && tags !== null ? Object.entries(tags) : [];
+  if (entries.length > 50) throw invalid('An association can have 50 tags at most.');
+  for (const [key, value] of entries) {
+    if (typeof value !== 'string' || key.length < 1 || key.length > 128 || value.length > 256 || /^aws:/i.test(key)) {
+      throw invalid(`The tag ${key} is invalid.`);
+    }
+  }
+  return Object.fromEntries(entries) as Record<string, string>;
+}
+
+export function text(body: Body, name: string): string {
+  const value = body[name];
+  if (typeof value === 'string' && value !== '') return value;
+  throw invalid(`The parameter ${name} must be a text that is not empty.`);
+}
+
+export function flag(body: Body, name: string): boolean | undefined {
+  const value = body[name];
+  if (value === undefined || typeof value === 'boolean') return value;
+  throw invalid(`The parameter ${name} must be true or false.`);
+}
+
+export function invalid(message: string): AwsError {
+  return new AwsError('InvalidParameterException', message);
+}
+
+export function pageToken(associationId: string): string {
+  return Buffer.from(`after ${associationId}`).toString('base64url');
+}
+
+export function readPageToken(token: string | null): string {
+  if (token === null) return '';
+  const after = /^after (a-[a-z0-9]{17})$/.exec(Buffer.from(token, 'base64url').toString())?.[1];
+  if (after === undefined) throw invalid('The nextToken is invalid.');
+  return after;
+}
