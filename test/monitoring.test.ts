@@ -45,9 +45,9 @@ interface Use {
 }
 
 const textOf = (path: string) => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
-const dashboard = JSON.parse(textOf('deploy/monitoring/grafana-dashboard.json')) as Dashboard;
-const rules = parse(textOf('deploy/monitoring/alerts.yaml')) as Rules;
-const unitTests = textOf('deploy/monitoring/alerts.test.yaml');
+const dashboard = JSON.parse(textOf('deploy/helm/irsa/files/monitoring/grafana-dashboard.json')) as Dashboard;
+const rules = parse(textOf('deploy/helm/irsa/files/monitoring/alerts.yaml')) as Rules;
+const unitTests = textOf('deploy/helm/irsa/files/monitoring/alerts.test.yaml');
 const runbook = textOf('docs/runbook.md');
 
 const { registry } = createMetrics();

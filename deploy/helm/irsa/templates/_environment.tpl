@@ -1,0 +1,21 @@
+{{/* The service's environment as a map: what other values say, then `settings`. */}}
+{{- define "irsa.environment" -}}
+OIDC_PROVIDER: {{ .Values.env.oidc_provider | quote }}
+OIDC_PROVIDER_AUDIENCE: {{ .Values.env.oidc_provider_audience | quote }}
+DOMINO_ISSUER: {{ .Values.env.domino_issuer | quote }}
+AWS_REGION: {{ .Values.env.aws_region | quote }}
+DEFAULT_FIELD_NS: {{ include "irsa.field" . | quote }}
+DEFAULT_COMPUTE_NS: {{ include "irsa.compute" . | quote }}
+{{- if .Values.podIdentity.enabled }}
+DEFAULT_PLATFORM_NS: {{ include "irsa.platform" . | quote }}
+EKS_CLUSTER_NAME: {{ .Values.podIdentity.clusterName | quote }}
+{{- end }}
+{{- if eq .Values.tls.mode "off" }}
+SSL_OFF: "true"
+{{- end }}
+{{- range $name, $value := .Values.settings }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
+{{ $name }}: {{ include "irsa.text" $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}

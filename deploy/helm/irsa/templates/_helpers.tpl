@@ -1,0 +1,176 @@
+{{/* The Deployment, the Service and most else. */}}
+{{- define "irsa.name" -}}
+{{ .Values.env.service }}
+{{- end }}
+
+{{- define "irsa.field" -}}
+{{ .Values.env.namespace.field }}
+{{- end }}
+
+{{- define "irsa.compute" -}}
+{{ .Values.env.namespace.compute }}
+{{- end }}
+
+{{- define "irsa.platform" -}}
+{{ .Values.env.namespace.platform }}
+{{- end }}
+
+{{/* By these a Service, a policy or a person finds the replicas. */}}
+{{- define "irsa.selectorLabels" -}}
+app.kubernetes.io/name: irsa-svc
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Labels of all objects but the replicas' pods, which `component` tells apart. */}}
+{{- define "irsa.labels" -}}
+{{ include "irsa.selectorLabels" . }}
+{{ include "irsa.commonLabels" . }}
+{{- end }}
+
+{{- define "irsa.commonLabels" -}}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: irsa
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "irsa.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "irsa.serviceAccountName" -}}
+{{ .Values.serviceAccount.name | default .Values.env.service }}
+{{- end }}
+
+{{/* Of ARNs: AWS names a partition by the beginning of its regions' names. */}}
+{{- define "irsa.partition" -}}
+{{- $region := .Values.env.aws_region -}}
+{{- if .Values.env.partition -}}
+{{ .Values.env.partition }}
+{{- else if or .Values.env.govcloud (hasPrefix "us-gov-" $region) -}}
+aws-us-gov
+{{- else if hasPrefix "cn-" $region -}}
+aws-cn
+{{- else if hasPrefix "us-iso-" $region -}}
+aws-iso
+{{- else if hasPrefix "us-isob-" $region -}}
+aws-iso-b
+{{- else if hasPrefix "eu-isoe-" $region -}}
+aws-iso-e
+{{- else if hasPrefix "us-isof-" $region -}}
+aws-iso-f
+{{- else if hasPrefix "eusc-" $region -}}
+aws-eusc
+{{- else -}}
+aws
+{{- end -}}
+{{- end }}
+
+{{/* Of the service's own role; empty where EKS Pod Identity gives it. */}}
+{{- define "irsa.roleArn" -}}
+{{- if .Values.serviceAccount.roleArn -}}
+{{ .Values.serviceAccount.roleArn }}
+{{- else if .Values.env.eks_service_role_name -}}
+arn:{{ include "irsa.partition" . }}:iam::{{ .Values.env.eks_aws_account }}:role/{{ trimPrefix "/" .Values.env.eks_service_role_name }}
+{{- end -}}
+{{- end }}
+
+{{/* A value as text: Helm reads numbers as floats, and would write 1e+06. */}}
+{{- define "irsa.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}
+{{ int64 . }}
+{{- else -}}
+{{ . }}
+{{- end -}}
+{{- end }}
+
+{{/* One of `settings`, or what the service takes unless it is set. Takes a list: the root, the name, the default. */}}
+{{- define "irsa.setting" -}}
+{{- $value := get (index . 0).Values.settings (index . 1) -}}
+{{- if or (kindIs "invalid" $value) (eq (toString $value) "") -}}
+{{ index . 2 }}
+{{- else -}}
+{{ include "irsa.text" $value }}
+{{- end -}}
+{{- end }}
+
+{{- define "irsa.port" -}}
+{{ include "irsa.setting" (list . "PORT" 6000) }}
+{{- end }}
+
+{{- define "irsa.metricsPort" -}}
+{{ include "irsa.setting" (list . "PROMETHEUS_METRICS_PORT" 8080) }}
+{{- end }}
+
+{{- define "irsa.certFile" -}}
+{{ include "irsa.setting" (list . "TLS_CERT_FILE" "/ssl/tls.crt") }}
+{{- end }}
+
+{{- define "irsa.keyFile" -}}
+{{ include "irsa.setting" (list . "TLS_KEY_FILE" "/ssl/tls.key") }}
+{{- end }}
+
+{{/* Where workloads have their web identity token. */}}
+{{- define "irsa.tokenFile" -}}
+{{ include "irsa.setting" (list . "WEB_IDENTITY_TOKEN_PATH" "/var/run/secrets/eks.amazonaws.com/serviceaccount/token") }}
+{{- end }}
+
+{{/* The Secret with the service's certificate. */}}
+{{- define "irsa.tlsSecret" -}}
+{{- if eq .Values.tls.mode "secret" -}}
+{{ .Values.tls.existingSecret }}
+{{- else -}}
+{{ include "irsa.name" . }}-tls
+{{- end -}}
+{{- end }}
+
+{{/* Whether the chart makes a CA: "true" or nothing. */}}
+{{- define "irsa.ownCa" -}}
+{{- if and (eq .Values.tls.mode "cert-manager") (not .Values.tls.certManager.issuerRef) }}true{{ end }}
+{{- end }}
+
+{{/* Whether workloads get a CA to trust, from a ConfigMap: "true" or nothing. */}}
+{{- define "irsa.caForWorkloads" -}}
+{{- if and (ne .Values.tls.mode "off") (ne .Values.tls.ca.method "none") }}true{{ end }}
+{{- end }}
+
+{{/* Whether the pod that copies the CA runs: "true" or nothing. */}}
+{{- define "irsa.copiesCa" -}}
+{{- if and (ne .Values.tls.mode "off") (eq .Values.tls.ca.method "copy") }}true{{ end }}
+{{- end }}
+
+{{- define "irsa.caPublisherName" -}}
+{{ include "irsa.name" . }}-ca-publisher
+{{- end }}
+
+{{- define "irsa.endpoint" -}}
+{{- if eq .Values.tls.mode "off" }}http{{ else }}https{{ end }}://{{ include "irsa.name" . }}.{{ include "irsa.field" . }}
+{{- end }}
+
+{{/* What every container of ours may do: nothing beyond running. */}}
+{{- define "irsa.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 1000
+runAsGroup: 1000
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* A namespaceSelector's terms for one or more namespaces; Kubernetes puts this label on each. Takes their names. */}}
+{{- define "irsa.fromNamespaces" -}}
+{{- $terms := list }}
+{{- range . | uniq }}
+{{- $terms = append $terms (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .))) }}
+{{- end }}
+{{- toYaml $terms }}
+{{- end }}

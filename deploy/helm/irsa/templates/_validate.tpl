@@ -1,0 +1,153 @@
+{{/*
+What the schema cannot say, or could say only as a regular expression: each problem is a whole sentence. All of them are
+told at once, one a line.
+*/}}
+{{- define "irsa.problems" -}}
+{{- $env := .Values.env -}}
+{{- $tls := .Values.tls -}}
+{{- $sidecar := .Values.irsa_client_sidecar -}}
+{{- $account := toString $env.eks_aws_account -}}
+{{- $namespace := "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" -}}
+
+{{- if not .Values.image.repository }}
+image.repository: name the image that you built with the project's Dockerfile, without a tag: registry.example.com/irsa-svc.
+{{- end }}
+{{- range list "serverContainer" "clientContainer" "serverAppVersion" "clientAppVersion" "memcachedContainer" "memcachedVersion" }}
+{{- if hasKey $.Values.image . }}
+image.{{ . }}: this is release 1.8's. One image holds both programs now: give image.repository (the whole name) and image.tag, and take this line out.
+{{- end }}
+{{- end }}
+{{- if and .Values.image.digest (not (regexMatch "^sha256:[a-f0-9]{64}$" .Values.image.digest)) }}
+image.digest: expected sha256: and 64 hexadecimal digits.
+{{- end }}
+
+{{- if not $env.oidc_provider }}
+env.oidc_provider: give the issuer of the EKS cluster without https://. This prints it: aws eks describe-cluster --name <cluster> --query cluster.identity.oidc.issuer --output text
+{{- else if contains "://" $env.oidc_provider }}
+env.oidc_provider: leave out https://, since IAM names condition keys by the bare issuer.
+{{- else if not (regexMatch "^[a-z0-9-]+(\\.[a-z0-9-]+)+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)+$" $env.oidc_provider) }}
+env.oidc_provider: expected a host and a path without a slash at the end: oidc.eks.us-west-2.amazonaws.com/id/…
+{{- end }}
+{{- if not $env.domino_issuer }}
+env.domino_issuer: give https://<domino>/auth/realms/DominoRealm, the address that people open Domino with. Release 1.8 had no such value; this release checks who signed a token.
+{{- else if not (regexMatch "^https?://[^/?#@\\s]+(/[^/?#\\s]+)+$" $env.domino_issuer) }}
+env.domino_issuer: expected https://<domino>/auth/realms/DominoRealm, without a slash at the end.
+{{- end }}
+{{- if not $env.aws_region }}
+env.aws_region: give the region that the cluster is in, such as us-west-2.
+{{- else if not (regexMatch "^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$" $env.aws_region) }}
+env.aws_region: expected the name of an AWS region, such as us-west-2.
+{{- end }}
+{{- if and $env.aws_default_region (not (regexMatch "^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$" $env.aws_default_region)) }}
+env.aws_default_region: expected the name of an AWS region, such as us-west-2.
+{{- end }}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]{0,46}[a-z0-9])?$" $env.service) }}
+env.service: expected the name of a Kubernetes service of up to 48 characters: lower-case letters, digits and hyphens, beginning with a letter.
+{{- end }}
+{{- range $key, $value := $env.namespace }}
+{{- if not (regexMatch $namespace $value) }}
+env.namespace.{{ $key }}: expected a Kubernetes namespace: up to 63 lower-case letters, digits and hyphens.
+{{- end }}
+{{- end }}
+{{- if eq $env.namespace.field $env.namespace.compute }}
+env.namespace.field: expected another namespace than env.namespace.compute, where users' code runs.
+{{- end }}
+
+{{- if and $account (kindIs "float64" $env.eks_aws_account) }}
+env.eks_aws_account: put the account number in quotes, or YAML takes it for a number and loses zeros at its beginning.
+{{- else if and $account (not (regexMatch "^[0-9]{12}$" $account)) }}
+env.eks_aws_account: expected the twelve digits of the cluster's AWS account, in quotes.
+{{- end }}
+{{- if not .Values.serviceAccount.roleArn }}
+{{- if and $env.eks_service_role_name (not $account) }}
+env.eks_aws_account: give the cluster's AWS account, in which the role env.eks_service_role_name is; or give the whole ARN as serviceAccount.roleArn.
+{{- end }}
+{{- if and $env.eks_service_role_name (not (regexMatch "^/?([A-Za-z0-9_+=,.@-]+/)*[A-Za-z0-9_+=,.@-]{1,64}$" $env.eks_service_role_name)) }}
+env.eks_service_role_name: expected the name of an IAM role, with its path if it has one, such as acme-irsa-svc. A whole ARN goes to serviceAccount.roleArn.
+{{- end }}
+{{- else if not (regexMatch "^arn:aws[a-z-]*:iam::[0-9]{12}:role/([\\x21-\\x7e]+/)*[A-Za-z0-9_+=,.@-]{1,64}$" .Values.serviceAccount.roleArn) }}
+serviceAccount.roleArn: expected the ARN of an IAM role, such as arn:aws:iam::111111111111:role/acme-irsa-svc.
+{{- else if not (hasPrefix (printf "arn:%s:" (include "irsa.partition" .)) .Values.serviceAccount.roleArn) }}
+serviceAccount.roleArn: expected a role of partition {{ include "irsa.partition" . }}, which region {{ $env.aws_region }} is in. Set env.partition where that is wrong.
+{{- end }}
+{{- if and $env.govcloud (or (and $env.partition (ne $env.partition "aws-us-gov")) (and $env.aws_region (not (hasPrefix "us-gov-" $env.aws_region)))) }}
+env.govcloud: it says aws-us-gov, and env.partition or env.aws_region says another partition. Take env.govcloud out: the partition follows from the region.
+{{- end }}
+{{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
+serviceAccount.name: name the account that exists, since serviceAccount.create is false.
+{{- end }}
+{{- if hasKey $env "proxy" }}
+env.proxy: this release does not use a proxy. Reach IAM, STS and (with Pod Identity) EKS through a NAT gateway or VPC endpoints, and take this out.
+{{- end }}
+{{- if and (hasKey .Values "istio") (get (default dict .Values.istio) "enabled") }}
+istio.enabled: this is release 1.8's. Where a mesh does the TLS, set tls.mode to off; else take this out.
+{{- end }}
+
+{{- if eq (include "irsa.port" .) (include "irsa.metricsPort" .) }}
+settings.PROMETHEUS_METRICS_PORT: expected another port than settings.PORT.
+{{- end }}
+{{- if or (lt (int (include "irsa.port" .)) 1024) (lt (int (include "irsa.metricsPort" .)) 1024) }}
+settings.PORT, settings.PROMETHEUS_METRICS_PORT: expected ports from 1024 on, since the service runs without privileges.
+{{- end }}
+{{- if ne (dir (include "irsa.certFile" .)) (dir (include "irsa.keyFile" .)) }}
+settings.TLS_KEY_FILE: expected the same folder as settings.TLS_CERT_FILE, where the Secret is mounted.
+{{- end }}
+{{- range .Values.extraEnv }}
+{{- if or (hasKey (fromYaml (include "irsa.environment" $)) .name) (hasKey $.Values.settings .name) }}
+extraEnv: {{ .name }} is set by a value of the chart already; use that one.
+{{- end }}
+{{- end }}
+
+{{- if and (eq $tls.mode "secret") (not $tls.existingSecret) }}
+tls.existingSecret: name the Secret in {{ $env.namespace.field }} that holds tls.crt and tls.key, since tls.mode is secret.
+{{- end }}
+{{- if and (ne $tls.mode "secret") $tls.existingSecret }}
+tls.existingSecret: it is used with tls.mode secret alone, and tls.mode is {{ $tls.mode }}.
+{{- end }}
+{{- if and $tls.certManager.issuerRef (not $tls.certManager.issuerRef.name) }}
+tls.certManager.issuerRef: give its name.
+{{- end }}
+{{- if and (eq $tls.ca.method "pem") (not (contains "-----BEGIN CERTIFICATE-----" $tls.ca.pem)) }}
+tls.ca.pem: give the CA's certificate as PEM text, from -----BEGIN CERTIFICATE----- on, since tls.ca.method is pem.
+{{- end }}
+{{- if contains "PRIVATE KEY" $tls.ca.pem }}
+tls.ca.pem: it holds a private key. Workloads get this text: give certificates alone.
+{{- end }}
+{{- if and $tls.ca.pem (ne $tls.ca.method "pem") }}
+tls.ca.pem: it is used with tls.ca.method pem alone, and tls.ca.method is {{ $tls.ca.method }}.
+{{- end }}
+{{- if and (eq $tls.ca.method "trust-manager") (ne $tls.mode "off") (not $tls.ca.trustManager.secretName) }}
+tls.ca.trustManager.secretName: name the Secret in trust-manager's own namespace that holds the CA of tls.certManager.issuerRef. A CA that the chart makes is in {{ $env.namespace.field }}, where trust-manager does not look: use tls.ca.method copy for that one.
+{{- end }}
+
+{{- if and .Values.podIdentity.enabled (not .Values.podIdentity.clusterName) }}
+podIdentity.clusterName: give the name of the EKS cluster, since podIdentity.enabled is true.
+{{- end }}
+{{- if and .Values.podIdentity.clusterName (not (regexMatch "^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$" .Values.podIdentity.clusterName)) }}
+podIdentity.clusterName: expected the name of an EKS cluster, not its ARN: up to 100 letters, digits, hyphens and underscores.
+{{- end }}
+{{- if and .Values.podIdentity.enabled .Values.userbasedserviceaccounts.enabled }}
+userbasedserviceaccounts.enabled: with podIdentity.enabled, the service keeps a Mutation of its own that says which user has which service account. Two would contradict each other: choose one.
+{{- end }}
+
+{{- if $sidecar.enabled }}
+{{- $grant := float64 (include "irsa.setting" (list . "GRANT_TIMEOUT_SECONDS" 25)) }}
+{{- $patience := float64 (toString (get $sidecar.settings "IRSA_REQUEST_TIMEOUT_SECONDS" | default 60)) }}
+{{- if le $patience $grant }}
+irsa_client_sidecar.settings.IRSA_REQUEST_TIMEOUT_SECONDS: expected more than settings.GRANT_TIMEOUT_SECONDS ({{ $grant }}), or the side-car hangs up before the service answers.
+{{- end }}
+{{- if not $sidecar.labelSelectors }}
+irsa_client_sidecar.labelSelectors: name at least one, or every pod in {{ $env.namespace.compute }} gets the side-car.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "irsa.validate" -}}
+{{- $problems := list }}
+{{- range splitList "\n" (include "irsa.problems" .) }}
+{{- if trim . }}{{ $problems = append $problems (printf "  - %s" (trim .)) }}{{ end }}
+{{- end }}
+{{- if $problems }}
+{{- fail (printf "\n\nThe values cannot be used:\n%s\n" (join "\n" ($problems | uniq))) }}
+{{- end }}
+{{- end }}
