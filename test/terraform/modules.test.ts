@@ -1,0 +1,287 @@
+/** Proves our Terraform modules with the real Terraform: what they make in AWS carries runs to their roles, and no further. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { AssumeRoleCommand, AssumeRoleWithWebIdentityCommand, type Credentials, STSClient } from '@aws-sdk/client-sts';
+import { parse } from 'yaml';
+import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
+import { type ProviderStandIn, startProvider } from './provider.ts';
+import { needTerraform, openTerraform, type Terraform } from './terraform.ts';
+
+const root = join(import.meta.dirname, '..', '..');
+const modules = ['service-role', 'proxy-roles', 'target-roles'];
+const role = (name: string, account = clusterAccount) => `arn:aws:iam::${account}:role/${name}`;
+
+describe('deploy/terraform', function () {
+  this.timeout(60_000);
+  let world: World;
+  let provider: ProviderStandIn;
+  let terraform: Terraform;
+  let example: object;
+
+  before(async function () {
+    needTerraform(this);
+    world = await startWorld();
+    provider = await startProvider(world.aws);
+    example = {
+      cluster_account: clusterAccount,
+      data_account: assetAccount,
+      data_account_role_arn: role('terraform', assetAccount),
+      region: 'us-west-2',
+      oidc_provider: world.issuer.issuer,
+      bucket: 'acme-data',
+    };
+  });
+  beforeEach(() => {
+    terraform = openTerraform(provider.environment);
+  });
+  afterEach(() => terraform?.remove());
+  after(async () => {
+    await provider?.close();
+    await world?.stop();
+  });
+
+  it('is formatted', async () => {
+    const { code, stdout } = await terraform.run('.', 'fmt', '-check', '-recursive', '-no-color');
+    assert.deepEqual([code, stdout], [0, '']);
+  });
+
+  for (const module of [...modules, 'examples/acme']) {
+    it(`${module} is valid`, async () => {
+      const init = await terraform.run(module, 'init', '-no-color', '-input=false');
+      assert.equal(init.code, 0, init.stderr);
+      const { code, stdout, stderr } = await terraform.run(module, 'validate', '-no-color');
+      assert.equal(code, 0, stdout + stderr);
+    });
+  }
+
+  describe('the example', () => {
+    const run = runId(1);
+    let replica: Replica;
+    let outputs: { mapping_requests: Record<string, string>; helm_values: string };
+
+    let applied: Terraform;
+
+    before(async () => {
+      replica = await world.startReplica();
+      world.domino.addUser({ name: 'alice', orgs: ['data-science'] });
+      world.startRun(run, 'alice');
+      // The stack has a role of that name to start with: here Terraform makes it.
+      world.aws.removeRole(clusterAccount, 'irsa-svc');
+      applied = openTerraform(provider.environment);
+      outputs = (await applied.apply('examples/acme', example)) as typeof outputs;
+      for (const text of Object.values(outputs.mapping_requests)) {
+        const body: unknown = JSON.parse(text);
+        const { status } = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
+        assert.equal(status, 200);
+      }
+    });
+    after(() => applied?.remove());
+
+    async function assume(proxy: string, target: string): Promise<string> {
+      const sts = new STSClient({ region: 'us-west-2', maxAttempts: 1 });
+      const WebIdentityToken = await world.issuer.podToken({ serviceAccount: `run-${run}` });
+      const input = { RoleArn: proxy, RoleSessionName: 'alice', WebIdentityToken };
+      const { Credentials: first } = await sts.send(new AssumeRoleWithWebIdentityCommand(input));
+      const chained = new STSClient({ region: 'us-west-2', maxAttempts: 1, credentials: keysOf(first) });
+      const assumed = await chained.send(new AssumeRoleCommand({ RoleArn: target, RoleSessionName: 'alice' }));
+      return assumed.AssumedRoleUser?.Arn ?? '';
+    }
+    const keysOf = (credentials?: Credentials) => ({
+      accessKeyId: credentials?.AccessKeyId ?? '',
+      secretAccessKey: credentials?.SecretAccessKey ?? '',
+      sessionToken: credentials?.SessionToken ?? '',
+    });
+
+    it('carries a run to the roles of its organization, through the mapping that it prints, and no further', async () => {
+      const granted = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
+      assert.deepEqual(
+        [...granted.text.matchAll(/^\[profile (acme.+)\]$/gm)].map(([, name]) => name),
+        ['acme-list-bucket-role', 'acme-read-bucket-role'],
+      );
+      const [list, read] = ['acme-list-bucket-role', 'acme-read-bucket-role'];
+      const session = `arn:aws:sts::${assetAccount}:assumed-role/${list}/alice`;
+      assert.equal(await assume(role(list), role(list, assetAccount)), session);
+      await assert.rejects(assume(role(list), role(read, assetAccount)), /not authorized to perform: sts:AssumeRole/);
+      await assert.rejects(
+        assume(role('acme-update-bucket-role'), role('acme-update-bucket-role', assetAccount)),
+        /AssumeRoleWithWebIdentity/,
+      );
+    });
+
+    it('leaves the trust policies to the service once they are made: no plan, no apply throws a run out', async () => {
+      await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
+      const subject = `*:domino-compute:run-${run}`;
+      assert.deepEqual(world.subjects('acme-list-bucket-role'), [subject]);
+      const plan = await applied.run('examples/acme', 'plan', '-detailed-exitcode', '-no-color', '-input=false');
+      assert.equal(plan.code, 0, plan.stdout + plan.stderr);
+      const again = await applied.run('examples/acme', 'apply', '-auto-approve', '-no-color', '-input=false');
+      assert.match(again.stdout, /0 added, 0 changed, 0 destroyed/);
+      assert.deepEqual(world.subjects('acme-list-bucket-role'), [subject]);
+    });
+
+    it('gives values that the chart knows', () => {
+      const values = parse(outputs.helm_values) as Record<string, unknown>;
+      const known = parse(readFileSync(join(root, 'deploy/helm/irsa/values.yaml'), 'utf8')) as Record<string, unknown>;
+      assert.deepEqual(
+        pathsOf(values).filter((path) => !pathsOf(known).includes(path)),
+        [],
+      );
+      assert.deepEqual(values.serviceAccount, { name: 'irsa-svc', roleArn: role('irsa-svc') });
+      assert.deepEqual(values.podIdentity, { enabled: false, clusterName: '' });
+    });
+  });
+
+  it('a pool grows without its first role being made anew', async () => {
+    const variables = (proxies: number) => ({
+      oidc_provider: world.issuer.issuer,
+      targets: { 'acme-pool': { role_arn: role('acme-pool', assetAccount), proxies } },
+    });
+    await terraform.apply('proxy-roles', variables(1));
+    const before = world.aws.role(clusterAccount, 'acme-pool');
+    const { role_arns: arns } = await terraform.apply('proxy-roles', variables(2));
+    assert.deepEqual(arns, { 'acme-pool': [role('acme-pool'), role('acme-pool-2')] });
+    assert.equal(world.aws.role(clusterAccount, 'acme-pool').history, before.history);
+  });
+
+  it('the service by Pod Identity: an association for its account, and no ARN for the chart', async () => {
+    const name = 'acme-irsa-service';
+    const { helm_values: text } = await terraform.apply('service-role', {
+      name,
+      path: '/domino/',
+      region: 'us-west-2',
+      oidc_provider: world.issuer.issuer,
+      credentials: 'pod-identity',
+      cluster_name: 'acme',
+      proxy_role_arns: [role('acme-list-bucket-role')],
+      pod_identity_role_arns: [role('svc-user-1-role')],
+    });
+    const [association] = world.aws.associations('acme');
+    assert.deepEqual(
+      [association?.namespace, association?.serviceAccount, association?.roleArn],
+      ['domino-field', 'irsa-svc', role(`domino/${name}`)],
+    );
+    const values = parse(String(text)) as Record<string, unknown>;
+    assert.deepEqual(values.serviceAccount, { name: 'irsa-svc', roleArn: '' });
+    assert.deepEqual(values.podIdentity, { enabled: true, clusterName: 'acme' });
+  });
+
+  const service = { region: 'us-west-2', oidc_provider: 'oidc.eks.us-west-2.amazonaws.com/id/X' };
+  const target = { role_arn: role('acme-read', assetAccount) };
+  const proxies = { oidc_provider: service.oidc_provider, targets: { 'acme-read': target } };
+  const refused: [string, string, object, RegExp][] = [
+    [
+      'an issuer with a scheme',
+      'service-role',
+      { ...service, oidc_provider: 'https://x/id/y', proxy_role_prefix: 'acme-' },
+      /without https/,
+    ],
+    ['a service that can do nothing', 'service-role', service, /Give proxy_role_arns, or proxy_role_prefix/],
+    ['a prefix that is a wildcard', 'service-role', { ...service, proxy_role_prefix: '*' }, /no wildcard/],
+    ['a list with a wildcard', 'service-role', { ...service, proxy_role_arns: [role('*')] }, /without a wildcard/],
+    [
+      'a prefix that covers the role of the service',
+      'service-role',
+      { ...service, proxy_role_prefix: 'irsa-' },
+      /covers the service's own role/,
+    ],
+    [
+      'a wildcard for a namespace',
+      'service-role',
+      { ...service, proxy_role_prefix: 'acme-', namespace: '*' },
+      /without a wildcard/,
+    ],
+    [
+      'a wildcard for a service account',
+      'service-role',
+      { ...service, proxy_role_prefix: 'acme-', service_account: 'irsa*' },
+      /without a wildcard/,
+    ],
+    [
+      'Pod Identity without a cluster',
+      'service-role',
+      { ...service, proxy_role_prefix: 'acme-', credentials: 'pod-identity' },
+      /needs cluster_name/,
+    ],
+    [
+      'Pod Identity for every role',
+      'service-role',
+      { ...service, proxy_role_prefix: 'acme-', cluster_name: 'acme', pod_identity_role_arns: ['*'] },
+      /without a wildcard/,
+    ],
+    [
+      'credentials of another kind',
+      'service-role',
+      { ...service, proxy_role_prefix: 'acme-', credentials: 'keys' },
+      /irsa or pod-identity/,
+    ],
+    [
+      'every role for a target',
+      'proxy-roles',
+      { ...proxies, targets: { a: { role_arn: role('*', assetAccount) } } },
+      /without a wildcard/,
+    ],
+    ['half a proxy role', 'proxy-roles', { ...proxies, targets: { a: { ...target, proxies: 1.5 } } }, /whole number/],
+    [
+      'two proxy roles of one name',
+      'proxy-roles',
+      { ...proxies, targets: { a: { ...target, proxies: 2 }, 'a-2': target } },
+      /one name/,
+    ],
+    [
+      'a name that is too long',
+      'proxy-roles',
+      { ...proxies, targets: { ['a'.repeat(63)]: { ...target, proxies: 2 } } },
+      /at most 64/,
+    ],
+    [
+      'an organization with an unknown key',
+      'proxy-roles',
+      { ...proxies, organizations: { acme: ['acme-raed'] } },
+      /not in targets/,
+    ],
+    [
+      'a target that trusts a whole account',
+      'target-roles',
+      { roles: { a: { proxy_role_arns: ['arn:aws:iam::111111111111:root'] } } },
+      /let in everybody/,
+    ],
+    ['a target that trusts nobody', 'target-roles', { roles: { a: { proxy_role_arns: [] } } }, /at least one proxy/],
+    [
+      'a policy that is no JSON',
+      'target-roles',
+      { roles: { a: { proxy_role_arns: [role('a')], policy: '{' } } },
+      /as JSON/,
+    ],
+  ];
+  for (const [what, module, variables, sentence] of refused) {
+    it(`refuses ${what}, with a sentence that helps`, async () => {
+      assert.match(await terraform.refusal(module, variables), sentence);
+    });
+  }
+
+  it('has every variable and output in its README, and no others', () => {
+    const readme = readFileSync(join(root, 'deploy/terraform/README.md'), 'utf8');
+    for (const module of modules) {
+      const [, section = ''] = new RegExp(`^## ${module}\\n([\\s\\S]*?)(?=^## |(?![\\s\\S]))`, 'm').exec(readme) ?? [];
+      const listed = [...section.matchAll(/^\| `(\w+)` \|/gm)].map(([, name]) => name);
+      const folder = join(root, 'deploy/terraform', module);
+      const files = readdirSync(folder)
+        .filter((name) => /^(variables|outputs)\.tf$/.test(name))
+        .sort()
+        .reverse();
+      const text = files.map((name) => readFileSync(join(folder, name), 'utf8')).join('\n');
+      const declared = [...text.matchAll(/^(?:variable|output) "(\w+)"/gm)].map(([, name]) => name);
+      assert.deepEqual(listed, declared, module);
+    }
+  });
+});
+
+/** `env.namespace.field`, … */
+function pathsOf(values: Record<string, unknown>, above = ''): string[] {
+  return Object.entries(values).flatMap(([name, value]) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value) && Object.keys(value).length > 0
+      ? pathsOf(value as Record<string, unknown>, `${above}${name}.`)
+      : [`${above}${name}`],
+  );
+}

@@ -1,0 +1,257 @@
+/** Proves what our Terraform's policy documents allow and what they do not, as AWS would read them. */
+import assert from 'node:assert/strict';
+import { managedAccount } from '../../src/subjects.ts';
+import { conditionContext, conditionHolds } from '../stack/aws-conditions.ts';
+import { evaluatePermissions, evaluateTrust, statementsOf, type TrustRequest } from '../stack/aws-trust.ts';
+import { needTerraform, openTerraform, type Terraform } from './terraform.ts';
+
+const issuer = 'oidc.eks.us-west-2.amazonaws.com/id/0123456789ABCDEF';
+const cluster = 'arn:aws:eks:us-west-2:111111111111:cluster/acme';
+const association = 'arn:aws:eks:us-west-2:111111111111:podidentityassociation/acme/a-1234567890';
+const role = (name: string, account = '111111111111') => `arn:aws:iam::${account}:role/${name}`;
+
+const service = {
+  partition: 'aws',
+  account_id: '111111111111',
+  region: 'us-west-2',
+  namespace: 'domino-field',
+  service_account: 'irsa-svc',
+  credentials: 'irsa',
+  oidc_provider: issuer,
+  oidc_audience: 'sts.amazonaws.com',
+  proxy_role_arns: [] as string[],
+  proxy_role_prefix: 'acme-' as string | null,
+  cluster_name: null as string | null,
+  pod_identity_role_arns: [] as string[],
+};
+const withPodIdentity = { ...service, cluster_name: 'acme', pod_identity_role_arns: [role('svc-user-1-role')] };
+
+/** One of each kind that could be used to get more: none of them may be there. */
+const powers = [
+  'iam:AttachRolePolicy',
+  'iam:CreateRole',
+  'iam:DeleteRole',
+  'iam:PassRole',
+  'iam:PutRolePolicy',
+  'iam:UpdateRole',
+  'sts:AssumeRole',
+  'sts:TagSession',
+  's3:GetObject',
+  'eks:CreatePodIdentityAssociation',
+  'eks:DeletePodIdentityAssociation',
+  'eks:DescribeCluster',
+  'eks:TagResource',
+];
+
+describe('the policy documents of deploy/terraform', function () {
+  this.timeout(60_000);
+  let terraform: Terraform;
+
+  before(function () {
+    needTerraform(this);
+    terraform = openTerraform();
+  });
+  after(() => terraform?.remove());
+
+  async function documents(module: string, variables: object): Promise<Record<string, unknown>> {
+    const outputs = await terraform.apply(module, variables);
+    const parsed = (value: unknown): unknown => (typeof value === 'string' ? JSON.parse(value) : value);
+    return Object.fromEntries(Object.entries(outputs).map(([name, value]) => [name, parsed(value)]));
+  }
+
+  /** As the stand-in's evaluator, which leaves out conditions: statements whose condition does not hold are put aside. */
+  function allows(document: unknown, action: string, resource: string, keys: Record<string, string> = {}): boolean {
+    const holds = statementsOf(document).filter((one) => conditionHolds(one.Condition, conditionContext(keys), true));
+    return evaluatePermissions([{ Statement: holds }], action, resource) === 'allowed';
+  }
+
+  describe('of the service', () => {
+    it('read and change the trust policies of proxy roles by prefix, and do nothing else', async () => {
+      const { permissions } = await documents('service-role/policies', service);
+      for (const action of ['iam:GetRole', 'iam:UpdateAssumeRolePolicy']) {
+        assert.ok(allows(permissions, action, role('acme-list-bucket-role')));
+        for (const other of [role('irsa-svc'), role('admin'), role('team/acme-x'), role('acme-x', '222222222222')]) {
+          assert.ok(!allows(permissions, action, other), `${action} on ${other}`);
+        }
+      }
+      for (const action of powers) {
+        for (const resource of [role('acme-list-bucket-role'), cluster, association, '*']) {
+          assert.ok(!allows(permissions, action, resource), `${action} on ${resource}`);
+        }
+      }
+    });
+
+    it('take a list in place of the prefix', async () => {
+      const only = role('acme-list-bucket-role');
+      const exact = { ...service, proxy_role_prefix: null, proxy_role_arns: [only] };
+      const { permissions } = await documents('service-role/policies', exact);
+      assert.ok(allows(permissions, 'iam:UpdateAssumeRolePolicy', only));
+      assert.ok(!allows(permissions, 'iam:UpdateAssumeRolePolicy', `${only}-2`));
+    });
+
+    it('with Pod Identity: associations of that cluster, and those roles to pods of EKS and nobody else', async () => {
+      const { permissions } = await documents('service-role/policies', withPodIdentity);
+      const user = role('svc-user-1-role');
+      const toPods = { 'iam:PassedToService': 'pods.eks.amazonaws.com' };
+      const allowed: [string, string, Record<string, string>?][] = [
+        ['eks:CreatePodIdentityAssociation', cluster],
+        ['eks:ListPodIdentityAssociations', cluster],
+        ['eks:DescribePodIdentityAssociation', association],
+        ['eks:UpdatePodIdentityAssociation', association],
+        ['eks:DeletePodIdentityAssociation', association],
+        ['eks:TagResource', association],
+        ['iam:PassRole', user, toPods],
+        ['iam:GetRole', user],
+        ['iam:UpdateAssumeRolePolicy', user],
+        ['iam:UpdateAssumeRolePolicy', role('acme-list-bucket-role')],
+      ];
+      const refused: typeof allowed = [
+        ['eks:CreatePodIdentityAssociation', `${cluster}-2`],
+        ['eks:ListPodIdentityAssociations', '*'],
+        ['eks:DeletePodIdentityAssociation', association.replace('/acme/', '/other/')],
+        ['eks:DeletePodIdentityAssociation', association.replace('us-west-2', 'us-east-1')],
+        ['eks:TagResource', cluster],
+        ['eks:DeleteCluster', cluster],
+        ['eks:CreateAccessEntry', cluster],
+        ['iam:PassRole', user],
+        ['iam:PassRole', user, { 'iam:PassedToService': 'ec2.amazonaws.com' }],
+        ['iam:PassRole', role('acme-list-bucket-role'), toPods],
+        ['iam:PassRole', role('admin'), toPods],
+        ['iam:PutRolePolicy', user],
+        ['iam:UpdateAssumeRolePolicy', role('svc-user-2-role')],
+        ['sts:AssumeRole', user],
+      ];
+      for (const [action, resource, keys] of allowed) assert.ok(allows(permissions, action, resource, keys), action);
+      for (const [action, resource, keys] of refused) {
+        assert.ok(!allows(permissions, action, resource, keys), `${action} on ${resource}`);
+      }
+    });
+
+    it('by IRSA: only the service account, and only with a token for STS', async () => {
+      const { trust_policy: trust } = await documents('service-role/policies', service);
+      const verdict = (subject: string, audience = 'sts.amazonaws.com', provider = issuer) =>
+        evaluateTrust(trust, {
+          action: 'sts:AssumeRoleWithWebIdentity',
+          requester: { kind: 'federated', provider: `arn:aws:iam::111111111111:oidc-provider/${provider}` },
+          context: conditionContext({ [`${issuer}:sub`]: subject, [`${issuer}:aud`]: audience }),
+        });
+      const own = 'system:serviceaccount:domino-field:irsa-svc';
+      assert.equal(verdict(own), 'allowed');
+      assert.equal(verdict(own, 'kubernetes.default.svc'), 'no-match');
+      assert.equal(verdict(own, 'sts.amazonaws.com', 'oidc.eks.us-west-2.amazonaws.com/id/OTHER'), 'no-match');
+      for (const other of [
+        'domino-field:irsa-svc2',
+        'domino-field:default',
+        'domino-compute:irsa-svc',
+        'domino-field:*',
+      ]) {
+        assert.equal(verdict(`system:serviceaccount:${other}`), 'no-match', other);
+      }
+    });
+
+    it('by Pod Identity: only the service account, in that cluster', async () => {
+      const settings = { ...withPodIdentity, credentials: 'pod-identity' };
+      const { trust_policy: trust } = await documents('service-role/policies', settings);
+      const own = {
+        'aws:RequestTag/eks-cluster-arn': cluster,
+        'aws:RequestTag/kubernetes-namespace': 'domino-field',
+        'aws:RequestTag/kubernetes-service-account': 'irsa-svc',
+      };
+      const verdict = (tags: Record<string, string>, requester: TrustRequest['requester'] = pods) =>
+        ['sts:AssumeRole', 'sts:TagSession'].map((action) =>
+          evaluateTrust(trust, { action, requester, context: conditionContext(tags) }),
+        );
+      const pods = { kind: 'service', name: 'pods.eks.amazonaws.com' } as const;
+      assert.deepEqual(verdict(own), ['allowed', 'allowed']);
+      for (const [tag, value] of Object.entries(own)) {
+        assert.deepEqual(verdict({ ...own, [tag]: `${value}2` }), ['no-match', 'no-match'], tag);
+        const { [tag as keyof typeof own]: _, ...without } = own;
+        assert.deepEqual(verdict(without), ['no-match', 'no-match'], `without ${tag}`);
+      }
+      assert.deepEqual(verdict(own, { kind: 'service', name: 'ec2.amazonaws.com' }), ['no-match', 'no-match']);
+    });
+
+    it('say the partition', async () => {
+      const { permissions, trust_policy: trust } = await documents('service-role/policies', {
+        ...withPodIdentity,
+        partition: 'aws-us-gov',
+        region: 'us-gov-west-1',
+      });
+      const arns = JSON.stringify([permissions, trust]).match(/arn:[^"]+/g) ?? [];
+      const ours = arns.filter((arn) => !arn.includes('svc-user-1-role'));
+      assert.ok(ours.length >= 4);
+      for (const arn of ours) assert.match(arn, /^arn:aws-us-gov:/);
+    });
+  });
+
+  describe('of proxy roles', () => {
+    const variables = {
+      partition: 'aws',
+      account_id: '111111111111',
+      oidc_provider: issuer,
+      oidc_audience: 'sts.amazonaws.com',
+      name_prefix: '',
+      targets: { 'acme-read': { role_arn: role('acme-read', '222222222222'), proxies: 3 } },
+    };
+    interface Proxy {
+      target: string;
+      permissions: string;
+    }
+
+    it('let nobody in at first, in the form that the service takes for its own', async () => {
+      const { starting_trust_policy: trust } = await documents('proxy-roles/policies', variables);
+      const [statement] = statementsOf(trust) as { Condition: { StringLike: Record<string, string[]> } }[];
+      const subjects = statement?.Condition.StringLike[`${issuer}:sub`] ?? [];
+      assert.deepEqual(
+        subjects.map((subject) => managedAccount('domino-compute', subject)),
+        [''],
+      );
+      for (const subject of [
+        'system:serviceaccount:domino-compute:run-646d27b817c28b5ea4b5b0c1',
+        '',
+        'system:serviceaccount:a:b',
+      ]) {
+        const context = conditionContext({ [`${issuer}:sub`]: subject, [`${issuer}:aud`]: 'sts.amazonaws.com' });
+        const requester = { kind: 'federated', provider: `arn:aws:iam::111111111111:oidc-provider/${issuer}` } as const;
+        assert.equal(evaluateTrust(trust, { action: 'sts:AssumeRoleWithWebIdentity', requester, context }), 'no-match');
+      }
+    });
+
+    it('may assume just their target', async () => {
+      const { proxies } = (await documents('proxy-roles/policies', variables)) as { proxies: Record<string, Proxy> };
+      assert.deepEqual(Object.keys(proxies), ['acme-read', 'acme-read-2', 'acme-read-3']);
+      for (const { permissions } of Object.values(proxies)) {
+        const document: unknown = JSON.parse(permissions);
+        assert.ok(allows(document, 'sts:AssumeRole', role('acme-read', '222222222222')));
+        for (const other of [role('acme-read'), role('acme-read-2', '222222222222'), role('admin', '222222222222')]) {
+          assert.ok(!allows(document, 'sts:AssumeRole', other), other);
+        }
+        for (const action of powers.filter((power) => power !== 'sts:AssumeRole')) {
+          assert.ok(!allows(document, action, role('acme-read', '222222222222')), action);
+        }
+      }
+    });
+  });
+
+  it('of target roles trust exactly their proxy roles', async () => {
+    const roles = { 'acme-read': { proxy_role_arns: [role('acme-read'), role('acme-read-2')] } };
+    const outputs = (await documents('target-roles/policies', { roles })) as { trust_policies: Record<string, string> };
+    const trust: unknown = JSON.parse(outputs.trust_policies['acme-read'] ?? '');
+    const verdict = (name: string, action = 'sts:AssumeRole', account = '111111111111') =>
+      evaluateTrust(trust, {
+        action,
+        requester: {
+          kind: 'aws',
+          account,
+          arn: `arn:aws:sts::${account}:assumed-role/${name}/alice`,
+          roleArn: role(name, account),
+        },
+        context: conditionContext({}),
+      });
+    assert.equal(verdict('acme-read'), 'allowed');
+    assert.equal(verdict('acme-read-2'), 'allowed');
+    assert.equal(verdict('acme-read-3'), 'no-match');
+    assert.equal(verdict('acme-read', 'sts:AssumeRole', '222222222222'), 'no-match');
+    assert.equal(verdict('acme-read', 'sts:AssumeRoleWithWebIdentity'), 'no-match');
+  });
+});
