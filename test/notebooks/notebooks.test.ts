@@ -1,0 +1,220 @@
+/** Proves the notebooks: their cells, run unchanged by plain Python against the whole system in processes of its own. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { send } from '../demo/https.ts';
+import {
+  buildService,
+  makeCertificate,
+  type ReplicaProcess,
+  type StackProcess,
+  startReplica,
+  startStack,
+} from '../stack/processes.ts';
+import { type RunningServer, startServer } from '../stack/server.ts';
+import { fillPod, type PodFiles, podFiles, type SidecarProcess, startSidecarProcess } from '../stack/sidecars.ts';
+import { folder, hasPython, type Notebook, readNotebook, runNotebook } from './notebook.ts';
+
+const run = '646d27b817c28b5ea4b5b0c1';
+const account = `run-${run}`;
+const names = ['1-verify', '2-map', '3-try'];
+const role = (name: string) => `arn:aws:iam::222222222222:role/${name}`;
+const proxy = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
+const [list, read] = ['acme-list-bucket-role', 'acme-read-bucket-role'];
+
+describe('the notebooks', () => {
+  it('are all here', () => {
+    const files = readdirSync(folder).filter((name) => name.endsWith('.ipynb'));
+    assert.deepEqual(
+      files.sort(),
+      names.map((name) => `${name}.ipynb`),
+    );
+  });
+
+  for (const name of names) {
+    it(`${name} is a notebook of format 4.5, without outputs, and says after each code cell what is seen`, () => {
+      const notebook: Notebook = readNotebook(name);
+      assert.deepEqual([notebook.nbformat, notebook.nbformat_minor], [4, 5]);
+      assert.equal(notebook.metadata.kernelspec.language, 'python');
+      const { cells } = notebook;
+      assert.equal(new Set(cells.map(({ id }) => id)).size, cells.length);
+      for (const [index, cell] of cells.entries()) {
+        assert.match(cell.id, /^[a-zA-Z0-9-_]{1,64}$/);
+        assert.deepEqual(cell.metadata, {});
+        assert.ok(cell.source.every((line, at) => line.endsWith('\n') === at < cell.source.length - 1));
+        const others = Object.keys(cell).filter((key) => !['cell_type', 'id', 'metadata', 'source'].includes(key));
+        if (cell.cell_type === 'markdown') {
+          assert.deepEqual(others, []);
+          continue;
+        }
+        assert.deepEqual(others.sort(), ['execution_count', 'outputs']);
+        assert.deepEqual([cell.execution_count, cell.outputs], [null, []]);
+        const text = cell.source.join('');
+        assert.doesNotMatch(text, /verify\s*=\s*False|^[!%]/m, 'plain Python, and certificates verified');
+        const before = cells[index - 1];
+        assert.equal(before?.cell_type, 'markdown', 'each code cell is led up to');
+      }
+    });
+  }
+
+  describe('run by Python', function () {
+    this.timeout(120_000);
+    let stack: StackProcess;
+    let replica: ReplicaProcess;
+    let sidecar: SidecarProcess;
+    let files: PodFiles;
+    let work: string;
+    let certificate: string;
+    const tokenProxies: RunningServer[] = [];
+
+    before(async function () {
+      if (!(await hasPython('requests', 'boto3'))) {
+        console.warn('SKIPPED: the notebooks are not run: this machine has no python3 with requests and boto3');
+        return this.skip();
+      }
+      work = mkdtempSync(join(tmpdir(), 'irsa-svc-notebooks-'));
+      files = podFiles(work);
+      certificate = join(work, 'service.crt');
+      [stack] = await Promise.all([startStack(), buildService()]);
+      for (const person of [
+        { name: 'admin', admin: true, orgs: [] },
+        { name: 'alice', orgs: ['acme'] },
+        { name: 'bob', orgs: [] },
+      ]) {
+        await stack.order('add-user', person);
+      }
+      for (const name of [list, read]) await stack.order('add-role-pair', { name });
+      replica = await startReplica(stack, { https: true, settings: { WEB_IDENTITY_TOKEN_PATH: files.token } });
+      await replica.ready;
+      writeFileSync(certificate, replica.ca ?? '');
+      await stack.order('start-runs', { user: 'alice', runs: [run] });
+      await fillPod(stack, files, run);
+    });
+    after(async () => {
+      await sidecar?.stop();
+      await replica?.stop();
+      await stack?.stop();
+      await Promise.all(tokenProxies.map((server) => server.close()));
+      if (work) rmSync(work, { recursive: true, force: true });
+    });
+
+    /** What a workload of this user finds in its environment. */
+    async function workload(user: string, more: Record<string, string> = {}): Promise<Record<string, string>> {
+      const server = await startServer(async (_request, response) => void response.end(await stack.token(user, 300)));
+      tokenProxies.push(server);
+      return {
+        DOMINO_RUN_ID: run,
+        DOMINO_API_PROXY: server.url,
+        DOMINO_IRSA_ENDPOINT: `${replica.url}/map_iam_roles_to_pod_sa`,
+        DOMINO_IRSA_SSL_CERT: certificate,
+        AWS_WEB_IDENTITY_TOKEN_FILE: files.token,
+        AWS_CONFIG_FILE: files.config,
+        // The cluster's STS, which a workload finds by its region.
+        AWS_ENDPOINT_URL_STS: stack.awsUrl,
+        AWS_EC2_METADATA_DISABLED: 'true',
+        HOME: work,
+        IRSA_SIDECAR_PORT: sidecar ? String(new URL(sidecar.url).port) : '9',
+        ...more,
+      };
+    }
+    const asAdmin = async (method: string, path: string, body: object) =>
+      send(replica.url + path, { method, ca: replica.ca ?? '', token: await stack.token('admin'), body });
+
+    it('1-verify before anything is mapped: the service is up, nothing is there', async () => {
+      const printed = await runNotebook('1-verify', await workload('alice'));
+      const [addresses, service, besides, mappings, token, config] = printed;
+      assert.match(addresses ?? '', /service: {2}https:\/\/127\.0\.0\.1:\d+\nside-car: http:\/\/localhost:9\n/);
+      assert.match(service ?? '', /\/healthz 200 {"status":"Healthy"}\n\/readyz 200/);
+      assert.match(besides ?? '', /no side-car here/);
+      assert.equal(mappings, '0 mappings\n');
+      assert.match(token ?? '', new RegExp(`"sub": "system:serviceaccount:domino-compute:${account}"`));
+      assert.match(token ?? '', /"sts\.amazonaws\.com"[\s\S]*expires \d{4}-/);
+      assert.ok(!printed.join('').includes(readFileSync(files.token, 'utf8').slice(0, 40)), 'the token is not shown');
+      assert.match(config ?? '', /There is no .* yet/);
+    });
+
+    it('1-verify tells a certificate that is not the right one', async () => {
+      const other = join(work, 'other.crt');
+      writeFileSync(other, makeCertificate().cert);
+      const environment = await workload('alice', { DOMINO_IRSA_SSL_CERT: other });
+      await assert.rejects(runNotebook('1-verify', environment), /cell 2\n[\s\S]*certificate verify failed/);
+    });
+
+    it('2-map refuses who is no administrator', async () => {
+      const printed = await runNotebook('2-map', await workload('alice'));
+      assert.match(printed.join(''), /403 forbidden: [\s\S]*request id /);
+      assert.deepEqual(await stack.order('stored-mappings', undefined as never), {});
+    });
+
+    it('2-map: the dry run, the mapping, and the proxy roles', async () => {
+      const [, before, mapping, preview, stored, status, deletion] = await runNotebook(
+        '2-map',
+        await workload('admin'),
+      );
+      assert.equal(before, '0 organizations are mapped\n');
+      assert.match(mapping ?? '', /"domino_org": "acme"/);
+      assert.match(preview ?? '', new RegExp(`members of acme gain ${role(list)} when their runs next ask`));
+      assert.match(preview ?? '', new RegExp(`${proxy(list)}: not looked at yet`));
+      assert.equal(
+        stored,
+        `acme\n   ${role(list)} by way of ${proxy(list)}\n   ${role(read)} by way of ${proxy(read)}\n`,
+      );
+      assert.match(status ?? '', new RegExp(`${proxy(list)}\n {3}0 runs are in, [1-9]\\d+ more fit\n`));
+      assert.match(deletion ?? '', /members of acme lose|Nothing was deleted\.\n$/);
+      assert.deepEqual(Object.keys(await stack.order('stored-mappings', undefined as never)), ['acme']);
+    });
+
+    it('3-try without a side-car: asks the service itself, and is let in by AWS', async () => {
+      const [, refresh, profiles, identities, access] = await runNotebook('3-try', await workload('alice'));
+      assert.equal(refresh, `written: ${files.config}\n`);
+      assert.equal(profiles, `2 profiles: ${list}, ${read}\n`);
+      const session = (name: string) => `${name}: arn:aws:sts::222222222222:assumed-role/${name}/alice-${run}\n`;
+      assert.equal(identities, session(list) + session(read));
+      assert.match(access ?? '', new RegExp(`^alice is in acme\n[\\s\\S]*${role(list)} by way of acme: granted\n`));
+      rmSync(files.config);
+    });
+
+    it('1-verify and 3-try with a side-car', async () => {
+      const service = replica.url;
+      sidecar = await startSidecarProcess(stack, { user: 'alice', files, service, certificate });
+      const environment = await workload('alice');
+      const [, refresh, , identities] = await runNotebook('3-try', environment);
+      assert.match(refresh ?? '', new RegExp(`^(added|kept): ${list}, ${read}\n$`));
+      assert.match(identities ?? '', new RegExp(`assumed-role/${read}/alice-${run}`));
+      const [, , besides, mappings, , config] = await runNotebook('1-verify', environment);
+      assert.match(besides ?? '', new RegExp(`state: ready {2}run: ${run}\n {3}${list} -> ${role(list)}: works\n`));
+      assert.match(mappings ?? '', new RegExp(`^2 mappings\nacme: ${role(list)} by way of ${proxy(list)}\n`));
+      assert.match(config ?? '', new RegExp(`\\[profile src_${list}\\]`));
+      assert.ok(existsSync(files.config));
+    });
+
+    it('2-map with the body that Terraform wrote: who loses what', async () => {
+      const file = join(work, 'acme.json');
+      const data = [{ iam_role_arn: role(read), proxy_iam_role_arn: proxy(read) }];
+      writeFileSync(file, JSON.stringify({ domino_org: 'acme', role_data: data }));
+      const [, before, , preview, stored] = await runNotebook('2-map', await workload('admin', { MAPPING_FILE: file }));
+      assert.match(before ?? '', /^1 organizations are mapped\nacme\n/);
+      assert.match(preview ?? '', new RegExp(`run ${run} of alice loses ${role(list)}\n`));
+      assert.match(preview ?? '', new RegExp(`${proxy(read)}: [1-9]\\d+ runs still fit\n`));
+      assert.equal(stored, `acme\n   ${role(read)} by way of ${proxy(read)}\n`);
+    });
+
+    it('3-try of a run that is shut out: why, and what to do', async () => {
+      const revoked = await asAdmin('POST', '/revoke_run', { run_id: run, reason: 'the laptop was lost' });
+      assert.equal(revoked.status, 200, revoked.text);
+      const [, refresh, , identities, access] = await runNotebook('3-try', await workload('alice'));
+      assert.match(refresh ?? '', /^forbidden: .*the laptop was lost[\s\S]*What to do: /);
+      assert.match(identities ?? '', /AccessDenied Not authorized to perform sts:AssumeRoleWithWebIdentity/);
+      assert.match(access ?? '', /by way of acme: run_revoked\n/);
+      await asAdmin('POST', '/allow_run', { run_id: run });
+    });
+
+    it('3-try of somebody else’s run: not found', async () => {
+      const environment = await workload('bob', { IRSA_SIDECAR_PORT: '9' });
+      const [, refresh, , , access] = await runNotebook('3-try', environment);
+      assert.match(refresh ?? '', /^run_not_found: /);
+      assert.match(access ?? '', /^404 run_not_found: /);
+    });
+  });
+});
