@@ -7,16 +7,20 @@ import type { Pod, ServiceAccount } from '../src/kubernetes.ts';
 import type { Watched } from '../src/kubernetes-watch.ts';
 import type { MappingStore } from '../src/mapping-store.ts';
 import { callerOf } from '../src/middleware.ts';
+import type { PodIdentity } from '../src/pod-identity.ts';
+import { podIdentityOf } from '../src/pod-identity-report.ts';
 import { type Revocations, revocationFor, revokedSentence } from '../src/revocations.ts';
 import { allStartedBy, type PodIndex, parseRunId } from '../src/runs.ts';
-import type { Statuses } from '../src/statuses.ts';
+import type { TrustStatuses } from '../src/trust-status.ts';
 import { askersOf, parseWant } from '../src/wants.ts';
+import { podIdentitySources } from './pod-identities.ts';
 
 export interface MyAccessDeps {
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
   mappings: MappingStore;
-  statuses: Statuses;
+  podIdentity: PodIdentity | undefined;
+  statuses: TrustStatuses;
   revocations: Revocations;
   config: { computeNamespace: string };
 }
@@ -32,20 +36,22 @@ export function myAccessRoutes(deps: MyAccessDeps): Router {
       status: (arn) => deps.statuses.get(arn)?.status,
       namespace: deps.config.computeNamespace,
     };
-    const about = { user: caller.name, domino_orgs: caller.orgs };
+    const { podIdentity } = deps;
+    const own = podIdentity?.isSynced() && podIdentityOf(caller.name, podIdentitySources(podIdentity, deps.pods));
+    const about = { user: caller.name, domino_orgs: caller.orgs, ...(own ? { pod_identity: own } : {}) };
     if (req.query.run_id === undefined) {
       res.json({ ...about, access: accessReport(sources) });
       return;
     }
     const id = parseRunId(String(req.query.run_id));
     if (id === undefined) throw new ApiError('invalid_request', 'run_id is the 24 hex digits of a run.');
-    const own = deps.pods.ofRun(id).filter((pod) => pod.user === caller.id);
-    if (own.length === 0) {
+    const live = deps.pods.ofRun(id).filter((pod) => pod.user === caller.id);
+    if (live.length === 0) {
       const detail = 'There is no live pod of this run that you started. Is it running, and is it yours?';
       throw new ApiError('run_not_found', detail);
     }
-    const run = runSeen(id, own, caller);
-    const summary = { run_id: id, live_pods: own.length, service_accounts: run.accounts.map(({ name }) => name) };
+    const run = runSeen(id, live, caller);
+    const summary = { run_id: id, live_pods: live.length, service_accounts: run.accounts.map(({ name }) => name) };
     const asked = run.accounts.flatMap(({ want }) => (want && askersOf(want).has(id) ? want.at : [])).sort();
     const [askedAt] = asked;
     res.json({

@@ -10,14 +10,14 @@ import { adminOnly, callerOf, requestIdOf } from '../src/middleware.ts';
 import type { Revocation, Revocations } from '../src/revocations.ts';
 import { type PodIndex, parseRunId } from '../src/runs.ts';
 import { untilPublished } from '../src/status-wait.ts';
-import type { Statuses } from '../src/statuses.ts';
+import type { TrustStatuses } from '../src/trust-status.ts';
 import { parseWant } from '../src/wants.ts';
 
 export interface RevocationDeps {
   kubernetes: Pick<Kubernetes, 'listPods'>;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
-  statuses: Statuses;
+  statuses: TrustStatuses;
   revocations: Revocations;
   clock: Clock;
   log: Log;

@@ -11,9 +11,10 @@ import type { MappingStore } from '../src/mapping-store.ts';
 import { completeMapping, isManaged, mappingsOf, type RoleMapping } from '../src/mappings.ts';
 import type { Metrics } from '../src/metrics.ts';
 import { adminOnly, callerOf, requestIdOf } from '../src/middleware.ts';
+import type { PodIdentity } from '../src/pod-identity.ts';
 import { type Revocations, revocationFor } from '../src/revocations.ts';
 import { allStartedBy, type PodIndex } from '../src/runs.ts';
-import type { Statuses } from '../src/statuses.ts';
+import type { TrustStatuses } from '../src/trust-status.ts';
 import { parseWant, type Want } from '../src/wants.ts';
 
 export interface RoleMappingDeps {
@@ -21,8 +22,9 @@ export interface RoleMappingDeps {
   mappings: MappingStore;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
-  statuses: Statuses;
+  statuses: TrustStatuses;
   revocations: Revocations;
+  podIdentity: PodIdentity | undefined;
   awsIdentity: () => AwsIdentity | undefined;
   log: Log;
   metrics: Metrics;
@@ -70,7 +72,7 @@ export function roleMappingRoutes(deps: RoleMappingDeps): Router {
     const identity = deps.awsIdentity();
     if (!identity)
       throw new ApiError('aws_unavailable', 'The AWS account of this service is not known yet; try again.');
-    const errors = refusals(org, list, path, identity);
+    const errors = [...refusals(org, list, path, identity), ...podIdentityRoles(list, path)];
     if (errors.length > 0) {
       throw new ApiError('invalid_request', 'This mapping cannot be used; nothing was changed.', { errors });
     }
@@ -78,6 +80,19 @@ export function roleMappingRoutes(deps: RoleMappingDeps): Router {
     const before = await mappings.set(org, list);
     audit(res, org, before, list);
     return { domino_org: org, role_data: list };
+  }
+
+  /** A role that Pod Identity gives to somebody has no room for runs. */
+  function podIdentityRoles(list: readonly RoleMapping[], path: string): FieldError[] {
+    const users = [...(deps.podIdentity?.identities.current().byUser.values() ?? [])];
+    return list.flatMap((mapping, index) => {
+      const user = users.find(({ iam_role_arn: role }) => role === mapping.proxy_iam_role_arn)?.domino_user;
+      if (user === undefined) return [];
+      const at = path === '/body' ? path : `${path}/${index}`;
+      return [
+        { path: `${at}/proxy_iam_role_arn`, message: `the Pod Identity role of user ${user}: use a role of its own` },
+      ];
+    });
   }
 
   /** What the change would do. @param list what would be stored; undefined: the organization's mappings would go. */

@@ -8,12 +8,18 @@ import type { Watched } from '../src/kubernetes-watch.ts';
 import type { Log } from '../src/log.ts';
 import type { MappingStore } from '../src/mapping-store.ts';
 import { adminOnly, callerOf, requestIdOf } from '../src/middleware.ts';
+import type { PodIdentity } from '../src/pod-identity.ts';
+import { podIdentityReports } from '../src/pod-identity-report.ts';
+import type { PodIndex } from '../src/runs.ts';
 import { poolReports, roleReport, type TrustReportSources } from '../src/trust-report.ts';
-import { parseStatus, releaseAnnotation, statusName } from '../src/trust-status.ts';
+import { releaseAnnotation, statusName, type TrustStatus, trustStatusForm } from '../src/trust-status.ts';
+import { podIdentitySources } from './pod-identities.ts';
 
 export interface TrustStatusDeps extends ComparisonDeps {
   kubernetes: Pick<Kubernetes, 'getConfigMap' | 'annotateConfigMap'>;
   accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  podIdentity: PodIdentity | undefined;
   mappings: MappingStore;
   config: { computeNamespace: string };
   /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
@@ -30,10 +36,16 @@ export function trustStatusRoutes(deps: TrustStatusDeps): Router {
     const writer = { lease_holder: holder === '' ? null : holder };
     const asked = req.query.proxy_iam_role_arn;
     if (asked === undefined) {
-      const published = [...statuses.all()].map(({ status }) => status.role_arn);
+      // A role that Pod Identity alone is about is told of with its users.
+      const isProxy = ({ pods, members }: TrustStatus) => !pods || Object.keys(members).length > 0;
+      const published = [...statuses.all()].flatMap(({ status }) => (isProxy(status) ? [status.role_arn] : []));
       const roles = [...mappings.current().managedProxies.union(new Set(published))].sort();
       const from = sources();
-      res.json({ ...writer, proxy_roles: roles.map((arn) => roleReport(arn, from)), pools: poolReports(from) });
+      const podIdentities = deps.podIdentity?.isSynced()
+        ? { pod_identities: podIdentityReports(podIdentitySources(deps.podIdentity, deps.pods)) }
+        : {};
+      const proxyRoles = roles.map((arn) => roleReport(arn, from));
+      res.json({ ...writer, proxy_roles: proxyRoles, pools: poolReports(from), ...podIdentities });
       return;
     }
     const role = String(asked);
@@ -49,7 +61,7 @@ export function trustStatusRoutes(deps: TrustStatusDeps): Router {
     // From the API server itself: the brake is for when the caches cannot be believed.
     const known = await kept(() => deps.kubernetes.getConfigMap(statusName(role)));
     if (!known) refuseForeign(role);
-    const brake = known && parseStatus(known.data)?.brake;
+    const brake = known && trustStatusForm.parse(known.data)?.brake;
     if (known && brake) {
       // The holder's clock may be ahead of ours: what it has held since then is what is meant.
       const at = new Date(Math.max(deps.clock.now(), Date.parse(brake.since))).toISOString();

@@ -6,6 +6,7 @@ import { docsRoutes } from '../routes/docs.ts';
 import { grantRoutes } from '../routes/grants.ts';
 import { healthRoutes, type ReadinessChecks } from '../routes/health.ts';
 import { myAccessRoutes } from '../routes/my-access.ts';
+import { podIdentityRoutes } from '../routes/pod-identities.ts';
 import { revocationRoutes } from '../routes/revocations.ts';
 import { roleMappingRoutes } from '../routes/role-mappings.ts';
 import { serviceAccountRoutes } from '../routes/service-accounts.ts';
@@ -22,11 +23,12 @@ import type { Log } from './log.ts';
 import type { MappingStore } from './mapping-store.ts';
 import type { Metrics } from './metrics.ts';
 import { authenticate, identify, limitRate, observe } from './middleware.ts';
+import type { PodIdentity } from './pod-identity.ts';
 import { problemHandler } from './problem.ts';
 import { projectFile } from './project.ts';
 import type { Revocations } from './revocations.ts';
 import type { PodIndex } from './runs.ts';
-import type { Statuses } from './statuses.ts';
+import type { TrustStatuses } from './trust-status.ts';
 
 export interface AppDeps {
   config: Config;
@@ -36,8 +38,10 @@ export interface AppDeps {
   kubernetes: Kubernetes;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
-  statuses: Statuses;
+  statuses: TrustStatuses;
   revocations: Revocations;
+  /** Left out where no EKS cluster is named. */
+  podIdentity: PodIdentity | undefined;
   /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
   leaseHolder: () => string;
   /** Who we are in AWS, once that is known. */
@@ -90,6 +94,7 @@ export function createApp(deps: AppDeps): Express {
   app.use(trustStatusRoutes(deps));
   app.use(myAccessRoutes(deps));
   app.use(revocationRoutes(deps));
+  app.use(podIdentityRoutes(deps));
   // Whatever comes here is no call of ours; the contract tells a wrong method from a wrong path.
   app.use(check);
   app.use((_req, _res, next) => next(new ApiError('not_found', 'There is no such call; /docs lists them.')));

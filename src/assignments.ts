@@ -55,7 +55,8 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
     let found = roles.get(arn);
     if (!found) {
       const empty = { members: new Map(), leaving: new Map(), refused: [], accepted: new Map() };
-      found = { arn, ...empty, capacity: Infinity, error: undefined };
+      const noPods = { pods: undefined, acceptedPods: undefined };
+      found = { arn, ...empty, ...noPods, capacity: Infinity, error: undefined };
       roles.set(arn, found);
     }
     return found;

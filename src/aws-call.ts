@@ -1,5 +1,7 @@
 /** Owns what every call to AWS has: its time and outcome told, its errors in our words, and the lease asked once more. */
+
 import { AwsError, type AwsErrorCode } from './aws-error.ts';
+import type { Clock } from './clock.ts';
 
 export interface AwsCallOptions {
   /** Told of each call: its action, `ok` or the error's code, and the seconds it took. */
@@ -26,6 +28,26 @@ export async function measuredCall<T>(
   } finally {
     options.onCall(action, outcome, (options.monotonic() - start) / 1000);
   }
+}
+
+/** What the writer asks of its lease. */
+export interface HeldLease {
+  holds(): boolean;
+  /** Monotonic milliseconds. */
+  holdsUntil(): number;
+}
+
+const deadlineMs = 5_000;
+
+/**
+ * The deadline of a call: our own, and in any case before the lease runs out. It does not end with the tenure: a call
+ * that is under way is waited for before the lease is given up, since nobody could tell whether one that was cut takes.
+ */
+export function callDeadline({ lease, clock }: { lease: HeldLease; clock: Clock }): AbortSignal {
+  const left = Math.min(deadlineMs, lease.holdsUntil() - clock.monotonic());
+  const late = new AbortController();
+  void clock.sleep(Math.max(0, left)).then(() => late.abort());
+  return late.signal;
 }
 
 interface Guarded {

@@ -1,24 +1,27 @@
 /** Owns what can go wrong with a call to AWS, in words of our own. */
 
 /**
- * Worth another try by itself: throttled, unavailable (nobody knows whether a write took), not_holder. For a person to
- * mend: the others, named as they are published.
+ * What went wrong. Worth another try by itself: throttled, unavailable (nobody knows whether a write took), not_holder.
+ * For a person to mend: the others, named as they are published.
  */
-export type AwsErrorCode =
-  | 'throttled'
-  | 'unavailable'
-  | 'not_holder'
-  | 'role_not_found'
-  | 'malformed_trust_policy'
-  | 'unmodifiable_role'
-  | 'trust_policy_full'
-  | 'access_denied'
-  | 'pass_role_denied'
-  | 'association_exists'
-  | 'association_quota'
-  | 'association_refused'
-  | 'association_not_found'
-  | 'cluster_not_found';
+export const awsErrorCodes = [
+  'throttled',
+  'unavailable',
+  'not_holder',
+  'role_not_found',
+  'malformed_trust_policy',
+  'unmodifiable_role',
+  'trust_policy_full',
+  'access_denied',
+  'pass_role_denied',
+  'association_exists',
+  'association_quota',
+  'association_refused',
+  'association_not_found',
+  'cluster_not_found',
+] as const;
+
+export type AwsErrorCode = (typeof awsErrorCodes)[number];
 
 /** `message` may be shown to users; what AWS said itself, which can name other principals, is in `said`. */
 export class AwsError extends Error {

@@ -5,12 +5,12 @@ import type { Kubernetes } from './kubernetes.ts';
 import { KubernetesError, kubernetesUnavailable } from './kubernetes-api.ts';
 import { isAtLeast } from './resource-version.ts';
 import { untilPublished } from './status-wait.ts';
-import type { Statuses } from './statuses.ts';
+import type { TrustStatuses } from './trust-status.ts';
 import { compareAnnotation } from './trust-status.ts';
 
 export interface ComparisonDeps {
   kubernetes: Pick<Kubernetes, 'annotateConfigMap'>;
-  statuses: Statuses;
+  statuses: TrustStatuses;
   clock: Clock;
 }
 

@@ -14,6 +14,10 @@ export interface Config {
   readonly allowDominoApiKey: boolean;
   readonly fieldNamespace: string;
   readonly computeNamespace: string;
+  /** Where domsed's Mutations are. */
+  readonly platformNamespace: string;
+  /** The EKS cluster; without it there is no Pod Identity. */
+  readonly eksCluster?: string;
   readonly awsRegion: string;
   readonly webIdentityTokenPath: string;
   readonly trustPolicyMaxChars: number;
@@ -103,6 +107,12 @@ const settings = z.object({
   ALLOW_DOMINO_API_KEY: boolean().default(true),
   DEFAULT_FIELD_NS: namespace().default('domino-field'),
   DEFAULT_COMPUTE_NS: namespace().default('domino-compute'),
+  DEFAULT_PLATFORM_NS: namespace().default('domino-platform'),
+  // https://docs.aws.amazon.com/eks/latest/APIReference/API_CreateCluster.html
+  EKS_CLUSTER_NAME: matching(
+    /^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/,
+    'expected the name of an EKS cluster: up to 100 letters, digits, hyphens and underscores',
+  ).optional(),
   AWS_REGION: matching(/^[a-z]{2,5}(-[a-z]+)+-\d{1,2}$/, 'expected the name of an AWS region: us-west-2'),
   WEB_IDENTITY_TOKEN_PATH: path().default('/var/run/secrets/eks.amazonaws.com/serviceaccount/token'),
   // IAM's "Role trust policy length" quota: 2,048 characters, up to 8,192 on request.
@@ -150,6 +160,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     allowDominoApiKey: values.ALLOW_DOMINO_API_KEY,
     fieldNamespace: values.DEFAULT_FIELD_NS,
     computeNamespace: values.DEFAULT_COMPUTE_NS,
+    platformNamespace: values.DEFAULT_PLATFORM_NS,
+    ...(values.EKS_CLUSTER_NAME === undefined ? {} : { eksCluster: values.EKS_CLUSTER_NAME }),
     awsRegion: values.AWS_REGION,
     webIdentityTokenPath: values.WEB_IDENTITY_TOKEN_PATH,
     trustPolicyMaxChars: values.TRUST_POLICY_MAX_CHARS,

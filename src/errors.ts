@@ -10,6 +10,7 @@ export const statusOfCode = {
   run_not_found: 404,
   mapping_not_found: 404,
   role_not_managed: 404,
+  pod_identity_disabled: 404,
   service_account_not_found: 404,
   method_not_allowed: 405,
   conflict: 409,

@@ -9,7 +9,7 @@ import type { Watched } from './kubernetes-watch.ts';
 import { type Mappings, resolve, type Target } from './mappings.ts';
 import { type Revocations, refuseRevoked, revocationFor } from './revocations.ts';
 import { findRun, type PodIndex, type Run } from './runs.ts';
-import type { Statuses } from './statuses.ts';
+import type { TrustStatuses } from './trust-status.ts';
 import { askersOf, covers, newWant, parseWant, sameContent, type Want, type WantContent } from './wants.ts';
 
 export interface GrantRequest {
@@ -41,7 +41,7 @@ export interface GrantsOptions {
   kubernetes: Pick<Kubernetes, 'listPods' | 'setWanted'>;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
-  statuses: Statuses;
+  statuses: TrustStatuses;
   revocations: Revocations;
   mappings: () => Mappings;
   timeoutMs: number;

@@ -1,6 +1,7 @@
 /** Owns the placing of one run's accounts on proxy roles, given what the roles hold. Pure. */
 import type { Mappings } from './mappings.ts';
 import { type Candidate, place } from './placement.ts';
+import type { PodTrust } from './pod-trust.ts';
 import { memberCost } from './subjects.ts';
 import type { RefusedWant } from './trust-status.ts';
 import type { Want } from './wants.ts';
@@ -16,6 +17,10 @@ export interface ProxyRole {
   refused: RefusedWant[];
   /** What IAM last accepted: account -> want and since when. */
   accepted: Map<string, { want: string; since: string }>;
+  /** Whom EKS Pod Identity is to assume it for; undefined: no Pod Identity mapping names it, and nothing is left of one. */
+  pods: PodTrust | undefined;
+  /** What of that IAM last accepted. */
+  acceptedPods: PodTrust | undefined;
   /** Characters for members in all; Infinity until the document was read. */
   capacity: number;
   /** Why it takes nobody new, until when on the monotonic clock. */

@@ -1,19 +1,17 @@
 /** Owns what the writer does beside trust policies: dead wants, ended revocations, and Events for who looks at the cluster. */
 import type { Clock } from './clock.ts';
+import type { Drift } from './drift.ts';
 import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
 import type { Watched } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
 import type { Revocations } from './revocations.ts';
-import type { Drift } from './role-memory.ts';
 import type { PodIndex } from './runs.ts';
-import type { Statuses } from './statuses.ts';
 import { askersOf, parseWant } from './wants.ts';
 
 interface Around {
-  kubernetes: Pick<Kubernetes, 'setWanted' | 'createEvent'>;
+  kubernetes: Pick<Kubernetes, 'setWanted'>;
   accounts: Pick<Watched<ServiceAccount>, 'values'>;
   pods: PodIndex;
-  statuses: Pick<Statuses, 'get'>;
   revocations: Pick<Revocations, 'forgetEnded'>;
   clock: Clock;
   log: Log;
@@ -46,15 +44,25 @@ export async function forgetEndedRevocations({ revocations, pods, log }: Around)
   });
 }
 
-/** An Event on the role's status, for who looks at the cluster and not at our log. */
-export function tellOfDrift({ kubernetes, statuses, log }: Around, arn: string, drift: Drift, pauseMs: number): void {
-  const configMap = statuses.get(arn)?.configMap;
+/** What somebody else changed, and the ConfigMap of ours that an Event of it is on. */
+export interface Changed {
+  configMap: string | undefined;
+  reason: 'TrustPolicyChanged' | 'PodIdentityChanged';
+  /** `The trust policy of arn:…` */
+  what: string;
+}
+
+/** An Event for who looks at the cluster and not at our log. */
+export function tellOfDrift(
+  { kubernetes, log }: { kubernetes: Pick<Kubernetes, 'createEvent'>; log: Log },
+  { configMap, reason, what }: Changed,
+  drift: Drift,
+  pauseMs: number,
+): void {
   if (configMap === undefined) return;
   const pause = pauseMs > 0 ? `; it keeps happening, so the repair waits ${pauseMs / 1000} s` : '';
-  const message = `The trust policy of ${arn} was changed by somebody else: ${drift.missing.length} of our subjects missing, ${drift.extra.length} too many${pause}.`;
-  kubernetes
-    .createEvent({ configMap, type: 'Warning', reason: 'TrustPolicyChanged', message })
-    .catch((error: unknown) => {
-      log.info({ err: error }, 'the event was not recorded');
-    });
+  const message = `${what} was changed by somebody else: ${drift.missing.length} of ours missing, ${drift.extra.length} too many${pause}.`;
+  kubernetes.createEvent({ configMap, type: 'Warning', reason, message }).catch((error: unknown) => {
+    log.info({ err: error }, 'the event was not recorded');
+  });
 }

@@ -1,5 +1,5 @@
 /** Owns the Kubernetes objects that we read, as plain values with just what is looked at. Pure. */
-import type { V1ConfigMap, V1Lease, V1Pod, V1ServiceAccount } from '@kubernetes/client-node';
+import type { KubernetesObject, V1ConfigMap, V1Lease, V1Pod, V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from './wants.ts';
 
 export interface Pod {
@@ -9,6 +9,10 @@ export interface Pod {
   account: string;
   /** The `canonicalId` of who started it, of label `dominodatalab.com/starting-user-id`. */
   user: string | undefined;
+  /** That user's name, of label `dominodatalab.com/starting-user-username`. */
+  userName: string | undefined;
+  /** When it was created, milliseconds since the epoch. */
+  createdAt: number;
   /** False when its phase is Succeeded or Failed; Pending and terminating pods live. */
   live: boolean;
 }
@@ -20,6 +24,15 @@ export interface ServiceAccount {
   wanted: string | undefined;
   /** Whether irsa-svc created it. */
   ours: boolean;
+  /** The Domino user that irsa-svc created it for, so that it may delete it again. */
+  madeFor: string | undefined;
+}
+
+/** What domsed does to pods as they are created. */
+export interface Mutation {
+  name: string;
+  resourceVersion: string;
+  rules: unknown;
 }
 
 export interface ConfigMap {
@@ -50,6 +63,9 @@ export interface LeaseRecord {
 
 export const executionIdLabel = 'dominodatalab.com/execution-id';
 const startingUserLabel = 'dominodatalab.com/starting-user-id';
+const startingUserNameLabel = 'dominodatalab.com/starting-user-username';
+/** On a service account that was made for a Pod Identity mapping: the Domino user. */
+export const madeForAnnotation = 'irsa.dominodatalab.com/pod-identity-of';
 export const managedByLabel = 'app.kubernetes.io/managed-by';
 export const managedBy = 'irsa-svc';
 
@@ -61,6 +77,8 @@ export function toPod(object: V1Pod): Pod {
     run: labels[executionIdLabel],
     account: object.spec?.serviceAccountName ?? 'default',
     user: labels[startingUserLabel],
+    userName: labels[startingUserNameLabel],
+    createdAt: Date.parse(String(object.metadata?.creationTimestamp ?? '')),
     live: phase !== 'Succeeded' && phase !== 'Failed',
   };
 }
@@ -72,7 +90,13 @@ export function toServiceAccount(object: V1ServiceAccount): ServiceAccount {
     resourceVersion,
     wanted: annotations?.[wantedAnnotation],
     ours: labels?.[managedByLabel] === managedBy,
+    madeFor: annotations?.[madeForAnnotation],
   };
+}
+
+export function toMutation(object: KubernetesObject & { rules?: unknown }): Mutation {
+  const { name = '', resourceVersion = '' } = object.metadata ?? {};
+  return { name, resourceVersion, rules: object.rules };
 }
 
 export function toConfigMap(object: V1ConfigMap): ConfigMap {

@@ -13,22 +13,25 @@ import {
   type EventNote,
   executionIdLabel,
   type LeaseRecord,
+  type Mutation,
+  madeForAnnotation,
   managedBy,
   managedByLabel,
   type Pod,
   type ServiceAccount,
   toConfigMap,
   toLease,
+  toMutation,
   toPod,
   toServiceAccount,
 } from './kubernetes-objects.ts';
 import { listPages, type Watched, watchList } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
-import { trustStatusLabel } from './trust-status.ts';
 import { wantedAnnotation } from './wants.ts';
 
-export type { ConfigMap, EventNote, LeaseRecord, Pod, ServiceAccount } from './kubernetes-objects.ts';
+export type { ConfigMap, EventNote, LeaseRecord, Mutation, Pod, ServiceAccount } from './kubernetes-objects.ts';
 
+const mutationVersion = 'apps.dominodatalab.com/v1alpha1';
 const mergePatch = PatchStrategy.MergePatch;
 
 /** All of it may throw KubernetesError. RBAC: see the verb beside each. */
@@ -39,14 +42,14 @@ export interface Kubernetes {
   watchServiceAccounts(): Watched<ServiceAccount>;
   /** configmaps: list, watch (field) */
   watchConfigMap(name: string): Watched<ConfigMap>;
-  watchStatuses(): Watched<ConfigMap>;
+  watchConfigMaps(label: string): Watched<ConfigMap>;
   /** Straight from the API server. @param run 24 hex digits; all runs where it is left out. */
   listPods(run?: string): Promise<Pod[]>;
   listServiceAccounts(): Promise<ServiceAccount[]>;
   /** serviceaccounts: patch (compute). @param resourceVersion refused with a conflict where it differs. */
   setWanted(account: string, wanted: string, resourceVersion?: string): Promise<ServiceAccount>;
   /** serviceaccounts: create, get, delete (compute) */
-  createServiceAccount(name: string): Promise<ServiceAccount>;
+  createServiceAccount(name: string, madeFor?: string): Promise<ServiceAccount>;
   getServiceAccount(name: string): Promise<ServiceAccount>;
   deleteServiceAccount(name: string, resourceVersion: string): Promise<void>;
   /** configmaps: get, create, patch, delete (field) */
@@ -56,6 +59,14 @@ export interface Kubernetes {
   patchConfigMap(name: string, changes: Record<string, string | null>, resourceVersion: string): Promise<ConfigMap>;
   deleteConfigMap(name: string, resourceVersion: string): Promise<void>;
   annotateConfigMap(name: string, annotations: Record<string, string>): Promise<ConfigMap>;
+  /** mutations.apps.dominodatalab.com: list, watch (platform) */
+  watchMutation(name: string): Watched<Mutation>;
+  /** mutations.apps.dominodatalab.com: get, create, patch, delete (platform) */
+  getMutation(name: string): Promise<Mutation | undefined>;
+  createMutation(name: string, rules: unknown): Promise<Mutation>;
+  /** @param resourceVersion a conflict where it differs. */
+  patchMutation(name: string, rules: unknown, resourceVersion: string): Promise<Mutation>;
+  deleteMutation(name: string, resourceVersion: string): Promise<void>;
   /** events: create (field) */
   createEvent(note: EventNote): Promise<void>;
   /** leases: get, create, update (field) */
@@ -72,6 +83,7 @@ export interface KubernetesOptions {
   api: KubernetesApi;
   fieldNamespace: string;
   computeNamespace: string;
+  platformNamespace: string;
   clock: Clock;
   log: Log;
   onWatchRestart?: (resource: string) => void;
@@ -82,6 +94,7 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
   const pods = `/api/v1/namespaces/${options.computeNamespace}/pods`;
   const accounts = `/api/v1/namespaces/${options.computeNamespace}/serviceaccounts`;
   const configMaps = `/api/v1/namespaces/${options.fieldNamespace}/configmaps`;
+  const mutations = `/apis/${mutationVersion}/namespaces/${options.platformNamespace}/mutations`;
   const leases = `/apis/coordination.k8s.io/v1/namespaces/${options.fieldNamespace}/leases`;
   const watch = <T>(path: string, trim: (object: KubernetesObject) => T, selectors = {}) => {
     const resource = path.slice(path.lastIndexOf('/') + 1);
@@ -110,7 +123,7 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
     watchPods: () => watch(pods, toPod),
     watchServiceAccounts: () => watch(accounts, toServiceAccount),
     watchConfigMap: (name) => watch(configMaps, toConfigMap, { fieldSelector: `metadata.name=${name}` }),
-    watchStatuses: () => watch(configMaps, toConfigMap, { labelSelector: trustStatusLabel }),
+    watchConfigMaps: (label) => watch(configMaps, toConfigMap, { labelSelector: label }),
     listPods: (run) => list(pods, toPod, run === undefined ? {} : { labelSelector: `${executionIdLabel}=${run}` }),
     listServiceAccounts: () => list(accounts, toServiceAccount),
     setWanted: async (account, wanted, resourceVersion) => {
@@ -118,8 +131,9 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
       const call = { body: { metadata }, contentType: mergePatch };
       return toServiceAccount(await api.call<V1ServiceAccount>('PATCH', `${accounts}/${account}`, call));
     },
-    createServiceAccount: async (name) => {
-      const metadata = { name, labels: { [managedByLabel]: managedBy } };
+    createServiceAccount: async (name, madeFor) => {
+      const annotations = madeFor === undefined ? {} : { [madeForAnnotation]: madeFor };
+      const metadata = { name, labels: { [managedByLabel]: managedBy }, annotations };
       const body = { apiVersion: 'v1', kind: 'ServiceAccount', metadata };
       return toServiceAccount(await api.call<V1ServiceAccount>('POST', accounts, { body }));
     },
@@ -145,6 +159,21 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
     annotateConfigMap: async (name, annotations) => {
       const call = { body: { metadata: { annotations } }, contentType: mergePatch };
       return toConfigMap(await api.call<V1ConfigMap>('PATCH', `${configMaps}/${name}`, call));
+    },
+    watchMutation: (name) => watch(mutations, toMutation, { fieldSelector: `metadata.name=${name}` }),
+    getMutation: (name) => unlessMissing(async () => toMutation(await api.call('GET', `${mutations}/${name}`))),
+    createMutation: async (name, rules) => {
+      const metadata = { name, labels: { [managedByLabel]: managedBy } };
+      const body = { apiVersion: mutationVersion, kind: 'Mutation', metadata, rules };
+      return toMutation(await api.call('POST', mutations, { body }));
+    },
+    patchMutation: async (name, rules, resourceVersion) => {
+      const metadata = { labels: { [managedByLabel]: managedBy }, resourceVersion };
+      const call = { body: { metadata, rules }, contentType: mergePatch };
+      return toMutation(await api.call('PATCH', `${mutations}/${name}`, call));
+    },
+    deleteMutation: async (name, resourceVersion) => {
+      await api.call('DELETE', `${mutations}/${name}`, { body: preconditions(resourceVersion) });
     },
     createEvent: async ({ configMap, type, reason, message }) => {
       const now = new Date(clock.now()).toISOString();

@@ -37,6 +37,8 @@ export interface Mappings {
   readonly byOrg: ReadonlyMap<string, readonly RoleMapping[]>;
   /** Proxy roles whose trust policy is ours to write. */
   readonly managedProxies: ReadonlySet<string>;
+  /** Proxy roles whose trust policy somebody else keeps, as a mapping says. */
+  readonly foreignProxies: ReadonlySet<string>;
   /** Organizations whose stored text could not be read, with the reason. */
   readonly unreadable: ReadonlyMap<string, string>;
   /** Whether the mapping of `org` leads to `target` through `proxy`, and the proxy is ours to write. */
@@ -74,6 +76,7 @@ export function parseMappings(data: Readonly<Record<string, string>>): Mappings 
     byOrg,
     unreadable,
     managedProxies,
+    foreignProxies: foreign,
     allows: (org, target, proxy) =>
       managedProxies.has(proxy) &&
       (byOrg.get(org) ?? []).some((m) => m.iam_role_arn === target && m.proxy_iam_role_arn === proxy),

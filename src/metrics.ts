@@ -1,5 +1,7 @@
 /** Owns the metrics: release 1.8's names, which dashboards rely on, and histograms of our own. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { podIdentityReasonCodes } from './pod-identity-record.ts';
+import { type PodIdentityStatus, podIdentityStates } from './pod-identity-status.ts';
 import type { TrustStatus } from './trust-status.ts';
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -57,6 +59,17 @@ export function createMetrics() {
     brakeHeld: gauge('irsa_brake_held_members', 'Members not dropped since the drop looks like a mistake', ['role']),
     waiting: gauge('irsa_waiting_wants', 'Wants that wait for room in a pool that begins with this role', ['role']),
     roleErrors: gauge('irsa_proxy_role_error', '1 while the trust policy cannot be kept, by reason', ['role', 'code']),
+    podIdentities: gauge('irsa_pod_identity', '1 for each service account with Pod Identity, by state', [
+      'service_account',
+      'state',
+    ]),
+    podIdentityProblems: gauge('irsa_pod_identity_problem', '1 while a Pod Identity waits or is refused, by reason', [
+      'service_account',
+      'code',
+    ]),
+    podIdentityDrifts: counter('irsa_pod_identity_drift_total', 'Changes by somebody else to what Pod Identity needs', [
+      'part',
+    ]),
     leaseHeld: gauge('irsa_lease_held', '1 where this replica is the writer'),
     watchRestarts: counter('irsa_watch_restarts_total', 'Kubernetes watches that had to be started anew', ['resource']),
     certificateReloads: counter('irsa_certificate_reloads_total', 'Certificates read again, by outcome', ['outcome']),
@@ -81,6 +94,19 @@ export function forgetMetrics(metrics: Metrics, role: string): void {
   const { members, characters, charactersAllowed, contested, brakeHeld, waiting } = metrics;
   for (const gauge of [members, characters, charactersAllowed, contested, brakeHeld, waiting]) gauge.remove({ role });
   forgetErrors(metrics, role);
+}
+
+/** What the writer tells of a service account with Pod Identity, each time that its status is published. */
+export function publishPodIdentityMetrics(metrics: Metrics, status: PodIdentityStatus): void {
+  const { service_account, state, reason } = status;
+  forgetPodIdentityMetrics(metrics, service_account);
+  metrics.podIdentities.set({ service_account, state }, 1);
+  if (reason) metrics.podIdentityProblems.set({ service_account, code: reason.code }, 1);
+}
+
+export function forgetPodIdentityMetrics(metrics: Metrics, account: string): void {
+  for (const state of podIdentityStates) metrics.podIdentities.remove({ service_account: account, state });
+  for (const code of podIdentityReasonCodes) metrics.podIdentityProblems.remove({ service_account: account, code });
 }
 
 const reasons = ['role_not_found', 'malformed_trust_policy', 'unmodifiable_role', 'trust_policy_full', 'access_denied'];

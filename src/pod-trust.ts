@@ -10,6 +10,11 @@ export interface PodTrust {
   open: boolean;
 }
 
+export function samePodTrust(a: PodTrust | undefined, b: PodTrust | undefined): boolean {
+  const [one, other] = [a?.accounts ?? new Set<string>(), b?.accounts ?? new Set<string>()];
+  return (a?.open ?? false) === (b?.open ?? false) && one.size === other.size && one.isSubsetOf(other);
+}
+
 /** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html */
 export const podTrustSid = 'AllowEksAuthToAssumeRoleForPodIdentity';
 const service = 'pods.eks.amazonaws.com';
@@ -32,6 +37,16 @@ interface PodStatement {
 export function podEntries(policy: JsonObject, namespace: string): string[] {
   const found = findPodStatement(policy, namespace);
   return [...(found?.accounts ?? [])].filter((account) => account !== placeholderSubject).map(podEntry);
+}
+
+/** The entries of the statement that is wanted. */
+export function podTrustEntries({ accounts, open }: PodTrust): string[] {
+  return open ? [podEntry(anyAccount)] : [...accounts].map(podEntry);
+}
+
+/** As a status keeps it. */
+export function toPodTrust({ accounts, open }: { accounts: readonly string[]; open: boolean }): PodTrust {
+  return { accounts: new Set(accounts), open };
 }
 
 /** `pods.eks.amazonaws.com:<service account>`: no subject of a web identity looks like this. */

@@ -1,76 +1,69 @@
-/** Owns the publishing of trust statuses: one ConfigMap per proxy role, written by the lease holder alone. */
+/** Owns the publishing of statuses: one ConfigMap for each role or account, written by the lease holder alone. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Kubernetes } from './kubernetes.ts';
 import { KubernetesError } from './kubernetes-api.ts';
-import type { Statuses } from './statuses.ts';
-import { statusData, statusName, type TrustStatus, trustStatusLabel } from './trust-status.ts';
+import type { Statuses, StatusForm } from './statuses.ts';
 
-export interface Publisher {
-  /** Writes the role's status. @throws KubernetesError */
-  publish(status: TrustStatus): Promise<void>;
+export interface Publisher<S> {
+  /** Writes the status. @throws KubernetesError */
+  publish(status: S): Promise<void>;
   /** Whether what was published last is what stands there, as far as the watch has it. */
-  stands(roleArn: string): boolean;
-  /** Takes the role's status away. @throws KubernetesError */
-  withdraw(roleArn: string): Promise<void>;
+  stands(key: string): boolean;
+  /** Takes the status away. @throws KubernetesError */
+  withdraw(key: string): Promise<void>;
 }
 
 /** @param mayWrite whether the lease is held: a holder that lost it must not publish what is no longer so. */
-export function createPublisher(
+export function createPublisher<S>(
+  form: StatusForm<S>,
   kubernetes: Pick<Kubernetes, 'getConfigMap' | 'createConfigMap' | 'patchConfigMap' | 'deleteConfigMap'>,
-  statuses: Pick<Statuses, 'get'>,
+  statuses: Pick<Statuses<S>, 'get'>,
   mayWrite: () => boolean,
-): Publisher {
-  /** Role -> the resourceVersion of what we wrote last. */
+): Publisher<S> {
+  /** Key -> the resourceVersion of what we wrote last. */
   const versions = new Map<string, string>();
-  const published = new Map<string, StatusContent>();
+  const published = new Map<string, unknown>();
 
-  async function put(name: string, data: Record<string, string>, role: string): Promise<string> {
-    const known = versions.get(role) ?? (await kubernetes.getConfigMap(name))?.resourceVersion;
+  async function put(name: string, data: Record<string, string>, key: string): Promise<string> {
+    const known = versions.get(key) ?? (await kubernetes.getConfigMap(name))?.resourceVersion;
     if (!mayWrite()) throw new KubernetesError('conflict', 'the lease ran out before the status was published');
     const written =
       known === undefined
-        ? await kubernetes.createConfigMap(name, data, { [trustStatusLabel]: 'true' })
+        ? await kubernetes.createConfigMap(name, data, { [form.label]: 'true' })
         : await kubernetes.patchConfigMap(name, data, known);
     return written.resourceVersion;
   }
 
-  function stands(role: string): boolean {
-    const there = statuses.get(role);
-    return isDeepStrictEqual(published.get(role), there && contentOf(there.status));
+  function stands(key: string): boolean {
+    const there = statuses.get(key);
+    return isDeepStrictEqual(published.get(key), there && form.content(there.status));
   }
 
   return {
     stands,
     publish: async (status) => {
-      const role = status.role_arn;
-      const name = statusName(role);
-      const data = statusData(status);
-      if (isDeepStrictEqual(published.get(role), contentOf(status)) && stands(role)) return;
+      const key = form.keyOf(status);
+      const name = form.nameOf(key);
+      const data = form.data(status);
+      if (isDeepStrictEqual(published.get(key), form.content(status)) && stands(key)) return;
       try {
-        versions.set(role, await put(name, data, role));
+        versions.set(key, await put(name, data, key));
       } catch (error) {
-        versions.delete(role);
-        published.delete(role);
+        versions.delete(key);
+        published.delete(key);
         // Somebody deleted or edited it by hand: what stands there is read, and written over.
         const changed = error instanceof KubernetesError && (error.kind === 'conflict' || error.kind === 'not_found');
         if (!changed || !mayWrite()) throw error;
-        versions.set(role, await put(name, data, role));
+        versions.set(key, await put(name, data, key));
       }
-      published.set(role, contentOf(status));
+      published.set(key, form.content(status));
     },
-    withdraw: async (role) => {
-      const name = statusName(role);
-      versions.delete(role);
-      published.delete(role);
+    withdraw: async (key) => {
+      const name = form.nameOf(key);
+      versions.delete(key);
+      published.delete(key);
       const current = await kubernetes.getConfigMap(name);
       if (current && mayWrite()) await kubernetes.deleteConfigMap(name, current.resourceVersion);
     },
   };
-}
-
-/** Without the time of the last comparison, which alone is not worth a write. */
-type StatusContent = Omit<TrustStatus, 'compared_at'>;
-
-function contentOf({ compared_at: _when, ...content }: TrustStatus): StatusContent {
-  return content;
 }

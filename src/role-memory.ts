@@ -1,4 +1,6 @@
 /** Owns what the writer remembers of a role's document: to tell an old reading, and somebody else's edit, from the truth. */
+import { type DriftMemory, newDriftMemory } from './drift.ts';
+import { podTrustEntries, toPodTrust } from './pod-trust.ts';
 import { placeholderSubject, subjectOf } from './subjects.ts';
 import type { TrustStatus } from './trust-status.ts';
 
@@ -13,17 +15,7 @@ interface KnownDocument {
   how: 'accepted' | 'inherited' | 'lost';
 }
 
-export interface Drift {
-  at: string;
-  /** How often in all, as far as this holder knows. */
-  count: number;
-  /** Subjects of ours that were in and are not any more. */
-  missing: string[];
-  /** Subjects like ours that we did not put in. */
-  extra: string[];
-}
-
-export interface RoleMemory {
+export interface RoleMemory extends DriftMemory {
   /** Characters of the document, white space apart, and how many it may have. */
   size: number;
   maxChars: number;
@@ -31,11 +23,6 @@ export interface RoleMemory {
   comparedAt: string | undefined;
   /** The newest last; those older than IAM's readings can be are dropped, but for the newest. */
   documents: KnownDocument[];
-  drift: Drift | undefined;
-  /** When drifts were found, on the monotonic clock. */
-  driftTimes: number[];
-  /** Until when a repair waits, on the monotonic clock and for people. */
-  contested: { until: number; at: string } | undefined;
   brake: { since: string; held: string[] } | undefined;
   compareId: string | undefined;
 }
@@ -44,12 +31,6 @@ export interface RoleMemory {
 const staleReadMs = 60_000;
 /** How long a document of ours from before is more likely an old reading than somebody's edit. */
 const oldReadingMs = 15_000;
-/** So many drifts in so long are repaired at once; each further one waits twice as long as the one before. */
-const patientDrifts = 3;
-const driftWindowMs = 60 * 60_000;
-const firstPauseMs = 5_000;
-const longestPauseMs = 5 * 60_000;
-
 export function newRoleMemory(maxChars: number): RoleMemory {
   return {
     size: 0,
@@ -57,9 +38,7 @@ export function newRoleMemory(maxChars: number): RoleMemory {
     writtenAt: undefined,
     comparedAt: undefined,
     documents: [],
-    drift: undefined,
-    driftTimes: [],
-    contested: undefined,
+    ...newDriftMemory(),
     brake: undefined,
     compareId: undefined,
   };
@@ -76,7 +55,8 @@ export function inherit(memory: RoleMemory, status: TrustStatus, namespace: stri
   memory.brake = status.brake;
   memory.compareId = status.compare_id;
   const subjects = new Set(Object.keys(status.members).map((name) => subjectOf(namespace, name)));
-  if (subjects.size === 0) subjects.add(placeholderSubject);
+  if (subjects.size === 0 && status.pods === undefined) subjects.add(placeholderSubject);
+  for (const entry of status.pods ? podTrustEntries(toPodTrust(status.pods)) : []) subjects.add(entry);
   remember(memory, { subjects, at: now, how: 'inherited' });
 }
 
@@ -109,21 +89,6 @@ export function findDrift(
     missing: [...newest.subjects.difference(shown)].sort(),
     extra: [...shown.difference(newest.subjects)].sort(),
   };
-}
-
-/** Records a drift. @returns how many milliseconds its repair should wait: 0 unless it keeps happening. */
-export function recordDrift(
-  memory: RoleMemory,
-  found: Pick<Drift, 'missing' | 'extra'>,
-  clock: { now(): number; monotonic(): number },
-): number {
-  const now = clock.monotonic();
-  memory.driftTimes = [...memory.driftTimes.filter((at) => now - at <= driftWindowMs), now];
-  memory.drift = { at: new Date(clock.now()).toISOString(), count: (memory.drift?.count ?? 0) + 1, ...found };
-  const beyond = memory.driftTimes.length - patientDrifts;
-  const pause = beyond <= 0 ? 0 : Math.min(longestPauseMs, firstPauseMs * 2 ** (beyond - 1));
-  memory.contested = pause === 0 ? undefined : { until: now + pause, at: new Date(clock.now() + pause).toISOString() };
-  return pause;
 }
 
 function sameSet(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {

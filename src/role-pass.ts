@@ -1,17 +1,25 @@
 /** Owns one pass over one proxy role: read its trust policy, edit it, write it, and say who is in. */
 import type { Assignments, ProxyRole } from './assignments.ts';
+import { callDeadline, type HeldLease } from './aws-call.ts';
 import { AwsError } from './aws-error.ts';
 import { heldBack } from './brake.ts';
 import type { Budget } from './budget.ts';
 import type { Clock } from './clock.ts';
+import { type Drift, recordDrift } from './drift.ts';
 import type { Iam } from './iam.ts';
 import type { Log } from './log.ts';
-import { type Drift, findDrift, mayBeStale, type RoleMemory, recordDrift, remember } from './role-memory.ts';
-import { editTrustPolicy, readTrustPolicy, type TrustPolicyView, type TrustScope } from './trust-policy.ts';
+import type { PodTrust } from './pod-trust.ts';
+import { findDrift, mayBeStale, type RoleMemory, remember } from './role-memory.ts';
+import {
+  editTrustPolicy,
+  readTrustPolicy,
+  type TrustParts,
+  type TrustPolicyView,
+  type TrustScope,
+} from './trust-policy.ts';
 
 /** How long a role that cannot be written takes nobody new, unless an admin's change or a comparison comes first. */
 const errorMs = 15_000;
-const iamDeadlineMs = 5_000;
 
 export interface RolePassDeps {
   iam: Iam;
@@ -22,7 +30,9 @@ export interface RolePassDeps {
   maxChars: number;
   clock: Clock;
   log: Log;
-  lease: { holds(): boolean; holdsUntil(): number };
+  lease: HeldLease;
+  /** Whether the subjects of web identity in the role's document are ours to keep: an organization is mapped to it. */
+  isProxy: (role: ProxyRole) => boolean;
   /** Whether a subject of ours for an account without a want stays: an earlier release put it there, and its run lives. */
   keep: (account: string) => boolean;
   /** Whether the cluster seems to have no pod at all: then nobody is dropped without a second look. */
@@ -78,12 +88,13 @@ export async function passOver(
 /** A write that went out and did not come back well. */
 class Attempted extends Error {
   readonly size: number;
-  readonly document: string;
+  /** What it says of us. */
+  readonly subjects: ReadonlySet<string>;
 
-  constructor(cause: AwsError, size: number, document: string) {
+  constructor(cause: AwsError, size: number, subjects: ReadonlySet<string>) {
     super('a write was attempted', { cause });
     this.size = size;
-    this.document = document;
+    this.subjects = subjects;
   }
 }
 
@@ -96,9 +107,11 @@ async function attempt(
 ): Promise<PassOutcome> {
   const { assignments, clock, scope } = deps;
   if (!(await deps.reads.take(urgent, signal))) throw new AwsError('not_holder', 'the tenure ended');
-  const text = await deps.iam.getTrustPolicy(role.arn, deadline(deps));
+  const text = await deps.iam.getTrustPolicy(role.arn, callDeadline(deps));
   deps.reads.succeeded();
-  const view = readTrustPolicy(scope, text);
+  const { pods } = role;
+  const parts = { members: deps.isProxy(role), pods };
+  const view = readTrustPolicy(scope, text, parts);
   if (view.kind === 'refused') throw new AwsError(view.code, view.detail);
   assignments.setCapacity(role, view.room(memory.maxChars, deps.keep));
   noticeDrift(deps, role, memory, view);
@@ -106,7 +119,7 @@ async function attempt(
   const held = await heldBack(deps, role, memory, view);
   const keep = (account: string) => held.has(account) || deps.keep(account);
   const members = new Map(role.members);
-  const edit = editTrustPolicy(scope, text, members.keys(), keep, memory.maxChars);
+  const edit = editTrustPolicy(scope, text, parts.members ? members.keys() : undefined, keep, memory.maxChars, pods);
   if (edit.kind === 'refused') throw new AwsError(edit.code, edit.detail);
   const pause = (memory.contested?.until ?? 0) - clock.monotonic();
   if (edit.kind === 'changed' && pause > 0 && !urgent) {
@@ -116,16 +129,17 @@ async function attempt(
   if (edit.kind === 'changed' || mayBeStale(memory, view.subjects, clock.monotonic())) {
     if (!mayWrite) return { kind: 'needs_write' };
     remember(memory, { subjects: view.subjects, at: clock.monotonic(), how: 'accepted' });
-    await write(deps, role, edit);
+    await write(deps, role, edit, parts);
     memory.writtenAt = new Date(clock.now()).toISOString();
   } else if (mayWrite) deps.writes.giveBack();
-  remember(memory, { subjects: subjectsOf(scope, edit.document), at: clock.monotonic(), how: 'accepted' });
+  remember(memory, { subjects: subjectsOf(scope, edit.document, parts), at: clock.monotonic(), how: 'accepted' });
   memory.contested = undefined;
   // Not before: a pass that comes again with a write must still know that the brake was released.
   if (held.size === 0) memory.brake = undefined;
   memory.size = edit.size;
   memory.comparedAt = new Date(clock.now()).toISOString();
   accept(deps, role, members, edit.kind === 'changed' ? view : undefined);
+  acceptPods(deps, role, pods, edit.kind === 'changed');
   if (role.error) {
     role.error = undefined;
     assignments.reconsider(role);
@@ -138,17 +152,18 @@ async function write(
   deps: RolePassDeps,
   role: ProxyRole,
   { document, size }: { document: string; size: number },
+  parts: TrustParts,
 ): Promise<void> {
   try {
-    await deps.iam.updateTrustPolicy(role.arn, document, deadline(deps), () => deps.lease.holds());
+    await deps.iam.updateTrustPolicy(role.arn, document, callDeadline(deps), () => deps.lease.holds());
     deps.writes.succeeded();
   } catch (error) {
-    throw error instanceof AwsError ? new Attempted(error, size, document) : error;
+    throw error instanceof AwsError ? new Attempted(error, size, subjectsOf(deps.scope, document, parts)) : error;
   }
 }
 
-function subjectsOf(scope: TrustScope, document: string): ReadonlySet<string> {
-  const view = readTrustPolicy(scope, document);
+function subjectsOf(scope: TrustScope, document: string, parts: TrustParts): ReadonlySet<string> {
+  const view = readTrustPolicy(scope, document, parts);
   return view.kind === 'read' ? view.subjects : new Set();
 }
 
@@ -176,6 +191,15 @@ function accept(
   deps.log.info({ role: role.arn, added, removed, members: members.size }, 'trust policy written');
 }
 
+/** IAM has accepted (or shown) a document with just these let in through EKS Pod Identity. */
+function acceptPods({ log }: RolePassDeps, role: ProxyRole, pods: PodTrust | undefined, changed: boolean): void {
+  role.acceptedPods = pods?.accounts.size === 0 ? undefined : pods;
+  // Nothing is left of it, and nobody came meanwhile.
+  if (role.pods === pods) role.pods = role.acceptedPods;
+  if (changed && pods)
+    log.info({ role: role.arn, pod_identities: [...pods.accounts] }, 'trust policy for Pod Identity written');
+}
+
 function noticeDrift(deps: RolePassDeps, role: ProxyRole, memory: RoleMemory, view: TrustPolicyView): void {
   const found = findDrift(memory, view.subjects, deps.clock.monotonic());
   if (!found) return;
@@ -184,17 +208,6 @@ function noticeDrift(deps: RolePassDeps, role: ProxyRole, memory: RoleMemory, vi
   remember(memory, { subjects: view.subjects, at: deps.clock.monotonic(), how: 'accepted' });
   deps.log.warn({ role: role.arn, ...memory.drift, pause_ms: pauseMs }, 'somebody else changed the trust policy');
   if (memory.drift) deps.onDrift(role, memory.drift, pauseMs);
-}
-
-/**
- * IAM's deadline: our own, and in any case before the lease runs out. It does not end with the tenure: a call that is
- * under way is waited for before the lease is given up, since nobody could tell whether one that was cut takes.
- */
-function deadline(deps: RolePassDeps): AbortSignal {
-  const left = Math.min(iamDeadlineMs, deps.lease.holdsUntil() - deps.clock.monotonic());
-  const late = new AbortController();
-  void deps.clock.sleep(Math.max(0, left)).then(() => late.abort());
-  return late.signal;
 }
 
 function fail(
@@ -209,7 +222,7 @@ function fail(
   if (error.transient) {
     // Nobody knows whether a write without an answer took.
     if (attempted) {
-      remember(memory, { subjects: subjectsOf(deps.scope, attempted.document), at: clock.monotonic(), how: 'lost' });
+      remember(memory, { subjects: attempted.subjects, at: clock.monotonic(), how: 'lost' });
     }
     return { kind: 'failed', error };
   }
@@ -220,7 +233,10 @@ function fail(
     memory.maxChars = named;
     return { kind: 'again', afterMs: 0 };
   }
-  if (error.code === 'role_not_found') role.accepted = new Map();
+  if (error.code === 'role_not_found') {
+    role.accepted = new Map();
+    role.acceptedPods = undefined;
+  }
   // Who is in stays in, also where a new want asks for the same: nothing has taken them out.
   for (const [name, want] of role.members) {
     const known = role.accepted.get(name);

@@ -3,6 +3,7 @@ import type { Assignments, Change, ProxyRole, RoleError } from './assignments.ts
 import type { Clock } from './clock.ts';
 import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
+import { samePodTrust } from './pod-trust.ts';
 import type { Publisher } from './publisher.ts';
 import { newRoleMemory, type RoleMemory } from './role-memory.ts';
 import { passOver, type RolePassDeps } from './role-pass.ts';
@@ -19,12 +20,14 @@ export interface RoleQueueOptions {
   pass: RolePassDeps;
   assignments: () => Assignments;
   mappings: () => Mappings;
-  publisher: Publisher;
+  publisher: Publisher<TrustStatus>;
   clock: Clock;
   log: Log;
   metrics: QueueMetrics;
   /** The id of the comparison that was last asked for, see `compareAnnotation`. */
   askedFor: (arn: string) => string | undefined;
+  /** Told after each pass, whatever came of it. */
+  onPassed: (role: ProxyRole) => void;
   signal: AbortSignal;
 }
 
@@ -102,8 +105,10 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
   async function serve(role: ProxyRole, at: Work): Promise<void> {
     while (!signal.aborted && (at.publish || at.dueAt < Infinity)) {
       const wait = at.dueAt - clock.monotonic();
-      if (wait <= 0) await pass(role, at);
-      else if (!at.publish) {
+      if (wait <= 0) {
+        await pass(role, at);
+        options.onPassed(role);
+      } else if (!at.publish) {
         at.wake = new AbortController();
         await clock.sleep(wait, AbortSignal.any([at.wake.signal, signal]));
         continue;
@@ -118,7 +123,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     at.urgent = false;
     at.publish = true;
     const asked = options.askedFor(role.arn);
-    if (keptBySomebodyElse(options.mappings(), role.arn)) return;
+    if (keptBySomebodyElse(options.mappings(), role)) return;
     const { writes } = options.pass;
     // Where a write is to be expected, its budget is waited for first, so that the document read is fresh.
     const mayWrite = differs(role) && (await writes.take(urgent, signal));
@@ -165,9 +170,9 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
   /** No mapping names it any more, and none of our members is left in it, or can be taken out. */
   function isOver(role: ProxyRole): boolean {
     const mappings = options.mappings();
-    if (mappings.managedProxies.has(role.arn)) return false;
+    if (mappings.managedProxies.has(role.arn) || role.pods) return false;
     if (workOf(role.arn).memory.brake) return false;
-    return role.accepted.size === 0 || role.error !== undefined || keptBySomebodyElse(mappings, role.arn);
+    return role.accepted.size === 0 || role.error !== undefined || keptBySomebodyElse(mappings, role);
   }
 
   return {
@@ -190,21 +195,22 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
 }
 
 function differs(role: ProxyRole): boolean {
+  if (!samePodTrust(role.pods, role.acceptedPods)) return true;
   return role.members.size !== role.accepted.size || [...role.members.keys()].some((name) => !role.accepted.has(name));
 }
 
 /** A mapping names the proxy and says that its trust policy is not ours. */
-function keptBySomebodyElse(mappings: Mappings, arn: string): boolean {
-  if (mappings.managedProxies.has(arn)) return false;
-  return [...mappings.byOrg.values()].some((list) => list.some((mapping) => mapping.proxy_iam_role_arn === arn));
+function keptBySomebodyElse(mappings: Mappings, { arn }: ProxyRole): boolean {
+  return mappings.foreignProxies.has(arn);
 }
 
 function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {
-  const { error } = role;
+  const { error, acceptedPods: pods } = role;
   return {
     role_arn: role.arn,
     members: Object.fromEntries(role.accepted),
     refused: role.refused.slice(-mostRefusals),
+    ...(pods ? { pods: { accounts: [...pods.accounts].sort(), open: pods.open } } : {}),
     characters_used: memory.size,
     characters_allowed: memory.maxChars,
     ...(memory.writtenAt === undefined ? {} : { written_at: memory.writtenAt }),

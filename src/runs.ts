@@ -9,6 +9,8 @@ import { isServiceAccountName } from './subjects.ts';
 export interface PodIndex {
   ofRun(run: string): Pod[];
   ofAccount(account: string): Pod[];
+  /** Every live pod. */
+  all(): Iterable<Pod>;
   /** Whether no pod lives at all, as far as we know. */
   isEmpty(): boolean;
   /** Calls back with each service account whose live pods changed. */
@@ -43,6 +45,7 @@ export function createPodIndex(pods: Watched<Pod>): PodIndex {
   return {
     ofRun: (run) => [...(byRun.get(run) ?? [])],
     ofAccount: (account) => [...(byAccount.get(account) ?? [])],
+    all: () => known.values(),
     isEmpty: () => known.size === 0,
     onAccountChange: (listener) => {
       listeners.push(listener);

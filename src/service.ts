@@ -18,10 +18,12 @@ import { createLease, type Lease } from './lease.ts';
 import type { Log } from './log.ts';
 import { createMappingStore } from './mapping-store.ts';
 import { mappingConfigMap } from './mappings.ts';
-import { forgetMetrics, type Metrics, publishMetrics } from './metrics.ts';
+import { forgetMetrics, forgetPodIdentityMetrics, type Metrics, publishMetrics } from './metrics.ts';
+import { startPodIdentity } from './pod-identity.ts';
 import { createRevocations, revokedConfigMap } from './revocations.ts';
 import { createPodIndex } from './runs.ts';
 import { createStatuses } from './statuses.ts';
+import { trustStatusForm, trustStatusLabel } from './trust-status.ts';
 import { createWriter } from './writer.ts';
 
 export interface ServiceOptions {
@@ -51,6 +53,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     api,
     fieldNamespace: config.fieldNamespace,
     computeNamespace: config.computeNamespace,
+    platformNamespace: config.platformNamespace,
     clock,
     log,
     onWatchRestart: (resource) => metrics.watchRestarts.inc({ resource }),
@@ -59,13 +62,14 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     pods: kubernetes.watchPods(),
     accounts: kubernetes.watchServiceAccounts(),
     mappings: kubernetes.watchConfigMap(mappingConfigMap),
-    statuses: kubernetes.watchStatuses(),
+    statuses: kubernetes.watchConfigMaps(trustStatusLabel),
     revocations: kubernetes.watchConfigMap(revokedConfigMap),
   };
   const pods = createPodIndex(watches.pods);
-  const statuses = createStatuses(watches.statuses);
+  const statuses = createStatuses(trustStatusForm, watches.statuses);
   const mappings = createMappingStore(kubernetes, watches.mappings, clock, log);
   const revocations = createRevocations(kubernetes, watches.revocations, clock);
+  const podIdentity = startPodIdentity({ config, kubernetes, clock, log, metrics });
   const caches = [...Object.values(watches), mappings, revocations];
   const synced = Promise.all(caches.map((cache) => cache.synced)).then(() => {
     isSynced = true;
@@ -131,6 +135,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
       readsPerSecond: config.iamReadsPerSecond,
       writesPerSecond: config.iamWritesPerSecond,
       resyncMs: config.resyncSeconds * 1000,
+      podIdentity,
       clock,
       log,
       metrics: {
@@ -155,6 +160,8 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
           metrics.leaseHeld.set(0);
           // Another replica tells of the roles from now on.
           for (const { status } of statuses.all()) forgetMetrics(metrics, status.role_arn);
+          for (const { status } of podIdentity?.statuses.all() ?? [])
+            forgetPodIdentityMetrics(metrics, status.service_account);
         }
       },
     });
@@ -173,6 +180,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     pods,
     statuses,
     revocations,
+    podIdentity,
     leaseHolder: () => leaseHolder(),
     awsIdentity: () => identity,
     readiness: () => ({
@@ -198,6 +206,7 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     stop: async () => {
       await drain();
       for (const watch of Object.values(watches)) watch.stop();
+      podIdentity?.stop();
     },
   };
 }

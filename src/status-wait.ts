@@ -7,7 +7,7 @@ import type { Statuses } from './statuses.ts';
  * @returns whether it came to hold within so many milliseconds.
  */
 export async function untilPublished(
-  statuses: Pick<Statuses, 'onChange'>,
+  statuses: Pick<Statuses<unknown>, 'onChange'>,
   clock: Clock,
   ms: number,
   condition: () => boolean,

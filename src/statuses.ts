@@ -1,45 +1,59 @@
-/** Owns the published trust statuses as this replica sees them, by proxy role. */
+/** Owns what the writer published, as this replica sees it: one ConfigMap each, found by what it tells of. */
 import type { ConfigMap } from './kubernetes.ts';
 import type { Watched } from './kubernetes-watch.ts';
-import { parseStatus, type TrustStatus } from './trust-status.ts';
 
-export interface PublishedStatus {
+/** How one kind of status is kept in a ConfigMap. */
+export interface StatusForm<S> {
+  /** On the ConfigMap: what it is. */
+  readonly label: string;
+  /** What a status tells of: a proxy role's ARN, a service account. */
+  keyOf(status: S): string;
+  /** The ConfigMap's name. */
+  nameOf(key: string): string;
+  data(status: S): Record<string, string>;
+  /** @returns undefined where the ConfigMap holds no status of this form. */
+  parse(data: Record<string, string>): S | undefined;
+  /** What of it is worth a write when it changes. */
+  content(status: S): unknown;
+}
+
+export interface PublishedStatus<S> {
   configMap: string;
   resourceVersion: string;
   annotations: Readonly<Record<string, string>>;
-  status: TrustStatus;
+  status: S;
 }
 
-export interface Statuses {
-  get(roleArn: string): PublishedStatus | undefined;
-  all(): Iterable<PublishedStatus>;
-  /** Calls back with the ARN of each role whose status changed. @returns what takes the listener away. */
-  onChange(listener: (roleArn: string) => void): () => void;
+export interface Statuses<S> {
+  get(key: string): PublishedStatus<S> | undefined;
+  all(): Iterable<PublishedStatus<S>>;
+  /** Calls back with the key of each status that changed. @returns what takes the listener away. */
+  onChange(listener: (key: string) => void): () => void;
 }
 
-export function createStatuses(configMaps: Watched<ConfigMap>): Statuses {
-  const byRole = new Map<string, PublishedStatus>();
-  const roleOf = new Map<string, string>();
-  const listeners = new Set<(roleArn: string) => void>();
+export function createStatuses<S>(form: StatusForm<S>, configMaps: Watched<ConfigMap>): Statuses<S> {
+  const byKey = new Map<string, PublishedStatus<S>>();
+  const keyOf = new Map<string, string>();
+  const listeners = new Set<(key: string) => void>();
 
   configMaps.onChange((name, value) => {
-    const status = value && parseStatus(value.data);
-    const role = status?.role_arn ?? roleOf.get(name);
-    if (role === undefined) return;
+    const status = value && form.parse(value.data);
+    const key = status ? form.keyOf(status) : keyOf.get(name);
+    if (key === undefined) return;
     if (status && value) {
       const { resourceVersion, annotations } = value;
-      byRole.set(role, { configMap: name, resourceVersion, annotations, status });
-      roleOf.set(name, role);
+      byKey.set(key, { configMap: name, resourceVersion, annotations, status });
+      keyOf.set(name, key);
     } else {
-      byRole.delete(role);
-      roleOf.delete(name);
+      byKey.delete(key);
+      keyOf.delete(name);
     }
-    for (const listener of listeners) listener(role);
+    for (const listener of listeners) listener(key);
   });
 
   return {
-    get: (roleArn) => byRole.get(roleArn),
-    all: () => byRole.values(),
+    get: (key) => byKey.get(key),
+    all: () => byKey.values(),
     onChange: (listener) => {
       listeners.add(listener);
       return () => listeners.delete(listener);

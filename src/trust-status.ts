@@ -1,13 +1,13 @@
 /** Owns the form in which the writer publishes who is in a proxy role's trust policy: one ConfigMap per role. Pure. */
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { configMapName, jsonStatus } from './status-form.ts';
+import type { Statuses, StatusForm } from './statuses.ts';
 
 export const trustStatusLabel = 'irsa.dominodatalab.com/trust-status';
 /** On a status ConfigMap: asks the writer to compare the role with IAM now. Its value is an id of the asker's making. */
 export const compareAnnotation = 'irsa.dominodatalab.com/compare';
 /** On a status ConfigMap: an administrator's word that the brake's held members may go. Its value is the time. */
 export const releaseAnnotation = 'irsa.dominodatalab.com/brake-released';
-const dataKey = 'status.json';
 
 const statusSchema = z.object({
   role_arn: z.string(),
@@ -17,6 +17,8 @@ const statusSchema = z.object({
   refused: z.array(
     z.object({ account: z.string(), want: z.string(), target: z.string(), code: z.string(), detail: z.string() }),
   ),
+  /** Service accounts that EKS Pod Identity may assume the role for; open: any, where session tags are off. */
+  pods: z.object({ accounts: z.array(z.string()), open: z.boolean() }).optional(),
   characters_used: z.number(),
   characters_allowed: z.number(),
   written_at: z.string().optional(),
@@ -35,29 +37,19 @@ const statusSchema = z.object({
 });
 
 export type TrustStatus = z.infer<typeof statusSchema>;
+export type TrustStatuses = Statuses<TrustStatus>;
 export type RefusedWant = TrustStatus['refused'][number];
 
-/** The name of a role's status ConfigMap: readable, and unique by a hash of the whole ARN. */
+/** The name of a role's status ConfigMap. */
 export function statusName(roleArn: string): string {
-  const readable = roleArn
-    .slice(roleArn.lastIndexOf('/') + 1)
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-|-$/g, '')
-    .slice(0, 40);
-  const hash = createHash('sha256').update(roleArn).digest('hex').slice(0, 12);
-  return ['irsa-trust', readable, hash].filter((part) => part !== '').join('-');
+  return configMapName('irsa-trust', roleArn.slice(roleArn.lastIndexOf('/') + 1), roleArn);
 }
 
-export function statusData(status: TrustStatus): Record<string, string> {
-  return { [dataKey]: JSON.stringify(status) };
-}
-
-/** @returns undefined where the ConfigMap holds no status of this form. */
-export function parseStatus(data: Record<string, string>): TrustStatus | undefined {
-  try {
-    return statusSchema.safeParse(JSON.parse(data[dataKey] ?? '')).data;
-  } catch {
-    return undefined;
-  }
-}
+export const trustStatusForm: StatusForm<TrustStatus> = {
+  label: trustStatusLabel,
+  keyOf: (status) => status.role_arn,
+  nameOf: statusName,
+  ...jsonStatus(statusSchema),
+  // The time of the last comparison alone is not worth a write.
+  content: ({ compared_at: _when, ...content }) => content,
+};

@@ -1,51 +1,10 @@
-/** Owns the lease holder's tenure: it takes over what is published, follows what changes, and compares all in turn. */
-import { type Assignments, createAssignments, type ProxyRole } from './assignments.ts';
-import { type Budget, createBudget } from './budget.ts';
-import type { Clock } from './clock.ts';
-import { stillWanted } from './fresh-look.ts';
-import { clearDeadWants, forgetEndedRevocations, tellOfDrift } from './housekeeping.ts';
-import type { Iam } from './iam.ts';
-import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
-import type { Watched } from './kubernetes-watch.ts';
-import { createLateAccounts, type LateAccounts } from './late-accounts.ts';
+/** Owns the writer: it takes over what is published, follows what changes, and compares all in turn. */
+import { createBudget } from './budget.ts';
+import { clearDeadWants, forgetEndedRevocations } from './housekeeping.ts';
 import type { Lease } from './lease.ts';
-import type { Log } from './log.ts';
-import type { Mappings } from './mappings.ts';
-import { createPublisher } from './publisher.ts';
-import type { Revocations } from './revocations.ts';
+import { toPodTrust } from './pod-trust.ts';
 import { inherit } from './role-memory.ts';
-import { createRoleQueue, type QueueMetrics, type RoleQueue } from './role-queue.ts';
-import { allStartedBy, type PodIndex } from './runs.ts';
-import type { Statuses } from './statuses.ts';
-import type { TrustScope } from './trust-policy.ts';
-import { compareAnnotation, releaseAnnotation, statusName } from './trust-status.ts';
-
-export interface WriterMetrics extends QueueMetrics {
-  /** After each write: the role, how many accounts it added and removed. */
-  written(role: string, added: number, removed: number): void;
-  /** Seconds from the end of what entitled an account to the write without it. */
-  revoked(seconds: number): void;
-  /** A trust policy was found changed by somebody else. */
-  drifted(role: string): void;
-}
-
-export interface WriterOptions {
-  kubernetes: Kubernetes;
-  iam: Iam;
-  accounts: Watched<ServiceAccount>;
-  pods: PodIndex;
-  statuses: Statuses;
-  mappings: { current(): Mappings; onChange(listener: () => void): void };
-  revocations: Pick<Revocations, 'isRevoked' | 'onChange' | 'forgetEnded'>;
-  scope: TrustScope;
-  maxChars: number;
-  readsPerSecond: number;
-  writesPerSecond: number;
-  resyncMs: number;
-  clock: Clock;
-  log: Log;
-  metrics: WriterMetrics;
-}
+import { startTenure, type Tenure, type WriterOptions } from './tenure.ts';
 
 export interface Writer {
   /** Writes for as long as the lease is held: until `signal` is aborted and what is under way has ended. */
@@ -65,17 +24,25 @@ export function createWriter(options: WriterOptions): Writer {
   options.mappings.onChange(() => tenure?.mappingsChanged());
   options.statuses.onChange((role) => tenure?.statusChanged(role));
   options.revocations.onChange((runs) => tenure?.revocationsChanged(runs));
+  const { podIdentity } = options;
+  podIdentity?.identities.onChange(() => tenure?.podIdentities?.mappingsChanged());
+  podIdentity?.mutation.onChange(() => tenure?.podIdentities?.mutationChanged());
+  podIdentity?.statuses.onChange((account) => tenure?.podIdentities?.statusChanged(account));
+  options.accounts.onChange((name) => tenure?.podIdentities?.accountChanged(name));
+  options.pods.onAccountChange((name) => tenure?.podIdentities?.accountChanged(name));
 
   return {
     hold: async (lease, signal) => {
       tenure = startTenure(options, reads, writes, lease, signal);
       try {
         takeOver(options, tenure);
+        void tenure.startPodIdentities();
         while (!signal.aborted) {
           await clock.sleep(options.resyncMs, signal);
           if (!signal.aborted) await resync(options, tenure, () => lease.holds() && !signal.aborted);
         }
         await tenure.queue.idle();
+        await tenure.podIdentities?.idle();
       } finally {
         tenure = undefined;
       }
@@ -83,148 +50,16 @@ export function createWriter(options: WriterOptions): Writer {
   };
 }
 
-interface Tenure {
-  assignments: Assignments;
-  queue: RoleQueue;
-  late: LateAccounts;
-  /** Looks at an account anew, after its annotation or its pods changed, or it was deleted. */
-  accountChanged(name: string): void;
-  /** Somebody may have asked for a comparison of the role. */
-  statusChanged(role: string): void;
-  /** Looks at every account and every role anew. */
-  compareAll(): void;
-  /** Looks at every account anew, and at the roles that came into the mappings or went out of them. */
-  mappingsChanged(): void;
-  /** Takes out whoever was shut out, at once, and lets in again whoever was allowed. */
-  revocationsChanged(runs: readonly string[]): void;
-}
-
-function startTenure(
-  options: WriterOptions,
-  reads: Budget,
-  writes: Budget,
-  lease: Pick<Lease, 'holds' | 'holdsUntil'>,
-  signal: AbortSignal,
-): Tenure {
-  const { clock, log, pods, accounts, statuses, kubernetes, metrics } = options;
-  const mayWrite = () => lease.holds() && !signal.aborted;
-  const released = (arn: string, since: string) => (statuses.get(arn)?.annotations[releaseAnnotation] ?? '') >= since;
-  const askedFor = (arn: string) => statuses.get(arn)?.annotations[compareAnnotation];
-  const shutOut = (account: string) =>
-    pods.ofAccount(account).some(({ run }) => run !== undefined && options.revocations.isRevoked(run));
-  /** An account that had a want was not let in by an earlier release, whatever became of its annotation. */
-  const everWanted = new Set<string>();
-  const assignments = createAssignments({
-    accounts,
-    pods,
-    mappings: options.mappings.current,
-    revoked: options.revocations.isRevoked,
-    computeNamespace: options.scope.namespace,
-    monotonic: () => clock.monotonic(),
-    onChange: (role, change) => queue.changed(role, change),
-  });
-  const publisher = createPublisher(kubernetes, statuses, mayWrite);
-  const queue: RoleQueue = createRoleQueue({
-    pass: {
-      iam: options.iam,
-      reads,
-      writes,
-      assignments,
-      scope: options.scope,
-      maxChars: options.maxChars,
-      clock,
-      log,
-      lease,
-      keep: (account) => {
-        const found = accounts.get(account);
-        if (found === undefined || found.wanted !== undefined || everWanted.has(account) || shutOut(account))
-          return false;
-        const live = pods.ofAccount(account);
-        return allStartedBy(live, live[0]?.user ?? '');
-      },
-      nothingLives: () => pods.isEmpty(),
-      stillWanted: async (role, names) => {
-        // Whom an administrator shut out is dropped on purpose.
-        const others = names.filter((name) => !shutOut(name));
-        return others.length === 0 ? new Set() : stillWanted(kubernetes, role.arn, others, log);
-      },
-      // Asked of the API server itself: the brake is for when the caches cannot be believed.
-      released: async (role, since) => {
-        const status = await kubernetes.getConfigMap(statusName(role.arn)).catch(() => undefined);
-        return (status?.annotations[releaseAnnotation] ?? '') >= since;
-      },
-      onWritten: (role, added, removed) => metrics.written(role.arn, added, removed),
-      onRevoked: (_role, seconds) => metrics.revoked(seconds),
-      onDrift: (role, drift, pauseMs) => {
-        metrics.drifted(role.arn);
-        tellOfDrift(options, role.arn, drift, pauseMs);
-      },
-    },
-    askedFor,
-    assignments: () => assignments,
-    mappings: options.mappings.current,
-    publisher,
-    clock,
-    log,
-    metrics,
-    signal,
-  });
-  const noteWant = (name: string) => {
-    if (accounts.get(name)?.wanted !== undefined) everWanted.add(name);
-  };
-  for (const { name } of accounts.values()) noteWant(name);
-  for (const { status } of statuses.all()) for (const name of Object.keys(status.members)) everWanted.add(name);
-  const late = createLateAccounts({ accounts, pods, kubernetes, mayWrite, clock, log });
-  let named: ReadonlySet<string> = new Set();
-  return {
-    assignments,
-    queue,
-    late,
-    accountChanged: (name) => {
-      // What a deleted account had goes at once; an ended run's is gathered with others'.
-      noteWant(name);
-      const left = accounts.get(name) ? [] : assignments.rolesOf(name);
-      assignments.account(name);
-      for (const role of left) queue.compare(role);
-      late.changed(name);
-    },
-    statusChanged: (arn) => {
-      if (!queue.knows(arn)) return;
-      // Somebody deleted or edited it by hand.
-      if (!publisher.stands(arn)) queue.changed(assignments.role(arn), 'publish');
-      const { compareId, brake } = queue.memory(arn);
-      const asked = askedFor(arn);
-      const compare = asked !== undefined && asked !== compareId;
-      if (compare || (brake && released(arn, brake.since))) queue.compare(assignments.role(arn), true);
-    },
-    mappingsChanged: () => {
-      const before = named;
-      named = options.mappings.current().managedProxies;
-      assignments.all();
-      for (const arn of named.symmetricDifference(before)) queue.compare(assignments.role(arn));
-    },
-    revocationsChanged: (runs) => {
-      assignments.all();
-      const leaves = (role: ProxyRole) => [...role.accepted.keys()].some((name) => !role.members.has(name));
-      for (const role of assignments.roles()) if (leaves(role)) queue.compare(role, true);
-      // Whom an earlier release let in is in no role that we know of.
-      const inherited = (run: string) => pods.ofRun(run).some((pod) => accounts.get(pod.account)?.wanted === undefined);
-      if (runs.some(inherited)) for (const arn of named) queue.compare(assignments.role(arn), true);
-    },
-    compareAll: () => {
-      named = options.mappings.current().managedProxies;
-      assignments.all();
-      const known = new Set([...assignments.roles()].map(({ arn }) => arn));
-      for (const arn of named.union(known)) queue.compare(assignments.role(arn));
-    },
-  };
-}
-
 /** Starts from what the holder before published: who is in, and where. */
-function takeOver({ statuses, scope, clock }: WriterOptions, { assignments, queue, late, compareAll }: Tenure): void {
+function takeOver(
+  { statuses, scope, clock, podIdentity }: WriterOptions,
+  { assignments, queue, late, compareAll }: Tenure,
+): void {
   for (const { status } of statuses.all()) {
     const role = assignments.role(status.role_arn);
     role.accepted = new Map(Object.entries(status.members));
+    // Kept as it is until Pod Identity's own mappings are known.
+    if (podIdentity && status.pods) role.pods = role.acceptedPods = toPodTrust(status.pods);
     inherit(queue.memory(role.arn), status, scope.namespace, clock.monotonic());
   }
   compareAll();
@@ -234,12 +69,13 @@ function takeOver({ statuses, scope, clock }: WriterOptions, { assignments, queu
 /** The full comparison that comes round every while, with another chance for roles that could not be written. */
 async function resync(
   options: WriterOptions,
-  { assignments, late, compareAll }: Tenure,
+  { assignments, late, compareAll, podIdentities }: Tenure,
   holds: () => boolean,
 ): Promise<void> {
   for (const role of assignments.roles()) if (role.error) role.error.until = Number.NEGATIVE_INFINITY;
   compareAll();
   late.all();
+  podIdentities?.compareAll();
   await clearDeadWants(options, holds);
   if (holds()) await forgetEndedRevocations(options);
 }

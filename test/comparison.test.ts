@@ -4,7 +4,7 @@ import { compareNow } from '../src/comparison.ts';
 import type { ConfigMap } from '../src/kubernetes.ts';
 import { KubernetesError } from '../src/kubernetes-api.ts';
 import { createStatuses } from '../src/statuses.ts';
-import { compareAnnotation, statusData, type TrustStatus } from '../src/trust-status.ts';
+import { compareAnnotation, type TrustStatus, trustStatusForm } from '../src/trust-status.ts';
 import { FakeClock, settle } from './support/clock.ts';
 
 const role = 'arn:aws:iam::111111111111:role/acme';
@@ -28,7 +28,7 @@ describe('a comparison on demand', () => {
       characters_used: 0,
       characters_allowed: 2048,
     };
-    const statuses = createStatuses({
+    const statuses = createStatuses(trustStatusForm, {
       synced: Promise.resolve(),
       get: () => undefined,
       values: () => [],
@@ -41,7 +41,7 @@ describe('a comparison on demand', () => {
     const configMap = (): ConfigMap => ({
       name: 'irsa-trust-acme',
       resourceVersion: String(version),
-      data: statusData(status),
+      data: trustStatusForm.data(status),
       annotations: annotation === undefined ? {} : { [compareAnnotation]: annotation },
     });
     publish = (changes = {}) => {

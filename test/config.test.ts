@@ -40,6 +40,7 @@ describe('config', () => {
       rateLimitPerMinute: 1200,
       leaseSeconds: 15,
       host: '0.0.0.0',
+      platformNamespace: 'domino-platform',
       port: 6000,
       tlsCertFile: '/ssl/tls.crt',
       tlsKeyFile: '/ssl/tls.key',

@@ -1,6 +1,6 @@
 /** Proves GET /trust_status over the wire: who is in, what room there is, and a comparison with IAM on demand. */
 import assert from 'node:assert/strict';
-import { parseStatus, statusName } from '../src/trust-status.ts';
+import { statusName, trustStatusForm } from '../src/trust-status.ts';
 import { until } from './support/clock.ts';
 import { clusterAccount, type Replica, runId, startWorld, type World } from './support/world.ts';
 
@@ -144,7 +144,7 @@ describe('POST /release_brake', () => {
       'domino-field',
       statusName(role),
     );
-    return parseStatus(found?.data ?? {})?.brake;
+    return trustStatusForm.parse(found?.data ?? {})?.brake;
   };
 
   it('lets those go that are held back, and tells who they are', async () => {

@@ -17,7 +17,15 @@ describe('the record of revoked runs', () => {
   let told: string[][];
   let conflicts: number;
 
-  const pod = (run: string, account = 'sa'): Pod => ({ name: run, run, account, user: 'u', live: true });
+  const pod = (run: string, account = 'sa'): Pod => ({
+    name: run,
+    run,
+    account,
+    user: 'u',
+    userName: 'u',
+    createdAt: 0,
+    live: true,
+  });
   const record = (): Revocation => ({ by: 'admin', by_id: 'id', at: new Date(clock.now()).toISOString() });
 
   beforeEach(() => {

@@ -1,6 +1,7 @@
 /** Proves what the writer makes of a document that it did not expect. */
 import assert from 'node:assert/strict';
-import { findDrift, mayBeStale, newRoleMemory, type RoleMemory, recordDrift, remember } from '../src/role-memory.ts';
+import { recordDrift } from '../src/drift.ts';
+import { findDrift, mayBeStale, newRoleMemory, type RoleMemory, remember } from '../src/role-memory.ts';
 import { FakeClock } from './support/clock.ts';
 
 const set = (...names: string[]) => new Set(names);

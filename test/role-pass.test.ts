@@ -50,7 +50,14 @@ describe('a pass over a role', () => {
       0,
     ];
     const arn = 'arn:aws:iam::111111111111:role/p';
-    const none = { members: new Map(), leaving: new Map(), accepted: new Map(), refused: [] };
+    const none = {
+      members: new Map(),
+      leaving: new Map(),
+      accepted: new Map(),
+      refused: [],
+      pods: undefined,
+      acceptedPods: undefined,
+    };
     role = { arn, ...none, capacity: Infinity, error: undefined };
   });
 
@@ -73,6 +80,7 @@ describe('a pass over a role', () => {
     clock,
     log: createLog('silent'),
     lease: { holds: () => held, holdsUntil: () => clock.monotonic() + 10_000 },
+    isProxy: () => true,
     keep: () => false,
     nothingLives: () => empty,
     stillWanted: async (_role, names) => {

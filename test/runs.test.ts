@@ -10,6 +10,8 @@ const pod = (name: string, more: Partial<Pod> = {}): Pod => ({
   run,
   account: `run-${run}`,
   user: 'alice',
+  userName: 'alice',
+  createdAt: 0,
   live: true,
   ...more,
 });

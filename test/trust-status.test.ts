@@ -1,7 +1,7 @@
 /** Proves the published form of who is in a proxy role, and the names of the ConfigMaps that hold it. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { parseStatus, statusData, statusName, type TrustStatus } from '../src/trust-status.ts';
+import { statusName, type TrustStatus, trustStatusForm } from '../src/trust-status.ts';
 
 const status: TrustStatus = {
   role_arn: 'arn:aws:iam::111111111111:role/team/acme-read',
@@ -15,19 +15,19 @@ const status: TrustStatus = {
 
 describe('trust status', () => {
   it('is read as it was written', () => {
-    assert.deepEqual(parseStatus(statusData(status)), status);
+    assert.deepEqual(trustStatusForm.parse(trustStatusForm.data(status)), status);
     const { written_at: _at, error: _error, ...least } = status;
-    assert.deepEqual(parseStatus(statusData(least)), least);
+    assert.deepEqual(trustStatusForm.parse(trustStatusForm.data(least)), least);
   });
 
   it('is none where the ConfigMap holds something else', () => {
-    const [key = ''] = Object.keys(statusData(status));
+    const [key = ''] = Object.keys(trustStatusForm.data(status));
     for (const text of ['', 'x', 'null', '[]', '{}', JSON.stringify({ ...status, members: ['a'] })]) {
-      assert.equal(parseStatus({ [key]: text }), undefined, text);
+      assert.equal(trustStatusForm.parse({ [key]: text }), undefined, text);
     }
-    assert.equal(parseStatus({}), undefined);
-    assert.equal(parseStatus({ other: JSON.stringify(status) }), undefined);
-    assert.equal(parseStatus({ [key]: JSON.stringify({ ...status, characters_used: '457' }) }), undefined);
+    assert.equal(trustStatusForm.parse({}), undefined);
+    assert.equal(trustStatusForm.parse({ other: JSON.stringify(status) }), undefined);
+    assert.equal(trustStatusForm.parse({ [key]: JSON.stringify({ ...status, characters_used: '457' }) }), undefined);
   });
 
   it('has a readable name', () => {

@@ -6,6 +6,7 @@ import { memberCost } from '../../src/subjects.ts';
 import type { Want } from '../../src/wants.ts';
 
 export const namespace = 'domino-compute';
+const unnamed = { userName: undefined, createdAt: 0 };
 export const proxyArn = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
 export const targetArn = (name: string) => `arn:aws:iam::222222222222:role/${name}`;
 
@@ -103,17 +104,30 @@ export function smallCluster(): SmallCluster {
     pods: (account, ...users) => {
       podsOf.set(
         account,
-        users.map((user, index) => ({ name: `${account}-${index}`, run: undefined, account, user, live: true })),
+        users.map((user, index) => ({
+          name: `${account}-${index}`,
+          run: undefined,
+          account,
+          user,
+          ...unnamed,
+          live: true,
+        })),
       );
       if (!accounts.has(account)) {
-        accounts.set(account, { name: account, resourceVersion: '1', wanted: undefined, ours: false });
+        accounts.set(account, {
+          name: account,
+          resourceVersion: '1',
+          wanted: undefined,
+          ours: false,
+          madeFor: undefined,
+        });
       }
       cluster.assignments.account(account);
     },
     podsOfRuns: (account, user, ...runs) => {
       podsOf.set(
         account,
-        runs.map((run, index) => ({ name: `${account}-${index}`, run, account, user, live: true })),
+        runs.map((run, index) => ({ name: `${account}-${index}`, run, account, user, ...unnamed, live: true })),
       );
       cluster.assignments.account(account);
     },
@@ -133,7 +147,7 @@ export function smallCluster(): SmallCluster {
       return want.id;
     },
     annotate: (account, wanted) => {
-      accounts.set(account, { name: account, resourceVersion: '1', wanted, ours: false });
+      accounts.set(account, { name: account, resourceVersion: '1', wanted, ours: false, madeFor: undefined });
       if (wanted?.includes('"run"')) wants.set(account, JSON.parse(wanted) as Want);
       else wants.delete(account);
       cluster.assignments.account(account);

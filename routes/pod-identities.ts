@@ -1,0 +1,164 @@
+/** Owns the calls on Pod Identity mappings: an administrator's to list, set and delete them, and a user's own. */
+import { type Request, type Response, Router } from 'express';
+import { parseRoleArn } from '../src/arn.ts';
+import { ApiError, type FieldError } from '../src/errors.ts';
+import type { AwsIdentity } from '../src/iam.ts';
+import type { Log } from '../src/log.ts';
+import type { MappingStore } from '../src/mapping-store.ts';
+import { adminOnly, callerOf, requestIdOf } from '../src/middleware.ts';
+import {
+  completePodIdentity,
+  type PodIdentityMapping,
+  type PodIdentitySent,
+  problemOf,
+} from '../src/pod-identities.ts';
+import type { PodIdentity } from '../src/pod-identity.ts';
+import { type PodIdentityReportSources, podIdentityOf } from '../src/pod-identity-report.ts';
+import type { PodIdentityChange } from '../src/pod-identity-store.ts';
+import type { PodIndex } from '../src/runs.ts';
+
+export interface PodIdentityDeps {
+  podIdentity: PodIdentity | undefined;
+  mappings: Pick<MappingStore, 'current'>;
+  pods: PodIndex;
+  awsIdentity: () => AwsIdentity | undefined;
+  log: Log;
+}
+
+export function podIdentityRoutes(deps: PodIdentityDeps): Router {
+  const router = Router();
+
+  router.get('/my_pod_identity', (_req, res) => {
+    const podIdentity = enabled(deps);
+    const { name } = callerOf(res);
+    const found = podIdentityOf(name, podIdentitySources(podIdentity, deps.pods));
+    res.json({ user: name, pod_identity: found ?? null });
+  });
+
+  router.get('/pod_identity_mappings', adminOnly, async (_req, res) => {
+    const { byUser, problems } = await enabled(deps).identities.read();
+    const unusable = [...problems].map(([domino_user, problem]) => ({ domino_user, ...problem }));
+    res.json({ pod_identity_mappings: [...byUser.values()], unusable });
+  });
+
+  router.post('/update_pod_identity_mapping', adminOnly, async (req, res) => {
+    const { identities } = enabled(deps);
+    const mapping = completePodIdentity(req.body as PodIdentitySent);
+    const errors = refusals(mapping, deps);
+    if (errors.length > 0) {
+      throw new ApiError('invalid_request', 'This mapping cannot be used; nothing was changed.', { errors });
+    }
+    answer(req, res, await identities.set(mapping, isDryRun(req)), mapping.domino_user);
+  });
+
+  router.delete('/delete_pod_identity_mapping', adminOnly, async (req, res) => {
+    const { domino_user: user } = req.body as { domino_user: string };
+    answer(req, res, await enabled(deps).identities.remove(user, isDryRun(req)), user);
+  });
+
+  function answer(req: Request, res: Response, { before, after }: PodIdentityChange, user: string): void {
+    if (isDryRun(req)) {
+      res.json({
+        dry_run: true,
+        domino_user: user,
+        before: before ?? null,
+        after: after ?? null,
+        ...effect(before, after),
+      });
+      return;
+    }
+    const { id, name } = callerOf(res);
+    const about = { audit: 'pod_identity_mapping', request_id: requestIdOf(res), user: name, user_id: id };
+    deps.log.info({ ...about, domino_user: user, before, after }, 'Pod Identity mapping changed');
+    res.json(after ?? { domino_user: user, deleted: true });
+  }
+
+  /** Whose workloads would lose, and whose would have to be restarted. */
+  function effect(before: PodIdentityMapping | undefined, after: PodIdentityMapping | undefined) {
+    const left = before?.service_account !== after?.service_account ? before?.service_account : undefined;
+    const live = (account: string | undefined) =>
+      account === undefined
+        ? []
+        : deps.pods
+            .ofAccount(account)
+            .map(({ name }) => name)
+            .sort();
+    const user = after?.domino_user;
+    const own = [...deps.pods.all()].filter((pod) => pod.userName === user && pod.account !== after?.service_account);
+    const runs = own.filter(({ run, account }) => run !== undefined && account === `run-${run}`);
+    const others = deps.pods.ofAccount(after?.service_account ?? '').filter(({ userName }) => userName !== user);
+    return {
+      pods_that_lose_it: live(left),
+      pods_to_restart: after ? runs.map(({ name }) => name).sort() : [],
+      pods_of_others_in_the_way: after ? others.map(({ name }) => name).sort() : [],
+    };
+  }
+
+  return router;
+}
+
+/** What reports on Pod Identities are made of. */
+export function podIdentitySources(podIdentity: PodIdentity, pods: PodIndex): PodIdentityReportSources {
+  const { statuses } = podIdentity;
+  return {
+    identities: podIdentity.identities.current(),
+    status: (account) => statuses.get(account)?.status,
+    statuses: () => [...statuses.all()].map(({ status }) => status),
+    pods: pods.all(),
+  };
+}
+
+/** @throws ApiError `pod_identity_disabled`, and `kubernetes_unavailable` before its caches are filled. */
+function enabled({ podIdentity }: PodIdentityDeps): PodIdentity {
+  if (!podIdentity) {
+    const detail = 'This installation does not use EKS Pod Identity: EKS_CLUSTER_NAME is not set.';
+    throw new ApiError('pod_identity_disabled', detail);
+  }
+  if (podIdentity.isSynced()) return podIdentity;
+  const detail = 'This replica has just started and does not know the Pod Identity mappings yet. Try again.';
+  throw new ApiError('kubernetes_unavailable', detail);
+}
+
+function isDryRun(req: Request): boolean {
+  return String(req.query.dry_run) === 'true';
+}
+
+/** What the contract's patterns cannot say: names, accounts and partitions. */
+function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIdentityDeps): FieldError[] {
+  const identity = awsIdentity();
+  if (!identity) {
+    throw new ApiError('aws_unavailable', 'The AWS account of this service is not known yet; try again.');
+  }
+  const errors: FieldError[] = [];
+  const { domino_user: user, service_account: account, iam_role_arn: role, target_role_arn: target } = mapping;
+  // Kubernetes would take this key, and JavaScript would lose it on the way.
+  if (user === '__proto__') errors.push({ path: '/body/domino_user', message: 'not a name that can be stored' });
+  if (account === '') {
+    const message = 'required: no name of a service account can be made of this user’s name';
+    errors.push({ path: '/body/service_account', message });
+  } else {
+    const problem = problemOf({ ...mapping, iam_role_arn: anyRole, target_role_arn: undefined });
+    if (problem !== undefined) errors.push({ path: '/body/service_account', message: problem });
+  }
+  for (const [field, arn] of [['iam_role_arn', role] as const, ['target_role_arn', target] as const]) {
+    const parsed = arn === undefined ? undefined : parseRoleArn(arn);
+    if (arn !== undefined && !parsed) errors.push({ path: `/body/${field}`, message: 'not the ARN of an IAM role' });
+    if (parsed && parsed.partition !== identity.partition) {
+      const message = `in partition ${parsed.partition}; this cluster is in ${identity.partition}, and roles cannot be assumed across`;
+      errors.push({ path: `/body/${field}`, message });
+    }
+  }
+  const parsed = parseRoleArn(role);
+  if (parsed && parsed.account !== identity.account) {
+    const message = `in account ${parsed.account}; EKS gives pods roles of the cluster’s own account only, ${identity.account}. Name a role there, and this one as target_role_arn`;
+    errors.push({ path: '/body/iam_role_arn', message });
+  }
+  if (mappings.current().managedProxies.has(role)) {
+    const message = 'a proxy role of an organization, whose trust policy has room for runs only: use a role of its own';
+    errors.push({ path: '/body/iam_role_arn', message });
+  }
+  return errors;
+}
+
+/** Stands for a role where the others of a mapping's parts are looked at. */
+const anyRole = 'arn:aws:iam::000000000000:role/any';

@@ -1,0 +1,93 @@
+/** Owns how one service account comes to the association that is wanted for it. */
+import { randomUUID } from 'node:crypto';
+import { isOurs } from './associations.ts';
+import { AwsError } from './aws-error.ts';
+import type { Association } from './eks.ts';
+import {
+  audit,
+  contested,
+  drifted,
+  type PodIdentityOutcome,
+  type PodIdentityPassDeps,
+  pauseOf,
+  refuse,
+} from './pod-identity-pass.ts';
+import { type PodIdentityRecord, sameContent } from './pod-identity-record.ts';
+
+/** @returns undefined when the association is as wanted. */
+export async function bringAssociation(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+  found: Association | undefined,
+): Promise<PodIdentityOutcome | undefined> {
+  const { account, content } = record;
+  const before = record.association;
+  if (found && !isOurs(found)) {
+    record.parts.association = false;
+    record.association = undefined;
+    const detail = `somebody else made a Pod Identity association for service account ${account} (${found.id}); it is left alone: delete it, or name another account`;
+    return refuse({ code: 'association_conflict', detail });
+  }
+  let pause = pauseOf(deps, record);
+  if (before && record.parts.association) {
+    if (!found) pause = drifted(deps, record, [`association ${before.id}`], []);
+    else if (found.id !== before.id || !sameContent(found, before)) {
+      pause = drifted(deps, record, [], [`association ${found.id} with ${found.roleArn}`]);
+    }
+  }
+  record.association = found;
+  const isRight = found !== undefined && sameContent(found, content);
+  record.parts.association = isRight;
+  if (isRight) {
+    record.creating = undefined;
+    return undefined;
+  }
+  if (pause > 0) return contested(pause);
+  if (found) return mend(deps, record, found);
+  await create(deps, record);
+  return undefined;
+}
+
+async function create(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<void> {
+  // An answer that is lost is had by asking again with the same token, also by the next holder.
+  record.creating ??= randomUUID();
+  await deps.publish(record);
+  let made: Association;
+  try {
+    made = await deps.associations.create(record.account, record.user, record.content, record.creating);
+  } catch (error) {
+    // A token that was used for another content, or is no longer known, must not stand in the way for good.
+    if (error instanceof AwsError && !error.transient) record.creating = undefined;
+    // It stands there after all: the next pass finds it, and whose it is.
+    if (error instanceof AwsError && error.code === 'association_exists') {
+      throw new AwsError('unavailable', 'the association was made meanwhile', { cause: error });
+    }
+    throw error;
+  }
+  record.creating = undefined;
+  record.association = made;
+  record.parts.association = sameContent(made, record.content);
+  audit(deps, record, 'association created');
+  await deps.publish(record);
+}
+
+async function mend(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+  found: Association,
+): Promise<PodIdentityOutcome | undefined> {
+  const { associations } = deps;
+  // EKS can set a target role, and has no way to take one away.
+  if (found.targetRoleArn !== undefined && record.content.targetRoleArn === undefined) {
+    await associations.remove(found);
+    audit(deps, record, 'association removed, to be made without a target role');
+    record.association = undefined;
+    await create(deps, record);
+    return undefined;
+  }
+  record.association = await associations.update(found, record.content);
+  record.parts.association = sameContent(record.association, record.content);
+  audit(deps, record, 'association updated');
+  if (record.parts.association) return undefined;
+  return refuse({ code: 'association_refused', detail: `EKS did not take the change of association ${found.id}` });
+}

@@ -1,0 +1,55 @@
+/** Owns what the domsed Mutation says that gives Pod Identity users their service accounts. Pure. */
+import { isDeepStrictEqual } from 'node:util';
+
+export const podIdentityMutation = 'irsa-pod-identity';
+
+/** The workloads that get the account: those that people start, and no clusters of theirs. */
+const workloads = 'dominodatalab.com/workload-type in (Workspace,Batch,Scheduled)';
+
+/**
+ * The rules for these users. Who is not listed keeps the account that Domino makes for the run.
+ * @param accounts Domino user -> service account.
+ */
+export function mutationRules(accounts: ReadonlyMap<string, string>): object[] {
+  const sorted = [...accounts].sort(([a], [b]) => (a < b ? -1 : 1));
+  const mapping = { cloud_type: 'aws', default_sa: '', assume_sa_mapping: false };
+  return [
+    {
+      labelSelectors: [workloads],
+      cloudWorkloadIdentity: { ...mapping, user_mappings: Object.fromEntries(sorted) },
+    },
+  ];
+}
+
+/** Whether these rules do the same. What the API server fills in of its own, such as `enabled: true`, is no difference. */
+export function sameRules(rules: unknown, accounts: ReadonlyMap<string, string>): boolean {
+  const wanted = mutationRules(accounts);
+  if (!Array.isArray(rules) || rules.length !== wanted.length) return false;
+  return wanted.every((rule, index) => isFilledIn(rule, (rules as unknown[])[index]));
+}
+
+function isFilledIn(wanted: object, there: unknown): boolean {
+  if (typeof there !== 'object' || there === null || ('enabled' in there && there.enabled === false)) return false;
+  const found = new Map<string, unknown>(Object.entries(there));
+  const isWanted = ([key, value]: [string, unknown]) =>
+    key === 'cloudWorkloadIdentity'
+      ? isFilledIn(value as object, found.get(key))
+      : isDeepStrictEqual(value, found.get(key));
+  const isDefault = (key: string) => typeof found.get(key) !== 'object' || Object.hasOwn(wanted, key);
+  return Object.entries(wanted).every(isWanted) && [...found.keys()].every(isDefault);
+}
+
+/** The service accounts that any rule gives to anybody. */
+export function accountsInRules(rules: unknown): Set<string> {
+  const accounts = new Set<string>();
+  for (const rule of Array.isArray(rules) ? (rules as unknown[]) : []) {
+    const { cloudWorkloadIdentity: identity } = (rule ?? {}) as { cloudWorkloadIdentity?: unknown };
+    const { user_mappings: users, default_sa: all } = (identity ?? {}) as {
+      user_mappings?: unknown;
+      default_sa?: unknown;
+    };
+    const named = typeof users === 'object' && users !== null ? Object.values(users) : [];
+    for (const account of [...named, all]) if (typeof account === 'string' && account !== '') accounts.add(account);
+  }
+  return accounts;
+}

@@ -1,0 +1,183 @@
+/** Owns one pass over one service account with Pod Identity: its four parts are put in place, in order. */
+import type { Associations } from './associations.ts';
+import { AwsError } from './aws-error.ts';
+import type { Clock } from './clock.ts';
+import { recordDrift } from './drift.ts';
+import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
+import { KubernetesError } from './kubernetes-api.ts';
+import type { Watched } from './kubernetes-watch.ts';
+import type { Log } from './log.ts';
+import type { MutationKeeper } from './mutation-keeper.ts';
+import type { PodIdentityMapping } from './pod-identities.ts';
+import { bringAssociation } from './pod-identity-association.ts';
+import { contentOf, type PodIdentityReason, type PodIdentityRecord } from './pod-identity-record.ts';
+import type { PodTrustKeeper } from './pod-trust-keeper.ts';
+import type { PodIndex } from './runs.ts';
+
+export interface PodIdentityPassDeps {
+  associations: Associations;
+  accounts: Pick<Watched<ServiceAccount>, 'get'>;
+  pods: Pick<PodIndex, 'ofAccount'>;
+  kubernetes: Pick<Kubernetes, 'createServiceAccount' | 'getServiceAccount' | 'deleteServiceAccount'>;
+  trust: PodTrustKeeper;
+  mutation: MutationKeeper;
+  /** Whether somebody else keeps the role's trust policy. */
+  isKeptElsewhere: (role: string) => boolean;
+  /** What is about to be done is written down first, so that the next holder can finish or undo it. */
+  publish: (record: PodIdentityRecord) => Promise<void>;
+  mayWrite: () => boolean;
+  onDrift: (record: PodIdentityRecord, pauseMs: number) => void;
+  clock: Clock;
+  log: Log;
+}
+
+export type PodIdentityOutcome =
+  | { kind: 'in_place' }
+  /** All is taken away. */
+  | { kind: 'gone' }
+  /** Something else has to happen first, which is told of; or time has to pass. */
+  | { kind: 'waiting'; reason: PodIdentityReason; afterMs?: number }
+  | { kind: 'refused'; reason: PodIdentityReason };
+
+export const wait = (code: PodIdentityReason['code'], detail: string): PodIdentityOutcome => ({
+  kind: 'waiting',
+  reason: { code, detail },
+});
+export const refuse = (reason: PodIdentityReason): PodIdentityOutcome => ({ kind: 'refused', reason });
+
+/**
+ * Puts the parts in place: account, trust, association, and last the Mutation, so that no pod is given an account that
+ * has no role yet.
+ * @throws AwsError, KubernetesError: nothing is lost, another pass goes on from where this one ended.
+ */
+export async function bring(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+  mapping: PodIdentityMapping,
+): Promise<PodIdentityOutcome> {
+  const { account } = record;
+  const others = deps.pods.ofAccount(account).filter(({ userName }) => userName !== mapping.domino_user);
+  const isNew = record.association === undefined || record.user !== mapping.domino_user;
+  if (record.user !== mapping.domino_user) record.isReady = false;
+  if (isNew && others.length > 0) {
+    const detail = `service account ${account} is used by ${others.length} live pods that ${mapping.domino_user} did not start, who would get the role`;
+    deps.mutation.sync();
+    return refuse({ code: 'name_taken', detail });
+  }
+  record.user = mapping.domino_user;
+  record.content = contentOf(mapping);
+
+  const pause = await bringAccount(deps, record);
+  if (pause > 0) return contested(pause);
+  const distrust = await bringTrust(deps, record);
+  if (distrust) return distrust;
+  const found = await deps.associations.find(account, record.association?.id);
+  const outcome = await bringAssociation(deps, record, found);
+  if (outcome) return outcome;
+
+  record.isReady = true;
+  if (!deps.mutation.gives(account)) deps.mutation.sync();
+  record.parts.mutation = deps.mutation.gives(account);
+  if (!record.parts.mutation) return wait('waiting_for_mutation', 'the Mutation is being written');
+  return leaveOldRoles(deps, record);
+}
+
+/** @returns for how many milliseconds a repair has to wait: somebody keeps taking it away. */
+async function bringAccount(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<number> {
+  if (deps.accounts.get(record.account)) {
+    record.parts.service_account = true;
+    return 0;
+  }
+  const pause = record.parts.service_account ? drifted(deps, record, ['service account'], []) : pauseOf(deps, record);
+  record.parts.service_account = false;
+  if (pause > 0) return pause;
+  try {
+    if (!deps.mayWrite()) throw new AwsError('not_holder', 'the lease ran out');
+    await deps.kubernetes.createServiceAccount(record.account, record.user);
+    audit(deps, record, 'service account created');
+  } catch (error) {
+    // Somebody else was first, or the watch is behind: it is there.
+    if (!(error instanceof KubernetesError) || error.kind !== 'conflict') throw error;
+  }
+  record.parts.service_account = true;
+  return 0;
+}
+
+async function bringTrust(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+): Promise<PodIdentityOutcome | undefined> {
+  const { roleArn, sessionTags } = record.content;
+  const isElsewhere = deps.isKeptElsewhere(roleArn);
+  const roles = new Set(isElsewhere ? [] : [roleArn]);
+  // The old role trusts the account for as long as the association says so.
+  const before = record.association?.roleArn;
+  if (before !== undefined && before !== roleArn && record.trustedBy.has(before)) roles.add(before);
+  if (!roles.isSubsetOf(record.trustedBy)) {
+    record.trustedBy = record.trustedBy.union(roles);
+    await deps.publish(record);
+  }
+  deps.trust.want(record.account, roles, !sessionTags);
+  if (isElsewhere) {
+    record.parts.trust_policy = 'kept_elsewhere';
+    return undefined;
+  }
+  const state = deps.trust.state(roleArn, record.account);
+  record.parts.trust_policy = state === 'in';
+  if (state === 'in') return undefined;
+  if (typeof state === 'object') {
+    return refuse({ code: state.code as PodIdentityReason['code'], detail: state.detail, said: state.said });
+  }
+  return wait('waiting_for_trust_policy', `the trust policy of ${roleArn} is being written`);
+}
+
+/** Roles that the account had before trust it no more, now that its association is another one. */
+function leaveOldRoles(deps: PodIdentityPassDeps, record: PodIdentityRecord): PodIdentityOutcome {
+  const { roleArn, sessionTags } = record.content;
+  const wanted = new Set(deps.isKeptElsewhere(roleArn) ? [] : [roleArn]);
+  deps.trust.want(record.account, wanted, !sessionTags);
+  record.trustedBy = new Set([...record.trustedBy].filter((role) => wanted.has(role) || isStillIn(deps, record, role)));
+  if (record.trustedBy.isSubsetOf(wanted)) return { kind: 'in_place' };
+  return wait('waiting_for_trust_policy', 'the trust policies of former roles are being written');
+}
+
+/** Whether the role may still trust the account, as far as IAM has told. */
+export function isStillIn(
+  { trust, isKeptElsewhere }: PodIdentityPassDeps,
+  { account }: PodIdentityRecord,
+  role: string,
+): boolean {
+  if (isKeptElsewhere(role)) return false;
+  const state = trust.state(role, account);
+  // A role that is gone trusts nobody.
+  return typeof state === 'object' ? state.code !== 'role_not_found' : state !== 'out';
+}
+
+export function drifted(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+  missing: string[],
+  extra: string[],
+): number {
+  const pause = recordDrift(record, { missing, extra }, deps.clock);
+  const about = { service_account: record.account, missing, extra, pause_ms: pause };
+  deps.log.warn(about, 'somebody else changed what Pod Identity needs');
+  deps.onDrift(record, pause);
+  return pause;
+}
+
+export function pauseOf({ clock }: PodIdentityPassDeps, { contested: since }: PodIdentityRecord): number {
+  return Math.max(0, (since?.until ?? 0) - clock.monotonic());
+}
+
+export function contested(pause: number): PodIdentityOutcome {
+  const reason = { code: 'contested', detail: 'somebody else keeps changing it, so the repair waits' } as const;
+  return { kind: 'waiting', reason, afterMs: pause };
+}
+
+export function audit({ log }: PodIdentityPassDeps, record: PodIdentityRecord, change: string): void {
+  const { account, user, content, association } = record;
+  const about = { audit: 'pod_identity', change, user, service_account: account, role: content.roleArn };
+  const target = content.targetRoleArn === undefined ? {} : { target_role: content.targetRoleArn };
+  log.info({ ...about, ...target, association: association?.id }, `Pod Identity: ${change}`);
+}

@@ -1,0 +1,132 @@
+/** Owns what the writer knows of one service account that Pod Identity gives a role to. */
+import { awsErrorCodes } from './aws-error.ts';
+import { type DriftMemory, newDriftMemory } from './drift.ts';
+import type { Association, AssociationContent } from './eks.ts';
+import type { PodIdentityMapping } from './pod-identities.ts';
+import type { PodIdentityStatus } from './pod-identity-status.ts';
+
+/** Why something is waited for, or has to be mended. */
+export const podIdentityReasonCodes = [
+  ...awsErrorCodes,
+  'invalid_mapping',
+  'name_taken',
+  'association_conflict',
+  'waiting_for_trust_policy',
+  'waiting_for_mutation',
+  'waiting_for_pods',
+  'contested',
+  'kubernetes_unavailable',
+] as const;
+
+export type PodIdentityReasonCode = (typeof podIdentityReasonCodes)[number];
+
+export interface PodIdentityReason {
+  code: PodIdentityReasonCode;
+  detail: string;
+  said?: string | undefined;
+}
+
+export interface PodIdentityRecord extends DriftMemory {
+  readonly account: string;
+  user: string;
+  state: PodIdentityStatus['state'];
+  /** What the mapping says; of one that leaves, what it said last. */
+  content: AssociationContent;
+  parts: PodIdentityStatus['parts'];
+  /** The association as EKS last showed it. */
+  association: Omit<Association, 'tags'> | undefined;
+  creating: string | undefined;
+  trustedBy: Set<string>;
+  /** Whether the user's new pods are to get the account. */
+  isReady: boolean;
+  reason: (PodIdentityReason & { at: string }) | undefined;
+}
+
+export function contentOf(mapping: PodIdentityMapping): AssociationContent {
+  return {
+    roleArn: mapping.iam_role_arn,
+    targetRoleArn: mapping.target_role_arn,
+    sessionTags: !mapping.disable_session_tags,
+  };
+}
+
+export function newRecord(account: string, user: string, content: AssociationContent): PodIdentityRecord {
+  return {
+    account,
+    user,
+    state: 'pending',
+    content,
+    parts: { service_account: false, trust_policy: false, association: false, mutation: false },
+    association: undefined,
+    creating: undefined,
+    trustedBy: new Set(),
+    isReady: false,
+    reason: undefined,
+    ...newDriftMemory(),
+  };
+}
+
+/** Takes over what the holder before published. */
+export function inheritRecord(status: PodIdentityStatus): PodIdentityRecord {
+  const content: AssociationContent = {
+    roleArn: status.iam_role_arn,
+    targetRoleArn: status.target_role_arn,
+    sessionTags: status.session_tags,
+  };
+  const { association } = status;
+  return {
+    ...newRecord(status.service_account, status.domino_user, content),
+    state: status.state,
+    parts: status.parts,
+    // What it says beside its role is looked up in the first pass.
+    association: association && {
+      ...content,
+      id: association.id,
+      serviceAccount: status.service_account,
+      roleArn: association.iam_role_arn,
+      createdAt: association.created_at,
+      externalId: association.external_id,
+    },
+    creating: status.creating,
+    trustedBy: new Set(status.trusted_by),
+    isReady: status.parts.association && status.state !== 'leaving',
+    reason: status.reason as PodIdentityRecord['reason'],
+    drift: status.drift,
+  };
+}
+
+export function statusOfRecord(record: PodIdentityRecord): PodIdentityStatus {
+  const { association, reason, content } = record;
+  return {
+    service_account: record.account,
+    domino_user: record.user,
+    state: record.state,
+    iam_role_arn: content.roleArn,
+    ...(content.targetRoleArn === undefined ? {} : { target_role_arn: content.targetRoleArn }),
+    session_tags: content.sessionTags,
+    parts: { ...record.parts },
+    ...(association
+      ? {
+          association: {
+            id: association.id,
+            iam_role_arn: association.roleArn,
+            created_at: association.createdAt,
+            ...(association.externalId === undefined ? {} : { external_id: association.externalId }),
+          },
+        }
+      : {}),
+    ...(record.creating === undefined ? {} : { creating: record.creating }),
+    trusted_by: [...record.trustedBy].sort(),
+    ...(reason ? { reason: reasonForPublic(reason) } : {}),
+    ...(record.drift ? { drift: record.drift } : {}),
+    ...(record.contested ? { contested_until: record.contested.at } : {}),
+  };
+}
+
+function reasonForPublic({ code, detail, said, at }: PodIdentityReason & { at: string }) {
+  return { code, detail, at, ...(said === undefined ? {} : { said }) };
+}
+
+export function sameContent(a: AssociationContent, b: AssociationContent): boolean {
+  return a.roleArn === b.roleArn && a.targetRoleArn === b.targetRoleArn && a.sessionTags === b.sessionTags;
+}

@@ -1,0 +1,67 @@
+/** Owns the taking away of what Pod Identity needed for one service account, in the safe order. */
+import { isOurs } from './associations.ts';
+import { AwsError } from './aws-error.ts';
+import { KubernetesError } from './kubernetes-api.ts';
+import {
+  audit,
+  isStillIn,
+  type PodIdentityOutcome,
+  type PodIdentityPassDeps,
+  refuse,
+  wait,
+} from './pod-identity-pass.ts';
+import type { PodIdentityReason, PodIdentityRecord } from './pod-identity-record.ts';
+
+/**
+ * Takes the parts away: the Mutation's entry first, so that no new pod gets the account; then the role; and the account
+ * last, when no pod uses it.
+ * @throws AwsError, KubernetesError as `bring`.
+ */
+export async function takeAway(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<PodIdentityOutcome> {
+  const { account } = record;
+  record.isReady = false;
+  if (deps.mutation.gives(account)) {
+    deps.mutation.sync();
+    return wait('waiting_for_mutation', 'the Mutation is being written');
+  }
+  record.parts.mutation = false;
+  const found = await deps.associations.find(account, record.association?.id);
+  if (found && isOurs(found)) {
+    record.association = found;
+    await deps.associations.remove(found);
+    audit(deps, record, 'association removed');
+  }
+  record.association = undefined;
+  record.creating = undefined;
+  record.parts.association = false;
+  deps.trust.want(account, new Set(), false);
+  record.trustedBy = new Set([...record.trustedBy].filter((role) => isStillIn(deps, record, role)));
+  const [left] = record.trustedBy;
+  if (left !== undefined) {
+    const state = deps.trust.state(left, account);
+    if (typeof state !== 'object') return wait('waiting_for_trust_policy', `${left} still trusts the account`);
+    return refuse({ code: state.code as PodIdentityReason['code'], detail: state.detail, said: state.said });
+  }
+  record.parts.trust_policy = false;
+  return takeAccountAway(deps, record);
+}
+
+async function takeAccountAway(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<PodIdentityOutcome> {
+  const { account } = record;
+  const known = deps.accounts.get(account);
+  // One that was there before, or that an administrator asked for, stays.
+  if (!known?.ours || known.madeFor === undefined) return { kind: 'gone' };
+  const live = deps.pods.ofAccount(account).length;
+  if (live > 0) return wait('waiting_for_pods', `${live} live pods use the service account`);
+  try {
+    const { ours, madeFor, resourceVersion } = await deps.kubernetes.getServiceAccount(account);
+    if (!ours || madeFor === undefined) return { kind: 'gone' };
+    if (!deps.mayWrite()) throw new AwsError('not_holder', 'the lease ran out');
+    await deps.kubernetes.deleteServiceAccount(account, resourceVersion);
+    audit(deps, record, 'service account deleted');
+  } catch (error) {
+    if (!(error instanceof KubernetesError) || error.kind !== 'not_found') throw error;
+  }
+  record.parts.service_account = false;
+  return { kind: 'gone' };
+}

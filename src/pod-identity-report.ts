@@ -1,0 +1,155 @@
+/** Owns what users and administrators are told of Pod Identities: what stands, what is missing, which pods to restart. Pure. */
+import type { Pod } from './kubernetes.ts';
+import type { PodIdentities, PodIdentityMapping } from './pod-identities.ts';
+import { adviceFor } from './pod-identity-advice.ts';
+import { contentOf, sameContent } from './pod-identity-record.ts';
+import type { PodIdentityStatus } from './pod-identity-status.ts';
+
+/** What the report is made of; all of it from caches. */
+export interface PodIdentityReportSources {
+  identities: PodIdentities;
+  status: (account: string) => PodIdentityStatus | undefined;
+  statuses: () => Iterable<PodIdentityStatus>;
+  pods: Iterable<Pod>;
+}
+
+/** A live pod that began before the account had its role, and so goes on without it. */
+export interface PodToRestart {
+  pod: string;
+  run_id?: string;
+  why: 'before_association' | 'before_mapping';
+}
+
+export interface PodIdentityReport {
+  domino_user: string;
+  service_account: string;
+  iam_role_arn: string;
+  target_role_arn?: string;
+  session_tags: boolean;
+  state: PodIdentityStatus['state'];
+  parts?: PodIdentityStatus['parts'];
+  association?: NonNullable<PodIdentityStatus['association']>;
+  code?: string;
+  reason?: string;
+  since?: string;
+  advice: string;
+  /** Live pods that have it. */
+  pods: string[];
+  restart: PodToRestart[];
+  drift?: NonNullable<PodIdentityStatus['drift']>;
+  contested_until?: string;
+}
+
+/** Every mapped user's, and those that are being taken away, by user. */
+export function podIdentityReports(sources: PodIdentityReportSources): PodIdentityReport[] {
+  const { identities } = sources;
+  const pods = Map.groupBy(sources.pods, ({ userName }) => userName);
+  const named = new Map([...identities.byUser.values()].map((mapping) => [mapping.service_account, mapping]));
+  const mapped = [...identities.byUser.values()].map((mapping) => report(mapping, sources, pods));
+  const leaving = [...sources.statuses()].filter((status) => !named.has(status.service_account));
+  const reports = [...mapped, ...leaving.map((status) => statusReport(status, pods, identities))];
+  return reports.sort((a, b) => compare(a.domino_user, b.domino_user) || compare(a.service_account, b.service_account));
+}
+
+/** One user's own; undefined where there is none. */
+export function podIdentityOf(user: string, sources: PodIdentityReportSources): PodIdentityReport | undefined {
+  const own = [...sources.pods].filter(({ userName }) => userName === user);
+  const pods = new Map<string | undefined, Pod[]>([[user, own]]);
+  const mapping = sources.identities.byUser.get(user);
+  if (mapping) return report(mapping, sources, pods);
+  const left = [...sources.statuses()].find((status) => status.domino_user === user);
+  return left && statusReport(left, pods, sources.identities);
+}
+
+type PodsByUser = ReadonlyMap<string | undefined, readonly Pod[]>;
+
+function report(
+  mapping: PodIdentityMapping,
+  { identities, status: statusOf }: PodIdentityReportSources,
+  pods: PodsByUser,
+): PodIdentityReport {
+  const { domino_user: user, service_account: account } = mapping;
+  const status = statusOf(account);
+  if (status?.domino_user === user) return statusReport(status, pods, identities, mapping);
+  const problem = identities.problems.get(user);
+  const code = problem?.code ?? 'not_checked_yet';
+  return {
+    ...wantedOf(mapping),
+    state: problem ? 'refused' : 'pending',
+    code,
+    ...(problem ? { reason: problem.detail } : {}),
+    advice: adviceFor(code),
+    pods: [],
+    restart: [],
+  };
+}
+
+function statusReport(
+  status: PodIdentityStatus,
+  pods: PodsByUser,
+  identities: PodIdentities,
+  mapping?: PodIdentityMapping,
+): PodIdentityReport {
+  const { domino_user: user, service_account: account, reason, association } = status;
+  const published = {
+    roleArn: status.iam_role_arn,
+    targetRoleArn: status.target_role_arn,
+    sessionTags: status.session_tags,
+  };
+  // The mapping was changed, and the writer has not told of it yet.
+  const isBehind = mapping !== undefined && !sameContent(published, contentOf(mapping));
+  const isFrozen = identities.problems.has(user);
+  const isLeaving = mapping === undefined && !isFrozen;
+  const state = isLeaving ? 'leaving' : isBehind ? 'pending' : status.state;
+  const { target_role_arn: target } = status;
+  const was = { domino_user: user, service_account: account, iam_role_arn: status.iam_role_arn };
+  const wanted = mapping
+    ? wantedOf(mapping)
+    : { ...was, ...(target === undefined ? {} : { target_role_arn: target }), session_tags: status.session_tags };
+  const code = isBehind ? 'not_checked_yet' : reason?.code;
+  const own = pods.get(user) ?? [];
+  const restart = isLeaving ? [] : podsToRestart(own, status);
+  const missed = new Set(restart.map(({ pod }) => pod));
+  const having = association ? own.filter((pod) => pod.account === account && !missed.has(pod.name)) : [];
+  return {
+    ...wanted,
+    state,
+    parts: status.parts,
+    ...(association ? { association } : {}),
+    ...(code === undefined ? {} : { code }),
+    ...(isBehind || !reason ? {} : { reason: reason.detail, since: reason.at }),
+    advice: adviceFor(code ?? (isLeaving ? 'leaving' : restart.length > 0 ? 'restart' : 'in_place')),
+    pods: having.map(({ name }) => name).sort(compare),
+    restart,
+    ...(status.drift ? { drift: status.drift } : {}),
+    ...(status.contested_until === undefined ? {} : { contested_until: status.contested_until }),
+  };
+}
+
+function wantedOf(mapping: PodIdentityMapping) {
+  const { domino_user, service_account, iam_role_arn, target_role_arn: target } = mapping;
+  const wanted = { domino_user, service_account, iam_role_arn, session_tags: !mapping.disable_session_tags };
+  return { ...wanted, ...(target === undefined ? {} : { target_role_arn: target }) };
+}
+
+/**
+ * EKS gives credentials to pods that start after the association alone; domsed gives the account to pods that start
+ * after the Mutation. A pod's own account is named after its run.
+ * https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html#pod-id-considerations
+ */
+export function podsToRestart(own: readonly Pod[], status: PodIdentityStatus): PodToRestart[] {
+  const { association, service_account: account } = status;
+  if (!association) return [];
+  const since = Date.parse(association.created_at);
+  return own
+    .flatMap((pod): PodToRestart[] => {
+      const about = { pod: pod.name, ...(pod.run === undefined ? {} : { run_id: pod.run }) };
+      if (pod.account === account) return pod.createdAt < since ? [{ ...about, why: 'before_association' }] : [];
+      return pod.run !== undefined && pod.account === `run-${pod.run}` ? [{ ...about, why: 'before_mapping' }] : [];
+    })
+    .sort((a, b) => compare(a.pod, b.pod));
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,281 @@
+/** Owns Pod Identity in the lease holder's tenure: which accounts are to be looked at, one after the other, and when. */
+import type { ProxyRole } from './assignments.ts';
+import { createAssociations, isOurs, userOf } from './associations.ts';
+import type { HeldLease } from './aws-call.ts';
+import { AwsError } from './aws-error.ts';
+import type { Budget } from './budget.ts';
+import type { Clock } from './clock.ts';
+import type { Eks } from './eks.ts';
+import { tellOfDrift } from './housekeeping.ts';
+import { createKeyedQueue } from './keyed-queue.ts';
+import type { Kubernetes, Mutation, ServiceAccount } from './kubernetes.ts';
+import { KubernetesError } from './kubernetes-api.ts';
+import type { Watched } from './kubernetes-watch.ts';
+import type { Log } from './log.ts';
+import type { Mappings } from './mappings.ts';
+import { createMutationKeeper } from './mutation-keeper.ts';
+import { type PodIdentities, podIdentityConfigMap } from './pod-identities.ts';
+import { podIdentityMutation } from './pod-identity-mutation.ts';
+import { bring, type PodIdentityOutcome, type PodIdentityPassDeps } from './pod-identity-pass.ts';
+import {
+  contentOf,
+  inheritRecord,
+  newRecord,
+  type PodIdentityReason,
+  type PodIdentityRecord,
+  statusOfRecord,
+} from './pod-identity-record.ts';
+import { takeAway } from './pod-identity-removal.ts';
+import { type PodIdentityStatus, type PodIdentityStatuses, podIdentityStatusForm } from './pod-identity-status.ts';
+import { createPodTrustKeeper } from './pod-trust-keeper.ts';
+import { createPublisher } from './publisher.ts';
+import type { PodIndex } from './runs.ts';
+
+export interface PodIdentityMetrics {
+  published(status: PodIdentityStatus): void;
+  forgotten(account: string): void;
+  drifted(part: 'account' | 'mutation'): void;
+}
+
+/** What one replica has for Pod Identity, whether it is the writer or not. */
+export interface PodIdentitySources {
+  identities: { current(): PodIdentities; onChange(listener: () => void): void };
+  statuses: PodIdentityStatuses;
+  mutation: Watched<Mutation>;
+  /** Resolves when its caches are filled, and the client is there. */
+  ready: Promise<Eks>;
+  metrics: PodIdentityMetrics;
+}
+
+export interface PodIdentityTenureOptions extends Omit<PodIdentitySources, 'ready'> {
+  eks: Eks;
+  kubernetes: Kubernetes;
+  accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  mappings: () => Mappings;
+  role: (arn: string) => ProxyRole;
+  roleChanged: (role: ProxyRole) => void;
+  reads: Budget;
+  writes: Budget;
+  lease: HeldLease;
+  clock: Clock;
+  log: Log;
+  signal: AbortSignal;
+}
+
+export interface PodIdentityTenure {
+  /** Looks at every account anew, and for associations of ours that no mapping names. */
+  compareAll(): void;
+  mappingsChanged(): void;
+  /** The service account or its pods changed, or somebody edited its status. */
+  accountChanged(account: string): void;
+  statusChanged(account: string): void;
+  mutationChanged(): void;
+  /** A pass over the role's trust policy ended. */
+  rolePassed(role: string): void;
+  idle(): Promise<void>;
+}
+
+const retryMs = 30_000;
+/** EKS sees a role or a trust policy some seconds after IAM took it: until then its refusal tells nothing. */
+const settleTries = 4;
+
+export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodIdentityTenure {
+  const { identities, statuses, kubernetes, clock, log, signal, metrics, lease } = options;
+  const mayWrite = () => lease.holds() && !signal.aborted;
+  const records = new Map<string, PodIdentityRecord>();
+  /** Associations that somebody else made, by id: they are not looked at a second time. */
+  const foreign = new Set<string>();
+  const publisher = createPublisher(podIdentityStatusForm, kubernetes, statuses, mayWrite);
+  const associations = createAssociations(options);
+  const trust = createPodTrustKeeper({
+    role: options.role,
+    changed: options.roleChanged,
+    monotonic: () => clock.monotonic(),
+  });
+  const mutation = createMutationKeeper({
+    kubernetes,
+    watched: options.mutation,
+    wanted: () => new Map([...records.values()].filter(({ isReady }) => isReady).map((one) => [one.user, one.account])),
+    mayWrite,
+    onChange: () => {
+      for (const record of records.values())
+        if (record.reason?.code === 'waiting_for_mutation') queue.due(record.account, 0);
+    },
+    onDrift: (drift, pauseMs) => {
+      metrics.drifted('mutation');
+      const changed = { configMap: podIdentityConfigMap, reason: 'PodIdentityChanged' } as const;
+      tellOfDrift(options, { ...changed, what: `Mutation ${podIdentityMutation}` }, drift, pauseMs);
+    },
+    clock,
+    log,
+    signal,
+  });
+  const deps: PodIdentityPassDeps = {
+    associations,
+    accounts: options.accounts,
+    pods: options.pods,
+    kubernetes,
+    trust,
+    mutation,
+    isKeptElsewhere: (role) =>
+      identities.current().foreignRoles.has(role) || options.mappings().foreignProxies.has(role),
+    publish: (record) => publisher.publish(statusOfRecord(record)),
+    mayWrite,
+    onDrift: (record, pauseMs) => {
+      metrics.drifted('account');
+      const { account, drift } = record;
+      const configMap = statuses.get(account)?.configMap;
+      const what = `Pod Identity of service account ${account}`;
+      if (drift) tellOfDrift(options, { configMap, reason: 'PodIdentityChanged', what }, drift, pauseMs);
+    },
+    clock,
+    log,
+  };
+  const queue = createKeyedQueue({ clock, log, signal, serve: (account, failures) => serve(account, failures) });
+
+  /** @returns after how many milliseconds the account is to be looked at again; undefined: when something changes. */
+  async function serve(account: string, failures: number): Promise<number | undefined> {
+    const { byAccount, problems } = identities.current();
+    const mapping = byAccount.get(account);
+    const record = records.get(account) ?? (mapping && newRecord(account, mapping.domino_user, contentOf(mapping)));
+    if (!record) return undefined;
+    records.set(account, record);
+    const problem = mapping ? undefined : problems.get(record.user);
+    // What cannot be read says nothing about what is wanted: nothing is made of it, and nothing taken away.
+    if (problem) return settle(record, { kind: 'refused', reason: problem }, failures);
+    try {
+      const outcome = mapping ? await bring(deps, record, mapping) : await takeAway(deps, record);
+      if (outcome.kind === 'gone') return await forget(record);
+      return await settle(record, outcome, failures, mapping === undefined);
+    } catch (error) {
+      const pause = Math.min(retryMs, 250 * 2 ** failures) * (0.5 + Math.random() / 2);
+      if (signal.aborted) return pause;
+      if (!(error instanceof AwsError) && !(error instanceof KubernetesError)) throw error;
+      log.warn({ err: error, service_account: account, failures }, 'Pod Identity: it was not done; trying again');
+      await settle(record, outcomeOf(error, failures), failures, mapping === undefined);
+      return pause;
+    }
+  }
+
+  async function settle(record: PodIdentityRecord, outcome: PodIdentityOutcome, failures: number, isLeaving = false) {
+    const { kind } = outcome;
+    record.state = kind === 'in_place' || kind === 'refused' ? kind : 'pending';
+    if (isLeaving) record.state = 'leaving';
+    if (kind === 'in_place') record.contested = undefined;
+    const reason = kind === 'waiting' || kind === 'refused' ? outcome.reason : undefined;
+    const isSame = record.reason?.code === reason?.code && record.reason?.detail === reason?.detail;
+    if (!isSame) {
+      record.reason = reason && { ...reason, at: new Date(clock.now()).toISOString() };
+      if (kind === 'refused') {
+        const about = { service_account: record.account, user: record.user, ...reason };
+        log.warn(about, 'Pod Identity: this cannot be had until somebody mends it');
+      }
+    }
+    const status = statusOfRecord(record);
+    await publisher.publish(status);
+    metrics.published(status);
+    if (kind === 'waiting') return outcome.afterMs;
+    return kind === 'refused' ? Math.min(retryMs, 1_000 * 2 ** failures) : undefined;
+  }
+
+  async function forget(record: PodIdentityRecord): Promise<undefined> {
+    await publisher.withdraw(record.account);
+    records.delete(record.account);
+    metrics.forgotten(record.account);
+    log.info(
+      { audit: 'pod_identity', change: 'all taken away', user: record.user, service_account: record.account },
+      'Pod Identity: all taken away',
+    );
+    return undefined;
+  }
+
+  /** Starts from what the holder before published. */
+  function takeOver(): void {
+    for (const { status } of statuses.all()) {
+      const record = inheritRecord(status);
+      records.set(record.account, record);
+      trust.want(record.account, record.trustedBy, !record.content.sessionTags);
+    }
+    const { byAccount } = identities.current();
+    // Whose status was lost keeps what the role's own status says.
+    for (const [account, mapping] of byAccount) {
+      const role = options.role(mapping.iam_role_arn);
+      if (records.has(account) || !role.acceptedPods?.accounts.has(account)) continue;
+      trust.want(account, new Set([role.arn]), mapping.disable_session_tags);
+    }
+    mutation.sync();
+    compareAll();
+  }
+
+  function compareAll(): void {
+    const accounts = new Set([...identities.current().byAccount.keys(), ...records.keys()]);
+    for (const account of accounts) queue.due(account, 0);
+    mutation.sync();
+    void findOrphans().catch((error: unknown) => {
+      if (!signal.aborted) log.info({ err: error }, 'associations were not listed; trying again later');
+    });
+  }
+
+  /** Associations that we made and nobody remembers: their mapping and their status are gone. */
+  async function findOrphans(): Promise<void> {
+    for (const { id, serviceAccount: account } of await associations.list()) {
+      const isKnown = () => records.has(account) || identities.current().byAccount.has(account);
+      if (foreign.has(id) || isKnown()) continue;
+      const found = await associations.describe(id);
+      if (!found || isKnown()) continue;
+      if (!isOurs(found)) {
+        foreign.add(id);
+        continue;
+      }
+      const record = newRecord(account, userOf(found) ?? '', found);
+      record.association = found;
+      record.parts.association = true;
+      record.trustedBy.add(found.roleArn);
+      trust.want(account, record.trustedBy, !found.sessionTags);
+      records.set(account, record);
+      queue.due(account, 0);
+    }
+  }
+
+  takeOver();
+  return {
+    compareAll,
+    mappingsChanged: () => {
+      const { byAccount, problems } = identities.current();
+      for (const [account, record] of records) {
+        const mapping = byAccount.get(account);
+        // At once, also where the account's pass has to wait for its turn.
+        if (mapping?.domino_user !== record.user && !problems.has(record.user)) record.isReady = false;
+      }
+      for (const account of new Set([...byAccount.keys(), ...records.keys()])) queue.due(account, 0);
+      mutation.sync();
+    },
+    accountChanged: (account) => {
+      if (records.has(account) || identities.current().byAccount.has(account)) queue.due(account, 0);
+    },
+    statusChanged: (account) => {
+      if (records.has(account) && !publisher.stands(account)) queue.due(account, 0);
+    },
+    mutationChanged: () => mutation.sync(),
+    rolePassed: (role) => {
+      for (const account of trust.accountsOf(role)) queue.due(account, 0);
+      for (const { account, trustedBy } of records.values()) if (trustedBy.has(role)) queue.due(account, 0);
+    },
+    idle: async () => {
+      await queue.idle();
+      await mutation.idle();
+    },
+  };
+}
+
+function outcomeOf(error: AwsError | KubernetesError, failures: number): PodIdentityOutcome {
+  if (error instanceof KubernetesError) {
+    const detail = 'the Kubernetes API server did not do it; it is tried again';
+    return { kind: 'waiting', reason: { code: 'kubernetes_unavailable', detail } };
+  }
+  const { code, message: detail, said } = error;
+  const reason: PodIdentityReason = { code, detail, said };
+  const isSettling = (code === 'role_not_found' || code === 'malformed_trust_policy') && failures < settleTries;
+  return { kind: error.transient || isSettling ? 'waiting' : 'refused', reason };
+}

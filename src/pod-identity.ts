@@ -1,0 +1,69 @@
+/** Owns the wiring of Pod Identity in one replica: its caches, its client, and what the routes and the writer get of it. */
+import type { Clock } from './clock.ts';
+import type { Config } from './config.ts';
+import { createEks } from './eks.ts';
+import type { ConfigMap, Kubernetes, Mutation } from './kubernetes.ts';
+import type { Watched } from './kubernetes-watch.ts';
+import type { Log } from './log.ts';
+import { forgetPodIdentityMetrics, type Metrics, publishPodIdentityMetrics } from './metrics.ts';
+import { podIdentityConfigMap } from './pod-identities.ts';
+import { podIdentityMutation } from './pod-identity-mutation.ts';
+import { podIdentityLabel, podIdentityStatusForm } from './pod-identity-status.ts';
+import { createPodIdentityStore, type PodIdentityStore } from './pod-identity-store.ts';
+import type { PodIdentitySources } from './pod-identity-writer.ts';
+import { createStatuses } from './statuses.ts';
+
+export interface PodIdentity extends PodIdentitySources {
+  cluster: string;
+  identities: PodIdentityStore;
+  /** Whether mappings and statuses are known. */
+  isSynced(): boolean;
+  stop(): void;
+}
+
+export interface PodIdentityOptions {
+  config: Config;
+  kubernetes: Kubernetes;
+  clock: Clock;
+  log: Log;
+  metrics: Metrics;
+}
+
+/** @returns undefined where no cluster is named: then nothing of it runs. */
+export function startPodIdentity(options: PodIdentityOptions): PodIdentity | undefined {
+  const { config, kubernetes, clock, log, metrics } = options;
+  const { eksCluster: cluster } = config;
+  if (cluster === undefined) return undefined;
+  const mappings: Watched<ConfigMap> = kubernetes.watchConfigMap(podIdentityConfigMap);
+  const published: Watched<ConfigMap> = kubernetes.watchConfigMaps(podIdentityLabel);
+  const mutation: Watched<Mutation> = kubernetes.watchMutation(podIdentityMutation);
+  const identities = createPodIdentityStore(kubernetes, mappings, clock, log);
+  let isSynced = false;
+  const known = Promise.all([mappings.synced, identities.synced, published.synced]).then(() => {
+    isSynced = true;
+  });
+  const eks = createEks({
+    region: config.awsRegion,
+    cluster,
+    namespace: config.computeNamespace,
+    monotonic: () => clock.monotonic(),
+    onCall: (action, outcome, seconds) => metrics.iamSeconds.observe({ action, outcome }, seconds),
+  });
+  return {
+    cluster,
+    identities,
+    statuses: createStatuses(podIdentityStatusForm, published),
+    mutation,
+    // Without domsed's resource, or the right to see it, runs get their roles all the same: readiness does not wait for it.
+    ready: Promise.all([eks, known, mutation.synced]).then(([client]) => client),
+    isSynced: () => isSynced,
+    metrics: {
+      published: (status) => publishPodIdentityMetrics(metrics, status),
+      forgotten: (account) => forgetPodIdentityMetrics(metrics, account),
+      drifted: (part) => metrics.podIdentityDrifts.inc({ part }),
+    },
+    stop: () => {
+      for (const watch of [mappings, published, mutation]) watch.stop();
+    },
+  };
+}
