@@ -7,7 +7,8 @@ import { type DockerStage, parseDockerfile } from './dockerfile.ts';
 export interface BuiltImage {
   /** What would be the image's working folder. */
   readonly folder: string;
-  readonly settings: ReadonlyMap<string, string>;
+  /** The stage that becomes the image. */
+  readonly stage: DockerStage;
   readonly environment: Readonly<Record<string, string>>;
 }
 
@@ -21,7 +22,7 @@ export async function buildImage(root: string, work: string, say: (line: string)
     const folder = join(work, stage.name);
     mkdirSync(folder);
     const environment = await buildStage(stage, { root, work, folder, say });
-    built = { folder, settings: stage.settings, environment };
+    built = { folder, stage, environment };
   }
   if (!built) throw new Error('the Dockerfile has no stage');
   return built;

@@ -8,6 +8,8 @@ import { startChild } from '../stack/process.ts';
 import { startStack } from '../stack/processes.ts';
 import { sidecarCommand } from '../stack/sidecars.ts';
 import { type BuiltImage, buildImage } from './build.ts';
+import { isPinned, isReproducible } from './origin.ts';
+import { listsItsParts } from './parts.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const say = (line: string) => console.log(`  ${line}`);
@@ -22,6 +24,9 @@ process.once('exit', () => rmSync(work, { recursive: true, force: true }));
 
 const image = await buildImage(root, work, say);
 contentsAreRight(image);
+isPinned(image, root, say);
+listsItsParts(image, root, say);
+await isReproducible(root, work, say);
 await refusesWithoutSettings(image, 'dist/src/main.js', ['OIDC_PROVIDER', 'DOMINO_ISSUER', 'AWS_REGION']);
 await sidecarStarts(image);
 await becomesReady(image);
@@ -29,12 +34,12 @@ say('the production installation works');
 process.exit(0);
 
 /** What the image starts by itself. */
-function commandOf({ settings }: BuiltImage): string[] {
-  return JSON.parse(settings.get('CMD') ?? '[]') as string[];
+function commandOf({ stage }: BuiltImage): string[] {
+  return JSON.parse(stage.settings.get('CMD') ?? '[]') as string[];
 }
 
 function contentsAreRight(built: BuiltImage): void {
-  const { folder, settings } = built;
+  const { folder, stage } = built;
   const { dependencies, scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     dependencies: Record<string, string>;
     scripts: Record<string, string>;
@@ -54,7 +59,7 @@ function contentsAreRight(built: BuiltImage): void {
     [],
     'packages of development in production',
   );
-  assert.match(settings.get('USER') ?? '', /^1000(:1000)?$/, 'not root, and by number');
+  assert.match(stage.settings.get('USER') ?? '', /^1000(:1000)?$/, 'not root, and by number');
   assert.equal(commandOf(built).join(' '), scripts.start, 'started as npm start does');
   say('it holds the production dependencies and no others, and runs as user 1000');
 }
