@@ -34,14 +34,26 @@ export function createKeyedQueue({ serve, clock, log, signal }: KeyedQueueOption
     const at = clock.monotonic() + afterMs;
     dueAt.set(key, Math.min(at, dueAt.get(key) ?? Infinity));
     wake.abort();
+    start();
+  }
+
+  function start(): void {
     running ??= run().finally(() => {
       running = undefined;
+      // Something came between the last look and now.
+      if (dueAt.size > 0 && !signal.aborted) start();
     });
+  }
+
+  function first(): [string, number] {
+    let found: [string, number] = ['', Infinity];
+    for (const entry of dueAt) if (entry[1] < found[1]) found = entry;
+    return found;
   }
 
   async function run(): Promise<void> {
     while (!signal.aborted && dueAt.size > 0) {
-      const [key, at] = [...dueAt].reduce((first, other) => (other[1] < first[1] ? other : first));
+      const [key, at] = first();
       const wait = at - clock.monotonic();
       if (wait > 0) {
         wake = new AbortController();

@@ -14,7 +14,7 @@ import type { Watched } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
 import { createMutationKeeper } from './mutation-keeper.ts';
-import { type PodIdentities, podIdentityConfigMap } from './pod-identities.ts';
+import { type PodIdentities, type PodIdentityMapping, podIdentityConfigMap } from './pod-identities.ts';
 import { podIdentityMutation } from './pod-identity-mutation.ts';
 import { bring, type PodIdentityOutcome, type PodIdentityPassDeps } from './pod-identity-pass.ts';
 import {
@@ -23,6 +23,7 @@ import {
   newRecord,
   type PodIdentityReason,
   type PodIdentityRecord,
+  sameContent,
   statusOfRecord,
 } from './pod-identity-record.ts';
 import { takeAway } from './pod-identity-removal.ts';
@@ -248,25 +249,45 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
         // At once, also where the account's pass has to wait for its turn.
         if (mapping?.domino_user !== record.user && !problems.has(record.user)) record.isReady = false;
       }
-      for (const account of new Set([...byAccount.keys(), ...records.keys()])) queue.due(account, 0);
+      for (const account of new Set([...byAccount.keys(), ...records.keys()])) {
+        const record = records.get(account);
+        const mapping = byAccount.get(account);
+        const isSame = record && mapping && sameMapping(record, mapping);
+        // What waits or is refused may have been about another mapping, or a problem that is mended.
+        if (!isSame || record.reason || problems.has(record.user)) queue.due(account, 0);
+      }
       mutation.sync();
     },
     accountChanged: (account) => {
-      if (records.has(account) || identities.current().byAccount.has(account)) queue.due(account, 0);
+      const record = records.get(account);
+      if (!record) return;
+      // Runs come and go with an account that is in place: that alone is nothing to look at EKS for.
+      const isMissing = record.parts.service_account && !options.accounts.get(account);
+      if (isMissing || record.state === 'leaving' || record.reason) queue.due(account, 0);
     },
     statusChanged: (account) => {
       if (records.has(account) && !publisher.stands(account)) queue.due(account, 0);
     },
     mutationChanged: () => mutation.sync(),
     rolePassed: (role) => {
-      for (const account of trust.accountsOf(role)) queue.due(account, 0);
-      for (const { account, trustedBy } of records.values()) if (trustedBy.has(role)) queue.due(account, 0);
+      const touched = [...records.values()].filter(({ trustedBy }) => trustedBy.has(role));
+      for (const { account, parts, content, reason } of touched) {
+        const isIn = trust.state(role, account) === 'in';
+        const isAsKnown = role === content.roleArn && isIn && parts.trust_policy === true;
+        if (!isAsKnown || reason?.code === 'waiting_for_trust_policy') queue.due(account, 0);
+      }
     },
     idle: async () => {
       await queue.idle();
       await mutation.idle();
     },
   };
+}
+
+function sameMapping(record: PodIdentityRecord, mapping: PodIdentityMapping): boolean {
+  const isManaged = record.parts.trust_policy !== 'kept_elsewhere';
+  const isSame = record.user === mapping.domino_user && sameContent(record.content, contentOf(mapping));
+  return isSame && isManaged === mapping.update_iam_role_trust_policy;
 }
 
 function outcomeOf(error: AwsError | KubernetesError, failures: number): PodIdentityOutcome {
