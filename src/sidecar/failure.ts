@@ -50,6 +50,10 @@ const words = {
     'The IRSA service knows you, and does not allow this',
     'Ask your administrator whether your user may use AWS roles from workloads.',
   ],
+  run_revoked: [
+    'An administrator has shut this run out of its AWS roles',
+    'The message has the reason. Ask your administrator to allow the run again, or start another one.',
+  ],
   run_not_found: [
     'The IRSA service does not see this run yet, or it was started by somebody else',
     'A new run shows within seconds. If this lasts, restart the workload under your own user.',

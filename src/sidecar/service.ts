@@ -65,6 +65,7 @@ const failureOfCode: Partial<Record<ErrorCode, FailureCode>> = {
   invalid_request: 'invalid_request',
   unauthenticated: 'unauthenticated',
   forbidden: 'forbidden',
+  run_revoked: 'run_revoked',
   not_found: 'endpoint_not_found',
   run_not_found: 'run_not_found',
   shared_service_account: 'shared_service_account',

@@ -204,7 +204,7 @@ describe('the notebooks', () => {
       const revoked = await asAdmin('POST', '/revoke_run', { run_id: run, reason: 'the laptop was lost' });
       assert.equal(revoked.status, 200, revoked.text);
       const [, refresh, , identities, access] = await runNotebook('3-try', await workload('alice'));
-      assert.match(refresh ?? '', /^forbidden: .*the laptop was lost[\s\S]*What to do: /);
+      assert.match(refresh ?? '', /^run_revoked: .*the laptop was lost[\s\S]*What to do: /);
       assert.match(identities ?? '', /AccessDenied Not authorized to perform sts:AssumeRoleWithWebIdentity/);
       assert.match(access ?? '', /by way of acme: run_revoked\n/);
       await asAdmin('POST', '/allow_run', { run_id: run });

@@ -104,6 +104,7 @@ describe('the side-car, when something fails', () => {
   );
   fails('401', problem(401, 'unauthenticated'), 'unauthenticated', /did not accept your Domino token/);
   fails('403', problem(403, 'forbidden'), 'forbidden', /does not allow this/);
+  fails('403: shut out', problem(403, 'run_revoked'), 'run_revoked', /has shut this run out/);
   fails('404: the pod is not visible yet', problem(404, 'run_not_found'), 'run_not_found', /does not see this run yet/);
   fails(
     '404 of something else',
