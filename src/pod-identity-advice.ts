@@ -36,5 +36,5 @@ const advice: Record<Told, string> = {
 };
 
 export function adviceFor(code: string): string {
-  return advice[code as Told] ?? 'Look at the service’s log.';
+  return Object.hasOwn(advice, code) ? advice[code as Told] : 'Look at the service’s log.';
 }

@@ -31,6 +31,8 @@ export interface PodIdentityReport {
   association?: NonNullable<PodIdentityStatus['association']>;
   code?: string;
   reason?: string;
+  /** AWS's own words, for administrators: they can name other principals. */
+  said?: string;
   since?: string;
   advice: string;
   /** Live pods that have it. */
@@ -53,6 +55,13 @@ export function podIdentityReports(sources: PodIdentityReportSources): PodIdenti
 
 /** One user's own; undefined where there is none. */
 export function podIdentityOf(user: string, sources: PodIdentityReportSources): PodIdentityReport | undefined {
+  const found = ownReport(user, sources);
+  if (!found) return undefined;
+  const { said: _forAdministrators, ...own } = found;
+  return own;
+}
+
+function ownReport(user: string, sources: PodIdentityReportSources): PodIdentityReport | undefined {
   const own = [...sources.pods].filter(({ userName }) => userName === user);
   const pods = new Map<string | undefined, Pod[]>([[user, own]]);
   const mapping = sources.identities.byUser.get(user);
@@ -117,13 +126,17 @@ function statusReport(
     parts: status.parts,
     ...(association ? { association } : {}),
     ...(code === undefined ? {} : { code }),
-    ...(isBehind || !reason ? {} : { reason: reason.detail, since: reason.at }),
+    ...(isBehind || !reason ? {} : { reason: reason.detail, since: reason.at, ...saidOf(reason) }),
     advice: adviceFor(code ?? (isLeaving ? 'leaving' : restart.length > 0 ? 'restart' : 'in_place')),
     pods: having.map(({ name }) => name).sort(compare),
     restart,
     ...(status.drift ? { drift: status.drift } : {}),
     ...(status.contested_until === undefined ? {} : { contested_until: status.contested_until }),
   };
+}
+
+function saidOf({ said }: NonNullable<PodIdentityStatus['reason']>) {
+  return said === undefined ? {} : { said };
 }
 
 function wantedOf(mapping: PodIdentityMapping) {
