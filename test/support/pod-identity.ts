@@ -6,7 +6,7 @@ import { startPodIdentityAgent } from '../stack/pod-identity-agent.ts';
 import { podWebhooks } from '../stack/pod-webhooks.ts';
 import { computeNamespace, dominoPod, dominoServiceAccount } from '../stack/pods.ts';
 import { until } from './clock.ts';
-import { clusterAccount, type Replica, runId, startWorld, type World } from './world.ts';
+import { clusterAccount, type Replica, runId, startWorld, type World, type WorldOptions } from './world.ts';
 
 export const cluster = 'acme';
 export const mutationName = 'irsa-pod-identity';
@@ -33,14 +33,18 @@ export interface PodIdentityWorld extends World {
   identityOf(account: string, pod: string): Promise<string>;
 }
 
-export async function startPodIdentityWorld(settings: Record<string, string> = {}): Promise<PodIdentityWorld> {
-  const world = await startWorld({
+export async function startPodIdentityWorld(
+  settings: Record<string, string> = {},
+  options: WorldOptions = {},
+): Promise<PodIdentityWorld> {
+  const own = {
     EKS_CLUSTER_NAME: cluster,
     IAM_READS_PER_SECOND: '200',
     IAM_WRITES_PER_SECOND: '200',
     LEASE_SECONDS: '60',
     ...settings,
-  });
+  };
+  const world = await startWorld(own, options);
   const { aws, kubernetes } = world;
   const hasAssociation = (namespace: string, serviceAccount: string) =>
     aws.associations().some((one) => one.namespace === namespace && one.serviceAccount === serviceAccount);

@@ -13,6 +13,7 @@ import { type AwsStandIn, startAws } from '../stack/aws.ts';
 import { type DominoStandIn, startDomino } from '../stack/domino.ts';
 import { type ClusterIssuer, createIssuer } from '../stack/issuer.ts';
 import { type KubernetesStandIn, startKubernetes } from '../stack/kubernetes.ts';
+import type { AccessCheck } from '../stack/kubernetes-access.ts';
 import { dominoPod, dominoServiceAccount } from '../stack/pods.ts';
 import { ShiftedClock } from './clock.ts';
 import { assertConforms } from './contract.ts';
@@ -71,10 +72,15 @@ export interface World {
   stop(): Promise<void>;
 }
 
-export async function startWorld(settings: Record<string, string> = {}): Promise<World> {
+export interface WorldOptions {
+  /** Who may do what in Kubernetes, and who the replicas are there. */
+  access?: { rbac: AccessCheck; user: string };
+}
+
+export async function startWorld(settings: Record<string, string> = {}, { access }: WorldOptions = {}): Promise<World> {
   const [domino, kubernetes, aws, issuer] = await Promise.all([
     startDomino(),
-    startKubernetes(),
+    startKubernetes(access ? { rbac: access.rbac } : {}),
     startAws(),
     createIssuer(),
   ]);
@@ -102,7 +108,7 @@ export async function startWorld(settings: Record<string, string> = {}): Promise
   async function startReplica(more: Record<string, string> = {}): Promise<Replica> {
     const config: Config = loadConfig({ ...environment, ...more });
     const kubeConfig = new KubeConfig();
-    kubeConfig.loadFromString(kubernetes.kubeconfig());
+    kubeConfig.loadFromString(kubernetes.kubeconfig(access?.user));
     const lines: Record<string, unknown>[] = [];
     const log = createLog('debug', { write: (line: string) => void lines.push(JSON.parse(line)) });
     const metrics = createMetrics();

@@ -1,0 +1,108 @@
+/** Proves that with the chart's Roles and nothing more all of the service works, and that it needs every rule of them. */
+import assert from 'node:assert/strict';
+import type { AccessRequest } from '../stack/kubernetes-access.ts';
+import { until } from '../support/clock.ts';
+import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
+import { clusterAccount, type Replica, runId } from '../support/world.ts';
+import { needsHelm } from './objects.ts';
+import { accessFrom, type Rule, userOf } from './rbac.ts';
+import { type Rendered, renderChart } from './render.ts';
+
+const user = userOf('domino-field', 'irsa-svc');
+
+/** Each right that the Roles give the service, apart from the others. */
+function rights(objects: readonly Rendered[]): Omit<AccessRequest, 'user' | 'name'>[] {
+  return objects
+    .filter(({ kind, metadata }) => kind === 'Role' && metadata.name === 'irsa-svc')
+    .flatMap(({ rules, metadata }) =>
+      (rules as Rule[]).flatMap(({ apiGroups = [], resources = [], verbs }) =>
+        resources.flatMap((resource) =>
+          verbs.map((verb) => ({ verb, group: apiGroups[0] ?? '', resource, namespace: metadata.namespace ?? '' })),
+        ),
+      ),
+    );
+}
+
+describe('the service with the permissions of the chart alone', function () {
+  this.timeout(60_000);
+  let world: PodIdentityWorld;
+  let objects: Rendered[];
+  const used = new Set<string>();
+  const denied: AccessRequest[] = [];
+  const wordsOf = ({ namespace, resource, verb }: Omit<AccessRequest, 'user' | 'group'>) =>
+    `${namespace} ${resource} ${verb}`;
+
+  before(async function () {
+    needsHelm.call(this);
+    objects = renderChart({ podIdentity: { enabled: true, clusterName: 'acme' } });
+    const allows = accessFrom(objects);
+    const rbac = (request: AccessRequest) => {
+      const isAllowed = allows(request);
+      if (isAllowed) used.add(wordsOf(request));
+      else denied.push(request);
+      return isAllowed;
+    };
+    world = await startPodIdentityWorld({}, { access: { rbac, user } });
+  });
+  after(() => world?.stop());
+
+  async function admin(replica: Replica, method: 'POST' | 'DELETE' | 'GET', path: string, body?: object) {
+    const answer = await replica.call(method, path, { as: 'admin', ...(body ? { body } : {}) });
+    assert.equal(answer.status, 200, `${path}: ${answer.text}`);
+  }
+
+  it('does all that it does, is denied nothing, and uses every right', async () => {
+    const replica = await world.startReplica();
+    const pair = world.addRolePair('acme');
+    const [proxy = ''] = pair.proxies;
+    world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+    await world.map(replica, 'acme', pair);
+    await world.map(replica, 'acme', pair, world.addRolePair('acme-2'));
+
+    // A run gets its roles, is shut out, is let in, and its trust policy is put right.
+    const run = runId(1);
+    const { account } = world.startRun(run, 'alice');
+    const ask = () => replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
+    assert.equal((await ask()).status, 200);
+    assert.ok(await world.canAssume(account, proxy));
+    await admin(replica, 'POST', '/revoke_run', { run_id: run, reason: 'a test' });
+    await admin(replica, 'POST', '/allow_run', { run_id: run });
+    assert.equal((await ask()).status, 200);
+    world.clock.skip(16_000);
+    world.aws.setTrust(clusterAccount, 'acme', world.aws.role(clusterAccount, 'acme').history[0]?.text ?? '');
+    await admin(replica, 'GET', `/trust_status?proxy_iam_role_arn=${encodeURIComponent(proxy)}`);
+    await until(() => world.kubernetes.list('events', 'domino-field').length > 0);
+
+    await admin(replica, 'POST', '/service_account', { service_account_name: 'acme-sa' });
+    await admin(replica, 'DELETE', '/service_account', { service_account_name: 'acme-sa' });
+
+    // Pod Identity comes, changes and goes.
+    world.domino.addUser({ name: 'svc-user-1', orgs: [] });
+    world.domino.addUser({ name: 'svc-user-2', orgs: [] });
+    await world.mapUser(replica, 'svc-user-1', world.addPodRole('role-1'));
+    await world.untilInPlace(replica, 'svc-user-1');
+    await world.mapUser(replica, 'svc-user-2', world.addPodRole('role-2'));
+    await world.untilInPlace(replica, 'svc-user-2');
+    for (const name of ['svc-user-1', 'svc-user-2']) await world.unmapUser(replica, name);
+    await until(() => world.userMappings() === undefined && !world.account('svc-user-1-sa'));
+
+    // Everything mapped goes, and so do the statuses; the lease is given away at the end.
+    await admin(replica, 'DELETE', '/delete_role_mapping', { domino_org: 'acme' });
+    world.endRun(run);
+    const statuses = () =>
+      world.kubernetes
+        .list<{ metadata: { name: string; annotations?: Record<string, string> } }>('configmaps', 'domino-field')
+        .filter(({ metadata }) => metadata.name.startsWith('irsa-trust-'));
+    await until(() => statuses().length === 0, 10_000);
+    await replica.stop();
+
+    assert.deepEqual(denied, []);
+    assert.deepEqual(
+      rights(objects)
+        .map((right) => wordsOf(right))
+        .filter((right) => !used.has(right)),
+      [],
+      'rights that nothing needs',
+    );
+  });
+});
