@@ -10,7 +10,7 @@ DEFAULT_COMPUTE_NS: {{ include "irsa.compute" . | quote }}
 DEFAULT_PLATFORM_NS: {{ include "irsa.platform" . | quote }}
 EKS_CLUSTER_NAME: {{ .Values.podIdentity.clusterName | quote }}
 {{- end }}
-{{- if eq .Values.tls.mode "off" }}
+{{- if eq (include "irsa.tlsMode" .) "off" }}
 SSL_OFF: "true"
 {{- end }}
 {{- range $name, $value := .Values.settings }}

@@ -121,9 +121,14 @@ arn:{{ include "irsa.partition" . }}:iam::{{ .Values.env.eks_aws_account }}:role
 {{ include "irsa.setting" (list . "WEB_IDENTITY_TOKEN_PATH" "/var/run/secrets/eks.amazonaws.com/serviceaccount/token") }}
 {{- end }}
 
+{{/* YAML reads `off` without quotes as false. */}}
+{{- define "irsa.tlsMode" -}}
+{{ kindIs "bool" .Values.tls.mode | ternary "off" .Values.tls.mode }}
+{{- end }}
+
 {{/* The Secret with the service's certificate. */}}
 {{- define "irsa.tlsSecret" -}}
-{{- if eq .Values.tls.mode "secret" -}}
+{{- if eq (include "irsa.tlsMode" .) "secret" -}}
 {{ .Values.tls.existingSecret }}
 {{- else -}}
 {{ include "irsa.name" . }}-tls
@@ -132,17 +137,17 @@ arn:{{ include "irsa.partition" . }}:iam::{{ .Values.env.eks_aws_account }}:role
 
 {{/* Whether the chart makes a CA: "true" or nothing. */}}
 {{- define "irsa.ownCa" -}}
-{{- if and (eq .Values.tls.mode "cert-manager") (not .Values.tls.certManager.issuerRef) }}true{{ end }}
+{{- if and (eq (include "irsa.tlsMode" .) "cert-manager") (not .Values.tls.certManager.issuerRef) }}true{{ end }}
 {{- end }}
 
 {{/* Whether workloads get a CA to trust, from a ConfigMap: "true" or nothing. */}}
 {{- define "irsa.caForWorkloads" -}}
-{{- if and (ne .Values.tls.mode "off") (ne .Values.tls.ca.method "none") }}true{{ end }}
+{{- if and (ne (include "irsa.tlsMode" .) "off") (ne .Values.tls.ca.method "none") }}true{{ end }}
 {{- end }}
 
 {{/* Whether the pod that copies the CA runs: "true" or nothing. */}}
 {{- define "irsa.copiesCa" -}}
-{{- if and (ne .Values.tls.mode "off") (eq .Values.tls.ca.method "copy") }}true{{ end }}
+{{- if and (ne (include "irsa.tlsMode" .) "off") (eq .Values.tls.ca.method "copy") }}true{{ end }}
 {{- end }}
 
 {{- define "irsa.caPublisherName" -}}
@@ -150,7 +155,7 @@ arn:{{ include "irsa.partition" . }}:iam::{{ .Values.env.eks_aws_account }}:role
 {{- end }}
 
 {{- define "irsa.endpoint" -}}
-{{- if eq .Values.tls.mode "off" }}http{{ else }}https{{ end }}://{{ include "irsa.name" . }}.{{ include "irsa.field" . }}
+{{- if eq (include "irsa.tlsMode" .) "off" }}http{{ else }}https{{ end }}://{{ include "irsa.name" . }}.{{ include "irsa.field" . }}
 {{- end }}
 
 {{/* What every container of ours may do: nothing beyond running. */}}

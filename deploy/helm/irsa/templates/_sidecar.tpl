@@ -25,7 +25,7 @@ DOMINO_IRSA_ENDPOINT: {{ include "irsa.endpoint" . }}/map_iam_roles_to_pod_sa
 {{- if include "irsa.caForWorkloads" . }}
 DOMINO_IRSA_SSL_CERT: /etc/ssl/certs/irsa/ca.crt
 {{- end }}
-{{- if eq .Values.tls.mode "off" }}
+{{- if eq (include "irsa.tlsMode" .) "off" }}
 # The mesh does the TLS, so the side-car itself speaks plain HTTP.
 IRSA_TLS_VERIFY: "false"
 {{- end }}

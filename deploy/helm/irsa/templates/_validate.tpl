@@ -98,11 +98,11 @@ extraEnv: {{ .name }} is set by a value of the chart already; use that one.
 {{- end }}
 {{- end }}
 
-{{- if and (eq $tls.mode "secret") (not $tls.existingSecret) }}
+{{- if and (eq (include "irsa.tlsMode" .) "secret") (not $tls.existingSecret) }}
 tls.existingSecret: name the Secret in {{ $env.namespace.field }} that holds tls.crt and tls.key, since tls.mode is secret.
 {{- end }}
-{{- if and (ne $tls.mode "secret") $tls.existingSecret }}
-tls.existingSecret: it is used with tls.mode secret alone, and tls.mode is {{ $tls.mode }}.
+{{- if and (ne (include "irsa.tlsMode" .) "secret") $tls.existingSecret }}
+tls.existingSecret: it is used with tls.mode secret alone, and tls.mode is {{ include "irsa.tlsMode" . }}.
 {{- end }}
 {{- if and $tls.certManager.issuerRef (not $tls.certManager.issuerRef.name) }}
 tls.certManager.issuerRef: give its name.
@@ -116,7 +116,7 @@ tls.ca.pem: it holds a private key. Workloads get this text: give certificates a
 {{- if and $tls.ca.pem (ne $tls.ca.method "pem") }}
 tls.ca.pem: it is used with tls.ca.method pem alone, and tls.ca.method is {{ $tls.ca.method }}.
 {{- end }}
-{{- if and (eq $tls.ca.method "trust-manager") (ne $tls.mode "off") (not $tls.ca.trustManager.secretName) }}
+{{- if and (eq $tls.ca.method "trust-manager") (ne (include "irsa.tlsMode" .) "off") (not $tls.ca.trustManager.secretName) }}
 tls.ca.trustManager.secretName: name the Secret in trust-manager's own namespace that holds the CA of tls.certManager.issuerRef. A CA that the chart makes is in {{ $env.namespace.field }}, where trust-manager does not look: use tls.ca.method copy for that one.
 {{- end }}
 

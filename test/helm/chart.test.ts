@@ -1,0 +1,263 @@
+/** Proves what the chart renders means: settings, probes, security, certificates, mappings. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { loadConfig } from '../../src/config.ts';
+import { goldenDifference, valuesFiles } from './golden.ts';
+import { containerOf, environment, needsHelm, service, type Workload } from './objects.ts';
+import { chart, objectNamed, type Rendered, renderChart, renderFiles, type Values } from './render.ts';
+import { root } from './tools.ts';
+
+const settingsFile = readFileSync(join(root, 'src', 'config.ts'), 'utf8');
+
+describe('the chart', function () {
+  this.timeout(60_000);
+  before(needsHelm);
+
+  for (const name of valuesFiles.keys()) {
+    it(`renders ${name} as its golden file says`, () => assert.equal(goldenDifference(name), undefined));
+  }
+
+  it('gives the service an environment that it starts with', () => {
+    for (const file of valuesFiles.values()) {
+      const [deployment] = renderFiles(file)
+        .filter(({ kind }) => kind === 'Deployment')
+        .slice(-1);
+      const env = environment(containerOf(deployment as Workload));
+      assert.equal(loadConfig(env).awsRegion, env.AWS_REGION);
+    }
+  });
+
+  it('reaches every setting of the service', () => {
+    const names = [...settingsFile.matchAll(/^ {2}([A-Z][A-Z_]+): /gm)].map(([, name = '']) => name);
+    assert.ok(names.length > 25, names.join());
+    const schema = JSON.parse(readFileSync(join(chart, 'values.schema.json'), 'utf8')) as {
+      properties: { settings: { properties: Record<string, unknown> } };
+    };
+    // What has a value of its own; SSL_OFF is tls.mode off.
+    const byOthers = [
+      ...['OIDC_PROVIDER', 'OIDC_PROVIDER_AUDIENCE', 'DOMINO_ISSUER', 'AWS_REGION', 'SSL_OFF'],
+      ...['DEFAULT_FIELD_NS', 'DEFAULT_COMPUTE_NS', 'DEFAULT_PLATFORM_NS', 'EKS_CLUSTER_NAME'],
+    ];
+    const inSettings = Object.keys(schema.properties.settings.properties);
+    assert.deepEqual([...inSettings, ...byOthers].sort(), [...names].sort());
+    const everything = (['mesh', 'native'] as const).flatMap((name) =>
+      renderFiles(valuesFiles.get(name) ?? '')
+        .filter(({ kind, metadata }) => kind === 'Deployment' && !metadata.name.endsWith('publisher'))
+        .flatMap((deployment) => containerOf(deployment as Workload).env.map((variable) => variable.name)),
+    );
+    assert.deepEqual(
+      names.filter((name) => !everything.includes(name)),
+      [],
+    );
+  });
+
+  it('writes numbers as they were given', () => {
+    const env = environment(
+      containerOf(service(renderChart({ settings: { RATE_LIMIT_PER_MINUTE: 1_000_000, IAM_READS_PER_SECOND: 0.25 } }))),
+    );
+    assert.deepEqual([env.RATE_LIMIT_PER_MINUTE, env.IAM_READS_PER_SECOND], ['1000000', '0.25']);
+  });
+
+  it('runs three replicas, spread over nodes, that drain', () => {
+    const { spec } = service(renderChart());
+    const pod = spec.template.spec;
+    assert.equal(spec.replicas, 3);
+    assert.deepEqual(spec.strategy, { type: 'RollingUpdate', rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } });
+    assert.equal(pod.topologySpreadConstraints?.[0]?.topologyKey, 'kubernetes.io/hostname');
+    // Twenty seconds for requests under way, which src/main.ts gives, and what the hook before it takes.
+    const [, drain = ''] = /drainMs = ([\d_]+);/.exec(readFileSync(join(root, 'src', 'main.ts'), 'utf8')) ?? [];
+    const hook = containerOf(service(renderChart())).lifecycle?.preStop.sleep.seconds ?? Number.NaN;
+    assert.ok(pod.terminationGracePeriodSeconds >= Number(drain.replace('_', '')) / 1000 + hook + 10);
+    const budget = objectNamed<Rendered & { spec: { maxUnavailable: number; selector: unknown } }>(
+      renderChart(),
+      'PodDisruptionBudget',
+      'irsa-svc',
+    );
+    assert.equal(budget.spec.maxUnavailable, 1);
+    assert.deepEqual(budget.spec.selector, spec.selector);
+  });
+
+  it('asks for health and readiness over HTTPS, and over HTTP where a mesh does the TLS', () => {
+    for (const [mode, scheme] of [
+      ['cert-manager', 'HTTPS'],
+      ['off', 'HTTP'],
+      [false, 'HTTP'],
+    ]) {
+      const container = containerOf(service(renderChart({ tls: { mode } })));
+      const at = (path: string) => ({ path, port: 6000, scheme });
+      assert.deepEqual(container.startupProbe?.httpGet, at('/healthz'));
+      assert.deepEqual(container.livenessProbe?.httpGet, at('/healthz'));
+      assert.deepEqual(container.readinessProbe?.httpGet, at('/readyz'));
+    }
+  });
+
+  it('lets no container of ours do more than run', () => {
+    for (const file of valuesFiles.values()) {
+      for (const object of renderFiles(file).filter(({ kind }) => kind === 'Deployment')) {
+        const { template } = (object as Workload).spec;
+        assert.equal(template.spec.securityContext.runAsNonRoot, true);
+        for (const container of template.spec.containers) {
+          assert.deepEqual(container.securityContext, {
+            allowPrivilegeEscalation: false,
+            capabilities: { drop: ['ALL'] },
+            readOnlyRootFilesystem: true,
+            runAsNonRoot: true,
+            runAsUser: 1000,
+            runAsGroup: 1000,
+            seccompProfile: { type: 'RuntimeDefault' },
+          });
+          assert.ok(container.resources.requests.cpu && container.resources.requests.memory);
+          assert.ok(container.resources.limits.memory);
+        }
+      }
+    }
+  });
+
+  it('finds the replicas by one set of labels, and the CA publisher by another', () => {
+    const objects = renderChart({ monitoring: { serviceMonitor: { enabled: true } } });
+    const labels = service(objects).spec.template.metadata.labels;
+    const others = objectNamed<Workload>(objects, 'Deployment', 'irsa-svc-ca-publisher').spec.template.metadata.labels;
+    const selectors = objects.flatMap(({ kind, spec }) => {
+      const { selector, podSelector } = (spec ?? {}) as { selector?: object; podSelector?: { matchLabels: object } };
+      if (kind === 'Service') return [selector];
+      return kind === 'NetworkPolicy' ? [podSelector?.matchLabels] : [];
+    });
+    assert.equal(selectors.length, 3);
+    for (const selector of selectors as Record<string, string>[]) {
+      const fits = (of: Record<string, string>) => Object.entries(selector).every(([key, value]) => of[key] === value);
+      assert.deepEqual([fits(labels), fits(others)], [true, false]);
+    }
+    assert.equal(labels['nucleus-client'], 'true');
+    const monitor = objectNamed<Rendered & { spec: { selector: { matchLabels: Record<string, string> } } }>(
+      objects,
+      'ServiceMonitor',
+      'irsa-svc',
+    );
+    const monitored = objects.filter(
+      ({ kind, metadata }) =>
+        kind === 'Service' &&
+        Object.entries(monitor.spec.selector.matchLabels).every(([key, value]) => metadata.labels?.[key] === value),
+    );
+    assert.deepEqual(
+      monitored.map(({ metadata }) => metadata.name),
+      ['irsa-svc-metrics'],
+    );
+  });
+
+  it('names the role in the partition of the region, as a whole ARN, or not at all', () => {
+    const arnOf = (values: Values) =>
+      objectNamed(renderChart(values), 'ServiceAccount', 'irsa-svc').metadata.annotations?.[
+        'eks.amazonaws.com/role-arn'
+      ];
+    for (const [region, partition] of Object.entries({
+      'us-west-2': 'aws',
+      'us-gov-east-1': 'aws-us-gov',
+      'cn-northwest-1': 'aws-cn',
+      'us-iso-east-1': 'aws-iso',
+      'us-isob-east-1': 'aws-iso-b',
+      'eu-isoe-west-1': 'aws-iso-e',
+      'eusc-de-east-1': 'aws-eusc',
+    })) {
+      assert.equal(arnOf({ env: { aws_region: region } }), `arn:${partition}:iam::111111111111:role/acme-irsa-svc`);
+    }
+    const roleArn = 'arn:aws:iam::222222222222:role/team/other';
+    assert.equal(arnOf({ serviceAccount: { roleArn } }), roleArn);
+    assert.equal(arnOf({ env: { eks_service_role_name: '' } }), undefined);
+  });
+
+  it('has a certificate for each name that workloads call', () => {
+    const objects = renderChart();
+    const { spec } = objectNamed<Rendered & { spec: { dnsNames: string[]; secretName: string; issuerRef: unknown } }>(
+      objects,
+      'Certificate',
+      'irsa-svc',
+    );
+    assert.deepEqual(spec.dnsNames, [
+      'irsa-svc',
+      'irsa-svc.domino-field',
+      'irsa-svc.domino-field.svc',
+      'irsa-svc.domino-field.svc.cluster.local',
+    ]);
+    assert.deepEqual(spec.issuerRef, { name: 'irsa-svc-ca', kind: 'Issuer', group: 'cert-manager.io' });
+    const volume = service(objects).spec.template.spec.volumes?.[0];
+    assert.equal(volume?.secret?.secretName, spec.secretName);
+    assert.equal(
+      objects.some(({ kind, metadata }) => kind === 'Secret' || metadata.annotations?.['helm.sh/hook'] !== undefined),
+      false,
+    );
+  });
+
+  it('gives the compute namespace the CA without its key', () => {
+    const objects = renderChart();
+    const publisher = objectNamed<Workload>(objects, 'Deployment', 'irsa-svc-ca-publisher');
+    const sources = publisher.spec.template.spec.volumes?.find(({ name }) => name === 'ca')?.projected?.sources;
+    const items = (sources as { secret: { items: { key: string }[] } }[]).flatMap(({ secret }) => secret.items);
+    assert.deepEqual(
+      items.map(({ key }) => key),
+      ['tls.crt', 'ca.crt'],
+    );
+    // No data of ours: an upgrade would take the published CA away.
+    const copy = objectNamed(objects, 'ConfigMap', 'irsa-ca');
+    assert.deepEqual([copy.metadata.namespace, copy.data], ['domino-compute', undefined]);
+  });
+
+  it('keeps the mappings: in the manifest, kept at uninstalling, and with nothing to overwrite them by', () => {
+    const kept = objectNamed(renderChart(), 'ConfigMap', 'domino-org-iamrole-mapping');
+    assert.equal(kept.metadata.annotations?.['helm.sh/resource-policy'], 'keep');
+    // Release 1.8's manifest says `data: {}`: without it, Helm's merge would delete the whole field.
+    assert.deepEqual(kept.data, {});
+    const rendered = [...valuesFiles.values()].flatMap((file) => renderFiles(file));
+    for (const name of ['irsa-revoked-runs', 'domino-pod-identity-mapping']) {
+      assert.equal(rendered.filter(({ metadata }) => metadata.name === name).length, 0, `${name} is the service's own`);
+    }
+  });
+
+  it('renders nothing of a CRD that a plain cluster with cert-manager and domsed lacks', () => {
+    const groups = new Set(renderChart().map(({ apiVersion }) => apiVersion.replace(/\/?v\w+$/, '')));
+    assert.deepEqual([...groups].sort(), [
+      '',
+      'apps',
+      'apps.dominodatalab.com',
+      'cert-manager.io',
+      'networking.k8s.io',
+      'policy',
+      'rbac.authorization.k8s.io',
+    ]);
+  });
+
+  it('puts the alerts and the dashboard into the cluster as the files have them', () => {
+    const objects = renderChart({
+      monitoring: { prometheusRule: { enabled: true }, dashboard: { enabled: true, namespace: 'monitoring' } },
+    });
+    const file = (name: string) => readFileSync(join(chart, 'files', 'monitoring', name), 'utf8');
+    const { spec } = parse(file('alerts.yaml')) as { spec: unknown };
+    assert.deepEqual(objectNamed(objects, 'PrometheusRule', 'irsa-svc').spec, spec);
+    const { metadata, data } = objectNamed<Rendered & { data: Record<string, string> }>(
+      objects,
+      'ConfigMap',
+      'irsa-svc-dashboard',
+    );
+    assert.deepEqual([metadata.namespace, metadata.labels?.grafana_dashboard], ['monitoring', '1']);
+    assert.deepEqual(JSON.parse(data['irsa-svc.json'] ?? ''), JSON.parse(file('grafana-dashboard.json')));
+  });
+
+  it('has a table of all values in its README', () => {
+    const readme = readFileSync(join(chart, 'README.md'), 'utf8');
+    const values = parse(readFileSync(join(chart, 'values.yaml'), 'utf8')) as Values;
+    const missing = leaves(values).filter((path) => !readme.includes(`\`${path}\``));
+    assert.deepEqual(missing, []);
+  });
+});
+
+/** The paths of values that a person sets: maps that are free in form count as one. */
+function leaves(values: Values, prefix = ''): string[] {
+  const free = ['resources', 'podLabels', 'nodeSelector', 'labels', 'user_mappings'];
+  return Object.entries(values).flatMap(([key, value]) => {
+    const path = `${prefix}${key}`;
+    const isMap = typeof value === 'object' && value !== null && !Array.isArray(value);
+    if (!isMap || free.includes(key) || Object.keys(value).length === 0) return [path];
+    return leaves(value as Values, `${path}.`);
+  });
+}

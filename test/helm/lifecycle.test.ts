@@ -1,0 +1,112 @@
+/** Proves that helm itself, installing, upgrading and removing, never loses a mapping or a published CA. */
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Cluster, startCluster } from './cluster.ts';
+import { valuesFiles } from './golden.ts';
+import { needsHelm } from './objects.ts';
+import { chart } from './render.ts';
+
+const configMap = (namespace: string, name: string) => `/api/v1/namespaces/${namespace}/configmaps/${name}`;
+const mapping = configMap('domino-field', 'domino-org-iamrole-mapping');
+const entry = { acme: '[{"iam_role_arn":"a","proxy_iam_role_arn":"b"}]' };
+const values = ['-f', valuesFiles.get('container') ?? ''];
+
+describe('helm, with the chart', function () {
+  this.timeout(60_000);
+  let folder: string;
+  let cluster: Cluster;
+  before(needsHelm);
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'irsa-lifecycle-'));
+    cluster = await startCluster();
+  });
+  afterEach(async () => {
+    await cluster.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  const install = (...more: string[]) => cluster.helm('install', 'irsa', chart, ...values, ...checked, ...more);
+  const upgrade = (...more: string[]) => cluster.helm('upgrade', 'irsa', chart, ...values, ...checked, ...more);
+  /** The schemas are kubeconform's matter. */
+  const checked = ['--disable-openapi-validation'];
+
+  /** What the service does with a mapping; every other field stays. */
+  function write(path: string, data: Record<string, string>): void {
+    const object = cluster.objects.get(path) ?? { metadata: { name: path.slice(path.lastIndexOf('/') + 1) } };
+    cluster.objects.set(path, { ...object, data: { ...object.data, ...data } });
+  }
+
+  /** Release 1.8 as far as it matters: its ConfigMap, as its chart has it, with a mapping in it. */
+  async function install18(): Promise<void> {
+    mkdirSync(join(folder, 'templates'));
+    writeFileSync(join(folder, 'Chart.yaml'), 'apiVersion: v1\nname: irsa\nversion: 1.8.0\n');
+    const manifest = 'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: domino-org-iamrole-mapping\ndata: {}\n';
+    writeFileSync(join(folder, 'templates', 'mapping.yaml'), manifest);
+    await cluster.helm('install', 'irsa', folder, ...checked);
+    write(mapping, entry);
+  }
+
+  it('upgrades from 1.8 with all mappings, and keeps them through more upgrades', async () => {
+    await install18();
+    await upgrade();
+    assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
+    await upgrade('--set', 'replicas=2');
+    assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
+  });
+
+  it('would lose them without the ConfigMap in the manifest', async () => {
+    await install18();
+    await upgrade('--set', 'mappings.keep=false');
+    assert.equal(cluster.objects.has(mapping), false);
+  });
+
+  it('goes back to 1.8 with all mappings', async () => {
+    await install18();
+    await upgrade();
+    await cluster.helm('rollback', 'irsa', '1');
+    assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
+  });
+
+  it('leaves them when it is removed, and takes them up when it is installed again', async () => {
+    await install();
+    assert.deepEqual(cluster.objects.get(mapping)?.data, {});
+    write(mapping, entry);
+    write(configMap('domino-field', 'irsa-revoked-runs'), { run: '{}' });
+    await cluster.helm('uninstall', 'irsa');
+    assert.deepEqual(
+      [...cluster.objects.keys()],
+      [mapping, configMap('domino-field', 'irsa-revoked-runs')],
+      'all else is gone',
+    );
+    await install();
+    assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
+    await upgrade();
+    assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
+  });
+
+  it('installs where the service, or another release, made the ConfigMap, and leaves it to them', async () => {
+    for (const annotations of [undefined, { 'meta.helm.sh/release-name': 'irsa-old' }]) {
+      const metadata = { name: 'domino-org-iamrole-mapping', ...(annotations ? { annotations } : {}) };
+      const made = { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: entry };
+      cluster.objects.set(mapping, made);
+      await install();
+      await upgrade();
+      await cluster.helm('uninstall', 'irsa');
+      assert.deepEqual(cluster.objects.get(mapping), made);
+    }
+  });
+
+  it('leaves the published CA when it upgrades', async () => {
+    await install();
+    const copy = configMap('domino-compute', 'irsa-ca');
+    write(copy, { 'ca.crt': 'PEM' });
+    await upgrade('--set', 'image.tag=2.0.1');
+    assert.deepEqual(cluster.objects.get(copy)?.data, { 'ca.crt': 'PEM' });
+  });
+
+  it('prints the notes', async () => {
+    assert.match(await install(), /NOTES:\nirsa-svc [\d.]+ is on its way to domino-field/);
+  });
+});

@@ -1,0 +1,168 @@
+/** Proves what the rendered Mutations make of Domino's pods, by the stack's domsed. */
+import assert from 'node:assert/strict';
+import { loadSidecarConfig } from '../../src/sidecar/config.ts';
+import { applyMutations, type Mutation } from '../stack/domsed.ts';
+import { type Container, environment, needsHelm } from './objects.ts';
+import { renderChart, type Values } from './render.ts';
+
+interface Pod {
+  metadata: { name: string; labels: Record<string, string> };
+  spec: {
+    serviceAccountName: string;
+    securityContext?: { fsGroup?: number };
+    containers: Container[];
+    initContainers?: Container[];
+    volumes?: { name: string; [kind: string]: unknown }[];
+  };
+}
+
+const token = '/var/run/secrets/eks.amazonaws.com/serviceaccount/token';
+const edge = {
+  'dominodatalab.com/workload-type': 'Workspace',
+  'dominodatalab.com/starting-user-username': 'svc-user-1',
+};
+
+/** A pod with these labels and containers, as it is after the chart's Mutations. */
+function mutated(values: Values, labels: Record<string, string> = edge, names = ['run', 'executor']): Pod {
+  const mutations = renderChart(values).filter(({ kind }) => kind === 'Mutation') as unknown as Mutation[];
+  const containers = names.map((name) => ({ name, image: 'any', env: [] }));
+  const pod = { metadata: { name: 'run-1', labels }, spec: { serviceAccountName: 'run-1', containers } };
+  return applyMutations(mutations, pod as unknown as Pod);
+}
+
+const container = (pod: Pod, name: string) =>
+  [...pod.spec.containers, ...(pod.spec.initContainers ?? [])].find((one) => one.name === name);
+const sidecar = (pod: Pod) => container(pod, 'aws-config-file-generator') as Container;
+
+describe('the mutations of the chart', function () {
+  this.timeout(60_000);
+  before(needsHelm);
+
+  it('label what asks, and the heads of clusters, Spark and Dask among them', () => {
+    const labelOf = (labels: Record<string, string>) =>
+      mutated({}, labels).metadata.labels['dominodatalab.com/irsa-workload-type'];
+    const cluster = (name: string, component: string) =>
+      labelOf({ ...edge, 'app.kubernetes.io/name': name, 'app.kubernetes.io/component': component });
+    for (const type of ['Workspace', 'Batch', 'Scheduled']) {
+      assert.equal(labelOf({ 'dominodatalab.com/workload-type': type }), 'edge-workload');
+    }
+    assert.equal(labelOf({ 'dominodatalab.com/workload-type': 'App' }), undefined);
+    for (const name of ['ray', 'spark', 'dask', 'mpi']) assert.equal(cluster(name, 'worker'), 'cluster-worker');
+    assert.equal(cluster('ray', 'head'), 'cluster-master');
+    assert.equal(cluster('spark', 'master'), 'cluster-master');
+    assert.equal(cluster('dask', 'scheduler'), 'cluster-master');
+  });
+
+  it('put the side-car beside the workload, with settings that it starts with', () => {
+    const pod = mutated({});
+    assert.equal(pod.spec.initContainers, undefined);
+    const { command, env, restartPolicy, startupProbe } = sidecar(pod);
+    assert.deepEqual([restartPolicy, startupProbe], [undefined, undefined]);
+    assert.equal(
+      command?.join(' '),
+      'node --jitless --single-threaded --max-semi-space-size=1 --expose-gc dist/src/sidecar/main.js',
+    );
+    const config = loadSidecarConfig(environment({ env }));
+    assert.deepEqual(
+      [config.endpoint, config.certFile, config.tlsVerify, config.configFile, config.tokenFile, config.region],
+      [
+        'https://irsa-svc.domino-field/map_iam_roles_to_pod_sa',
+        '/etc/ssl/certs/irsa/ca.crt',
+        true,
+        '/var/run/.aws/config',
+        token,
+        'us-west-2',
+      ],
+    );
+    assert.equal(pod.spec.securityContext?.fsGroup, 12574);
+  });
+
+  it('give the side-car and the user the same volumes, and other containers none', () => {
+    const pod = mutated({});
+    assert.deepEqual(container(pod, 'run')?.volumeMounts, sidecar(pod).volumeMounts);
+    assert.equal(container(pod, 'executor')?.volumeMounts, undefined);
+    assert.deepEqual(container(pod, 'executor')?.env, []);
+    const volumes = new Map(pod.spec.volumes?.map((volume) => [volume.name, volume]));
+    for (const { name } of sidecar(pod).volumeMounts ?? []) assert.ok(volumes.has(name), name);
+    assert.equal(volumes.size, sidecar(pod).volumeMounts?.length);
+    assert.deepEqual(volumes.get('aws-user-token'), {
+      name: 'aws-user-token',
+      projected: {
+        sources: [{ serviceAccountToken: { path: 'token', audience: 'sts.amazonaws.com', expirationSeconds: 86_400 } }],
+      },
+    });
+    // A workload must not wait for a ConfigMap that is not there yet.
+    assert.deepEqual(volumes.get('irsa-ssl-certs')?.configMap, {
+      name: 'irsa-ca',
+      optional: true,
+      items: ['ca.crt', 'tls.crt'].map((path) => ({ key: 'ca.crt', path })),
+    });
+  });
+
+  it('start a native side-car before the workload, which waits for its roles and not for ever', () => {
+    const pod = mutated({ irsa_client_sidecar: { mode: 'native' } });
+    assert.equal(pod.spec.containers.length, 2);
+    assert.equal(pod.spec.initContainers?.length, 1);
+    const { restartPolicy, startupProbe } = sidecar(pod);
+    assert.equal(restartPolicy, 'Always');
+    assert.match(startupProbe?.exec?.command.join(' ') ?? '', /main\.js probe \|\| test .* -ge 120$/);
+    // The kubelet must not give up, and end the side-car, before the probe itself does.
+    assert.ok((startupProbe?.periodSeconds ?? 0) * (startupProbe?.failureThreshold ?? 0) > 120);
+    const long = mutated({ irsa_client_sidecar: { mode: 'native', native: { maxWaitSeconds: 1200 } } });
+    const { periodSeconds = 0, failureThreshold = 0 } = sidecar(long).startupProbe ?? {};
+    assert.ok(periodSeconds * failureThreshold > 1200);
+  });
+
+  it('leave the fetching to the user, with everything in place for it', () => {
+    const pod = mutated({ irsa_client_sidecar: { mode: 'none' } });
+    assert.equal(sidecar(pod), undefined);
+    const env = environment(container(pod, 'run') as Container);
+    assert.equal(env.AWS_CONFIG_FILE, '/var/run/.aws/config');
+    assert.equal(env.DOMINO_IRSA_SSL_CERT, '/etc/ssl/certs/irsa/ca.crt');
+    assert.equal(env.DOMINO_IRSA_PROXY, undefined);
+    const mount = container(pod, 'run')?.volumeMounts?.find(({ name }) => name === 'aws-config-file');
+    assert.equal(mount?.readOnly, undefined, 'the user writes the file');
+  });
+
+  it('show the user the token’s path, but not with Pod Identity, where default credentials would break', () => {
+    const variable = (values: Values) =>
+      environment(container(mutated(values), 'run') as Container).AWS_WEB_IDENTITY_TOKEN_FILE;
+    const podIdentity = { enabled: true, clusterName: 'acme' };
+    assert.equal(variable({}), token);
+    assert.equal(variable({ podIdentity }), undefined);
+    assert.equal(variable({ podIdentity, irsa_client_sidecar: { exposeTokenVariable: true } }), token);
+    assert.equal(variable({ irsa_client_sidecar: { exposeTokenVariable: false } }), undefined);
+    // The side-car proves profiles with it, and they carry the path themselves.
+    assert.equal(environment(sidecar(mutated({ podIdentity }))).AWS_WEB_IDENTITY_TOKEN_FILE, token);
+  });
+
+  it('mount the token where the service says that it is', () => {
+    const path = '/var/run/secrets/acme/web-identity';
+    const pod = mutated({ settings: { WEB_IDENTITY_TOKEN_PATH: path } });
+    const mount = sidecar(pod).volumeMounts?.find(({ name }) => name === 'aws-user-token');
+    assert.equal(mount?.mountPath, '/var/run/secrets/acme');
+    assert.equal(environment(sidecar(pod)).AWS_WEB_IDENTITY_TOKEN_FILE, path);
+  });
+
+  it('speak plain HTTP where a mesh does the TLS', () => {
+    const config = loadSidecarConfig(environment(sidecar(mutated({ tls: { mode: 'off' } }))));
+    assert.deepEqual(
+      [config.endpoint, config.tlsVerify, config.certFile],
+      ['http://irsa-svc.domino-field/map_iam_roles_to_pod_sa', false, undefined],
+    );
+  });
+
+  it('give users accounts of their own', () => {
+    const account = (values: Values) =>
+      mutated({ userbasedserviceaccounts: { enabled: true, ...values } }).spec.serviceAccountName;
+    assert.equal(account({}), 'svc-user-1');
+    assert.equal(account({ user_mappings: { 'svc-user-1': 'svc-user-1-sa' } }), 'svc-user-1-sa');
+    assert.equal(account({ assume_sa_mapping: false }), 'run-1');
+    assert.equal(mutated({}).spec.serviceAccountName, 'run-1');
+  });
+
+  it('are not there when they are not wanted', () => {
+    const objects = renderChart({ irsa_client_sidecar: { enabled: false } });
+    assert.equal(objects.filter(({ kind }) => kind === 'Mutation').length, 0);
+  });
+});

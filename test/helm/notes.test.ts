@@ -1,0 +1,38 @@
+/** Proves what helm tells after an installation. */
+import assert from 'node:assert/strict';
+import { needsHelm } from './objects.ts';
+import { renderNotes } from './render.ts';
+
+describe('the notes of the chart', function () {
+  this.timeout(60_000);
+  before(needsHelm);
+
+  it('tells what to do next', () => {
+    const notes = renderNotes();
+    for (const part of [
+      'kubectl -n domino-field rollout status deployment/irsa-svc',
+      'which must trust system:serviceaccount:domino-field:irsa-svc.',
+      'kubectl -n domino-compute get configmap irsa-ca',
+      'https://irsa-svc.domino-field/update_multirole_mapping',
+      'arn:aws:iam::111111111111:role/acme-list-bucket-role',
+      'deploy/notebooks',
+      'curl localhost:6003/status',
+      '`helm uninstall` leaves the mappings',
+    ]) {
+      assert.ok(notes.includes(part), `${part}\n${notes}`);
+    }
+    assert.equal(/1\.8|WITHOUT END|wait for each other/.test(notes), false, notes);
+  });
+
+  it('tells whoever comes from 1.8 which values mean nothing, and whom the role trusted', () => {
+    const notes = renderNotes({ env: { name: 'irsa', memcached: {} }, serviceAccount: { name: '' } });
+    assert.match(notes, /may be taken out: env\.name, env\.memcached\./);
+    assert.match(notes, /set serviceAccount\.name to\s+irsa/);
+  });
+
+  it('warns of workloads and side-cars that wait for each other', () => {
+    assert.match(renderNotes({ irsa_client_sidecar: { mode: 'native' } }), /until 120 s have passed/);
+    const endless = { irsa_client_sidecar: { mode: 'native', native: { maxWaitSeconds: 0 } } };
+    assert.match(renderNotes(endless), /WITHOUT END/);
+  });
+});

@@ -1,0 +1,67 @@
+/** Owns the shapes of rendered objects that the chart's tests look into, and the skip of tests where helm is not. */
+import { helmMissing, objectNamed, type Rendered } from './render.ts';
+
+export interface Variable {
+  name: string;
+  value: string;
+}
+
+export interface Mount {
+  name: string;
+  mountPath: string;
+  readOnly?: boolean;
+}
+
+export interface Probe {
+  httpGet?: { path: string; port: number; scheme: string };
+  exec?: { command: string[] };
+  periodSeconds: number;
+  failureThreshold: number;
+}
+
+export interface Container {
+  name: string;
+  image: string;
+  command?: string[];
+  restartPolicy?: string;
+  env: Variable[];
+  securityContext: Record<string, unknown>;
+  resources: { requests: Record<string, string>; limits: Record<string, string> };
+  startupProbe?: Probe;
+  livenessProbe?: Probe;
+  readinessProbe?: Probe;
+  lifecycle?: { preStop: { sleep: { seconds: number } } };
+  volumeMounts?: Mount[];
+}
+
+export interface Workload extends Rendered {
+  spec: {
+    replicas: number;
+    strategy: unknown;
+    selector: { matchLabels: Record<string, string> };
+    template: {
+      metadata: { labels: Record<string, string> };
+      spec: {
+        serviceAccountName: string;
+        terminationGracePeriodSeconds: number;
+        securityContext: Record<string, unknown>;
+        topologySpreadConstraints?: { topologyKey: string }[];
+        containers: Container[];
+        volumes?: { name: string; secret?: { secretName: string }; projected?: { sources: unknown[] } }[];
+      };
+    };
+  };
+}
+
+export const service = (objects: readonly Rendered[]) => objectNamed<Workload>(objects, 'Deployment', 'irsa-svc');
+export const containerOf = ({ spec }: Workload) => spec.template.spec.containers[0] as Container;
+export const environment = ({ env }: Pick<Container, 'env'>) =>
+  Object.fromEntries(env.map(({ name, value }) => [name, value]));
+
+/** For `before`: tests that need helm say that they were skipped, and why. */
+export function needsHelm(this: Mocha.Context): void {
+  const missing = helmMissing();
+  if (!missing) return;
+  process.stdout.write(`SKIPPED, tests of the chart: ${missing}\n`);
+  this.skip();
+}

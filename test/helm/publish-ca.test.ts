@@ -1,0 +1,120 @@
+/** Proves the program that copies the CA into the compute namespace, as a process with the flags that the chart gives. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type KubernetesOptions, type KubernetesStandIn, startKubernetes } from '../stack/kubernetes.ts';
+import { until } from '../support/clock.ts';
+import { containerOf, type Workload } from './objects.ts';
+import { accessFrom, userOf } from './rbac.ts';
+import { chart, helmMissing, objectNamed, renderChart } from './render.ts';
+
+const pem = (text: string) => `-----BEGIN CERTIFICATE-----\n${btoa(text)}\n-----END CERTIFICATE-----\n`;
+const flags = ['--jitless', '--single-threaded', '--max-semi-space-size=1'];
+
+describe('the CA publisher', () => {
+  let folder: string;
+  let kubernetes: KubernetesStandIn;
+  const closing: (() => Promise<unknown>)[] = [];
+  const file = (name: string) => join(folder, name);
+  // As the kubelet does: whole, by a rename.
+  const write = (name: string, text: string) => {
+    writeFileSync(file(`.${name}`), text);
+    renameSync(file(`.${name}`), file(name));
+  };
+  const published = () =>
+    kubernetes.get<{ data?: Record<string, string> }>('configmaps', 'domino-compute', 'irsa-ca')?.data?.['ca.crt'];
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'irsa-ca-'));
+    write('token', `${userOf('domino-field', 'irsa-svc-ca-publisher')}\n`);
+    write('issuer.crt', pem('one'));
+    write('serving.crt', pem('one'));
+  });
+  afterEach(async () => {
+    for (const close of closing.splice(0).reverse()) await close();
+    rmSync(folder, { recursive: true });
+  });
+
+  async function start(options: KubernetesOptions = {}) {
+    kubernetes = await startKubernetes(options);
+    closing.push(() => kubernetes.close());
+    kubernetes.put('configmaps', { metadata: { name: 'irsa-ca', namespace: 'domino-compute' } });
+    const env = {
+      CA_FILES: `${file('issuer.crt')},${file('serving.crt')}`,
+      CONFIG_MAP_PATH: '/api/v1/namespaces/domino-compute/configmaps/irsa-ca',
+      CONFIG_MAP_KEY: 'ca.crt',
+      INTERVAL_SECONDS: '0.05',
+      KUBERNETES_API: kubernetes.url,
+      KUBERNETES_TOKEN_FILE: file('token'),
+    };
+    const child = spawn(process.execPath, [...flags, join(chart, 'files', 'publish-ca.mjs')], { env });
+    let output = '';
+    child.stdout.on('data', (text) => {
+      output += text;
+    });
+    const ended = once(child, 'exit');
+    closing.push(async () => {
+      child.kill('SIGTERM');
+      const [code] = await ended;
+      assert.equal(code, 0, output);
+    });
+    return { output: () => output };
+  }
+
+  it('publishes the CA, both CAs while there are two, and again when somebody else changes it', async () => {
+    await start();
+    await until(() => published() === pem('one'));
+    write('issuer.crt', pem('two'));
+    await until(() => published() === pem('two') + pem('one'));
+    write('serving.crt', pem('two'));
+    await until(() => published() === pem('two'));
+    const object = kubernetes.get('configmaps', 'domino-compute', 'irsa-ca');
+    kubernetes.put('configmaps', { ...object, data: { 'ca.crt': 'other', more: 'stays' } });
+    await until(() => published() === pem('two'));
+    const { data } = kubernetes.get<{ data: Record<string, string> }>('configmaps', 'domino-compute', 'irsa-ca') ?? {};
+    assert.equal(data?.more, 'stays');
+  });
+
+  it('waits for certificates, never publishes none, and says what is wrong', async () => {
+    rmSync(file('issuer.crt'));
+    const { output } = await start();
+    await until(() => output().includes('ENOENT'));
+    write('issuer.crt', pem('one'));
+    await until(() => published() === pem('one'));
+    write('issuer.crt', '');
+    write('serving.crt', '');
+    await until(() => output().includes('no certificate in'));
+    assert.equal(published(), pem('one'));
+  });
+
+  it('writes nothing while nothing changes', async () => {
+    await start();
+    await until(() => (kubernetes.calls.get('get configmaps') ?? 0) > 5);
+    assert.equal(kubernetes.calls.get('patch configmaps'), 1);
+  });
+
+  it('needs just what the chart’s Role allows, and is started as tested here', async function () {
+    this.timeout(30_000);
+    const missing = helmMissing();
+    if (missing) {
+      process.stdout.write(`SKIPPED, the CA publisher with the chart's Role: ${missing}\n`);
+      this.skip();
+    }
+    const objects = renderChart();
+    const container = containerOf(objectNamed<Workload>(objects, 'Deployment', 'irsa-svc-ca-publisher'));
+    assert.deepEqual(container.command?.slice(1, -1), flags);
+    await start({ rbac: accessFrom(objects) });
+    await until(() => published() === pem('one'));
+    const role = objectNamed(objects, 'Role', 'irsa-svc-ca-publisher');
+    for (const verb of ['get', 'patch']) {
+      const [rule] = role.rules as { verbs: string[] }[];
+      const less = { ...role, rules: [{ ...rule, verbs: (rule?.verbs ?? []).filter((one) => one !== verb) }] };
+      const { output } = await start({ rbac: accessFrom(objects.map((object) => (object === role ? less : object))) });
+      await until(() => output().includes('403'));
+      assert.equal(published(), undefined);
+    }
+  });
+});

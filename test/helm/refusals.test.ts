@@ -1,0 +1,80 @@
+/** Proves that values which cannot be used are refused, all at once, with sentences that say what to do. */
+import assert from 'node:assert/strict';
+import { needsHelm } from './objects.ts';
+import { RenderError, renderChart, type Values } from './render.ts';
+
+/** The refusal of these values, as helm's user reads it. */
+function refusal(values: Values): string {
+  try {
+    renderChart(values);
+  } catch (error) {
+    if (error instanceof RenderError) return error.message;
+    throw error;
+  }
+  assert.fail(`rendered with ${JSON.stringify(values)}`);
+}
+
+describe('the chart refuses', function () {
+  this.timeout(60_000);
+  before(needsHelm);
+
+  for (const [what, values, sentence] of [
+    ['a missing image', { image: { repository: '' } }, 'image.repository: name the image'],
+    ['1.8’s image', { image: { serverAppVersion: 'v1.8.0' } }, 'image.serverAppVersion: this is release 1.8'],
+    ['an issuer with a scheme', { env: { oidc_provider: 'https://oidc.example.com/id/A' } }, 'leave out https://'],
+    ['an issuer with a slash', { env: { oidc_provider: 'oidc.example.com/id/' } }, 'without a slash at the end'],
+    ['a placeholder', { env: { eks_aws_account: '<EKS_ACCOUNT_NO>' } }, 'expected the twelve digits'],
+    ['an account that is a number', { env: { eks_aws_account: 111111111111 } }, 'in quotes, or YAML takes it'],
+    ['a role without an account', { env: { eks_aws_account: '' } }, "give the cluster's AWS account"],
+    ['no Domino', { env: { domino_issuer: '' } }, 'give https://<domino>/auth/realms/DominoRealm'],
+    ['a region that is none', { env: { aws_region: 'Oregon' } }, 'expected the name of an AWS region'],
+    [
+      'a role of another partition',
+      { serviceAccount: { roleArn: 'arn:aws-cn:iam::111111111111:role/a' } },
+      'expected a role of partition aws, which region us-west-2 is in',
+    ],
+    ['GovCloud elsewhere', { env: { govcloud: true } }, 'says another partition'],
+    ['a proxy', { env: { proxy: { https_proxy: 'http://proxy' } } }, 'does not use a proxy'],
+    ['1.8’s istio', { istio: { enabled: true } }, 'set tls.mode to off'],
+    ['one namespace for all', { env: { namespace: { field: 'domino-compute' } } }, "where users' code runs"],
+    ['one port for both', { settings: { PORT: 8080 } }, 'expected another port than settings.PORT'],
+    ['a setting twice', { extraEnv: [{ name: 'AWS_REGION', value: 'x' }] }, 'AWS_REGION is set by a value of the'],
+    ['a secret without a name', { tls: { mode: 'secret' } }, 'name the Secret in domino-field'],
+    ['PEM that is none', { tls: { ca: { method: 'pem' } } }, "give the CA's certificate as PEM text"],
+    [
+      'a private key for everyone',
+      { tls: { ca: { method: 'pem', pem: '-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----' } } },
+      'it holds a private key',
+    ],
+    ['trust-manager without a CA', { tls: { ca: { method: 'trust-manager' } } }, 'where trust-manager does not look'],
+    ['Pod Identity without a cluster', { podIdentity: { enabled: true } }, 'give the name of the EKS cluster'],
+    [
+      'two who choose accounts',
+      { podIdentity: { enabled: true, clusterName: 'acme' }, userbasedserviceaccounts: { enabled: true } },
+      'would contradict each other',
+    ],
+    ['a side-car that hangs up', { settings: { GRANT_TIMEOUT_SECONDS: 60 } }, 'hangs up before the service answers'],
+    ['everybody', { irsa_client_sidecar: { labelSelectors: [] } }, 'or every pod in domino-compute gets'],
+    // These are Helm's own sentences, from the schema.
+    [
+      'an unknown mode',
+      { tls: { mode: 'of' } },
+      "at '/tls/mode': value must be one of 'cert-manager', 'secret', 'off'",
+    ],
+    ['an unknown value', { replicaCount: 2 }, "additional properties 'replicaCount' not allowed"],
+    ['an unknown setting', { settings: { RESYNC: 1 } }, "at '/settings': additional properties 'RESYNC' not allowed"],
+    [
+      'a number out of range',
+      { settings: { LEASE_SECONDS: 90 } },
+      "at '/settings/LEASE_SECONDS': maximum: got 90, want 60",
+    ],
+    ['too little time to drain', { terminationGracePeriodSeconds: 10 }, 'minimum: got 10, want 30'],
+  ] as [string, Values, string][]) {
+    it(what, () => assert.ok(refusal(values).includes(sentence), refusal(values)));
+  }
+
+  it('all that is wrong at once', () => {
+    const text = refusal({ image: { repository: '' }, env: { aws_region: '', domino_issuer: 'x' } });
+    assert.equal(text.match(/^ {2}- /gm)?.length, 3, text);
+  });
+});
