@@ -1,4 +1,10 @@
 /** Owns what the demo does in AWS: looks at trust policies as IAM has them, and takes roles as a workload would. */
+import {
+  DescribePodIdentityAssociationCommand,
+  EKSClient,
+  ListPodIdentityAssociationsCommand,
+  type PodIdentityAssociation,
+} from '@aws-sdk/client-eks';
 import { GetRoleCommand, IAMClient } from '@aws-sdk/client-iam';
 import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { hasAws, hasBoto3, type ProgramResult, runAws, runBoto3, runNode } from '../stack/clients.ts';
@@ -8,17 +14,15 @@ import type { System } from './system.ts';
 export type Assumed = { readonly arn: string } | { readonly refused: string; readonly why: string };
 
 export interface TrustPolicy {
-  readonly Statement: readonly { readonly Condition?: { readonly StringLike?: Readonly<Record<string, unknown>> } }[];
+  readonly Statement: readonly {
+    readonly Sid?: string;
+    readonly Condition?: { readonly StringLike?: Readonly<Record<string, unknown>> };
+  }[];
 }
 
 /** A proxy role's trust policy as IAM has it now. */
 export async function trustPolicy({ stack }: System, roleArn: string): Promise<TrustPolicy> {
-  const { environment } = stack;
-  const credentials = {
-    accessKeyId: environment.AWS_ACCESS_KEY_ID ?? '',
-    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY ?? '',
-  };
-  const iam = new IAMClient({ region: 'us-west-2', endpoint: stack.awsUrl, credentials });
+  const iam = new IAMClient({ region: 'us-west-2', endpoint: stack.awsUrl, credentials: keysOf(stack) });
   try {
     const { Role: role } = await iam.send(
       new GetRoleCommand({ RoleName: roleArn.slice(roleArn.lastIndexOf('/') + 1) }),
@@ -27,6 +31,27 @@ export async function trustPolicy({ stack }: System, roleArn: string): Promise<T
   } finally {
     iam.destroy();
   }
+}
+
+/** The cluster's Pod Identity associations, each in full. */
+export async function associations({ stack, cluster }: System): Promise<PodIdentityAssociation[]> {
+  const eks = new EKSClient({ region: 'us-west-2', endpoint: stack.awsUrl, credentials: keysOf(stack) });
+  try {
+    const { associations: all = [] } = await eks.send(new ListPodIdentityAssociationsCommand({ clusterName: cluster }));
+    const described = all.map(({ associationId }) =>
+      eks.send(new DescribePodIdentityAssociationCommand({ clusterName: cluster, associationId })),
+    );
+    return (await Promise.all(described)).flatMap(({ association }) => association ?? []);
+  } finally {
+    eks.destroy();
+  }
+}
+
+function keysOf({ environment }: System['stack']) {
+  return {
+    accessKeyId: environment.AWS_ACCESS_KEY_ID ?? '',
+    secretAccessKey: environment.AWS_SECRET_ACCESS_KEY ?? '',
+  };
 }
 
 /** The subjects that a trust policy lets in. */

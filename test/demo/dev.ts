@@ -46,7 +46,8 @@ function print(shown: Screen, { system, sidecar, variables }: Playground): void 
     'side-car': sidecar.url,
     Domino: stack.dominoUrl,
     Kubernetes: stack.kubernetesUrl,
-    'IAM and STS': stack.awsUrl,
+    'IAM, STS, EKS': stack.awsUrl,
+    'EKS agent': system.agentUrl,
     'runs and users': stack.controlUrl,
     files: files.folder,
   };
@@ -56,6 +57,7 @@ function print(shown: Screen, { system, sidecar, variables }: Playground): void 
   shown.line(
     '   Alice (data-science), bob (finance), carol (nothing) and admin; alice has a run going, with a side-car.',
   );
+  shown.line('   Domino service accounts svc-user-1, which has a role by EKS Pod Identity, svc-user-2 and svc-user-3.');
   shown.line();
   shown.line('   In another terminal, first this:');
   shown.heading(`. ${variables}`);

@@ -1,8 +1,11 @@
 /** Owns what `npm run dev` offers: the demo's system with roles mapped and a run going, and lines to copy and paste. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { PodIdentityReport } from '../../src/pod-identity-report.ts';
 import { which } from '../stack/clients.ts';
 import type { SidecarProcess } from '../stack/sidecars.ts';
+import { podIdentityLines } from './pod-identity-lines.ts';
+import { variableOf } from './scene.ts';
 import { eventually } from './screen.ts';
 import { people, type System, startSystem } from './system.ts';
 
@@ -100,6 +103,7 @@ export const lines: readonly Line[] = [
     shows: /acme-update-bucket-role/,
   },
   { about: 'end it', typed: `curl -X POST $CONTROL/end-runs -d '["${otherRun}"]'`, shows: /\{\}/ },
+  ...podIdentityLines,
   { about: 'metrics', typed: "curl -s $METRICS | grep '^irsa_'", shows: /irsa_proxy_role_members/ },
   {
     about: 'a fresh token of alice’s, good for five minutes as Domino’s are',
@@ -132,10 +136,23 @@ export async function openPlayground(): Promise<Playground> {
   await eventually('the side-car is ready', async () =>
     (await fetch(`${sidecar.url}/readyz`)).status === 200 ? true : undefined,
   );
+  await mapToPodIdentity(system);
   return { system, sidecar, variables: await writeVariables(system, sidecar) };
 }
 
-async function writeVariables({ stack, replica, files }: System, sidecar: SidecarProcess): Promise<string> {
+async function mapToPodIdentity(system: System): Promise<void> {
+  const [user, role] = ['svc-user-1', system.podRoles.one];
+  const body = { domino_user: user, iam_role_arn: role };
+  const { status, text } = await system.call('POST', '/update_pod_identity_mapping', { as: 'admin', body });
+  if (status !== 200) throw new Error(`${user} was not mapped: ${text}`);
+  await eventually(`${user} has ${role}`, async () => {
+    const answer = await system.call('GET', '/my_pod_identity', { as: user });
+    const { pod_identity: report } = JSON.parse(answer.text) as { pod_identity: PodIdentityReport | null };
+    return report?.state === 'in_place' ? true : undefined;
+  });
+}
+
+async function writeVariables({ stack, replica, files, agentUrl }: System, sidecar: SidecarProcess): Promise<string> {
   const kubeconfig = join(files.folder, 'kubeconfig');
   writeFileSync(kubeconfig, stack.kubeconfig);
   const variables: Record<string, string> = {
@@ -149,14 +166,17 @@ async function writeVariables({ stack, replica, files }: System, sidecar: Sideca
     KUBECONFIG: kubeconfig,
     AWS_ENDPOINT_URL: stack.awsUrl,
     AWS_CONFIG_FILE: files.config,
+    AWS_REGION: 'us-west-2',
+    AWS_DEFAULT_REGION: 'us-west-2',
+    AGENT: agentUrl,
   };
-  for (const { name } of people) variables[name.toUpperCase()] = await stack.token(name, 8 * 3600);
+  for (const { name } of people) variables[variableOf(name)] = await stack.token(name, 8 * 3600);
   const path = join(files.folder, 'variables');
   const set = Object.entries(variables).map(([name, value]) => `export ${name}='${value}'\n`);
   // Keys of a real account would be used in place of the profile.
   writeFileSync(
     path,
-    `unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_ROLE_ARN\n${set.join('')}`,
+    `unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE\n${set.join('')}`,
   );
   return path;
 }

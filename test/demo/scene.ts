@@ -4,6 +4,7 @@ import type { SidecarProcess } from '../stack/sidecars.ts';
 import type { Answer } from './https.ts';
 import type { Screen } from './screen.ts';
 import type { System } from './system.ts';
+import type { Workload } from './workload.ts';
 
 export interface Scene {
   readonly system: System;
@@ -12,6 +13,8 @@ export interface Scene {
   readonly run: string;
   account: string;
   sidecar: SidecarProcess | undefined;
+  /** By user, the workload under Pod Identity that was started last. */
+  readonly workloads: Map<string, Workload>;
 }
 
 export interface Call {
@@ -29,14 +32,14 @@ export interface Call {
 }
 
 export function newScene(system: System, screen: Screen): Scene {
-  return { system, screen, run: '646d27b817c28b5ea4b5b0c1', account: '', sidecar: undefined };
+  return { system, screen, run: '646d27b817c28b5ea4b5b0c1', account: '', sidecar: undefined, workloads: new Map() };
 }
 
 /** Makes a call as a person would with curl, and shows both. @throws AssertionError when another status came back. */
 export async function curl(scene: Scene, method: string, path: string, call: Call = {}): Promise<Answer> {
   const { as, tokenName, body, show = (text) => text, status = 200 } = call;
   const words = ['curl', '--cacert $CA', ...(method === 'GET' ? [] : [`-X ${method}`]), `$IRSA${path}`];
-  const name = as === undefined ? tokenName : `$${as.toUpperCase()}`;
+  const name = as === undefined ? tokenName : `$${variableOf(as)}`;
   if (name !== undefined) words.push(`-H "Authorization: Bearer ${name}"`);
   if (body !== undefined) words.push('-H Content-Type:application/json', `-d '${bodyText(body)}'`);
   scene.screen.command(...words);
@@ -45,6 +48,11 @@ export async function curl(scene: Scene, method: string, path: string, call: Cal
   scene.screen.answer(show(readable(answer)));
   assert.equal(answer.status, status, `${method} ${path} answered ${answer.status} where ${status} was due`);
   return answer;
+}
+
+/** The shell variable with a user's token. */
+export function variableOf(user: string): string {
+  return user.toUpperCase().replaceAll('-', '_');
 }
 
 /** JSON over several lines where one would be long. */

@@ -1,5 +1,7 @@
-/** Owns the walk through the main job: its steps in order, and what each of them may use. */
+/** Owns the walk through the main job and Pod Identity: its steps in order, and what each of them may use. */
 import { grantSteps, operatorStep } from './grant-steps.ts';
+import { podIdentityEndSteps } from './pod-identity-end-steps.ts';
+import { podIdentitySteps } from './pod-identity-steps.ts';
 import { refusalSteps } from './refusal-steps.ts';
 import type { Scene } from './scene.ts';
 import { setUpSteps } from './set-up-steps.ts';
@@ -13,4 +15,12 @@ export interface Step {
   play(scene: Scene): Promise<void>;
 }
 
-export const steps: readonly Step[] = [...setUpSteps, ...grantSteps, ...refreshSteps, operatorStep, ...refusalSteps];
+export const steps: readonly Step[] = [
+  ...setUpSteps,
+  ...grantSteps,
+  ...refreshSteps,
+  operatorStep,
+  ...refusalSteps,
+  ...podIdentitySteps,
+  ...podIdentityEndSteps,
+];

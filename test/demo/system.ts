@@ -19,6 +19,12 @@ export interface System {
   /** What the workload finds in its pod, and the service's certificate. */
   readonly files: PodFiles & { readonly folder: string; readonly certificate: string };
   readonly roles: { list: RolePair; read: RolePair; update: RolePair };
+  /** Roles in the cluster's account that pods are to get by EKS Pod Identity. */
+  readonly podRoles: { one: string; two: string };
+  /** Where EKS's Pod Identity agent answers, on this machine. */
+  readonly agentUrl: string;
+  /** The cluster's name, as EKS has it. */
+  readonly cluster: string;
   call(method: string, path: string, options?: { as?: string; token?: string; body?: unknown }): Promise<Answer>;
   /** A run of a user: its pod and its service account appear in Kubernetes. @returns the service account. */
   startRun(user: string, run: string): Promise<string>;
@@ -34,7 +40,18 @@ export const people = [
   { name: 'alice', orgs: ['data-science', 'research'] },
   { name: 'bob', orgs: ['finance'] },
   { name: 'carol', orgs: [] },
+  { name: 'svc-user-1', orgs: ['finance'] },
+  { name: 'svc-user-2', orgs: [] },
+  { name: 'svc-user-3', orgs: [] },
 ];
+
+const cluster = 'acme';
+
+/** What a role may have in its trust policy when this service first sees it; it is left as it is. */
+const ec2Trust = {
+  Version: '2012-10-17',
+  Statement: [{ Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole' }],
+};
 
 export async function startSystem(settings: Record<string, string> = {}): Promise<System> {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-demo-'));
@@ -52,9 +69,16 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
     read: await pair('acme-read-bucket-role'),
     update: await pair('acme-update-bucket-role'),
   };
+  const podRole = async (name: string) =>
+    (await stack.order('add-role', { account: '111111111111', name, trust: ec2Trust })).arn;
+  const podRoles = {
+    one: await podRole('example-eks-pod-identity1-role'),
+    two: await podRole('example-eks-pod-identity2-role'),
+  };
+  const { credentialsUrl: agentUrl } = await stack.order('admit-pods', undefined);
   const replica = await startReplica(stack, {
     https: true,
-    settings: { WEB_IDENTITY_TOKEN_PATH: files.token, ...settings },
+    settings: { WEB_IDENTITY_TOKEN_PATH: files.token, EKS_CLUSTER_NAME: cluster, ...settings },
   });
   await replica.ready;
   const ca = replica.ca ?? '';
@@ -66,6 +90,9 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
     replica,
     files,
     roles,
+    podRoles,
+    agentUrl,
+    cluster,
     call: async (method, path, { as, token, body } = {}) => {
       const bearer = as === undefined ? token : await stack.token(as, 300);
       return send(`${replica.url}${path}`, { method, ca, token: bearer, body });

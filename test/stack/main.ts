@@ -2,6 +2,7 @@
 import { clusterAccount, type RunOptions, startWorld } from '../support/world.ts';
 import type { PodTokenOptions } from './issuer.ts';
 import { readBody, startServer } from './server.ts';
+import { createWorkloadOrders } from './workload-orders.ts';
 
 /** The one line on stdout. */
 export interface StackAddresses {
@@ -66,6 +67,7 @@ export const orders = {
     world.kubernetes.get<{ data?: Record<string, string> }>('configmaps', 'domino-field', 'domino-org-iamrole-mapping')
       ?.data ?? {},
   'pod-token': (options: PodTokenOptions) => world.issuer.podToken(options),
+  ...createWorkloadOrders(world),
 };
 
 export type Orders = typeof orders;

@@ -1,0 +1,31 @@
+/** Owns how another process starts workloads on the stack whose pods domsed and EKS Pod Identity change at creation. */
+import type { V1Pod } from '@kubernetes/client-node';
+import type { World } from '../support/world.ts';
+import { type PodIdentityAgent, startPodIdentityAgent } from './pod-identity-agent.ts';
+import { podWebhooks } from './pod-webhooks.ts';
+import { computeNamespace, dominoPod, dominoServiceAccount } from './pods.ts';
+
+export function createWorkloadOrders({ aws, domino, kubernetes }: World) {
+  let agent: Promise<PodIdentityAgent> | undefined;
+  return {
+    /** From now on pods are changed at their creation, as in a cluster. @returns where EKS's agent answers them. */
+    'admit-pods': async () => {
+      const associationOf = (namespace: string, account: string) =>
+        aws.associations().some((one) => one.namespace === namespace && one.serviceAccount === account);
+      agent ??= startPodIdentityAgent({ aws });
+      kubernetes.admit(podWebhooks({ associationOf }));
+      return { credentialsUrl: (await agent).credentialsUrl };
+    },
+    /** A run as Domino makes it, with an account of its own. @returns its pod as it was admitted. */
+    'start-workload': ({ user, run }: { user: string; run: string }): V1Pod => {
+      const { id, name } = domino.user(user);
+      kubernetes.put('serviceaccounts', dominoServiceAccount(`run-${run}`));
+      return kubernetes.put('pods', dominoPod({ runId: run, userId: id, userName: name, plain: true }));
+    },
+    'end-workload': ({ pod, run }: { pod: string; run: string }) => {
+      kubernetes.remove('pods', computeNamespace, pod);
+      kubernetes.remove('serviceaccounts', computeNamespace, `run-${run}`);
+      return {};
+    },
+  };
+}
