@@ -26,6 +26,8 @@ export interface RoleQueueOptions {
   metrics: QueueMetrics;
   /** The id of the comparison that was last asked for, see `compareAnnotation`. */
   askedFor: (arn: string) => string | undefined;
+  /** Whether a mapping says that somebody else keeps the role's trust policy. */
+  isKeptElsewhere: (arn: string) => boolean;
   /** Told after each pass, whatever came of it. */
   onPassed: (role: ProxyRole) => void;
   signal: AbortSignal;
@@ -123,7 +125,9 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     at.urgent = false;
     at.publish = true;
     const asked = options.askedFor(role.arn);
-    if (keptBySomebodyElse(options.mappings(), role)) return;
+    if (options.isKeptElsewhere(role.arn)) return;
+    // Nothing in its document is ours, or not any more: there is nothing to compare.
+    if (!role.pods && !options.pass.isProxy(role)) return;
     const { writes } = options.pass;
     // Where a write is to be expected, its budget is waited for first, so that the document read is fresh.
     const mayWrite = differs(role) && (await writes.take(urgent, signal));
@@ -169,10 +173,13 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
 
   /** No mapping names it any more, and none of our members is left in it, or can be taken out. */
   function isOver(role: ProxyRole): boolean {
-    const mappings = options.mappings();
-    if (mappings.managedProxies.has(role.arn) || role.pods) return false;
+    const isKeptElsewhere = options.isKeptElsewhere(role.arn);
+    if (options.mappings().managedProxies.has(role.arn) && !isKeptElsewhere) return false;
     if (workOf(role.arn).memory.brake) return false;
-    return role.accepted.size === 0 || role.error !== undefined || keptBySomebodyElse(mappings, role);
+    // What a role trusted that is gone cannot be taken out of it.
+    const isGone = role.pods?.accounts.size === 0 && role.error?.code === 'role_not_found';
+    const hasPods = role.pods !== undefined && !isGone;
+    return isKeptElsewhere || (!hasPods && (role.accepted.size === 0 || role.error !== undefined));
   }
 
   return {
@@ -197,11 +204,6 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
 function differs(role: ProxyRole): boolean {
   if (!samePodTrust(role.pods, role.acceptedPods)) return true;
   return role.members.size !== role.accepted.size || [...role.members.keys()].some((name) => !role.accepted.has(name));
-}
-
-/** A mapping names the proxy and says that its trust policy is not ours. */
-function keptBySomebodyElse(mappings: Mappings, { arn }: ProxyRole): boolean {
-  return mappings.foreignProxies.has(arn);
 }
 
 function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {

@@ -140,6 +140,9 @@ export function startTenure(
     clock,
     log,
     metrics,
+    isKeptElsewhere: (arn) =>
+      options.mappings.current().foreignProxies.has(arn) ||
+      options.podIdentity?.identities.current().foreignRoles.has(arn) === true,
     onPassed: (role) => tenure.podIdentities?.rolePassed(role.arn),
     signal,
   });
