@@ -167,42 +167,6 @@ describe('the chart', function () {
     assert.equal(arnOf({ env: { eks_service_role_name: '' } }), undefined);
   });
 
-  it('has a certificate for each name that workloads call', () => {
-    const objects = renderChart();
-    const { spec } = objectNamed<Rendered & { spec: { dnsNames: string[]; secretName: string; issuerRef: unknown } }>(
-      objects,
-      'Certificate',
-      'irsa-svc',
-    );
-    assert.deepEqual(spec.dnsNames, [
-      'irsa-svc',
-      'irsa-svc.domino-field',
-      'irsa-svc.domino-field.svc',
-      'irsa-svc.domino-field.svc.cluster.local',
-    ]);
-    assert.deepEqual(spec.issuerRef, { name: 'irsa-svc-ca', kind: 'Issuer', group: 'cert-manager.io' });
-    const volume = service(objects).spec.template.spec.volumes?.[0];
-    assert.equal(volume?.secret?.secretName, spec.secretName);
-    assert.equal(
-      objects.some(({ kind, metadata }) => kind === 'Secret' || metadata.annotations?.['helm.sh/hook'] !== undefined),
-      false,
-    );
-  });
-
-  it('gives the compute namespace the CA without its key', () => {
-    const objects = renderChart();
-    const publisher = objectNamed<Workload>(objects, 'Deployment', 'irsa-svc-ca-publisher');
-    const sources = publisher.spec.template.spec.volumes?.find(({ name }) => name === 'ca')?.projected?.sources;
-    const items = (sources as { secret: { items: { key: string }[] } }[]).flatMap(({ secret }) => secret.items);
-    assert.deepEqual(
-      items.map(({ key }) => key),
-      ['tls.crt', 'ca.crt'],
-    );
-    // No data of ours: an upgrade would take the published CA away.
-    const copy = objectNamed(objects, 'ConfigMap', 'irsa-ca');
-    assert.deepEqual([copy.metadata.namespace, copy.data], ['domino-compute', undefined]);
-  });
-
   it('keeps the mappings: in the manifest, kept at uninstalling, and with nothing to overwrite them by', () => {
     const kept = objectNamed(renderChart(), 'ConfigMap', 'domino-org-iamrole-mapping');
     assert.equal(kept.metadata.annotations?.['helm.sh/resource-policy'], 'keep');

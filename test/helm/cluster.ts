@@ -20,7 +20,7 @@ interface Stored {
 }
 
 /** Group and version -> kinds; the plural is the kind in lower case with an s, but for two. */
-const kinds: Record<string, string[]> = {
+const allKinds: Record<string, string[]> = {
   v1: ['ConfigMap', 'Secret', 'Service', 'ServiceAccount'],
   'apps/v1': ['Deployment'],
   'policy/v1': ['PodDisruptionBudget'],
@@ -39,9 +39,11 @@ export interface Cluster {
   close(): Promise<void>;
 }
 
-export async function startCluster(): Promise<Cluster> {
+/** @param without groups with versions that this cluster does not have. */
+export async function startCluster(without: readonly string[] = []): Promise<Cluster> {
+  const kinds = Object.fromEntries(Object.entries(allKinds).filter(([version]) => !without.includes(version)));
   const objects = new Map<string, Stored>();
-  const server = createServer((request, response) => void answer(objects, request, response));
+  const server = createServer((request, response) => void answer({ objects, kinds }, request, response));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const home = mkdtempSync(join(tmpdir(), 'irsa-helm-'));
@@ -61,7 +63,11 @@ export async function startCluster(): Promise<Cluster> {
   };
 }
 
-async function answer(objects: Map<string, Stored>, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  { objects, kinds }: { objects: Map<string, Stored>; kinds: typeof allKinds },
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const { pathname, searchParams } = new URL(request.url ?? '', 'http://any');
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk as Buffer);
@@ -82,7 +88,7 @@ async function answer(objects: Map<string, Stored>, request: IncomingMessage, re
       message: `${reason}: ${pathname}`,
     });
 
-  const known = discovery(pathname);
+  const known = discovery(kinds, pathname);
   if (known) return send(200, known);
   const stored = objects.get(pathname);
   if (request.method === 'POST') {
@@ -115,7 +121,7 @@ function fits({ metadata }: Stored, term: string): boolean {
   return metadata.labels?.[key] === value;
 }
 
-function discovery(path: string): object | undefined {
+function discovery(kinds: typeof allKinds, path: string): object | undefined {
   const group = (version: string) => ({ groupVersion: version, version: version.slice(version.indexOf('/') + 1) });
   if (path === '/version') return { major: '1', minor: '34', gitVersion: 'v1.34.0' };
   if (path === '/api') return { kind: 'APIVersions', versions: ['v1'] };

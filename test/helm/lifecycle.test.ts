@@ -106,6 +106,24 @@ describe('helm, with the chart', function () {
     assert.deepEqual(cluster.objects.get(copy)?.data, { 'ca.crt': 'PEM' });
   });
 
+  it('says which of the things that it builds on the cluster lacks', async () => {
+    const bare = await startCluster(['cert-manager.io/v1', 'apps.dominodatalab.com/v1alpha1']);
+    try {
+      const monitoring = ['--set', 'monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true'];
+      await assert.rejects(
+        bare.helm('install', 'irsa', chart, ...values, ...checked, ...monitoring),
+        ({ message }: Error) =>
+          ['cert-manager is not', 'domsed is not', 'serviceMonitor.enabled: the', 'prometheusRule.enabled: the'].every(
+            (part) => message.includes(part),
+          ),
+      );
+      const less = ['--set', 'irsa_client_sidecar.enabled=false,tls.mode=secret,tls.existingSecret=mine'];
+      await bare.helm('install', 'irsa', chart, ...values, ...checked, ...less);
+    } finally {
+      await bare.close();
+    }
+  });
+
   it('prints the notes', async () => {
     assert.match(await install(), /NOTES:\nirsa-svc [\d.]+ is on its way to domino-field/);
   });

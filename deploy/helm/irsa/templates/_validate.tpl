@@ -142,9 +142,32 @@ irsa_client_sidecar.labelSelectors: name at least one, or every pod in {{ $env.n
 {{- end }}
 {{- end }}
 
+{{/* What the cluster lacks: Helm's own error names a kind, and not what would bring it. */}}
+{{- define "irsa.lacking" -}}
+{{- $has := .Capabilities.APIVersions -}}
+{{- /* `helm template` knows no cluster, and lists groups without kinds. */ -}}
+{{- if $has.Has "apps/v1/Deployment" }}
+{{- if and (eq (include "irsa.tlsMode" .) "cert-manager") (not ($has.Has "cert-manager.io/v1/Certificate")) }}
+tls.mode: cert-manager is not in this cluster. Install it, or make a certificate yourself and set tls.mode to secret.
+{{- end }}
+{{- if and (eq .Values.tls.ca.method "trust-manager") (not ($has.Has "trust.cert-manager.io/v1alpha1/Bundle")) }}
+tls.ca.method: trust-manager is not in this cluster. Install it, or choose another method.
+{{- end }}
+{{- if and (or .Values.irsa_client_sidecar.enabled .Values.userbasedserviceaccounts.enabled .Values.podIdentity.enabled) (not ($has.Has "apps.dominodatalab.com/v1alpha1/Mutation")) }}
+irsa_client_sidecar.enabled: domsed is not in this cluster. Install it, or set irsa_client_sidecar.enabled, userbasedserviceaccounts.enabled and podIdentity.enabled to false.
+{{- end }}
+{{- if and .Values.monitoring.serviceMonitor.enabled (not ($has.Has "monitoring.coreos.com/v1/ServiceMonitor")) }}
+monitoring.serviceMonitor.enabled: the Prometheus operator is not in this cluster. Install it, or set this to false.
+{{- end }}
+{{- if and .Values.monitoring.prometheusRule.enabled (not ($has.Has "monitoring.coreos.com/v1/PrometheusRule")) }}
+monitoring.prometheusRule.enabled: the Prometheus operator is not in this cluster. Install it, or set this to false.
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "irsa.validate" -}}
 {{- $problems := list }}
-{{- range splitList "\n" (include "irsa.problems" .) }}
+{{- range splitList "\n" (printf "%s\n%s" (include "irsa.problems" .) (include "irsa.lacking" .)) }}
 {{- if trim . }}{{ $problems = append $problems (printf "  - %s" (trim .)) }}{{ end }}
 {{- end }}
 {{- if $problems }}
