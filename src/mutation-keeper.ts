@@ -24,7 +24,7 @@ export interface MutationKeeperOptions {
   /** Domino user -> service account, of those who are to get theirs now. */
   wanted: () => ReadonlyMap<string, string>;
   mayWrite: () => boolean;
-  /** After each write, and whenever the Mutation is seen to have changed. */
+  /** After each look at the Mutation itself, and each write. */
   onChange: () => void;
   onDrift: (drift: Drift, pauseMs: number) => void;
   clock: Clock;
@@ -32,52 +32,76 @@ export interface MutationKeeperOptions {
   signal: AbortSignal;
 }
 
-const retryMs = 1_000;
+type Accounts = ReadonlyMap<string, string>;
+
+const firstRetryMs = 1_000;
+const longestRetryMs = 30_000;
 
 export function createMutationKeeper(options: MutationKeeperOptions): MutationKeeper {
   const { kubernetes, watched, clock, log, signal } = options;
   const drifts = newDriftMemory();
-  /** What we wrote last, or took for what is there; undefined where there is none. */
-  let known = watched.get(podIdentityMutation);
+  /** What we wrote last, or found there; undefined where there was none, or nobody has looked yet. */
+  let known: Mutation | undefined;
+  /** The newest version of it that is known to be gone: the watch may still show it. */
+  let gone: string | undefined;
+  /** What was written without an answer: finding it there is no doing of somebody else's. */
+  let unanswered: Accounts | undefined;
+  /** For whom it was written last. */
+  let written: Accounts | undefined;
   let isDirty = false;
+  let failures = 0;
+  let wake = new AbortController();
   let working: Promise<void> | undefined;
 
   /** The watch may be behind our own write. */
   function newest(): Mutation | undefined {
-    const seen = watched.get(podIdentityMutation);
+    const found = watched.get(podIdentityMutation);
+    const seen = found && gone !== undefined && isAtLeast(gone, found.resourceVersion) ? undefined : found;
     if (!seen || !known) return seen ?? known;
     return isAtLeast(seen.resourceVersion, known.resourceVersion) ? seen : known;
   }
 
-  async function write(): Promise<void> {
+  function remember(there: Mutation | undefined): void {
+    if (!there) gone = newest()?.resourceVersion ?? gone;
+    known = there;
+  }
+
+  /** @returns after how many milliseconds to look again. */
+  async function write(): Promise<number | undefined> {
     const there = await kubernetes.getMutation(podIdentityMutation);
     noticeDrift(there);
-    const pause = (drifts.contested?.until ?? 0) - clock.monotonic();
-    if (pause > 0) {
-      await clock.sleep(pause, signal);
-      isDirty = true;
-      return;
-    }
+    remember(there);
     const accounts = options.wanted();
     const isRight = accounts.size === 0 ? there === undefined : sameRules(there?.rules, accounts);
-    known = there;
-    if (isRight || !options.mayWrite()) return;
-    const rules = mutationRules(accounts);
-    if (accounts.size === 0) {
-      if (there) await kubernetes.deleteMutation(podIdentityMutation, there.resourceVersion);
-      known = undefined;
-    } else if (there) known = await kubernetes.patchMutation(podIdentityMutation, rules, there.resourceVersion);
-    else known = await kubernetes.createMutation(podIdentityMutation, rules);
+    if (isRight || !options.mayWrite()) return undefined;
+    const pause = (drifts.contested?.until ?? 0) - clock.monotonic();
+    // An administrator's change does not wait for whoever fights over what was there before.
+    if (pause > 0 && isDeepStrictEqual(accounts, written)) return pause;
+    unanswered = accounts;
+    remember(await put(there, accounts));
+    unanswered = undefined;
+    written = accounts;
     log.info({ mutation: podIdentityMutation, users: accounts.size }, 'the Mutation for Pod Identity was written');
+    return undefined;
+  }
+
+  async function put(there: Mutation | undefined, accounts: Accounts): Promise<Mutation | undefined> {
+    const rules = mutationRules(accounts);
+    if (accounts.size > 0 && there) {
+      return kubernetes.patchMutation(podIdentityMutation, rules, there.resourceVersion);
+    }
+    if (accounts.size > 0) return kubernetes.createMutation(podIdentityMutation, rules);
+    if (there) await kubernetes.deleteMutation(podIdentityMutation, there.resourceVersion);
+    return undefined;
   }
 
   /** What stands there is not what we left there. */
   function noticeDrift(there: Mutation | undefined): void {
     if (known === undefined || isDeepStrictEqual(there?.rules, known.rules)) return;
+    if (unanswered && isAsWritten(there, unanswered)) return;
     const [before, now] = [accountsInRules(known.rules), accountsInRules(there?.rules)];
     const found = { missing: [...before.difference(now)].sort(), extra: [...now.difference(before)].sort() };
     const pause = recordDrift(drifts, found, clock);
-    known = there;
     log.warn({ mutation: podIdentityMutation, ...found, pause_ms: pause }, 'somebody else changed the Mutation');
     if (drifts.drift) options.onDrift(drifts.drift, pause);
   }
@@ -85,21 +109,35 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
   async function work(): Promise<void> {
     while (isDirty && !signal.aborted) {
       isDirty = false;
-      try {
-        await write();
-      } catch (error) {
-        if (!(error instanceof KubernetesError)) throw error;
-        isDirty = true;
-        const moved = error.kind === 'conflict' || error.kind === 'not_found';
-        if (!moved) log.warn({ err: error }, 'the Mutation for Pod Identity was not written; trying again');
-        await clock.sleep(moved ? 1 : retryMs, signal);
-      }
+      wake = new AbortController();
+      const again = await attempt();
+      if (again === undefined) continue;
+      isDirty = true;
+      await clock.sleep(again, AbortSignal.any([wake.signal, signal]));
+    }
+  }
+
+  /** @returns after how many milliseconds to try again. */
+  async function attempt(): Promise<number | undefined> {
+    try {
+      const again = await write();
+      failures = 0;
       options.onChange();
+      return again;
+    } catch (error) {
+      if (!(error instanceof KubernetesError)) throw error;
+      if (error.kind === 'conflict' || error.kind === 'not_found') return 1;
+      failures += 1;
+      const about = { err: error, mutation: podIdentityMutation, failures };
+      log.warn(about, 'the Mutation for Pod Identity was not written; trying again');
+      return Math.min(longestRetryMs, firstRetryMs * 2 ** (failures - 1));
     }
   }
 
   function sync(): void {
     isDirty = true;
+    // Whoever waits for a contested one looks whether the wait still counts; one that cannot be written waits on.
+    if (failures === 0) wake.abort();
     working ??= work()
       .catch((error: unknown) => log.error({ err: error }, 'the Mutation for Pod Identity cannot be kept'))
       .finally(() => {
@@ -116,4 +154,8 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
       while (working) await working;
     },
   };
+}
+
+function isAsWritten(there: Mutation | undefined, accounts: Accounts): boolean {
+  return accounts.size === 0 ? there === undefined : sameRules(there?.rules, accounts);
 }

@@ -14,6 +14,9 @@ import {
 } from './pod-identity-pass.ts';
 import { type PodIdentityRecord, sameContent } from './pod-identity-record.ts';
 
+/** What EKS says of a token that it has seen: asking with it again would end in the same. */
+const spentBy: ReadonlySet<string> = new Set(['association_refused', 'association_exists']);
+
 /** @returns undefined when the association is as wanted. */
 export async function bringAssociation(
   deps: PodIdentityPassDeps,
@@ -23,20 +26,24 @@ export async function bringAssociation(
   const { account, content } = record;
   const before = record.association;
   if (found && !isOurs(found)) {
+    if (before && record.parts.association)
+      drifted(deps, record, [`association ${before.id}`], [`association ${found.id}`]);
     record.parts.association = false;
     record.association = undefined;
+    // Whatever role that one gives: it is not what the mapping says, so no new pod is to have it.
+    record.isReady = false;
     const detail = `somebody else made a Pod Identity association for service account ${account} (${found.id}); it is left alone: delete it, or name another account`;
     return refuse({ code: 'association_conflict', detail });
   }
   let pause = pauseOf(deps, record);
-  if (before && record.parts.association) {
+  const isRight = found !== undefined && sameContent(found, content);
+  if (before && record.parts.association && !isRight) {
     if (!found) pause = drifted(deps, record, [`association ${before.id}`], []);
     else if (found.id !== before.id || !sameContent(found, before)) {
       pause = drifted(deps, record, [], [`association ${found.id} with ${found.roleArn}`]);
     }
   }
   record.association = found;
-  const isRight = found !== undefined && sameContent(found, content);
   record.parts.association = isRight;
   if (isRight) {
     record.creating = undefined;
@@ -44,11 +51,10 @@ export async function bringAssociation(
   }
   if (pause > 0) return contested(pause);
   if (found) return mend(deps, record, found);
-  await create(deps, record);
-  return undefined;
+  return create(deps, record);
 }
 
-async function create(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<void> {
+async function create(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<PodIdentityOutcome | undefined> {
   // An answer that is lost is had by asking again with the same token, also by the next holder.
   record.creating ??= randomUUID();
   await deps.publish(record);
@@ -57,7 +63,7 @@ async function create(deps: PodIdentityPassDeps, record: PodIdentityRecord): Pro
     made = await deps.associations.create(record.account, record.user, record.content, record.creating);
   } catch (error) {
     // A token that was used for another content, or is no longer known, must not stand in the way for good.
-    if (error instanceof AwsError && !error.transient) record.creating = undefined;
+    if (error instanceof AwsError && spentBy.has(error.code)) record.creating = undefined;
     // It stands there after all: the next pass finds it, and whose it is.
     if (error instanceof AwsError && error.code === 'association_exists') {
       throw new AwsError('unavailable', 'the association was made meanwhile', { cause: error });
@@ -69,6 +75,7 @@ async function create(deps: PodIdentityPassDeps, record: PodIdentityRecord): Pro
   record.parts.association = sameContent(made, record.content);
   audit(deps, record, 'association created');
   await deps.publish(record);
+  return record.parts.association ? undefined : notTaken(made);
 }
 
 async function mend(
@@ -79,15 +86,19 @@ async function mend(
   const { associations } = deps;
   // EKS can set a target role, and has no way to take one away.
   if (found.targetRoleArn !== undefined && record.content.targetRoleArn === undefined) {
+    // The next holder is not to take its absence for somebody else's doing.
+    await deps.publish(record);
     await associations.remove(found);
     audit(deps, record, 'association removed, to be made without a target role');
     record.association = undefined;
-    await create(deps, record);
-    return undefined;
+    return create(deps, record);
   }
   record.association = await associations.update(found, record.content);
   record.parts.association = sameContent(record.association, record.content);
   audit(deps, record, 'association updated');
-  if (record.parts.association) return undefined;
-  return refuse({ code: 'association_refused', detail: `EKS did not take the change of association ${found.id}` });
+  return record.parts.association ? undefined : notTaken(found);
+}
+
+function notTaken({ id }: Association): PodIdentityOutcome {
+  return refuse({ code: 'association_refused', detail: `EKS did not take the change of association ${id}` });
 }

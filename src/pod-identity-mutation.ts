@@ -39,6 +39,18 @@ function isFilledIn(wanted: object, there: unknown): boolean {
   return Object.entries(wanted).every(isWanted) && [...found.keys()].every(isDefault);
 }
 
+/** Domino user -> the service account that a rule gives to that user. */
+export function usersInRules(rules: unknown): Map<string, string> {
+  const users = new Map<string, string>();
+  for (const rule of Array.isArray(rules) ? (rules as unknown[]) : []) {
+    const { cloudWorkloadIdentity: identity } = (rule ?? {}) as { cloudWorkloadIdentity?: unknown };
+    const { user_mappings: mappings } = (identity ?? {}) as { user_mappings?: unknown };
+    for (const [user, account] of Object.entries(mappings ?? {}))
+      if (typeof account === 'string') users.set(user, account);
+  }
+  return users;
+}
+
 /** The service accounts that any rule gives to anybody. */
 export function accountsInRules(rules: unknown): Set<string> {
   const accounts = new Set<string>();

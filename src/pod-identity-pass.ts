@@ -10,7 +10,7 @@ import type { Log } from './log.ts';
 import type { MutationKeeper } from './mutation-keeper.ts';
 import type { PodIdentityMapping } from './pod-identities.ts';
 import { bringAssociation } from './pod-identity-association.ts';
-import { contentOf, type PodIdentityReason, type PodIdentityRecord } from './pod-identity-record.ts';
+import { contentOf, type PodIdentityReason, type PodIdentityRecord, sameContent } from './pod-identity-record.ts';
 import type { PodTrustKeeper } from './pod-trust-keeper.ts';
 import type { PodIndex } from './runs.ts';
 
@@ -46,7 +46,7 @@ export const wait = (code: PodIdentityReason['code'], detail: string): PodIdenti
 export const refuse = (reason: PodIdentityReason): PodIdentityOutcome => ({ kind: 'refused', reason });
 
 /**
- * Puts the parts in place: account, trust, association, and last the Mutation, so that no pod is given an account that
+ * Puts the parts in place, for a record that is of no other user any more: account, trust, association, and last the Mutation, so that no pod is given an account that
  * has no role yet.
  * @throws AwsError, KubernetesError: nothing is lost, another pass goes on from where this one ended.
  */
@@ -57,15 +57,15 @@ export async function bring(
 ): Promise<PodIdentityOutcome> {
   const { account } = record;
   const others = deps.pods.ofAccount(account).filter(({ userName }) => userName !== mapping.domino_user);
-  const isNew = record.association === undefined || record.user !== mapping.domino_user;
-  if (record.user !== mapping.domino_user) record.isReady = false;
-  if (isNew && others.length > 0) {
+  if (record.association === undefined && others.length > 0) {
     const detail = `service account ${account} is used by ${others.length} live pods that ${mapping.domino_user} did not start, who would get the role`;
+    record.isReady = false;
     deps.mutation.sync();
     return refuse({ code: 'name_taken', detail });
   }
-  record.user = mapping.domino_user;
   record.content = contentOf(mapping);
+  // Not as it is to be, which is no doing of somebody else's.
+  if (record.association && !sameContent(record.association, record.content)) record.parts.association = false;
 
   const pause = await bringAccount(deps, record);
   if (pause > 0) return contested(pause);
@@ -73,6 +73,7 @@ export async function bring(
   if (distrust) return distrust;
   const found = await deps.associations.find(account, record.association?.id);
   const outcome = await bringAssociation(deps, record, found);
+  if (!record.isReady && deps.mutation.gives(account)) deps.mutation.sync();
   if (outcome) return outcome;
 
   record.isReady = true;
@@ -84,7 +85,7 @@ export async function bring(
 
 /** @returns for how many milliseconds a repair has to wait: somebody keeps taking it away. */
 async function bringAccount(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<number> {
-  if (deps.accounts.get(record.account)) {
+  if (deps.accounts.get(record.account) || (record.parts.service_account && (await isThere(deps, record)))) {
     record.parts.service_account = true;
     return 0;
   }
@@ -103,6 +104,17 @@ async function bringAccount(deps: PodIdentityPassDeps, record: PodIdentityRecord
   return 0;
 }
 
+/** The watch may be behind our own creation of it. */
+async function isThere({ kubernetes }: PodIdentityPassDeps, { account }: PodIdentityRecord): Promise<boolean> {
+  try {
+    await kubernetes.getServiceAccount(account);
+    return true;
+  } catch (error) {
+    if (error instanceof KubernetesError && error.kind === 'not_found') return false;
+    throw error;
+  }
+}
+
 async function bringTrust(
   deps: PodIdentityPassDeps,
   record: PodIdentityRecord,
@@ -110,6 +122,9 @@ async function bringTrust(
   const { roleArn, sessionTags } = record.content;
   const isElsewhere = deps.isKeptElsewhere(roleArn);
   const roles = new Set(isElsewhere ? [] : [roleArn]);
+  record.trustedBy = new Set([...record.trustedBy].filter((role) => !deps.isKeptElsewhere(role)));
+  // Tags that are not sent yet cannot be asked for.
+  const isOpen = !sessionTags || record.association?.sessionTags === false;
   // The old role trusts the account for as long as the association says so.
   const before = record.association?.roleArn;
   if (before !== undefined && before !== roleArn && record.trustedBy.has(before)) roles.add(before);
@@ -117,7 +132,7 @@ async function bringTrust(
     record.trustedBy = record.trustedBy.union(roles);
     await deps.publish(record);
   }
-  deps.trust.want(record.account, roles, !sessionTags);
+  deps.trust.want(record.account, roles, isOpen);
   if (isElsewhere) {
     record.parts.trust_policy = 'kept_elsewhere';
     return undefined;
@@ -131,13 +146,15 @@ async function bringTrust(
   return wait('waiting_for_trust_policy', `the trust policy of ${roleArn} is being written`);
 }
 
-/** Roles that the account had before trust it no more, now that its association is another one. */
+/** Roles that the account had before trust it no more, and none more than it needs, now that its association is so. */
 function leaveOldRoles(deps: PodIdentityPassDeps, record: PodIdentityRecord): PodIdentityOutcome {
   const { roleArn, sessionTags } = record.content;
   const wanted = new Set(deps.isKeptElsewhere(roleArn) ? [] : [roleArn]);
   deps.trust.want(record.account, wanted, !sessionTags);
   record.trustedBy = new Set([...record.trustedBy].filter((role) => wanted.has(role) || isStillIn(deps, record, role)));
-  if (record.trustedBy.isSubsetOf(wanted)) return { kind: 'in_place' };
+  const isIn = wanted.size === 0 || deps.trust.state(roleArn, record.account) === 'in';
+  if (record.trustedBy.isSubsetOf(wanted) && isIn) return { kind: 'in_place' };
+  for (const role of record.trustedBy) if (!wanted.has(role)) deps.trust.retry(role);
   return wait('waiting_for_trust_policy', 'the trust policies of former roles are being written');
 }
 

@@ -89,7 +89,8 @@ export function inheritRecord(status: PodIdentityStatus): PodIdentityRecord {
     },
     creating: status.creating,
     trustedBy: new Set(status.trusted_by),
-    isReady: status.parts.association && status.state !== 'leaving',
+    // Who has the account keeps it, also while something else is being mended.
+    isReady: status.parts.mutation && status.state !== 'leaving',
     reason: status.reason as PodIdentityRecord['reason'],
     drift: status.drift,
   };

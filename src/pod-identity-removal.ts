@@ -18,6 +18,17 @@ import type { PodIdentityReason, PodIdentityRecord } from './pod-identity-record
  * @throws AwsError, KubernetesError as `bring`.
  */
 export async function takeAway(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<PodIdentityOutcome> {
+  return (await takeRoleAway(deps, record)) ?? takeAccountAway(deps, record);
+}
+
+/**
+ * Takes all but the account away, also from one that another user is to get.
+ * @returns undefined when nothing is left of it.
+ */
+export async function takeRoleAway(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+): Promise<PodIdentityOutcome | undefined> {
   const { account } = record;
   record.isReady = false;
   if (deps.mutation.gives(account)) {
@@ -38,12 +49,13 @@ export async function takeAway(deps: PodIdentityPassDeps, record: PodIdentityRec
   record.trustedBy = new Set([...record.trustedBy].filter((role) => isStillIn(deps, record, role)));
   const [left] = record.trustedBy;
   if (left !== undefined) {
+    deps.trust.retry(left);
     const state = deps.trust.state(left, account);
     if (typeof state !== 'object') return wait('waiting_for_trust_policy', `${left} still trusts the account`);
     return refuse({ code: state.code as PodIdentityReason['code'], detail: state.detail, said: state.said });
   }
   record.parts.trust_policy = false;
-  return takeAccountAway(deps, record);
+  return undefined;
 }
 
 async function takeAccountAway(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<PodIdentityOutcome> {

@@ -80,11 +80,16 @@ function report(
   const { domino_user: user, service_account: account } = mapping;
   const status = statusOf(account);
   if (status?.domino_user === user) return statusReport(status, pods, identities, mapping);
-  const problem = identities.problems.get(user);
+  const owner = status?.domino_user;
+  const held = {
+    code: 'name_taken',
+    detail: `service account ${account} is still another user's; that has to be taken away first`,
+  };
+  const problem = identities.problems.get(user) ?? (owner === undefined ? undefined : held);
   const code = problem?.code ?? 'not_checked_yet';
   return {
     ...wantedOf(mapping),
-    state: problem ? 'refused' : 'pending',
+    state: problem && problem !== held ? 'refused' : 'pending',
     code,
     ...(problem ? { reason: problem.detail } : {}),
     advice: adviceFor(code),

@@ -15,7 +15,7 @@ import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
 import { createMutationKeeper } from './mutation-keeper.ts';
 import { type PodIdentities, type PodIdentityMapping, podIdentityConfigMap } from './pod-identities.ts';
-import { podIdentityMutation } from './pod-identity-mutation.ts';
+import { podIdentityMutation, usersInRules } from './pod-identity-mutation.ts';
 import { bring, type PodIdentityOutcome, type PodIdentityPassDeps } from './pod-identity-pass.ts';
 import {
   contentOf,
@@ -26,7 +26,7 @@ import {
   sameContent,
   statusOfRecord,
 } from './pod-identity-record.ts';
-import { takeAway } from './pod-identity-removal.ts';
+import { takeAway, takeRoleAway } from './pod-identity-removal.ts';
 import { type PodIdentityStatus, type PodIdentityStatuses, podIdentityStatusForm } from './pod-identity-status.ts';
 import { createPodTrustKeeper } from './pod-trust-keeper.ts';
 import { createPublisher } from './publisher.ts';
@@ -91,6 +91,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
   const associations = createAssociations(options);
   const trust = createPodTrustKeeper({
     role: options.role,
+    isKeptElsewhere: (role) => deps.isKeptElsewhere(role),
     changed: options.roleChanged,
     monotonic: () => clock.monotonic(),
   });
@@ -142,11 +143,11 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     const record = records.get(account) ?? (mapping && newRecord(account, mapping.domino_user, contentOf(mapping)));
     if (!record) return undefined;
     records.set(account, record);
-    const problem = mapping ? undefined : problems.get(record.user);
+    const problem = mapping?.domino_user === record.user ? undefined : problems.get(record.user);
     // What cannot be read says nothing about what is wanted: nothing is made of it, and nothing taken away.
     if (problem) return settle(record, { kind: 'refused', reason: problem }, failures);
     try {
-      const outcome = mapping ? await bring(deps, record, mapping) : await takeAway(deps, record);
+      const outcome = mapping ? await bringTo(record, mapping) : await takeAway(deps, record);
       if (outcome.kind === 'gone') return await forget(record);
       return await settle(record, outcome, failures, mapping === undefined);
     } catch (error) {
@@ -154,9 +155,22 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       if (signal.aborted) return pause;
       if (!(error instanceof AwsError) && !(error instanceof KubernetesError)) throw error;
       log.warn({ err: error, service_account: account, failures }, 'Pod Identity: it was not done; trying again');
-      await settle(record, outcomeOf(error, failures), failures, mapping === undefined);
+      await settle(record, outcomeOf(error, failures), failures, mapping === undefined).catch((cause: unknown) => {
+        if (!(cause instanceof KubernetesError)) throw cause;
+        log.warn({ err: cause, service_account: account }, 'Pod Identity: the status was not published');
+      });
       return pause;
     }
+  }
+
+  /** An account that goes to another user loses the role of the one before first, whatever pods still run with it. */
+  async function bringTo(record: PodIdentityRecord, mapping: PodIdentityMapping): Promise<PodIdentityOutcome> {
+    if (record.user !== mapping.domino_user) {
+      const left = await takeRoleAway(deps, record);
+      if (left) return left;
+      record.user = mapping.domino_user;
+    }
+    return bring(deps, record, mapping);
   }
 
   async function settle(record: PodIdentityRecord, outcome: PodIdentityOutcome, failures: number, isLeaving = false) {
@@ -191,6 +205,14 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     return undefined;
   }
 
+  /** Whose mapping went away, or to another account, is given it no more: at once, however long its pass has to wait. */
+  function leaveOthers(): void {
+    const { byAccount, problems } = identities.current();
+    for (const [account, record] of records) {
+      if (byAccount.get(account)?.domino_user !== record.user && !problems.has(record.user)) record.isReady = false;
+    }
+  }
+
   /** Starts from what the holder before published. */
   function takeOver(): void {
     for (const { status } of statuses.all()) {
@@ -198,11 +220,17 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       records.set(record.account, record);
       trust.want(record.account, record.trustedBy, !record.content.sessionTags);
     }
+    leaveOthers();
     const { byAccount } = identities.current();
-    // Whose status was lost keeps what the role's own status says.
+    const given = usersInRules(options.mutation.get(podIdentityMutation)?.rules);
+    // Whose status was lost keeps what the role's own status says, and what the Mutation does.
     for (const [account, mapping] of byAccount) {
+      if (records.has(account)) continue;
+      const record = newRecord(account, mapping.domino_user, contentOf(mapping));
+      record.isReady = given.get(mapping.domino_user) === account;
+      records.set(account, record);
       const role = options.role(mapping.iam_role_arn);
-      if (records.has(account) || !role.acceptedPods?.accounts.has(account)) continue;
+      if (!role.acceptedPods?.accounts.has(account)) continue;
       trust.want(account, new Set([role.arn]), mapping.disable_session_tags);
     }
     mutation.sync();
@@ -244,15 +272,11 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     compareAll,
     mappingsChanged: () => {
       const { byAccount, problems } = identities.current();
-      for (const [account, record] of records) {
-        const mapping = byAccount.get(account);
-        // At once, also where the account's pass has to wait for its turn.
-        if (mapping?.domino_user !== record.user && !problems.has(record.user)) record.isReady = false;
-      }
+      leaveOthers();
       for (const account of new Set([...byAccount.keys(), ...records.keys()])) {
         const record = records.get(account);
         const mapping = byAccount.get(account);
-        const isSame = record && mapping && sameMapping(record, mapping);
+        const isSame = record && mapping && sameMapping(record, mapping, deps.isKeptElsewhere(mapping.iam_role_arn));
         // What waits or is refused may have been about another mapping, or a problem that is mended.
         if (!isSame || record.reason || problems.has(record.user)) queue.due(account, 0);
       }
@@ -284,10 +308,10 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
   };
 }
 
-function sameMapping(record: PodIdentityRecord, mapping: PodIdentityMapping): boolean {
-  const isManaged = record.parts.trust_policy !== 'kept_elsewhere';
+/** @param isElsewhere whether somebody else keeps the role's trust policy, as any user's mapping may say. */
+function sameMapping(record: PodIdentityRecord, mapping: PodIdentityMapping, isElsewhere: boolean): boolean {
   const isSame = record.user === mapping.domino_user && sameContent(record.content, contentOf(mapping));
-  return isSame && isManaged === mapping.update_iam_role_trust_policy;
+  return isSame && (record.parts.trust_policy === 'kept_elsewhere') === isElsewhere;
 }
 
 function outcomeOf(error: AwsError | KubernetesError, failures: number): PodIdentityOutcome {

@@ -9,12 +9,14 @@ export interface PodTrustKeeper {
   /** Makes just these roles trust the account. @param open no session tags are sent for it. */
   want(account: string, roles: ReadonlySet<string>, open: boolean): void;
   state(role: string, account: string): TrustState;
-  /** The accounts that the role is to trust. */
-  accountsOf(role: string): Iterable<string>;
+  /** Has another look at a role that could not be written, when it is time. */
+  retry(role: string): void;
 }
 
 export interface PodTrustKeeperOptions {
   role: (arn: string) => ProxyRole;
+  /** Whether somebody else keeps the role's document: then nothing in it is ours, to add or to take away. */
+  isKeptElsewhere: (arn: string) => boolean;
   /** The role's document is to be written. */
   changed: (role: ProxyRole) => void;
   /** Monotonic milliseconds. */
@@ -27,13 +29,20 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
 
   function apply(arn: string): void {
     const accounts = wanted.get(arn) ?? new Map<string, boolean>();
-    const next: PodTrust = { accounts: new Set(accounts.keys()), open: [...accounts.values()].includes(true) };
     const role = options.role(arn);
+    if (options.isKeptElsewhere(arn)) {
+      const wasOurs = role.pods !== undefined || role.acceptedPods !== undefined;
+      role.pods = undefined;
+      role.acceptedPods = undefined;
+      if (wasOurs) options.changed(role);
+      return;
+    }
+    const next: PodTrust = { accounts: new Set(accounts.keys()), open: [...accounts.values()].includes(true) };
     const isSo = samePodTrust(role.pods, next);
     if (!isSo) role.pods = next;
     // A role that could not be written is tried again now and then.
     const retry = role.error !== undefined && options.monotonic() >= role.error.until;
-    if (!isSo || (retry && !samePodTrust(role.pods, role.acceptedPods))) options.changed(role);
+    if (!isSo || (retry && !isSettled(role))) options.changed(role);
   }
 
   return {
@@ -50,12 +59,20 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
       }
     },
     state: (arn, account) => {
-      const { pods, acceptedPods, error } = options.role(arn);
+      const role = options.role(arn);
+      const { pods, acceptedPods, error } = role;
       const has = acceptedPods?.accounts.has(account) ?? false;
       const isWanted = wanted.get(arn)?.has(account) ?? false;
-      if (has === isWanted && (pods?.open ?? false) === (acceptedPods?.open ?? false)) return has ? 'in' : 'out';
+      if (has && isWanted && (pods?.open ?? false) === acceptedPods?.open) return 'in';
+      // A write whose answer was lost may have let it in: it is out when IAM has taken a document without it.
+      if (!has && !isWanted && isSettled(role)) return 'out';
       return error ?? 'pending';
     },
-    accountsOf: (arn) => wanted.get(arn)?.keys() ?? [],
+    retry: apply,
   };
+}
+
+/** Whether what is wanted now is, to the very object, what a pass over the role ended with. */
+function isSettled({ pods, acceptedPods }: ProxyRole): boolean {
+  return pods === acceptedPods;
 }

@@ -23,6 +23,8 @@ export function createPublisher<S>(
   /** Key -> the resourceVersion of what we wrote last. */
   const versions = new Map<string, string>();
   const published = new Map<string, unknown>();
+  /** What is being written: the watch may tell of it before the API server answers us. */
+  const underWay = new Map<string, unknown>();
 
   async function put(name: string, data: Record<string, string>, key: string): Promise<string> {
     const known = versions.get(key) ?? (await kubernetes.getConfigMap(name))?.resourceVersion;
@@ -36,7 +38,9 @@ export function createPublisher<S>(
 
   function stands(key: string): boolean {
     const there = statuses.get(key);
-    return isDeepStrictEqual(published.get(key), there && form.content(there.status));
+    const content = there && form.content(there.status);
+    if (underWay.has(key) && isDeepStrictEqual(underWay.get(key), content)) return true;
+    return isDeepStrictEqual(published.get(key), content);
   }
 
   return {
@@ -46,6 +50,7 @@ export function createPublisher<S>(
       const name = form.nameOf(key);
       const data = form.data(status);
       if (isDeepStrictEqual(published.get(key), form.content(status)) && stands(key)) return;
+      underWay.set(key, form.content(status));
       try {
         versions.set(key, await put(name, data, key));
       } catch (error) {
@@ -55,6 +60,8 @@ export function createPublisher<S>(
         const changed = error instanceof KubernetesError && (error.kind === 'conflict' || error.kind === 'not_found');
         if (!changed || !mayWrite()) throw error;
         versions.set(key, await put(name, data, key));
+      } finally {
+        underWay.delete(key);
       }
       published.set(key, form.content(status));
     },
