@@ -48,7 +48,9 @@ export function podIdentityReports(sources: PodIdentityReportSources): PodIdenti
   const pods = Map.groupBy(sources.pods, ({ userName }) => userName);
   const named = new Map([...identities.byUser.values()].map((mapping) => [mapping.service_account, mapping]));
   const mapped = [...identities.byUser.values()].map((mapping) => report(mapping, sources, pods));
-  const leaving = [...sources.statuses()].filter((status) => !named.has(status.service_account));
+  const leaving = [...sources.statuses()].filter(
+    (status) => named.get(status.service_account)?.domino_user !== status.domino_user,
+  );
   const reports = [...mapped, ...leaving.map((status) => statusReport(status, pods, identities))];
   return reports.sort((a, b) => compare(a.domino_user, b.domino_user) || compare(a.service_account, b.service_account));
 }
