@@ -1,51 +1,17 @@
-/** Owns the faults by name: what each does to the system, for how long, and what it must see itself. */
+/** Owns the faults of the platform by name: what each does to the system, for how long, and what it must see itself. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { shownCertificate } from './client.ts';
-import type { Load } from './load.ts';
-import type { Random } from './random.ts';
-import { type FaultSystem, leaseSeconds, type Slot } from './system.ts';
+import { type Fault, type FaultContext, kill, knobs } from './fault.ts';
+import { leaseSeconds, type Slot } from './system.ts';
 import { until } from './waiting.ts';
 
-export interface FaultContext {
-  system: FaultSystem;
-  load: Pick<Load, 'startRun'>;
-  random: Random;
-  /** What must not be, whatever comes after. */
-  wrong: (what: string) => void;
-}
-
-type Fault = (context: FaultContext) => Promise<void>;
-
 const update = 'UpdateAssumeRolePolicy';
-
-/** Turns knobs for a while; all of them are turned back when the round settles. */
-const knobs =
-  (
-    standIn: 'aws' | 'kubernetes' | 'domino',
-    on: (random: Random) => object,
-    off: object,
-    [least, most]: readonly [number, number],
-  ): Fault =>
-  async ({ system, load, random }) => {
-    await system.stack.knobs(standIn, on(random));
-    await load.startRun();
-    await delay(random.int(least, most));
-    await system.stack.knobs(standIn, off);
-  };
 
 async function midWrite({ system, load, random }: FaultContext): Promise<void> {
   // The next holder waits for at least a second longer than this: what is on its way has arrived by then.
   await system.stack.knobs('aws', { latencyMs: { [update]: random.int(300, 900) } });
   await load.startRun();
   await system.writeUnderWay();
-}
-
-async function kill(context: FaultContext, slot: Slot): Promise<void> {
-  const { system, random } = context;
-  slot.replica.child.kill('SIGKILL');
-  await slot.replica.child.exited;
-  await delay(random.int(0, 1_000));
-  await system.refill(slot);
 }
 
 /** Replicas that a fault killed, maybe while another one had told them to end. */

@@ -1,8 +1,9 @@
 /** Owns what people do meanwhile: runs that come, ask as a side-car does, and go; mappings that change. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { callReplica, profilesOf } from './client.ts';
+import { profilesOf } from './client.ts';
 import { foreignDocument } from './documents.ts';
 import type { Facts, RoleFacts, RunFacts, Way } from './model.ts';
+import { createPeople } from './people.ts';
 import type { Random } from './random.ts';
 import type { FaultSystem, Slot } from './system.ts';
 
@@ -40,8 +41,7 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
   const issuer = stack.environment.OIDC_PROVIDER ?? '';
   const runs: Run[] = [];
   const roles: Pick<RoleFacts, 'arn' | 'original'>[] = [];
-  const tokens = new Map<string, string>();
-  const odd: string[] = [];
+  const { call, retry, odd } = createPeople(system, random);
   const counts = { asked: 0, granted: 0, mapped: 0, ended: 0 };
   const mappings: Way[][] = [[]];
   /** Index of the newest that an administrator was told 200 for. */
@@ -64,23 +64,6 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
   await setMapping('beta', ways.beta);
   const quietMappings = mappings.length;
 
-  async function token(user: string, renew = false): Promise<string> {
-    const known = renew ? undefined : tokens.get(user);
-    const fresh = known ?? (await stack.token(user, 86_400));
-    tokens.set(user, fresh);
-    return fresh;
-  }
-
-  /** Asks a replica; whatever goes wrong on the way is no answer. */
-  async function call(slot: Slot, path: string, user: string, body: object, method: 'POST' | 'DELETE' = 'POST') {
-    try {
-      const options = { method, token: await token(user), body, cas: slot.cas, timeoutMs: 9_000 };
-      return await callReplica(slot.replica.url, path, options);
-    } catch (error) {
-      return { status: 0, text: String(error) };
-    }
-  }
-
   async function setMapping(org: string, list: Omit<Way, 'org'>[]): Promise<void> {
     const rest = (mappings.at(-1) ?? []).filter((way) => way.org !== org);
     // In force from when it was sent, for all that anybody knows.
@@ -99,13 +82,6 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
       }
       await retry('a mapping', status, text, 'admin');
     }
-  }
-
-  /** Takes note of an answer that is no 200, and waits as a client would. */
-  async function retry(what: string, status: number, text: string, user: string): Promise<void> {
-    if (status === 401) await token(user, true);
-    else if (![0, 429, 503].includes(status) && !text.includes('"conflict"')) odd.push(`${what}: ${text}`);
-    await delay(150 + random.int(0, 200));
   }
 
   async function newRun(): Promise<Run> {

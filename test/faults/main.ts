@@ -5,9 +5,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildService } from '../stack/processes.ts';
 import { type Bound, boundProblems, boundsTable, measureBounds } from './bounds.ts';
-import { faults } from './faults.ts';
 import { roundSeed } from './random.ts';
-import { planRound, type RoundResult, runRound } from './round.ts';
+import { type Counts, faults, planRound, type RoundResult, runRound } from './round.ts';
 
 const { values } = parseArgs({
   options: {
@@ -37,7 +36,7 @@ await buildService();
 const startedAt = performance.now();
 const results: RoundResult[] = [];
 let failed = 0;
-const noCounts = { asked: 0, granted: 0, mapped: 0, ended: 0 };
+const noCounts: Counts = { asked: 0, granted: 0, mapped: 0, ended: 0, identities: 0, workloads: 0 };
 const queue = [...planned];
 let bounds: Bound[] = [];
 if (values.round === undefined && values.fault === undefined) bounds = await measureBounds(seed);
@@ -83,12 +82,14 @@ function report(): void {
   const width = Math.max(...Object.keys(faults).map((kind) => kind.length));
   console.log(`\n${'fault'.padEnd(width)}  rounds`);
   for (const kind of Object.keys(faults)) console.log(`${kind.padEnd(width)}  ${String(times(kind)).padStart(6)}`);
-  const sum = (pick: (counts: RoundResult['counts']) => number) =>
-    results.reduce((all, { counts }) => all + pick(counts), 0);
+  const sum = (pick: (counts: Counts) => number) => results.reduce((all, { counts }) => all + pick(counts), 0);
   const settle = results.map(({ settleMs }) => settleMs / 1000).sort((a, b) => a - b);
   const at = (share: number) => (settle[Math.ceil(settle.length * share) - 1] ?? 0).toFixed(1);
   console.log(
     `\n${sum(({ asked }) => asked)} requests, ${sum(({ granted }) => granted)} grants, ${sum(({ ended }) => ended)} runs ended, ${sum(({ mapped }) => mapped)} mappings set`,
+  );
+  console.log(
+    `${sum(({ identities }) => identities)} Pod Identity mappings set, ${sum(({ workloads }) => workloads)} workloads of their users`,
   );
   console.log(`settled after the last fault: p50 ${at(0.5)} s, slowest ${at(1)} s`);
   if (bounds.length > 0) console.log(`\n${boundsTable(bounds)}\n`);

@@ -1,11 +1,16 @@
 /** Owns one round: a system, some load, some faults, then quiet, and what the model says about all of it. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { faults, needsHttps } from './faults.ts';
+import type { Fault } from './fault.ts';
+import { needsHttps, faults as platformFaults } from './faults.ts';
 import { type Load, startLoad } from './load.ts';
 import { overlapProblems, pastProblems, settledProblems } from './model.ts';
+import { podFaults } from './pod-faults.ts';
+import { type PodLoad, startPodLoad } from './pod-load.ts';
 import { createRandom, type Random } from './random.ts';
 import { type FaultSystem, startFaultSystem } from './system.ts';
 import { until } from './waiting.ts';
+
+export const faults = { ...platformFaults, ...podFaults };
 
 export interface RoundPlan {
   kinds: string[];
@@ -15,12 +20,14 @@ export interface RoundPlan {
   https: boolean;
 }
 
+export type Counts = Load['counts'] & { identities: number; workloads: number };
+
 export interface RoundResult {
   plan: RoundPlan;
   problems: string[];
   /** From the end of the last fault until all that was answered is so. */
   settleMs: number;
-  counts: Load['counts'];
+  counts: Counts;
   /** What each replica said, for a round that failed. */
   logs: { name: string; lines: readonly string[] }[];
 }
@@ -30,18 +37,14 @@ const settleLimitMs = 45_000;
 /** The whole of it, with time for what hangs to be told from what is slow. */
 const roundLimitMs = 180_000;
 
-/** Every kind comes first in one round of so many; the others are drawn. */
+/** Of the platform's kinds and of Pod Identity's, each has its turn in one round of so many; more are drawn. */
 export function planRound(seed: number, round: number): { plan: RoundPlan; random: Random } {
   const random = createRandom(seed);
-  const names = Object.keys(faults);
-  const first = names[round % names.length] ?? '';
-  const kinds = [
-    first,
-    ...random.some(
-      names.filter((name) => name !== first),
-      random.int(1, 2),
-    ),
-  ];
+  const turn = (kinds: object) => Object.keys(kinds)[round % Object.keys(kinds).length] ?? '';
+  const first = [turn(platformFaults), turn(podFaults)];
+  const others = Object.keys(faults).filter((name) => !first.includes(name));
+  const all = [...first, ...random.some(others, random.int(0, 1))];
+  const kinds = random.some(all, all.length);
   const https = kinds.some((kind) => needsHttps.has(kind)) || random.chance(0.2);
   return { plan: { kinds, together: random.chance(0.5), replicas: random.int(2, 3), https }, random };
 }
@@ -67,14 +70,21 @@ async function carryOut(
 ): Promise<RoundResult> {
   const problems: string[] = [];
   const load = await startLoad(system, random.fork());
+  const pods = await startPodLoad(system, random.fork());
   for (let started = random.int(12, 16); started > 0; started -= 1) await load.startRun();
   await delay(random.int(0, 1_500));
   progress.at = 'the faults';
   const ending = new AbortController();
-  const coming = load.comeAndGo(ending.signal);
+  const coming = Promise.all([load.comeAndGo(ending.signal), pods.comeAndGo(ending.signal)]);
 
   const inject = (kind: string) =>
-    faults[kind]?.({ system, load, random: random.fork(), wrong: (what) => problems.push(`${kind}: ${what}`) });
+    (faults as Record<string, Fault>)[kind]?.({
+      system,
+      load,
+      pods,
+      random: random.fork(),
+      wrong: (what) => problems.push(`${kind}: ${what}`),
+    });
   const [first = '', second = '', ...more] = plan.kinds;
   if (plan.together) await Promise.all([inject(first), inject(second)]);
   else for (const kind of [first, second]) await inject(kind);
@@ -86,28 +96,49 @@ async function carryOut(
   const quietAt = performance.now();
   progress.at = 'the last mapping';
   await coming;
+  await pods.calm();
   progress.at = 'settling';
   problems.push(...(await load.untilAnswered(settleLimitMs)));
   const left = () => settleLimitMs - (performance.now() - quietAt);
-  const settled = async () => settledProblems(await load.facts(true)).length === 0;
+  const notSettled = async () => [...settledProblems(await load.facts(true)), ...(await pods.settled())];
+  const settled = async () => (await notSettled()).length === 0;
   await until(settled, Math.max(5_000, left()), 100);
   const settleMs = performance.now() - quietAt;
-  // A comparison of every role later, it must still be so.
-  const reads = async () =>
-    ((await (await fetch(`${system.stack.awsUrl}/__stack/calls`)).json()) as Calls).GetRole ?? 0;
-  const before = await reads();
-  const named = new Set((await load.facts(true)).mappings.at(-1)?.map(({ proxy }) => proxy));
-  const compared = await until(async () => (await reads()) >= before + 2 * named.size, 30_000, 100);
-  if (!compared) problems.push('the roles are not compared any more');
-  problems.push(...settledProblems(await load.facts(true)));
+  await comparedTwice(system, load, pods, problems);
+  problems.push(...(await notSettled()));
+  problems.push(...(await pods.past()), ...pods.odd);
   problems.push(...pastProblems(await load.facts(false)));
   problems.push(...overlapProblems(await system.stack.order('writes', {})));
   const listsLied = plan.kinds.includes('lists empty');
   problems.push(...load.odd.filter((odd) => !(listsLied && odd.includes('run_not_found'))));
   const logs = system.all.map(({ name, replica }) => ({ name, lines: replica?.child.output ?? [] }));
-  return { plan, problems: [...new Set(problems)], settleMs, counts: load.counts, logs };
+  const { mapped: identities, workloads } = pods.counts;
+  const counts = { ...load.counts, identities, workloads };
+  return { plan, problems: [...new Set(problems)], settleMs, counts, logs };
+}
+
+/** A comparison of every role and association later, it must still be so. */
+async function comparedTwice(system: FaultSystem, load: Load, pods: PodLoad, problems: string[]): Promise<void> {
+  const reads = async () => {
+    const calls = (await (await fetch(`${system.stack.awsUrl}/__stack/calls`)).json()) as Calls;
+    return { roles: calls.GetRole ?? 0, associations: calls.DescribePodIdentityAssociation ?? 0 };
+  };
+  const before = await reads();
+  const proxies = new Set((await load.facts(true)).mappings.at(-1)?.map(({ proxy }) => proxy));
+  const mapped = pods.mapped().map(([, { role }]) => role);
+  const compared = await until(
+    async () => {
+      const { roles, associations } = await reads();
+      const isRead = roles >= before.roles + 2 * (proxies.size + new Set(mapped).size);
+      return isRead && associations >= before.associations + 2 * mapped.length;
+    },
+    30_000,
+    100,
+  );
+  if (!compared) problems.push('the roles and associations are not compared any more');
 }
 
 interface Calls {
   GetRole?: number;
+  DescribePodIdentityAssociation?: number;
 }

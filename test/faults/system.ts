@@ -34,19 +34,37 @@ export interface FaultSystem {
   isAlive(slot: Slot): boolean;
   /** A write is on its way to IAM. @returns false where none was in time. */
   writeUnderWay(): Promise<boolean>;
+  /** The same for EKS; `outcome`: one that ended so. */
+  eksWriteUnderWay(outcome?: string): Promise<boolean>;
   /** All knobs of all stand-ins as they were, nobody paused, every slot filled. */
   clearFaults(): Promise<void>;
   kubernetes(order: 'cut-watches' | 'expire'): Promise<void>;
   stop(): Promise<void>;
 }
 
+const eksWrites = ['Create', 'Update', 'Delete'].map((verb) => `${verb}PodIdentityAssociation`);
+const eksReads = ['DescribePodIdentityAssociation', 'ListPodIdentityAssociations'];
+const toEach = <T>(actions: readonly string[], value: T) => Object.fromEntries(actions.map((name) => [name, value]));
+/** A knob's value for EKS: as its actions have entries of their own, IAM's `*` is not theirs. */
+export const forEksWrites = <T>(value: T) => toEach(eksWrites, value);
+export const forEks = <T>(value: T) => toEach([...eksWrites, ...eksReads], value);
+
 /** Latencies that leave time for things to happen in between. */
+export const quietEks = {
+  latencyMs: { ...forEks(10), ...forEksWrites(20) },
+  throttleRate: forEks(0),
+  failRate: forEks({ code: 'ServiceFailure', rate: 0 }),
+  loseAnswerNext: forEksWrites(0),
+  hangNext: forEks(0),
+  propagationMs: 0,
+};
 const quietAws = {
-  latencyMs: { GetRole: 10, UpdateAssumeRolePolicy: 20 },
-  throttleRate: { '*': 0 },
-  failRate: { '*': { code: 'ServiceFailure', rate: 0 } },
-  loseAnswerNext: { UpdateAssumeRolePolicy: 0 },
-  hangNext: { UpdateAssumeRolePolicy: 0, GetRole: 0 },
+  latencyMs: { GetRole: 10, UpdateAssumeRolePolicy: 20, ...quietEks.latencyMs },
+  throttleRate: { '*': 0, ...quietEks.throttleRate },
+  failRate: { '*': { code: 'ServiceFailure', rate: 0 }, ...quietEks.failRate },
+  loseAnswerNext: { UpdateAssumeRolePolicy: 0, ...quietEks.loseAnswerNext },
+  hangNext: { UpdateAssumeRolePolicy: 0, GetRole: 0, ...quietEks.hangNext },
+  propagationMs: 0,
   down: false,
   staleReadMs: 0,
   quota: maxChars,
@@ -75,6 +93,7 @@ export async function startFaultSystem(replicas: number, https: boolean): Promis
       https,
       nodeOptions: ['--import', shiftedClock],
       settings: {
+        EKS_CLUSTER_NAME: 'acme',
         LEASE_SECONDS: String(leaseSeconds),
         RESYNC_SECONDS: String(resyncSeconds),
         GRANT_TIMEOUT_SECONDS: '6',
@@ -115,6 +134,14 @@ export async function startFaultSystem(replicas: number, https: boolean): Promis
       slot.cas = slot.replica.ca === undefined ? [] : [slot.replica.ca];
     },
     writeUnderWay: () => until(async () => (await stack.order('writes', { inFlight: true })).length > 0, 3_000, 10),
+    eksWriteUnderWay: async (outcome) => {
+      const writes = async () =>
+        (await (await fetch(`${stack.awsUrl}/__stack/eks-writes`)).json()) as { outcome?: string }[];
+      const before = await writes();
+      const isNew = async () =>
+        (await writes()).some((one, index) => index >= before.length && one.outcome === outcome);
+      return until(async () => before.some((one) => one.outcome === undefined && !outcome) || isNew(), 3_000, 15);
+    },
     clearFaults: async () => {
       await stack.knobs('aws', quietAws);
       await stack.knobs('kubernetes', quietKubernetes);

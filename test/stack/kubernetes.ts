@@ -15,7 +15,7 @@ import { createKnobs, type Knobs, randomSeries } from './kubernetes-knobs.ts';
 import { Lists } from './kubernetes-lists.ts';
 import { answerOrder } from './kubernetes-orders.ts';
 import { StatusError } from './kubernetes-status.ts';
-import { objectOf, Store } from './kubernetes-store.ts';
+import { type Change, objectOf, Store } from './kubernetes-store.ts';
 import { Watches } from './kubernetes-watches.ts';
 import { Writes } from './kubernetes-writes.ts';
 import { type RunningServer, startServer } from './server.ts';
@@ -54,6 +54,8 @@ export interface KubernetesStandIn {
   remove(kind: string, namespace: string, name: string): boolean;
   /** From now on objects that are created, by the API or `put`, pass through this; through nothing when undefined. */
   admit(admission: Admission | undefined): void;
+  /** Told of every change of a kind (the plural) at once, whatever the knobs; of what was removed, as it was last. */
+  onChange(kind: string, listener: (type: Change['type'], object: KubernetesObject) => void): void;
   /** Breaks the connection of every watch. */
   cutWatches(): void;
   /** Forgets all history: whatever version a client has, its next watch is answered with 410. */
@@ -178,6 +180,13 @@ class StandIn implements KubernetesStandIn {
     const entry = this.#store.find(kind, kind.namespaced ? namespace : '', name);
     if (entry) this.#store.erase(kind, entry);
     return entry !== undefined;
+  }
+
+  onChange(kindName: string, listener: (type: Change['type'], object: KubernetesObject) => void): void {
+    const wanted = kindNamed(kindName);
+    this.#store.onChange((kind, { type, entry }) => {
+      if (kind === wanted) listener(type, objectOf(kind, entry));
+    });
   }
 
   cutWatches(): void {

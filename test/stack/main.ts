@@ -1,6 +1,7 @@
 /** Owns the stack as a process: Domino, Kubernetes and AWS stand-ins, one JSON line of addresses, and orders over HTTP. */
 import { clusterAccount, type RunOptions, startWorld } from '../support/world.ts';
 import type { PodTokenOptions } from './issuer.ts';
+import { createPodIdentityOrders } from './pod-identity-orders.ts';
 import { readBody, startServer } from './server.ts';
 import { createWorkloadOrders } from './workload-orders.ts';
 
@@ -68,6 +69,7 @@ export const orders = {
       ?.data ?? {},
   'pod-token': (options: PodTokenOptions) => world.issuer.podToken(options),
   ...createWorkloadOrders(world),
+  ...createPodIdentityOrders(world),
 };
 
 export type Orders = typeof orders;
