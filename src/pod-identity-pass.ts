@@ -56,6 +56,7 @@ export async function bring(
   mapping: PodIdentityMapping,
 ): Promise<PodIdentityOutcome> {
   const { account } = record;
+  record.content = contentOf(mapping);
   const others = deps.pods.ofAccount(account).filter(({ userName }) => userName !== mapping.domino_user);
   if (record.association === undefined && others.length > 0) {
     const detail = `service account ${account} is used by ${others.length} live pods that ${mapping.domino_user} did not start, who would get the role`;
@@ -63,7 +64,6 @@ export async function bring(
     deps.mutation.sync();
     return refuse({ code: 'name_taken', detail });
   }
-  record.content = contentOf(mapping);
   // Not as it is to be, which is no doing of somebody else's.
   if (record.association && !sameContent(record.association, record.content)) record.parts.association = false;
 
