@@ -1,0 +1,113 @@
+/** Proves that the pages do not rot: their links, error codes, settings and the tests that they name. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
+import { ConfigError, loadConfig } from '../src/config.ts';
+import { statusOfCode } from '../src/errors.ts';
+import { podIdentityReasonCodes } from '../src/pod-identity-record.ts';
+import { anchorsOf, linksOf, root, rowsOf, section, textOf } from './support/pages.ts';
+
+const codesIn = (text: string) => new Set([...text.matchAll(/`([a-z0-9_]+)`/g)].map(([, code]) => code ?? ''));
+
+describe('the pages', () => {
+  const pages = ['README.md', 'CONTRIBUTING.md'];
+  for (const name of readdirSync(join(root, 'docs'))) if (name.endsWith('.md')) pages.push(`docs/${name}`);
+  for (const name of readdirSync(join(root, 'deploy'), { recursive: true, encoding: 'utf8' })) {
+    if (basename(name) === 'README.md' && !name.includes('node_modules')) pages.push(`deploy/${name}`);
+  }
+
+  for (const page of pages.sort()) {
+    it(`${page} links to what is there`, () => {
+      const text = textOf(page);
+      const dead = linksOf(text).filter((link) => {
+        if (/^[a-z]+:/.test(link)) return false;
+        const [path = '', fragment] = decodeURI(link).split('#');
+        const target = path === '' ? page : relative(root, join(root, dirname(page), path));
+        if (target.startsWith('..') || !existsSync(join(root, target))) return true;
+        return fragment !== undefined && !(target.endsWith('.md') && anchorsOf(textOf(target)).has(fragment));
+      });
+      assert.deepEqual(dead, []);
+    });
+  }
+
+  it('are of this repository: no link is absolute', () => {
+    const absolute = pages.flatMap((page) => linksOf(textOf(page)).filter((link) => link.startsWith('/')));
+    assert.deepEqual(absolute, []);
+  });
+
+  it('anchors are made as GitHub makes them', () => {
+    const made = anchorsOf('# A `b_c`: d’s, e/f\n## A\n```sh\n# no heading\n```\n## A\n### [x](y) & z\n');
+    assert.deepEqual([...made], ['a-b_c-ds-ef', 'a', 'a-1', 'x--z']);
+  });
+});
+
+describe('docs/faq.md', () => {
+  const faq = textOf('docs/faq.md');
+
+  it('has every error code of the service, with its status', () => {
+    const expected = Object.entries(statusOfCode).map(([code, status]) => `\`${code}\` ${status}`);
+    const first = rowsOf(section(faq, 'Errors of the service')).map(([cell]) => cell ?? '');
+    assert.deepEqual(first.sort(), expected.sort());
+  });
+
+  it('has every reason of Pod Identity, and no other', () => {
+    const told = codesIn(
+      rowsOf(section(faq, 'Pod Identity'))
+        .map(([cell]) => cell)
+        .join(),
+    );
+    assert.deepEqual([...told].sort(), [...podIdentityReasonCodes, 'not_checked_yet'].sort());
+  });
+
+  it('has every code of the side-car, and no other', () => {
+    const [, words = ''] = /const words = \{\n([\s\S]*?)\n\} as const/.exec(textOf('src/sidecar/failure.ts')) ?? [];
+    const codes = [...words.matchAll(/^ {2}(\w+): \[/gm)].map(([, code]) => code ?? '');
+    assert.ok(codes.length > 20);
+    const told = codesIn(
+      rowsOf(section(faq, 'Errors of the side-car'))
+        .map(([cell]) => cell)
+        .join(),
+    );
+    assert.deepEqual([...told].sort(), codes.sort());
+  });
+});
+
+describe('docs/security.md', () => {
+  it('names with each invariant a test of it', () => {
+    const named = new Set<string>();
+    for (const row of rowsOf(section(textOf('docs/security.md'), 'Threats'))) {
+      const numbers = (/Invariants? ([\d, ]+)/.exec(row.join(' '))?.[1] ?? '').match(/\d+/g) ?? [];
+      const tests = linksOf(row[2] ?? '').map((link) => textOf(join('docs', link)));
+      for (const number of numbers) {
+        named.add(number);
+        const isNamed = tests.some((text) => new RegExp(`invariants? (\\d+ and )?${number}\\b`).test(text));
+        assert.ok(isNamed, `${row[0]}: a test that names invariant ${number}`);
+      }
+    }
+    // 6 and 8 are about what users are told, and keep nobody out.
+    assert.deepEqual([...named].sort(), ['1', '10', '2', '3', '4', '5', '7', '9']);
+  });
+
+  it('says for each threat what stops it', () => {
+    const rows = rowsOf(section(textOf('docs/security.md'), 'Threats'));
+    assert.ok(rows.length > 30);
+    for (const row of rows) assert.ok(row[0] && row[1], row.join(' | '));
+  });
+});
+
+describe("README.md's settings", () => {
+  it('are those that the service reads', () => {
+    const source = textOf('src/config.ts').split('const settings = z.object({')[1]?.split('\n});')[0] ?? '';
+    const names = [...source.matchAll(/^ {2}([A-Z_]+): /gm)].map(([, name]) => name ?? '');
+    // The names that were found are settings indeed: what they may not be is refused by name.
+    const wrong = Object.fromEntries(
+      names.filter((name) => /(_NS|PORT|SECONDS)$/.test(name)).map((name) => [name, '?']),
+    );
+    const isRefused = (error: unknown) =>
+      error instanceof ConfigError && Object.keys(wrong).every((name) => error.message.includes(name));
+    assert.throws(() => loadConfig(wrong), isRefused);
+    const first = rowsOf(section(textOf('README.md'), 'Settings')).map(([cell]) => cell ?? '');
+    const told = first.flatMap((cell) => [...cell.matchAll(/`([A-Z_]+)`/g)].map(([, name]) => name ?? ''));
+    assert.deepEqual(told.sort(), names.sort());
+  });
+});
