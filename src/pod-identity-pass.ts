@@ -65,7 +65,10 @@ export async function bring(
     return refuse({ code: 'name_taken', detail });
   }
   // Not as it is to be, which is no doing of somebody else's.
-  if (record.association && !sameContent(record.association, record.content)) record.parts.association = false;
+  if (record.association && !sameContent(record.association, record.content)) {
+    record.parts.association = false;
+    record.state = 'pending';
+  }
 
   const pause = await bringAccount(deps, record);
   if (pause > 0) return contested(pause);
@@ -123,8 +126,6 @@ async function bringTrust(
   const isElsewhere = deps.isKeptElsewhere(roleArn);
   const roles = new Set(isElsewhere ? [] : [roleArn]);
   record.trustedBy = new Set([...record.trustedBy].filter((role) => !deps.isKeptElsewhere(role)));
-  // Tags that are not sent yet cannot be asked for.
-  const isOpen = !sessionTags || record.association?.sessionTags === false;
   // The old role trusts the account for as long as the association says so.
   const before = record.association?.roleArn;
   if (before !== undefined && before !== roleArn && record.trustedBy.has(before)) roles.add(before);
@@ -132,7 +133,11 @@ async function bringTrust(
     record.trustedBy = record.trustedBy.union(roles);
     await deps.publish(record);
   }
-  deps.trust.want(record.account, roles, isOpen);
+  // Tags that are not sent yet cannot be asked for. It opens no role that no mapping opened.
+  const isOpen = (role: string) =>
+    (role === roleArn && !sessionTags) ||
+    (role === before && record.association?.sessionTags === false && deps.trust.isOpen(role, record.account));
+  deps.trust.want(record.account, new Map([...roles].map((role) => [role, isOpen(role)])));
   if (isElsewhere) {
     record.parts.trust_policy = 'kept_elsewhere';
     return undefined;
@@ -150,7 +155,7 @@ async function bringTrust(
 function leaveOldRoles(deps: PodIdentityPassDeps, record: PodIdentityRecord): PodIdentityOutcome {
   const { roleArn, sessionTags } = record.content;
   const wanted = new Set(deps.isKeptElsewhere(roleArn) ? [] : [roleArn]);
-  deps.trust.want(record.account, wanted, !sessionTags);
+  deps.trust.want(record.account, new Map([...wanted].map((role) => [role, !sessionTags])));
   record.trustedBy = new Set([...record.trustedBy].filter((role) => wanted.has(role) || isStillIn(deps, record, role)));
   const isIn = wanted.size === 0 || deps.trust.state(roleArn, record.account) === 'in';
   if (record.trustedBy.isSubsetOf(wanted) && isIn) return { kind: 'in_place' };

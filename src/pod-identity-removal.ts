@@ -45,7 +45,7 @@ export async function takeRoleAway(
   record.association = undefined;
   record.creating = undefined;
   record.parts.association = false;
-  deps.trust.want(account, new Set(), false);
+  deps.trust.want(account, new Map());
   record.trustedBy = new Set([...record.trustedBy].filter((role) => isStillIn(deps, record, role)));
   const [left] = record.trustedBy;
   if (left !== undefined) {

@@ -218,7 +218,11 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     for (const { status } of statuses.all()) {
       const record = inheritRecord(status);
       records.set(record.account, record);
-      trust.want(record.account, record.trustedBy, !record.content.sessionTags);
+      const { account, trustedBy, content } = record;
+      // What a role is to be told of tags is in its own status; without one, it is what the mapping said.
+      const isOpen = (role: string) =>
+        options.role(role).acceptedPods?.open ?? (role === content.roleArn && !content.sessionTags);
+      trust.want(account, new Map([...trustedBy].map((role) => [role, isOpen(role)])));
     }
     leaveOthers();
     const { byAccount } = identities.current();
@@ -231,7 +235,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       records.set(account, record);
       const role = options.role(mapping.iam_role_arn);
       if (!role.acceptedPods?.accounts.has(account)) continue;
-      trust.want(account, new Set([role.arn]), mapping.disable_session_tags);
+      trust.want(account, new Map([[role.arn, mapping.disable_session_tags]]));
     }
     mutation.sync();
     compareAll();
@@ -261,7 +265,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       record.association = found;
       record.parts.association = true;
       record.trustedBy.add(found.roleArn);
-      trust.want(account, record.trustedBy, !found.sessionTags);
+      trust.want(account, new Map([[found.roleArn, !found.sessionTags]]));
       records.set(account, record);
       queue.due(account, 0);
     }

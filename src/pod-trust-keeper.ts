@@ -6,8 +6,10 @@ import { type PodTrust, samePodTrust } from './pod-trust.ts';
 export type TrustState = 'in' | 'out' | 'pending' | RoleError;
 
 export interface PodTrustKeeper {
-  /** Makes just these roles trust the account. @param open no session tags are sent for it. */
-  want(account: string, roles: ReadonlySet<string>, open: boolean): void;
+  /** Makes just these roles trust the account. @param roles and whether each is sent no session tags for it. */
+  want(account: string, roles: ReadonlyMap<string, boolean>): void;
+  /** Whether the role is to trust the account without session tags. */
+  isOpen(role: string, account: string): boolean;
   state(role: string, account: string): TrustState;
   /** Has another look at a role that could not be written, when it is time. */
   retry(role: string): void;
@@ -46,18 +48,19 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
   }
 
   return {
-    want: (account, roles, open) => {
+    want: (account, roles) => {
       const touched = [...wanted].filter(([arn, accounts]) => accounts.has(account) && !roles.has(arn));
       for (const [arn, accounts] of touched) {
         accounts.delete(account);
         apply(arn);
         if (accounts.size === 0) wanted.delete(arn);
       }
-      for (const arn of roles) {
+      for (const [arn, open] of roles) {
         wanted.set(arn, (wanted.get(arn) ?? new Map<string, boolean>()).set(account, open));
         apply(arn);
       }
     },
+    isOpen: (arn, account) => wanted.get(arn)?.get(account) ?? false,
     state: (arn, account) => {
       const role = options.role(arn);
       const { pods, acceptedPods, error } = role;
