@@ -47,6 +47,7 @@ interface Values {
   configWithDefault: Record<string, string>;
   profile: Record<string, string>;
   missingProfile: Record<string, string>;
+  refusedProfile: Record<string, string>;
   onFromPods: Record<string, string>;
   tokenFile: Record<string, string>;
   roleArn: Record<string, string>;
@@ -83,6 +84,11 @@ const cases: readonly Case[] = [
     boto3: /could not be found/,
     cli: /could not be found/,
     js: 'pods',
+  },
+  {
+    what: 'a profile whose role STS refuses',
+    given: ['config', 'refusedProfile'],
+    ...same(/AccessDenied|not authorized/),
   },
   { what: 'a profile that goes on from Pod Identity', given: ['config', 'onFromPods'], ...same('target') },
 ];
@@ -122,6 +128,7 @@ describe('credential chains in a pod with Pod Identity', function () {
     const profiles =
       `[profile acme-target]\nsource_profile = src\nrole_arn = ${target}\nrole_session_name = me\n` +
       `[profile src]\n${source}` +
+      `[profile refused]\nsource_profile = src\nrole_arn = ${target}-2\nrole_session_name = me\n` +
       `[profile on]\ncredential_source = EcsContainer\nrole_arn = ${target}\nrole_session_name = me\n`;
     const keys = aws.userCredentials('111111111111', 'somebody');
     values = {
@@ -129,6 +136,7 @@ describe('credential chains in a pod with Pod Identity', function () {
       configWithDefault: { AWS_CONFIG_FILE: file('with-default', `[default]\n${source}${profiles}`) },
       profile: { AWS_PROFILE: 'acme-target' },
       missingProfile: { AWS_PROFILE: 'acme-typo' },
+      refusedProfile: { AWS_PROFILE: 'refused' },
       onFromPods: { AWS_PROFILE: 'on' },
       tokenFile: { AWS_WEB_IDENTITY_TOKEN_FILE: token },
       roleArn: { AWS_ROLE_ARN: proxy.arn },

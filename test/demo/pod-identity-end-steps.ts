@@ -57,7 +57,9 @@ const removalStep: Step = {
     const { code, stderr } = await workloadOf(scene, 'svc-user-2').whoAmI();
     screen.answer(stderr.trim().split('\n').at(-1) ?? '');
     check(scene, code !== 0, 'clients that start in its pod get nothing more');
-    screen.note('Credentials that the pod has already live until they expire: for up to six hours with Pod Identity.');
+    screen.note(
+      'Credentials that the pod has live until they expire, for up to six hours, and EKS’s own agent keeps them for it; this stand-in’s agent keeps none.',
+    );
   },
 };
 
