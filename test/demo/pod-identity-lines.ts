@@ -5,7 +5,7 @@ const json = '-H Content-Type:application/json';
 const admin = '-H "Authorization: Bearer $ADMIN"';
 const two = `'{"domino_user":"svc-user-2","iam_role_arn":"arn:aws:iam::111111111111:role/example-eks-pod-identity2-role"}'`;
 const update = (query = '') =>
-  `curl --cacert $CA -X POST $IRSA/update_pod_identity_mapping${query} ${json} ${admin} -d ${two}`;
+  `curl --cacert $CA -X POST "$IRSA/update_pod_identity_mapping${query}" ${json} ${admin} -d ${two}`;
 const run = '6650c1d2e3f4a5b6c7d8e9f2';
 const token = `$(curl -s -X POST $CONTROL/pod-token -d '{"serviceAccount":"svc-user-1-sa","pod":"run-${run}","audience":"pods.eks.amazonaws.com"}' | tr -d '"')`;
 

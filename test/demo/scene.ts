@@ -38,7 +38,12 @@ export function newScene(system: System, screen: Screen): Scene {
 /** Makes a call as a person would with curl, and shows both. @throws AssertionError when another status came back. */
 export async function curl(scene: Scene, method: string, path: string, call: Call = {}): Promise<Answer> {
   const { as, tokenName, body, show = (text) => text, status = 200 } = call;
-  const words = ['curl', '--cacert $CA', ...(method === 'GET' ? [] : [`-X ${method}`]), `$IRSA${path}`];
+  const words = [
+    'curl',
+    '--cacert $CA',
+    ...(method === 'GET' ? [] : [`-X ${method}`]),
+    path.includes('?') ? `"$IRSA${path}"` : `$IRSA${path}`,
+  ];
   const name = as === undefined ? tokenName : `$${variableOf(as)}`;
   if (name !== undefined) words.push(`-H "Authorization: Bearer ${name}"`);
   if (body !== undefined) words.push('-H Content-Type:application/json', `-d '${bodyText(body)}'`);
