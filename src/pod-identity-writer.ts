@@ -55,6 +55,7 @@ export interface PodIdentityTenureOptions extends Omit<PodIdentitySources, 'read
   pods: PodIndex;
   mappings: () => Mappings;
   role: (arn: string) => ProxyRole;
+  roles: () => Iterable<ProxyRole>;
   roleChanged: (role: ProxyRole) => void;
   reads: Budget;
   writes: Budget;
@@ -207,10 +208,12 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
 
   /** Whose mapping went away, or to another account, is given it no more: at once, however long its pass has to wait. */
   function leaveOthers(): void {
+    for (const record of records.values()) if (isLeft(record)) record.isReady = false;
+  }
+
+  function isLeft({ account, user }: PodIdentityRecord): boolean {
     const { byAccount, problems } = identities.current();
-    for (const [account, record] of records) {
-      if (byAccount.get(account)?.domino_user !== record.user && !problems.has(record.user)) record.isReady = false;
-    }
+    return byAccount.get(account)?.domino_user !== user && !problems.has(user);
   }
 
   /** Starts from what the holder before published. */
@@ -222,7 +225,10 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       // What a role is to be told of tags is in its own status; without one, it is what the mapping said.
       const isOpen = (role: string) =>
         options.role(role).acceptedPods?.open ?? (role === content.roleArn && !content.sessionTags);
-      trust.want(account, new Map([...trustedBy].map((role) => [role, isOpen(role)])));
+      // Of one that leaves, a role may be rid of it already: it is looked at, and not let in there again.
+      const isIn = (role: string) => !isLeft(record) || options.role(role).acceptedPods?.accounts.has(account) === true;
+      trust.want(account, new Map([...trustedBy].filter(isIn).map((role) => [role, isOpen(role)])));
+      for (const role of trustedBy) if (!isIn(role)) trust.check(role);
     }
     leaveOthers();
     const { byAccount } = identities.current();
@@ -237,8 +243,32 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       if (!role.acceptedPods?.accounts.has(account)) continue;
       trust.want(account, new Map([[role.arn, mapping.disable_session_tags]]));
     }
+    takeOverRoles();
     mutation.sync();
     compareAll();
+  }
+
+  /** A role's own status may be older than the accounts': whom these do not name there is not let in again. */
+  function takeOverRoles(): void {
+    const unknown = new Map<string, Map<string, boolean>>();
+    for (const { arn, pods } of [...options.roles()]) {
+      if (!pods) continue;
+      for (const account of pods.accounts) {
+        if (!records.has(account)) unknown.set(account, (unknown.get(account) ?? new Map()).set(arn, pods.open));
+      }
+    }
+    const isUnclear = [...identities.current().problems.values()].some(({ code }) => code === 'invalid_mapping');
+    for (const [account, roles] of unknown) {
+      trust.want(account, roles);
+      // It may be the account of a mapping that cannot be read.
+      if (isUnclear) continue;
+      const [roleArn = ''] = roles.keys();
+      const content = { roleArn, targetRoleArn: undefined, sessionTags: true };
+      const record = newRecord(account, options.accounts.get(account)?.madeFor ?? '', content);
+      record.trustedBy = new Set(roles.keys());
+      records.set(account, record);
+    }
+    for (const { arn, pods } of [...options.roles()]) if (pods) trust.retry(arn);
   }
 
   function compareAll(): void {

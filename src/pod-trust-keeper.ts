@@ -13,6 +13,8 @@ export interface PodTrustKeeper {
   state(role: string, account: string): TrustState;
   /** Has another look at a role that could not be written, when it is time. */
   retry(role: string): void;
+  /** Has a look at the role's document, whatever is known of it, and takes out who is not wanted. */
+  check(role: string): void;
 }
 
 export interface PodTrustKeeperOptions {
@@ -72,6 +74,13 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
       return error ?? 'pending';
     },
     retry: apply,
+    check: (arn) => {
+      const role = options.role(arn);
+      // Another object than the one that a pass ended with: it is to be settled anew.
+      role.pods = { accounts: new Set(role.pods?.accounts), open: role.pods?.open ?? false };
+      apply(arn);
+      if (!options.isKeptElsewhere(arn)) options.changed(role);
+    },
   };
 }
 

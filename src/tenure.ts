@@ -170,6 +170,7 @@ export function startTenure(
         pods,
         mappings: options.mappings.current,
         role: assignments.role,
+        roles: assignments.roles,
         roleChanged: (role) => queue.changed(role, 'add'),
         reads,
         writes,
