@@ -24,7 +24,7 @@ export interface MutationKeeperOptions {
   /** Domino user -> service account, of those who are to get theirs now. */
   wanted: () => ReadonlyMap<string, string>;
   mayWrite: () => boolean;
-  /** After each look at the Mutation itself, and each write. */
+  /** After each write, and each look that found it as it is to be. */
   onChange: () => void;
   onDrift: (drift: Drift, pauseMs: number) => void;
   clock: Clock;
@@ -75,7 +75,6 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
     const isRight = accounts.size === 0 ? there === undefined : sameRules(there?.rules, accounts);
     if (isRight || !options.mayWrite()) return undefined;
     const pause = (drifts.contested?.until ?? 0) - clock.monotonic();
-    // An administrator's change does not wait for whoever fights over what was there before.
     if (pause > 0 && isDeepStrictEqual(accounts, written)) return pause;
     unanswered = accounts;
     remember(await put(there, accounts));
@@ -109,11 +108,11 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
   async function work(): Promise<void> {
     while (isDirty && !signal.aborted) {
       isDirty = false;
-      wake = new AbortController();
       const again = await attempt();
       if (again === undefined) continue;
       isDirty = true;
-      await clock.sleep(again, AbortSignal.any([wake.signal, signal]));
+      wake = new AbortController();
+      if (!isWorthAWrite()) await clock.sleep(again, AbortSignal.any([wake.signal, signal]));
     }
   }
 
@@ -122,7 +121,7 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
     try {
       const again = await write();
       failures = 0;
-      options.onChange();
+      if (again === undefined) options.onChange();
       return again;
     } catch (error) {
       if (!(error instanceof KubernetesError)) throw error;
@@ -134,10 +133,14 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
     }
   }
 
+  /** An administrator's change does not wait with a contested one; what cannot be written waits on. */
+  function isWorthAWrite(): boolean {
+    return failures === 0 && !isDeepStrictEqual(options.wanted(), written);
+  }
+
   function sync(): void {
     isDirty = true;
-    // Whoever waits for a contested one looks whether the wait still counts; one that cannot be written waits on.
-    if (failures === 0) wake.abort();
+    if (isWorthAWrite()) wake.abort();
     working ??= work()
       .catch((error: unknown) => log.error({ err: error }, 'the Mutation for Pod Identity cannot be kept'))
       .finally(() => {
