@@ -1,5 +1,12 @@
 /** Owns the Kubernetes objects that we read, as plain values with just what is looked at. Pure. */
-import type { KubernetesObject, V1ConfigMap, V1Lease, V1Pod, V1ServiceAccount } from '@kubernetes/client-node';
+import type {
+  KubernetesObject,
+  V1ConfigMap,
+  V1EnvVar,
+  V1Lease,
+  V1Pod,
+  V1ServiceAccount,
+} from '@kubernetes/client-node';
 import { wantedAnnotation } from './wants.ts';
 
 export interface Pod {
@@ -11,8 +18,8 @@ export interface Pod {
   user: string | undefined;
   /** That user's name, of label `dominodatalab.com/starting-user-username`. */
   userName: string | undefined;
-  /** When it was created, milliseconds since the epoch. */
-  createdAt: number;
+  /** Whether EKS told its containers, as they were created, where Pod Identity credentials are. */
+  hasPodIdentity: boolean;
   /** False when its phase is Succeeded or Failed; Pending and terminating pods live. */
   live: boolean;
 }
@@ -69,6 +76,9 @@ export const madeForAnnotation = 'irsa.dominodatalab.com/pod-identity-of';
 export const managedByLabel = 'app.kubernetes.io/managed-by';
 export const managedBy = 'irsa-svc';
 
+/** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html */
+const isPodIdentityVariable = ({ name }: V1EnvVar) => name === 'AWS_CONTAINER_CREDENTIALS_FULL_URI';
+
 export function toPod(object: V1Pod): Pod {
   const labels = object.metadata?.labels ?? {};
   const phase = object.status?.phase;
@@ -78,7 +88,7 @@ export function toPod(object: V1Pod): Pod {
     account: object.spec?.serviceAccountName ?? 'default',
     user: labels[startingUserLabel],
     userName: labels[startingUserNameLabel],
-    createdAt: Date.parse(String(object.metadata?.creationTimestamp ?? '')),
+    hasPodIdentity: object.spec?.containers.some(({ env }) => env?.some(isPodIdentityVariable)) ?? false,
     live: phase !== 'Succeeded' && phase !== 'Failed',
   };
 }

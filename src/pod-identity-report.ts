@@ -153,18 +153,17 @@ function wantedOf(mapping: PodIdentityMapping) {
 }
 
 /**
- * EKS gives credentials to pods that start after the association alone; domsed gives the account to pods that start
+ * EKS tells pods where credentials are that start some seconds after the association, and no others; domsed gives the account to pods that start
  * after the Mutation. A pod's own account is named after its run.
  * https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html#pod-id-considerations
  */
 export function podsToRestart(own: readonly Pod[], status: PodIdentityStatus): PodToRestart[] {
   const { association, service_account: account } = status;
   if (!association) return [];
-  const since = Date.parse(association.created_at);
   return own
     .flatMap((pod): PodToRestart[] => {
       const about = { pod: pod.name, ...(pod.run === undefined ? {} : { run_id: pod.run }) };
-      if (pod.account === account) return pod.createdAt < since ? [{ ...about, why: 'before_association' }] : [];
+      if (pod.account === account) return pod.hasPodIdentity ? [] : [{ ...about, why: 'before_association' }];
       return pod.run !== undefined && pod.account === `run-${pod.run}` ? [{ ...about, why: 'before_mapping' }] : [];
     })
     .sort((a, b) => compare(a.pod, b.pod));

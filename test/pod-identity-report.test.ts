@@ -27,9 +27,8 @@ const inPlace: PodIdentityStatus = {
   trusted_by: [role('a')],
 };
 
-function pod(name: string, account: string, seconds: number, user = 'alice'): Pod {
-  const createdAt = Date.parse(made) + seconds * 1000;
-  return { name, run, account, user: `id-${user}`, userName: user, createdAt, live: true };
+function pod(name: string, account: string, hasPodIdentity: boolean, user = 'alice'): Pod {
+  return { name, run, account, user: `id-${user}`, userName: user, hasPodIdentity, live: true };
 }
 
 function sources(sent: PodIdentitySent[], statuses: PodIdentityStatus[], pods: Pod[] = []) {
@@ -46,7 +45,7 @@ const alice = { domino_user: 'alice', iam_role_arn: role('a') };
 
 describe('Pod Identity: what is told', () => {
   it('of one that is in place: its pods, and no need to do anything', () => {
-    const report = podIdentityOf('alice', sources([alice], [inPlace], [pod('p', 'alice-sa', 1)]));
+    const report = podIdentityOf('alice', sources([alice], [inPlace], [pod('p', 'alice-sa', true)]));
     assert.deepEqual([report?.state, report?.code, report?.pods, report?.restart], ['in_place', undefined, ['p'], []]);
     assert.equal(report?.advice, adviceFor('in_place'));
     assert.deepEqual(report?.association, inPlace.association);
@@ -54,11 +53,11 @@ describe('Pod Identity: what is told', () => {
 
   it('which pods began before it, for want of the role or of the account', () => {
     const pods = [
-      pod('old', 'alice-sa', -1),
-      pod('new', 'alice-sa', 0),
-      pod('own', `run-${run}`, 60),
-      pod('ray', `ray-${run}-ray`, -60),
-      pod('bobs', `run-${run}`, -60, 'bob'),
+      pod('old', 'alice-sa', false),
+      pod('new', 'alice-sa', true),
+      pod('own', `run-${run}`, false),
+      pod('ray', `ray-${run}-ray`, false),
+      pod('bobs', `run-${run}`, false, 'bob'),
     ];
     const report = podIdentityOf('alice', sources([alice], [inPlace], pods));
     assert.deepEqual(report?.restart, [
@@ -72,7 +71,7 @@ describe('Pod Identity: what is told', () => {
   it('nothing to restart while there is no association', () => {
     const { association: _none, ...rest } = inPlace;
     const status: PodIdentityStatus = { ...rest, state: 'pending' };
-    assert.deepEqual(podIdentityOf('alice', sources([alice], [status], [pod('p', `run-${run}`, -9)]))?.restart, []);
+    assert.deepEqual(podIdentityOf('alice', sources([alice], [status], [pod('p', `run-${run}`, false)]))?.restart, []);
   });
 
   it('of one that the writer has not seen yet, or saw with another mapping', () => {

@@ -23,7 +23,7 @@ describe('the record of revoked runs', () => {
     account,
     user: 'u',
     userName: 'u',
-    createdAt: 0,
+    hasPodIdentity: false,
     live: true,
   });
   const record = (): Revocation => ({ by: 'admin', by_id: 'id', at: new Date(clock.now()).toISOString() });

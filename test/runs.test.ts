@@ -11,7 +11,7 @@ const pod = (name: string, more: Partial<Pod> = {}): Pod => ({
   account: `run-${run}`,
   user: 'alice',
   userName: 'alice',
-  createdAt: 0,
+  hasPodIdentity: false,
   live: true,
   ...more,
 });

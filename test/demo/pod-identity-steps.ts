@@ -95,10 +95,6 @@ const podsStep: Step = {
   title: 'Two workloads start',
   why: 'domsed gives the pod its account as it is created, and EKS sees that the account has an association.',
   play: async (scene) => {
-    const made = (await associations(scene.system)).map(({ createdAt }) => createdAt?.getTime() ?? 0);
-    // Kubernetes tells a pod's age in whole seconds, so one of the same second counts as older.
-    const next = Math.floor(Math.max(...made) / 1000 + 1) * 1000;
-    await eventually('the second after the associations', async () => (Date.now() >= next ? true : undefined));
     for (const [user, number] of [['svc-user-1', runs.one] as const, ['svc-user-2', runs.two] as const]) {
       const workload = await startWorkload(scene.system, user, runId(number));
       scene.workloads.set(user, workload);
