@@ -1,6 +1,7 @@
 /**
  * Owns the proof that the tests see what they are for: breaks one invariant at a time in a copy of the tree, and tells
- * which tests fail. Not part of CI: `node --import tsx test/faults/mutations.ts [--only 3] [--rounds 12] [--seed 1]`.
+ * which tests fail. Not part of CI: `node --import tsx test/faults/mutations.ts [--only 3] [--rounds 12] [--seed 1]`,
+ * and `--test <file>` as often as wanted for these tests alone.
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -10,7 +11,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 interface Mutation {
-  invariant: number;
+  /** Of docs/how-it-works.md. */
+  invariant: number | 'Pod Identity';
   what: string;
   edits: { file: string; from: string | RegExp; to: string }[];
 }
@@ -70,6 +72,51 @@ const mutations: readonly Mutation[] = [
       },
     ],
   },
+  {
+    invariant: 'Pod Identity',
+    what: 'the idempotency token is not published before the call',
+    edits: [
+      {
+        file: 'src/pod-identity-association.ts',
+        from: 'record.creating ??= randomUUID();\n  await deps.publish(record);',
+        to: 'record.creating ??= randomUUID();',
+      },
+    ],
+  },
+  {
+    invariant: 'Pod Identity',
+    what: 'associations that somebody else made are taken over',
+    edits: [
+      {
+        file: 'src/associations.ts',
+        from: 'return tags[managedByTag] === managedBy;',
+        to: 'return tags[managedByTag] !== undefined || managedBy !== undefined;',
+      },
+    ],
+  },
+  {
+    invariant: 'Pod Identity',
+    what: 'taking away begins with the association, before the Mutation’s entry',
+    edits: [
+      {
+        file: 'src/pod-identity-removal.ts',
+        from: /record\.isReady = false;\n {2}if \(deps\.mutation\.gives\(account\)\) \{[^}]*\}\n {2}record\.parts\.mutation = false;\n/,
+        to: '',
+      },
+      {
+        file: 'src/pod-identity-removal.ts',
+        from: 'deps.trust.want(account, new Map());\n',
+        to: `record.isReady = false;
+  if (deps.mutation.gives(account)) {
+    deps.mutation.sync();
+    return wait('waiting_for_mutation', 'the Mutation is being written');
+  }
+  record.parts.mutation = false;
+  deps.trust.want(account, new Map());
+`,
+      },
+    ],
+  },
 ];
 
 const { values } = parseArgs({
@@ -77,6 +124,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     rounds: { type: 'string', default: '12' },
     seed: { type: 'string', default: '1' },
+    test: { type: 'string', multiple: true, default: [] },
   },
 });
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -85,7 +133,7 @@ const left = new Set(['node_modules', 'dist', '.git', 'coverage']);
 for (const [index, mutation] of mutations.entries()) {
   if (values.only !== undefined && Number(values.only) !== index + 1) continue;
   const { invariant, what } = mutation;
-  console.log(`\n${index + 1}. invariant ${invariant}: ${what}`);
+  console.log(`\n${index + 1}. ${typeof invariant === 'number' ? 'invariant ' : ''}${invariant}: ${what}`);
   const tree = mkdtempSync(join(tmpdir(), 'irsa-svc-mutation-'));
   try {
     cpSync(root, tree, { recursive: true, filter: (path) => !left.has(path.slice(root.length).split('/')[0] ?? '') });
@@ -93,7 +141,9 @@ for (const [index, mutation] of mutations.entries()) {
     mutation.edits.forEach((edit) => {
       mutate(tree, edit);
     });
-    const unit = run(tree, ['node_modules/.bin/mocha', '--reporter', 'json'], 300_000);
+    const some = ['--no-config', '--node-option', 'import=tsx', '--exit', '--timeout', '20000', ...values.test];
+    const args = values.test.length > 0 ? some : [];
+    const unit = run(tree, ['node_modules/.bin/mocha', '--reporter', 'json', ...args], 300_000);
     console.log(`   tests: ${names(failedTests(unit))}`);
     const options = ['--rounds', values.rounds, '--seed', values.seed];
     const faults = run(tree, ['--import', 'tsx', 'test/faults/main.ts', ...options], 500_000);
