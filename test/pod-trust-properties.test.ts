@@ -1,0 +1,268 @@
+/** Proves what holds for Pod Identity's part of any trust policy, by documents and edits that fast-check makes up. */
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import type { PodTrust } from '../src/pod-trust.ts';
+import { editTrustPolicy, readTrustPolicy, trustPolicySize } from '../src/trust-policy.ts';
+import { conditionContext } from './stack/aws-conditions.ts';
+import { evaluateTrust } from './stack/aws-trust.ts';
+import {
+  accounts,
+  anything,
+  type Document,
+  type Statement,
+  scene,
+  scope,
+  someAccounts,
+} from './support/trust-policies.ts';
+
+const plenty = 100_000;
+const nobody = () => false;
+const sid = 'AllowEksAuthToAssumeRoleForPodIdentity';
+const service = 'pods.eks.amazonaws.com';
+const both = ['sts:AssumeRole', 'sts:TagSession'];
+const namespaceTag = 'aws:RequestTag/kubernetes-namespace';
+const accountTag = 'aws:RequestTag/kubernetes-service-account';
+
+const statement = (more: object = {}): Statement => ({
+  Sid: sid,
+  Effect: 'Allow',
+  Principal: { Service: service },
+  Action: both,
+  ...more,
+});
+const tagged = (names: unknown, namespace: unknown = scope.namespace) => ({
+  StringEquals: { [namespaceTag]: namespace, [accountTag]: names },
+});
+
+/** Statements that must never be taken for ours, each close to one that would be. */
+const foreign: fc.Arbitrary<Statement> = fc
+  .tuple(someAccounts, anything)
+  .chain(([names, value]) =>
+    fc.constantFrom(
+      statement({ Effect: 'Deny', Condition: tagged(names) }),
+      statement({ Sid: 'Pods', Condition: tagged(names) }),
+      statement({ Sid: sid.toLowerCase() }),
+      statement({ Condition: tagged(names, 'other') }),
+      statement({ Condition: tagged(names, [scope.namespace, 'other']) }),
+      statement({ Condition: { StringLike: { [namespaceTag]: scope.namespace, [accountTag]: '*' } } }),
+      statement({ Condition: { ...tagged(names), Bool: { 'aws:SecureTransport': 'true' } } }),
+      statement({ Condition: { StringEquals: { ...tagged(names).StringEquals, 'aws:RequestedRegion': 'x' } } }),
+      statement({ Principal: { Service: [service, 'ec2.amazonaws.com'] } }),
+      statement({ Principal: { Service: service, AWS: '333333333333' } }),
+      statement({ Principal: '*' }),
+      statement({ Action: [...both, 'sts:SetSourceIdentity'] }),
+      statement({ Action: '*' }),
+      statement({ Note: value }),
+      { ...statement(), NotAction: 'sts:*' },
+      { Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole', Note: value },
+    ),
+  );
+
+/** One that is ours, in any of the forms that it may have. */
+const own = fc
+  .record({
+    names: fc.uniqueArray(fc.constantFrom(...accounts, 'stranger-sa', 'irsa-svc:no-live-runs'), { maxLength: 5 }),
+    action: fc.constantFrom<unknown>(both, [...both].reverse(), ['sts:assumerole', 'STS:TagSession'], 'sts:AssumeRole'),
+    open: fc.boolean(),
+    single: fc.boolean(),
+    name: fc.constantFrom(sid, `${sid}OfDomino`, `${sid}2`),
+  })
+  .map(({ names, action, open, single, name }) =>
+    statement({
+      Sid: name,
+      Action: action,
+      Principal: { Service: single ? service : [service] },
+      ...(open ? {} : { Condition: tagged(single && names.length === 1 ? names[0] : names, [scope.namespace]) }),
+    }),
+  );
+
+/** A document of anybody's, with statements like ours and perhaps ours in it. */
+const podScene = fc
+  .record({
+    base: scene,
+    before: fc.array(foreign, { maxLength: 3 }),
+    mine: fc.option(own),
+    after: fc.array(foreign, { maxLength: 2 }),
+  })
+  .map(({ base, before, mine, after }) => {
+    const { Statement: statements, ...rest } = base.document;
+    const others = [...before, ...(statements as Statement[])];
+    const all = [...others, ...(mine ? [mine] : []), ...after];
+    // A policy without a statement is none.
+    const whole = all.length > 0 ? all : [{ Effect: 'Deny', Principal: '*', Action: 'sts:None' }];
+    const foreigners = mine ? [...others, ...after] : whole;
+    const document = { ...rest, Statement: whole };
+    return {
+      document,
+      text: JSON.stringify(document),
+      foreigners,
+      mine: mine ?? undefined,
+      index: mine ? others.length : whole.length,
+    };
+  });
+
+const trusts: fc.Arbitrary<PodTrust> = fc
+  .tuple(fc.shuffledSubarray(accounts), fc.boolean())
+  .map(([names, open]) => ({ accounts: new Set(names), open: open && names.length > 0 }));
+
+const edit = (text: string, pods: PodTrust, maxChars = plenty) =>
+  editTrustPolicy(scope, text, undefined, nobody, maxChars, pods);
+const statementsOf = (text: string) => (JSON.parse(text) as Document).Statement;
+
+function requestOf(account: string, tags: boolean, action: string, namespace = scope.namespace) {
+  const sent = tags ? { [namespaceTag]: namespace, [accountTag]: account } : {};
+  const requester = { kind: 'service', name: service } as const;
+  return { action, requester, context: conditionContext(sent) };
+}
+
+describe('trust policy: Pod Identity’s part of any document', () => {
+  it('invariant 2: all that is not ours comes through deep-equal, in its order, through any number of edits', () => {
+    fc.assert(
+      fc.property(podScene, fc.array(trusts, { minLength: 1, maxLength: 4 }), (from, steps) => {
+        let { text } = from;
+        for (const trust of steps) {
+          const done = edit(text, trust);
+          assert.ok(done.kind !== 'refused');
+          if (done.kind === 'changed') text = done.document;
+          const { Statement: all, ...rest } = JSON.parse(text) as Document;
+          const { Statement: _before, ...restBefore } = JSON.parse(from.text) as Document;
+          assert.deepEqual(rest, restBefore);
+          const ours = all.length - from.foreigners.length;
+          assert.ok(ours === 0 || ours === 1);
+          const index =
+            ours === 0
+              ? all.length
+              : all.findIndex((one, at) => JSON.stringify(one) !== JSON.stringify(from.foreigners[at]));
+          assert.deepEqual(ours === 0 ? all : all.toSpliced(index, 1), from.foreigners);
+          if (trust.accounts.size > 0) assert.equal(ours, 1);
+          assert.equal(edit(text, trust).kind, 'unchanged');
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('through our statement exactly the wanted accounts get in, with both actions, and nobody else', () => {
+    fc.assert(
+      fc.property(podScene, trusts, (from, trust) => {
+        const done = edit(from.text, trust);
+        assert.ok(done.kind !== 'refused');
+        const all = statementsOf(done.document);
+        const alone = { Version: '2012-10-17', Statement: [...all] as Statement[] };
+        for (const one of from.foreigners) {
+          const at = alone.Statement.findIndex((each) => JSON.stringify(each) === JSON.stringify(one));
+          alone.Statement.splice(at, 1);
+        }
+        const verdict = (account: string, tags: boolean, action: string, namespace?: string) =>
+          evaluateTrust(alone, requestOf(account, tags, action, namespace)) === 'allowed';
+        for (const account of [...accounts, 'stranger-sa', '*', 'irsa-svc:no-live-runs-not']) {
+          const isIn = trust.open || trust.accounts.has(account);
+          for (const action of both) {
+            assert.equal(verdict(account, true, action), isIn, `${account} ${action}`);
+            assert.equal(verdict(account, true, action, 'other'), trust.open, `${account} elsewhere`);
+            assert.equal(verdict(account, false, action), trust.open, `${account} without tags`);
+          }
+          assert.equal(verdict(account, true, 'sts:AssumeRoleWithWebIdentity'), false);
+        }
+        const web = { kind: 'federated', provider: scope.providerArn } as const;
+        const stranger = { kind: 'service', name: 'ec2.amazonaws.com' } as const;
+        for (const requester of [web, stranger]) {
+          const request = { ...requestOf('alice', true, 'sts:AssumeRole'), requester };
+          assert.notEqual(evaluateTrust(alone, request), 'allowed');
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('neither the order in which accounts came nor what was there before shows', () => {
+    fc.assert(
+      fc.property(podScene, trusts, trusts, (from, trust, other) => {
+        const reversed = { ...trust, accounts: new Set([...trust.accounts].reverse()) };
+        assert.deepEqual(edit(from.text, trust), edit(from.text, reversed));
+        fc.pre(trust.accounts.size > 0 && other.accounts.size > 0);
+        const [direct, first] = [edit(from.text, trust), edit(from.text, other)];
+        assert.ok(direct.kind !== 'refused' && first.kind !== 'refused');
+        const back = edit(first.document, trust);
+        assert.ok(back.kind !== 'refused');
+        const entries = (text: string) => readTrustPolicy(scope, text, { members: false, pods: trust });
+        const [one, two] = [entries(direct.document), entries(back.document)];
+        assert.ok(one.kind === 'read' && two.kind === 'read');
+        assert.deepEqual(one.subjects, two.subjects);
+      }),
+    );
+  });
+
+  it('removing all leaves the document as it was before, our statement apart', () => {
+    fc.assert(
+      fc.property(podScene, trusts, (from, trust) => {
+        const there = edit(from.text, trust);
+        assert.ok(there.kind !== 'refused');
+        const gone = edit(there.document, { accounts: new Set(), open: false });
+        assert.ok(gone.kind !== 'refused');
+        const left = statementsOf(gone.document);
+        if (from.foreigners.length > 0) return assert.deepEqual(left, from.foreigners);
+        // IAM takes no policy without a statement: ours stays, and lets nobody in.
+        assert.equal(left.length, 1);
+        for (const account of accounts) {
+          assert.equal(
+            evaluateTrust(JSON.parse(gone.document), requestOf(account, true, 'sts:AssumeRole')),
+            'no-match',
+          );
+        }
+        return undefined;
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('invariant 8: refused for its size alone, to the character, unless it makes the document shorter', () => {
+    fc.assert(
+      fc.property(podScene, trusts, (from, trust) => {
+        const free = edit(from.text, trust);
+        if (free.kind !== 'changed') return assert.equal(edit(from.text, trust, 0).kind, 'unchanged');
+        assert.equal(free.size, trustPolicySize(free.document));
+        assert.deepEqual(edit(from.text, trust, free.size), free);
+        const tight = edit(from.text, trust, free.size - 1);
+        if (free.size < trustPolicySize(from.text)) return assert.deepEqual(tight, free);
+        return assert.equal(tight.kind === 'refused' && tight.code, 'trust_policy_full');
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('web identity’s part and Pod Identity’s do not see each other, and the room counts both', () => {
+    fc.assert(
+      fc.property(podScene, someAccounts, trusts, (from, members, trust) => {
+        const together = editTrustPolicy(scope, from.text, members, nobody, plenty, trust);
+        const pods = edit(from.text, trust);
+        assert.ok(pods.kind !== 'refused' && together.kind !== 'refused');
+        const apart = editTrustPolicy(scope, pods.document, members, nobody, plenty);
+        assert.ok(apart.kind !== 'refused');
+        assert.deepEqual(JSON.parse(together.document), JSON.parse(apart.document));
+        const view = (text: string, own?: PodTrust) =>
+          readTrustPolicy(scope, text, { members: true, ...(own ? { pods: own } : {}) });
+        const [before, after] = [view(from.text, trust), view(pods.document)];
+        assert.ok(before.kind === 'read' && after.kind === 'read');
+        assert.equal(before.room(plenty, nobody), after.room(plenty, nobody));
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  it('never throws, whatever the statement', () => {
+    const keys = fc.constantFrom('Sid', 'Effect', 'Principal', 'Action', 'Condition', '__proto__', 'constructor');
+    const values = fc.oneof(anything, fc.constantFrom<unknown>([], {}, '', { StringEquals: {} }, { Service: service }));
+    const odd = fc.dictionary(keys, values).map((more) => ({ Statement: [{ ...statement(), ...more }] }));
+    fc.assert(
+      fc.property(odd, trusts, (document, trust) => {
+        const text = JSON.stringify(document);
+        const done = edit(text, trust);
+        const view = readTrustPolicy(scope, text, { members: false, pods: trust });
+        assert.equal(done.kind === 'refused', view.kind === 'refused');
+        if (done.kind === 'changed') assert.doesNotMatch(JSON.stringify(statementsOf(done.document).at(-1)), /\[\]/);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
