@@ -88,11 +88,17 @@ export const podFaults: Readonly<Record<string, Fault>> = {
   'holder killed, bringing': (context) => killAmid(context, context.pods.mapSomebody),
   'EKS answer lost': eks((random) => ({ loseAnswerNext: forEksWrites(random.int(1, 2)) }), [800, 2_500]),
   'association deleted by hand': async (context) => {
-    const { system, random } = context;
+    const { system, pods, random } = context;
+    const { stack } = system;
     const { account = '' } = somebody(context) ?? {};
-    const isGone = await byHand(system.stack.order('remove-association', account));
+    const isGone = await byHand(stack.order('remove-association', account));
+    const isReplaced =
+      isGone &&
+      random.chance(0.4) &&
+      (await byHand(stack.order('add-association', { account, role: random.pick(pods.roles).arn })));
     await delay(random.int(0, 1_500));
-    if (isGone) await context.pods.mapSomebody();
+    if (isGone) await pods.mapSomebody();
+    if (isReplaced && random.chance(0.5)) await byHand(stack.order('remove-association', account));
   },
   'EKS create hung, holder killed': (context) => killAfterCreate(context, { hangNext: { [create]: 1 } }, undefined),
   'association changed by hand': async (context) => {

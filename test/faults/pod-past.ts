@@ -91,6 +91,7 @@ function eksWriteProblems(facts: PodPastFacts, write: EksWrite, index: number): 
     if (outcome === 'hung' || other.outcome === 'hung' || other.startedAt >= (write.endedAt ?? Infinity)) continue;
     problems.push(`${other.by}'s ${other.action} began during ${what}`);
   }
+  if (past.foreign.includes(write.associationId)) problems.push(`${what}: somebody else's association`);
   const { clientRequestToken: token, roleArn: role } = body;
   if (action.startsWith('Create') && !past.tokens.some((one) => one.token === token && one.at <= startedAt)) {
     problems.push(`${what} with a token that was not published before`);

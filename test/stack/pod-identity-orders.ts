@@ -29,11 +29,20 @@ export interface PodIdentityPast {
   deletedAccounts: { at: number; byHand: boolean; account: string; livePods: number }[];
   /** Service accounts whose association somebody made, changed or removed by hand. */
   handled: string[];
+  /** Ids of the associations that somebody else made. */
+  foreign: string[];
 }
 
 export function createPodIdentityOrders(world: World) {
   const { aws, kubernetes } = world;
-  const past: PodIdentityPast = { mutations: [], leases: [], tokens: [], deletedAccounts: [], handled: [] };
+  const past: PodIdentityPast = {
+    mutations: [],
+    leases: [],
+    tokens: [],
+    deletedAccounts: [],
+    handled: [],
+    foreign: [],
+  };
   let byHand = false;
   const hand = <T>(act: () => T): T => {
     byHand = true;
@@ -97,7 +106,8 @@ export function createPodIdentityOrders(world: World) {
         roleArn: role,
         tags: { team: 'platform' },
       };
-      return aws.addAssociation(wanted).associationId;
+      past.foreign.push(aws.addAssociation(wanted).associationId);
+      return {};
     },
     'change-association': ({ account, change }: { account: string; change: AssociationChange }) => {
       past.handled.push(account);
