@@ -1,6 +1,6 @@
 /** Owns Pod Identity in the lease holder's tenure: which accounts are to be looked at, one after the other, and when. */
 import type { ProxyRole } from './assignments.ts';
-import { createAssociations, isOurs, userOf } from './associations.ts';
+import { createAssociations } from './associations.ts';
 import type { HeldLease } from './aws-call.ts';
 import { AwsError } from './aws-error.ts';
 import type { Budget } from './budget.ts';
@@ -15,11 +15,11 @@ import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
 import { createMutationKeeper } from './mutation-keeper.ts';
 import { type PodIdentities, type PodIdentityMapping, podIdentityConfigMap } from './pod-identities.ts';
-import { podIdentityMutation, usersInRules } from './pod-identity-mutation.ts';
+import { findOrphans, type Inheritance, isLeft, takeOver } from './pod-identity-inheritance.ts';
+import { podIdentityMutation } from './pod-identity-mutation.ts';
 import { bring, type PodIdentityOutcome, type PodIdentityPassDeps } from './pod-identity-pass.ts';
 import {
   contentOf,
-  inheritRecord,
   newRecord,
   type PodIdentityReason,
   type PodIdentityRecord,
@@ -137,6 +137,8 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
   };
   const queue = createKeyedQueue({ clock, log, signal, serve: (account, failures) => serve(account, failures) });
 
+  const inheritance: Inheritance = { ...options, identities: () => identities.current(), records, trust };
+
   /** @returns after how many milliseconds the account is to be looked at again; undefined: when something changes. */
   async function serve(account: string, failures: number): Promise<number | undefined> {
     const { byAccount, problems } = identities.current();
@@ -208,100 +210,21 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
 
   /** Whose mapping went away, or to another account, is given it no more: at once, however long its pass has to wait. */
   function leaveOthers(): void {
-    for (const record of records.values()) if (isLeft(record)) record.isReady = false;
-  }
-
-  function isLeft({ account, user }: PodIdentityRecord): boolean {
-    const { byAccount, problems } = identities.current();
-    return byAccount.get(account)?.domino_user !== user && !problems.has(user);
-  }
-
-  /** Starts from what the holder before published. */
-  function takeOver(): void {
-    for (const { status } of statuses.all()) {
-      const record = inheritRecord(status);
-      records.set(record.account, record);
-      const { account, trustedBy, content } = record;
-      // What a role is to be told of tags is in its own status; without one, it is what the mapping said.
-      const isOpen = (role: string) =>
-        options.role(role).acceptedPods?.open ?? (role === content.roleArn && !content.sessionTags);
-      // Of one that leaves, a role may be rid of it already: it is looked at, and not let in there again.
-      const isIn = (role: string) => !isLeft(record) || options.role(role).acceptedPods?.accounts.has(account) === true;
-      trust.want(account, new Map([...trustedBy].filter(isIn).map((role) => [role, isOpen(role)])));
-      for (const role of trustedBy) if (!isIn(role)) trust.check(role);
-    }
-    leaveOthers();
-    const { byAccount } = identities.current();
-    const given = usersInRules(options.mutation.get(podIdentityMutation)?.rules);
-    // Whose status was lost keeps what the role's own status says, and what the Mutation does.
-    for (const [account, mapping] of byAccount) {
-      if (records.has(account)) continue;
-      const record = newRecord(account, mapping.domino_user, contentOf(mapping));
-      record.isReady = given.get(mapping.domino_user) === account;
-      records.set(account, record);
-      const role = options.role(mapping.iam_role_arn);
-      if (!role.acceptedPods?.accounts.has(account)) continue;
-      trust.want(account, new Map([[role.arn, mapping.disable_session_tags]]));
-    }
-    takeOverRoles();
-    mutation.sync();
-    compareAll();
-  }
-
-  /** A role's own status may be older than the accounts': whom these do not name there is not let in again. */
-  function takeOverRoles(): void {
-    const unknown = new Map<string, Map<string, boolean>>();
-    for (const { arn, pods } of [...options.roles()]) {
-      if (!pods) continue;
-      for (const account of pods.accounts) {
-        if (!records.has(account)) unknown.set(account, (unknown.get(account) ?? new Map()).set(arn, pods.open));
-      }
-    }
-    const isUnclear = [...identities.current().problems.values()].some(({ code }) => code === 'invalid_mapping');
-    for (const [account, roles] of unknown) {
-      trust.want(account, roles);
-      // It may be the account of a mapping that cannot be read.
-      if (isUnclear) continue;
-      const [roleArn = ''] = roles.keys();
-      const content = { roleArn, targetRoleArn: undefined, sessionTags: true };
-      const record = newRecord(account, options.accounts.get(account)?.madeFor ?? '', content);
-      record.trustedBy = new Set(roles.keys());
-      records.set(account, record);
-    }
-    for (const { arn, pods } of [...options.roles()]) if (pods) trust.retry(arn);
+    for (const record of records.values()) if (isLeft(record, identities.current())) record.isReady = false;
   }
 
   function compareAll(): void {
     const accounts = new Set([...identities.current().byAccount.keys(), ...records.keys()]);
     for (const account of accounts) queue.due(account, 0);
     mutation.sync();
-    void findOrphans().catch((error: unknown) => {
+    const orphans = findOrphans(inheritance, associations, foreign, (account) => queue.due(account, 0));
+    orphans.catch((error: unknown) => {
       if (!signal.aborted) log.info({ err: error }, 'associations were not listed; trying again later');
     });
   }
 
-  /** Associations that we made and nobody remembers: their mapping and their status are gone. */
-  async function findOrphans(): Promise<void> {
-    for (const { id, serviceAccount: account } of await associations.list()) {
-      const isKnown = () => records.has(account) || identities.current().byAccount.has(account);
-      if (foreign.has(id) || isKnown()) continue;
-      const found = await associations.describe(id);
-      if (!found || isKnown()) continue;
-      if (!isOurs(found)) {
-        foreign.add(id);
-        continue;
-      }
-      const record = newRecord(account, userOf(found) ?? '', found);
-      record.association = found;
-      record.parts.association = true;
-      record.trustedBy.add(found.roleArn);
-      trust.want(account, new Map([[found.roleArn, !found.sessionTags]]));
-      records.set(account, record);
-      queue.due(account, 0);
-    }
-  }
-
-  takeOver();
+  takeOver(inheritance);
+  compareAll();
   return {
     compareAll,
     mappingsChanged: () => {

@@ -1,0 +1,117 @@
+/** Owns what a holder begins with: what the one before published, and what it left that nobody remembers. */
+import type { ProxyRole } from './assignments.ts';
+import { type Associations, isOurs, userOf } from './associations.ts';
+import type { Mutation, ServiceAccount } from './kubernetes.ts';
+import type { Watched } from './kubernetes-watch.ts';
+import type { PodIdentities } from './pod-identities.ts';
+import { podIdentityMutation, usersInRules } from './pod-identity-mutation.ts';
+import { contentOf, inheritRecord, newRecord, type PodIdentityRecord } from './pod-identity-record.ts';
+import type { PodIdentityStatuses } from './pod-identity-status.ts';
+import type { PodTrustKeeper } from './pod-trust-keeper.ts';
+
+export interface Inheritance {
+  /** By service account; what is found is put in. */
+  records: Map<string, PodIdentityRecord>;
+  identities: () => PodIdentities;
+  statuses: Pick<PodIdentityStatuses, 'all'>;
+  trust: PodTrustKeeper;
+  role: (arn: string) => ProxyRole;
+  roles: () => Iterable<ProxyRole>;
+  mutation: Pick<Watched<Mutation>, 'get'>;
+  accounts: Pick<Watched<ServiceAccount>, 'get'>;
+}
+
+/** Whether no mapping says any more that the account is this user's. One that cannot be used says neither. */
+export function isLeft({ account, user }: PodIdentityRecord, { byAccount, problems }: PodIdentities): boolean {
+  return byAccount.get(account)?.domino_user !== user && !problems.has(user);
+}
+
+/** Starts from what the holder before published, and changes nothing yet. */
+export function takeOver(from: Inheritance): void {
+  const { records, statuses, trust, role: roleOf } = from;
+  const identities = from.identities();
+  for (const { status } of statuses.all()) {
+    const record = inheritRecord(status);
+    const { account, trustedBy, content } = record;
+    records.set(account, record);
+    const isLeaving = isLeft(record, identities);
+    if (isLeaving) record.isReady = false;
+    // What a role is to be told of tags is in its own status; without one, it is what the mapping said.
+    const isOpen = (role: string) =>
+      roleOf(role).acceptedPods?.open ?? (role === content.roleArn && !content.sessionTags);
+    // Of one that leaves, a role may be rid of it already: it is looked at, and not let in there again.
+    const isIn = (role: string) => !isLeaving || roleOf(role).acceptedPods?.accounts.has(account) === true;
+    trust.want(account, new Map([...trustedBy].filter(isIn).map((role) => [role, isOpen(role)])));
+    for (const role of trustedBy) if (!isIn(role)) trust.check(role);
+  }
+  findLostStatuses(from);
+  takeOverRoles(from);
+}
+
+/** Whose status was lost keeps what the role's own status says, and what the Mutation does. */
+function findLostStatuses({ records, identities, trust, role: roleOf, mutation }: Inheritance): void {
+  const given = usersInRules(mutation.get(podIdentityMutation)?.rules);
+  for (const [account, mapping] of identities().byAccount) {
+    if (records.has(account)) continue;
+    const record = newRecord(account, mapping.domino_user, contentOf(mapping));
+    record.isReady = given.get(mapping.domino_user) === account;
+    records.set(account, record);
+    const role = roleOf(mapping.iam_role_arn);
+    if (!role.acceptedPods?.accounts.has(account)) continue;
+    trust.want(account, new Map([[role.arn, mapping.disable_session_tags]]));
+  }
+}
+
+/** A role's own status may be older than the accounts': whom these do not name there is not let in again. */
+function takeOverRoles({ records, identities, trust, roles, accounts }: Inheritance): void {
+  const unknown = new Map<string, Map<string, boolean>>();
+  for (const { arn, pods } of [...roles()]) {
+    for (const account of pods?.accounts ?? []) {
+      if (records.has(account)) continue;
+      unknown.set(account, (unknown.get(account) ?? new Map<string, boolean>()).set(arn, pods?.open ?? false));
+    }
+  }
+  const isUnclear = [...identities().problems.values()].some(({ code }) => code === 'invalid_mapping');
+  for (const [account, trusting] of unknown) {
+    trust.want(account, trusting);
+    // It may be the account of a mapping that cannot be read.
+    if (isUnclear) continue;
+    const [roleArn = ''] = trusting.keys();
+    const content = { roleArn, targetRoleArn: undefined, sessionTags: true };
+    const record = newRecord(account, accounts.get(account)?.madeFor ?? '', content);
+    record.trustedBy = new Set(trusting.keys());
+    records.set(account, record);
+  }
+  for (const { arn, pods } of [...roles()]) if (pods) trust.retry(arn);
+}
+
+/**
+ * Finds associations that we made and nobody remembers: their mapping and their status are gone.
+ * @param foreign ids of associations that somebody else made, which are not looked at a second time.
+ * @param found told of each account that was put into the records.
+ * @throws AwsError
+ */
+export async function findOrphans(
+  { records, identities, trust }: Inheritance,
+  associations: Pick<Associations, 'list' | 'describe'>,
+  foreign: Set<string>,
+  found: (account: string) => void,
+): Promise<void> {
+  for (const { id, serviceAccount: account } of await associations.list()) {
+    const isKnown = () => records.has(account) || identities().byAccount.has(account);
+    if (foreign.has(id) || isKnown()) continue;
+    const orphan = await associations.describe(id);
+    if (!orphan || isKnown()) continue;
+    if (!isOurs(orphan)) {
+      foreign.add(id);
+      continue;
+    }
+    const record = newRecord(account, userOf(orphan) ?? '', orphan);
+    record.association = orphan;
+    record.parts.association = true;
+    record.trustedBy.add(orphan.roleArn);
+    trust.want(account, new Map([[orphan.roleArn, !orphan.sessionTags]]));
+    records.set(account, record);
+    found(account);
+  }
+}
