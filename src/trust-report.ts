@@ -88,7 +88,8 @@ export function roleReport(roleArn: string, sources: TrustReportSources): RoleRe
     waiting: status.refused.map((refusal) => waiting(refusal, sources)),
     characters_used,
     characters_allowed,
-    ...roomIn(status, sources.namespace),
+    // What cannot be written has room for nobody, whatever its size.
+    ...(error ? { characters_free: 0, runs_that_still_fit: 0 } : roomIn(status, sources.namespace)),
     ...(written_at === undefined ? {} : { written_at }),
     ...(compared_at === undefined ? {} : { compared_at }),
     ...(drift ? { drift } : {}),
