@@ -104,9 +104,11 @@ describe('Pod Identity: changes', () => {
     await world.untilReport(replica, one.user, (found) => found?.code === 'unavailable');
     assert.deepEqual(trusted(world, one.role), ['*']);
     await works();
-    await until(() => trusted(world, one.role).join() === one.account);
+    world.aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 100 };
+    await until(() => statusOf(world, one.account)?.state === 'in_place');
+    assert.deepEqual(trusted(world, one.role), [one.account]);
     assert.equal(associationOf(world, one.account)?.disableSessionTags, false);
-    await untilAllThere(world, one);
+    world.aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 0 };
     await works();
     noFalseAlarm();
   });

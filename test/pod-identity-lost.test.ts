@@ -102,8 +102,17 @@ describe('Pod Identity: lost answers', () => {
     world.aws.knobs.loseAnswerNext = { UpdateAssumeRolePolicy: 1 };
     await world.mapUser(replica, one.user, one.arn);
     await until(() => trusted(world, one.role).length === 1);
+    let last: string[] | undefined;
+    world.kubernetes.onChange('configmaps', (type, object) => {
+      const isStatus = (object as Stored).data?.['status.json']?.includes(`"service_account":"${one.account}"`);
+      if (isStatus && type === 'DELETED') last ??= trusted(world, one.role);
+    });
+    world.aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 100 };
     await world.unmapUser(replica, one.user);
     await untilNothingLeft(world, one);
+    world.aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 0 };
+    // Who forgets it sooner could leave it there, when he dies then.
+    assert.deepEqual(last, []);
     noFalseAlarm();
   });
 
