@@ -1,0 +1,92 @@
+/** Owns trust policies as fast-check makes them up with statements for EKS Pod Identity: other people's, and one of ours. */
+import fc from 'fast-check';
+import type { PodTrust } from '../../src/pod-trust.ts';
+import { accounts, anything, type Statement, scene, scope, someAccounts } from './trust-policies.ts';
+
+export const sid = 'AllowEksAuthToAssumeRoleForPodIdentity';
+export const service = 'pods.eks.amazonaws.com';
+export const both = ['sts:AssumeRole', 'sts:TagSession'];
+export const namespaceTag = 'aws:RequestTag/kubernetes-namespace';
+export const accountTag = 'aws:RequestTag/kubernetes-service-account';
+
+const statement = (more: object = {}): Statement => ({
+  Sid: sid,
+  Effect: 'Allow',
+  Principal: { Service: service },
+  Action: both,
+  ...more,
+});
+const tagged = (names: unknown, namespace: unknown = scope.namespace) => ({
+  StringEquals: { [namespaceTag]: namespace, [accountTag]: names },
+});
+
+/** Statements that must never be taken for ours, each close to one that would be. */
+const foreign: fc.Arbitrary<Statement> = fc
+  .tuple(someAccounts, anything)
+  .chain(([names, value]) =>
+    fc.constantFrom(
+      statement({ Effect: 'Deny', Condition: tagged(names) }),
+      statement({ Sid: 'Pods', Condition: tagged(names) }),
+      statement({ Sid: sid.toLowerCase() }),
+      statement({ Condition: tagged(names, 'other') }),
+      statement({ Condition: tagged(names, [scope.namespace, 'other']) }),
+      statement({ Condition: { StringLike: { [namespaceTag]: scope.namespace, [accountTag]: '*' } } }),
+      statement({ Condition: { ...tagged(names), Bool: { 'aws:SecureTransport': 'true' } } }),
+      statement({ Condition: { StringEquals: { ...tagged(names).StringEquals, 'aws:RequestedRegion': 'x' } } }),
+      statement({ Principal: { Service: [service, 'ec2.amazonaws.com'] } }),
+      statement({ Principal: { Service: service, AWS: '333333333333' } }),
+      statement({ Principal: '*' }),
+      statement({ Action: [...both, 'sts:SetSourceIdentity'] }),
+      statement({ Action: '*' }),
+      statement({ Note: value }),
+      { ...statement(), NotAction: 'sts:*' },
+      { Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole', Note: value },
+    ),
+  );
+
+/** One that is ours, in any of the forms that it may have. */
+const own = fc
+  .record({
+    names: fc.uniqueArray(fc.constantFrom(...accounts, 'stranger-sa', 'irsa-svc:no-live-runs'), { maxLength: 5 }),
+    action: fc.constantFrom<unknown>(both, [...both].reverse(), ['sts:assumerole', 'STS:TagSession'], 'sts:AssumeRole'),
+    open: fc.boolean(),
+    single: fc.boolean(),
+    name: fc.constantFrom(sid, `${sid}OfDomino`, `${sid}2`),
+  })
+  .map(({ names, action, open, single, name }) =>
+    statement({
+      Sid: name,
+      Action: action,
+      Principal: { Service: single ? service : [service] },
+      ...(open ? {} : { Condition: tagged(single && names.length === 1 ? names[0] : names, [scope.namespace]) }),
+    }),
+  );
+
+/** A document of anybody's, with statements like ours and perhaps ours in it. */
+export const podScene = fc
+  .record({
+    base: scene,
+    before: fc.array(foreign, { maxLength: 3 }),
+    mine: fc.option(own),
+    after: fc.array(foreign, { maxLength: 2 }),
+  })
+  .map(({ base, before, mine, after }) => {
+    const { Statement: statements, ...rest } = base.document;
+    const others = [...before, ...(statements as Statement[])];
+    const all = [...others, ...(mine ? [mine] : []), ...after];
+    // A policy without a statement is none.
+    const whole = all.length > 0 ? all : [{ Effect: 'Deny', Principal: '*', Action: 'sts:None' }];
+    const foreigners = mine ? [...others, ...after] : whole;
+    const document = { ...rest, Statement: whole };
+    return {
+      document,
+      text: JSON.stringify(document),
+      foreigners,
+      mine: mine ?? undefined,
+      index: mine ? others.length : whole.length,
+    };
+  });
+
+export const trusts: fc.Arbitrary<PodTrust> = fc
+  .tuple(fc.shuffledSubarray(accounts), fc.boolean())
+  .map(([names, open]) => ({ accounts: new Set(names), open: open && names.length > 0 }));
