@@ -53,6 +53,16 @@ describe('the chart', function () {
     );
   });
 
+  it('asks the Domino of the platform namespace, unless `settings` names another address', () => {
+    const hostOf = (values: Values) => environment(containerOf(service(renderChart(values)))).DOMINO_USER_HOST;
+    const namespace = { platform: 'acme-platform' };
+    assert.equal(hostOf({}), 'http://nucleus-frontend.domino-platform:80');
+    assert.equal(hostOf({ env: { namespace } }), 'http://nucleus-frontend.acme-platform:80');
+    const settings = { DOMINO_USER_HOST: 'https://domino.acme.example' };
+    assert.equal(hostOf({ env: { namespace }, settings }), 'https://domino.acme.example');
+    assert.equal(hostOf({ env: { namespace }, settings: { DOMINO_USER_HOST: '' } }), hostOf({ env: { namespace } }));
+  });
+
   it('writes numbers as they were given', () => {
     const env = environment(
       containerOf(service(renderChart({ settings: { RATE_LIMIT_PER_MINUTE: 1_000_000, IAM_READS_PER_SECOND: 0.25 } }))),
@@ -175,6 +185,42 @@ describe('the chart', function () {
     const rendered = [...valuesFiles.values()].flatMap((file) => renderFiles(file));
     for (const name of ['irsa-revoked-runs', 'domino-pod-identity-mapping']) {
       assert.equal(rendered.filter(({ metadata }) => metadata.name === name).length, 0, `${name} is the service's own`);
+    }
+  });
+
+  it('names what it has in shared namespaces after the service, and as 1.8 did for irsa-svc', () => {
+    const own = ['domino-compute', 'domino-platform'];
+    const shared = (service: string, values: Values = {}) =>
+      renderChart({
+        userbasedserviceaccounts: { enabled: true },
+        env: { service },
+        ...values,
+      }).filter(({ metadata }) => own.includes(metadata.namespace ?? ''));
+    const names = (objects: Rendered[]) => objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`).sort();
+    assert.deepEqual(names(shared('irsa-next')), [
+      'ConfigMap irsa-next-ca',
+      'Mutation irsa-next',
+      'Mutation irsa-next-cloud-identity',
+      'Role irsa-next',
+      'Role irsa-next-ca-publisher',
+      'RoleBinding irsa-next',
+      'RoleBinding irsa-next-ca-publisher',
+    ]);
+    assert.deepEqual(
+      names(shared('irsa-svc')).filter((name) => /^(ConfigMap|Mutation)/.test(name)),
+      ['ConfigMap irsa-ca', 'Mutation irsa', 'Mutation irsa-cloud-identity'],
+    );
+    assert.ok(names(shared('irsa-next', { tls: { ca: { configMap: 'acme-ca' } } })).includes('ConfigMap acme-ca'));
+    // One name in all the places: what is made, what may be written, what is written, and what workloads mount.
+    for (const service of ['irsa-svc', 'irsa-next']) {
+      const text = JSON.stringify(renderChart({ env: { service } }));
+      const name = service === 'irsa-svc' ? 'irsa-ca' : 'irsa-next-ca';
+      const places = [
+        `"configMap":{"name":"${name}"`,
+        `"resourceNames":["${name}"]`,
+        `/namespaces/domino-compute/configmaps/${name}"`,
+      ];
+      for (const place of places) assert.ok(text.includes(place), place);
     }
   });
 

@@ -21,7 +21,7 @@ interface Stored {
 
 /** Group and version -> kinds; the plural is the kind in lower case with an s, but for two. */
 const allKinds: Record<string, string[]> = {
-  v1: ['ConfigMap', 'Secret', 'Service', 'ServiceAccount'],
+  v1: ['ConfigMap', 'Namespace', 'Secret', 'Service', 'ServiceAccount'],
   'apps/v1': ['Deployment'],
   'policy/v1': ['PodDisruptionBudget'],
   'networking.k8s.io/v1': ['NetworkPolicy'],
@@ -31,10 +31,12 @@ const allKinds: Record<string, string[]> = {
 };
 const pluralOf = (kind: string) => `${kind.toLowerCase().replace(/y$/, 'ie')}s`;
 
+const inField = ['-n', 'domino-field'];
+
 export interface Cluster {
   /** By the path of the API: `/api/v1/namespaces/domino-field/configmaps/irsa-ca`. */
   readonly objects: Map<string, Stored>;
-  /** Runs helm against it. @throws Error with what helm says. */
+  /** Runs helm against it, in domino-field unless `-n` says otherwise. @throws Error with what helm says. */
   helm(...args: string[]): Promise<string>;
   close(): Promise<void>;
 }
@@ -50,7 +52,7 @@ export async function startCluster(without: readonly string[] = []): Promise<Clu
   return {
     objects,
     helm: async (...args) => {
-      const flags = ['--kube-apiserver', url, '--kube-token', 'any', '-n', 'domino-field'];
+      const flags = ['--kube-apiserver', url, '--kube-token', 'any', ...(args.includes('-n') ? [] : inField)];
       const env = { PATH: process.env.PATH, HOME: home, KUBECONFIG: join(home, 'none') };
       const { stdout } = await promisify(execFile)(toolPath('helm') ?? '', [...args, ...flags], { env });
       return stdout;
@@ -141,7 +143,7 @@ function discovery(kinds: typeof allKinds, path: string): object | undefined {
   const resources = kinds[version]?.map((kind) => ({
     name: pluralOf(kind),
     singularName: kind.toLowerCase(),
-    namespaced: true,
+    namespaced: kind !== 'Namespace',
     kind,
     verbs: ['create', 'delete', 'get', 'list', 'patch', 'update', 'watch'],
   }));

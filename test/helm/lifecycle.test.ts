@@ -32,21 +32,33 @@ describe('helm, with the chart', function () {
   /** The schemas are kubeconform's matter. */
   const checked = ['--disable-openapi-validation'];
 
+  const namesIn = (path: string) =>
+    [...cluster.objects.keys()].flatMap((key) => (key.startsWith(path) ? [key.slice(path.length)] : [])).sort();
+
   /** What the service does with a mapping; every other field stays. */
   function write(path: string, data: Record<string, string>): void {
     const object = cluster.objects.get(path) ?? { metadata: { name: path.slice(path.lastIndexOf('/') + 1) } };
     cluster.objects.set(path, { ...object, data: { ...object.data, ...data } });
   }
 
-  /** Release 1.8 as far as it matters: its ConfigMap, as its chart has it, with a mapping in it. */
+  /** Release 1.8 as far as it matters: what its chart has under names that ours could have, and a mapping. */
   async function install18(): Promise<void> {
     mkdirSync(join(folder, 'templates'));
     writeFileSync(join(folder, 'Chart.yaml'), 'apiVersion: v1\nname: irsa\nversion: 1.8.0\n');
-    const manifest = 'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: domino-org-iamrole-mapping\ndata: {}\n';
-    writeFileSync(join(folder, 'templates', 'mapping.yaml'), manifest);
+    const objects = [
+      { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'domino-org-iamrole-mapping' }, data: {} },
+      { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'irsa-config' }, data: { workers: '4' } },
+      { apiVersion: 'v1', kind: 'Service', metadata: { name: 'irsa-svc' }, spec: {} },
+      { ...ofDomsed, metadata: { name: 'irsa', namespace: 'domino-platform' }, rules: [{ matchBuilds: false }] },
+    ];
+    writeFileSync(
+      join(folder, 'templates', 'all.yaml'),
+      objects.map((object) => JSON.stringify(object)).join('\n---\n'),
+    );
     await cluster.helm('install', 'irsa', folder, ...checked);
     write(mapping, entry);
   }
+  const ofDomsed = { apiVersion: 'apps.dominodatalab.com/v1alpha1', kind: 'Mutation' };
 
   it('upgrades from 1.8 with all mappings, and keeps them through more upgrades', async () => {
     await install18();
@@ -104,6 +116,75 @@ describe('helm, with the chart', function () {
     write(copy, { 'ca.crt': 'PEM' });
     await upgrade('--set', 'image.tag=2.0.1');
     assert.deepEqual(cluster.objects.get(copy)?.data, { 'ca.crt': 'PEM' });
+  });
+
+  it('goes with 1.8, and with another of its own: another field namespace and another name of the service are enough', async () => {
+    await install18();
+    const of18 = structuredClone([...cluster.objects]);
+    const beside = (name: string) => [
+      name,
+      chart,
+      ...values,
+      ...checked,
+      '-n',
+      `field-${name}`,
+      '--set',
+      ownNames(name),
+    ];
+    const ownNames = (name: string) =>
+      `env.service=${name},env.namespace.field=field-${name},userbasedserviceaccounts.enabled=true`;
+    await cluster.helm('install', ...beside('irsa-next'));
+    await cluster.helm('install', ...beside('irsa-trial'));
+    await cluster.helm('upgrade', ...beside('irsa-next'), '--set', 'replicas=2');
+    const mutations = namesIn('/apis/apps.dominodatalab.com/v1alpha1/namespaces/domino-platform/mutations/');
+    assert.deepEqual(mutations, [
+      'irsa',
+      'irsa-next',
+      'irsa-next-cloud-identity',
+      'irsa-trial',
+      'irsa-trial-cloud-identity',
+    ]);
+    assert.deepEqual(namesIn(configMap('domino-compute', '')), ['irsa-next-ca', 'irsa-trial-ca']);
+    await cluster.helm('uninstall', 'irsa-trial', '-n', 'field-irsa-trial');
+    for (const [path, object] of of18) assert.deepEqual(cluster.objects.get(path), object, path);
+
+    // When all have moved, 1.8 goes, and takes nothing of the new one with it.
+    await cluster.helm('uninstall', 'irsa');
+    await cluster.helm('upgrade', ...beside('irsa-next'));
+    assert.deepEqual(namesIn('/apis/apps.dominodatalab.com/v1alpha1/namespaces/domino-platform/mutations/'), [
+      'irsa-next',
+      'irsa-next-cloud-identity',
+    ]);
+    assert.ok(cluster.objects.has(configMap('field-irsa-next', 'domino-org-iamrole-mapping')));
+  });
+
+  it('cannot be installed beside 1.8 under the same name: Helm says which object is whose, and touches nothing', async () => {
+    await install18();
+    const before = [...cluster.objects.keys()].filter((path) => !path.includes('/secrets/'));
+    const elsewhere = ['-n', 'field-next', '--set', 'env.namespace.field=field-next'];
+    await assert.rejects(
+      cluster.helm('install', 'irsa-next', chart, ...values, ...checked, ...elsewhere),
+      /Mutation "irsa" in namespace "domino-platform" exists and cannot be imported/,
+    );
+    assert.deepEqual(
+      [...cluster.objects.keys()].filter((path) => !path.includes('/secrets/')),
+      before,
+    );
+  });
+
+  it('says which labels the field namespace lacks, once it is there', async () => {
+    const path = '/api/v1/namespaces/domino-field';
+    const label = (labels: Record<string, string>) =>
+      cluster.objects.set(path, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'domino-field', labels } });
+    assert.doesNotMatch(await install(), /LACKS/);
+    label({ 'kubernetes.io/metadata.name': 'domino-field' });
+    const both =
+      /LACKS LABELS[^\n]*\n\n +kubectl label --overwrite namespace domino-field domino-compute=true domino-platform=true\n/;
+    assert.match(await upgrade(), both);
+    label({ 'domino-compute': 'false', 'domino-platform': 'true' });
+    assert.match(await upgrade(), /LACKS A LABEL[^\n]*\n\n +kubectl label [^\n]* domino-compute=true\n/);
+    label({ 'domino-compute': 'true', 'domino-platform': 'true' });
+    assert.doesNotMatch(await upgrade(), /LACKS/);
   });
 
   it('says which of the things that it builds on the cluster lacks', async () => {

@@ -30,6 +30,11 @@ describe('the notes of the chart', function () {
     assert.match(notes, /set serviceAccount\.name to\s+irsa/);
   });
 
+  it('tells what became of 1.8’s volumes without a side-car', () => {
+    const notes = renderNotes({ irsa_client_sidecar: { enabled: false } });
+    assert.match(notes, /there is no Mutation[\s\S]*set\s+irsa_client_sidecar\.mode to none/);
+  });
+
   it('warns of workloads and side-cars that wait for each other', () => {
     assert.match(renderNotes({ irsa_client_sidecar: { mode: 'native' } }), /until 120 s have passed/);
     const endless = { irsa_client_sidecar: { mode: 'native', native: { maxWaitSeconds: 0 } } };

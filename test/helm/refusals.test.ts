@@ -21,6 +21,16 @@ describe('the chart refuses', function () {
   for (const [what, values, sentence] of [
     ['a missing image', { image: { repository: '' } }, 'image.repository: name the image'],
     ['1.8’s image', { image: { serverAppVersion: 'v1.8.0' } }, 'image.serverAppVersion: this is release 1.8'],
+    [
+      '1.8’s version of memcached',
+      { image: { memcachedVersion: '1.6' } },
+      'image.memcachedVersion: this is release 1.8',
+    ],
+    [
+      '1.8’s memcached',
+      { image: { memcachedContainer: 'memcached' } },
+      'image.memcachedContainer: this is release 1.8',
+    ],
     ['an issuer with a scheme', { env: { oidc_provider: 'https://oidc.example.com/id/A' } }, 'leave out https://'],
     ['an issuer with a slash', { env: { oidc_provider: 'oidc.example.com/id/' } }, 'without a slash at the end'],
     ['a placeholder', { env: { eks_aws_account: '<EKS_ACCOUNT_NO>' } }, 'expected the twelve digits'],

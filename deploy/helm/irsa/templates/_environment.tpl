@@ -6,6 +6,9 @@ DOMINO_ISSUER: {{ .Values.env.domino_issuer | quote }}
 AWS_REGION: {{ .Values.env.aws_region | quote }}
 DEFAULT_FIELD_NS: {{ include "irsa.field" . | quote }}
 DEFAULT_COMPUTE_NS: {{ include "irsa.compute" . | quote }}
+{{- if not (include "irsa.setting" (list . "DOMINO_USER_HOST" "")) }}
+DOMINO_USER_HOST: http://nucleus-frontend.{{ include "irsa.platform" . }}:80
+{{- end }}
 {{- if .Values.podIdentity.enabled }}
 DEFAULT_PLATFORM_NS: {{ include "irsa.platform" . | quote }}
 EKS_CLUSTER_NAME: {{ .Values.podIdentity.clusterName | quote }}

@@ -48,6 +48,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.serviceAccount.name | default .Values.env.service }}
 {{- end }}
 
+{{/*
+What stands in namespaces that installations share is named after the service, so that two go together, also with 1.8. The
+name that 1.8 and a first installation have is kept for `irsa-svc`. Takes a list: the root, that name, the end of others.
+*/}}
+{{- define "irsa.sharedName" -}}
+{{- $service := include "irsa.name" (index . 0) -}}
+{{- if eq $service "irsa-svc" -}}
+{{ index . 1 }}
+{{- else -}}
+{{ $service }}{{ index . 2 }}
+{{- end -}}
+{{- end }}
+
+{{- define "irsa.mutationName" -}}
+{{ include "irsa.sharedName" (list . "irsa" "") }}
+{{- end }}
+
+{{/* The ConfigMap of the compute namespace with the CA to trust. */}}
+{{- define "irsa.caConfigMap" -}}
+{{ .Values.tls.ca.configMap | default (include "irsa.sharedName" (list . "irsa-ca" "-ca")) }}
+{{- end }}
+
 {{/* Of ARNs: AWS names a partition by the beginning of its regions' names. */}}
 {{- define "irsa.partition" -}}
 {{- $region := .Values.env.aws_region -}}

@@ -165,6 +165,18 @@ monitoring.prometheusRule.enabled: the Prometheus operator is not in this cluste
 {{- end }}
 {{- end }}
 
+{{/*
+The labels, by which Domino's network policies know it, that the field namespace lacks: label=value, with spaces between.
+Nothing where it is not there yet, or no cluster is asked: `helm template`, `--dry-run`.
+*/}}
+{{- define "irsa.namespaceLacks" -}}
+{{- $found := lookup "v1" "Namespace" "" (include "irsa.field" .) -}}
+{{- if $found -}}
+{{- $labels := dig "metadata" "labels" dict $found | default dict -}}
+{{- range list "domino-compute" "domino-platform" }}{{ if ne (toString (get $labels .)) "true" }}{{ . }}=true {{ end }}{{ end }}
+{{- end -}}
+{{- end }}
+
 {{- define "irsa.validate" -}}
 {{- $problems := list }}
 {{- range splitList "\n" (printf "%s\n%s" (include "irsa.problems" .) (include "irsa.lacking" .)) }}
