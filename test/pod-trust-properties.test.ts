@@ -5,8 +5,8 @@ import type { PodTrust } from '../src/pod-trust.ts';
 import { editTrustPolicy, readTrustPolicy, trustPolicySize } from '../src/trust-policy.ts';
 import { conditionContext } from './stack/aws-conditions.ts';
 import { evaluateTrust } from './stack/aws-trust.ts';
-import { accountTag, both, namespaceTag, podScene, service, trusts } from './support/pod-trust-policies.ts';
-import { accounts, type Document, type Statement, scope, someAccounts } from './support/trust-policies.ts';
+import { accountTag, both, namespaceTag, podScene, service, statement, trusts } from './support/pod-trust-policies.ts';
+import { accounts, anything, type Document, type Statement, scope, someAccounts } from './support/trust-policies.ts';
 
 const plenty = 100_000;
 const nobody = () => false;

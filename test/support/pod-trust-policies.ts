@@ -9,7 +9,7 @@ export const both = ['sts:AssumeRole', 'sts:TagSession'];
 export const namespaceTag = 'aws:RequestTag/kubernetes-namespace';
 export const accountTag = 'aws:RequestTag/kubernetes-service-account';
 
-const statement = (more: object = {}): Statement => ({
+export const statement = (more: object = {}): Statement => ({
   Sid: sid,
   Effect: 'Allow',
   Principal: { Service: service },
