@@ -2,10 +2,13 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { GetRolePolicyCommand } from '@aws-sdk/client-iam';
 import { AssumeRoleCommand, AssumeRoleWithWebIdentityCommand, type Credentials, STSClient } from '@aws-sdk/client-sts';
 import { parse } from 'yaml';
+import { evaluatePermissions } from '../stack/aws-trust.ts';
 import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 import { type ProviderStandIn, startProvider } from './provider.ts';
+import { accountOf } from './resources.ts';
 import { needTerraform, openTerraform, type Terraform } from './terraform.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -17,7 +20,7 @@ describe('deploy/terraform', function () {
   let world: World;
   let provider: ProviderStandIn;
   let terraform: Terraform;
-  let example: object;
+  let example: Record<string, unknown>;
 
   before(async function () {
     needTerraform(this);
@@ -29,7 +32,6 @@ describe('deploy/terraform', function () {
       data_account_role_arn: role('terraform', assetAccount),
       region: 'us-west-2',
       oidc_provider: world.issuer.issuer,
-      bucket: 'acme-data',
     };
   });
   beforeEach(() => {
@@ -55,82 +57,147 @@ describe('deploy/terraform', function () {
     });
   }
 
-  describe('the example', () => {
-    const run = runId(1);
-    let replica: Replica;
-    let outputs: { mapping_requests: Record<string, string>; helm_values: string };
-
-    let applied: Terraform;
-
-    before(async () => {
-      replica = await world.startReplica();
-      world.domino.addUser({ name: 'alice', orgs: ['data-science'] });
-      world.startRun(run, 'alice');
-      // The stack has a role of that name to start with: here Terraform makes it.
-      world.aws.removeRole(clusterAccount, 'irsa-svc');
-      applied = openTerraform(provider.environment);
-      outputs = (await applied.apply('examples/acme', example)) as typeof outputs;
-      for (const text of Object.values(outputs.mapping_requests)) {
-        const body: unknown = JSON.parse(text);
-        const { status } = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
-        assert.equal(status, 200);
-      }
-    });
-    after(() => applied?.remove());
-
-    async function assume(proxy: string, target: string): Promise<string> {
-      const sts = new STSClient({ region: 'us-west-2', maxAttempts: 1 });
-      const WebIdentityToken = await world.issuer.podToken({ serviceAccount: `run-${run}` });
-      const input = { RoleArn: proxy, RoleSessionName: 'alice', WebIdentityToken };
-      const { Credentials: first } = await sts.send(new AssumeRoleWithWebIdentityCommand(input));
-      const chained = new STSClient({ region: 'us-west-2', maxAttempts: 1, credentials: keysOf(first) });
-      const assumed = await chained.send(new AssumeRoleCommand({ RoleArn: target, RoleSessionName: 'alice' }));
-      return assumed.AssumedRoleUser?.Arn ?? '';
-    }
-    const keysOf = (credentials?: Credentials) => ({
-      accessKeyId: credentials?.AccessKeyId ?? '',
-      secretAccessKey: credentials?.SecretAccessKey ?? '',
-      sessionToken: credentials?.SessionToken ?? '',
-    });
-
-    it('carries a run to the roles of its organization, through the mapping that it prints, and no further', async () => {
-      const granted = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
-      assert.deepEqual(
-        [...granted.text.matchAll(/^\[profile (acme.+)\]$/gm)].map(([, name]) => name),
-        ['acme-list-bucket-role', 'acme-read-bucket-role'],
-      );
-      const [list, read] = ['acme-list-bucket-role', 'acme-read-bucket-role'];
-      const session = `arn:aws:sts::${assetAccount}:assumed-role/${list}/alice`;
-      assert.equal(await assume(role(list), role(list, assetAccount)), session);
-      await assert.rejects(assume(role(list), role(read, assetAccount)), /not authorized to perform: sts:AssumeRole/);
-      await assert.rejects(
-        assume(role('acme-update-bucket-role'), role('acme-update-bucket-role', assetAccount)),
-        /AssumeRoleWithWebIdentity/,
-      );
-    });
-
-    it('leaves the trust policies to the service once they are made: no plan, no apply throws a run out', async () => {
-      await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
-      const subject = `*:domino-compute:run-${run}`;
-      assert.deepEqual(world.subjects('acme-list-bucket-role'), [subject]);
-      const plan = await applied.run('examples/acme', 'plan', '-detailed-exitcode', '-no-color', '-input=false');
-      assert.equal(plan.code, 0, plan.stdout + plan.stderr);
-      const again = await applied.run('examples/acme', 'apply', '-auto-approve', '-no-color', '-input=false');
-      assert.match(again.stdout, /0 added, 0 changed, 0 destroyed/);
-      assert.deepEqual(world.subjects('acme-list-bucket-role'), [subject]);
-    });
-
-    it('gives values that the chart knows', () => {
-      const values = parse(outputs.helm_values) as Record<string, unknown>;
-      const known = parse(readFileSync(join(root, 'deploy/helm/irsa/values.yaml'), 'utf8')) as Record<string, unknown>;
-      assert.deepEqual(
-        pathsOf(values).filter((path) => !pathsOf(known).includes(path)),
-        [],
-      );
-      assert.deepEqual(values.serviceAccount, { name: 'irsa-svc', roleArn: role('irsa-svc') });
-      assert.deepEqual(values.podIdentity, { enabled: false, clusterName: '' });
-    });
+  it('the example takes its own terraform.tfvars.example, which says what its defaults say', async () => {
+    await terraform.run('examples/acme', 'init', '-no-color', '-input=false');
+    const plan = async (...given: string[]) => {
+      const args = ['plan', '-no-color', '-input=false', '-out=plan', ...given];
+      const { code, stdout, stderr } = await terraform.run('examples/acme', ...args);
+      assert.equal(code, 0, stdout + stderr);
+      const shown = await terraform.run('examples/acme', 'show', '-json', 'plan');
+      return (JSON.parse(shown.stdout) as { planned_values: object }).planned_values;
+    };
+    const shown = await plan('-var-file=terraform.tfvars.example');
+    const text = readFileSync(join(root, 'deploy/terraform/examples/acme/terraform.tfvars.example'), 'utf8');
+    const needed = text
+      .split('\n')
+      .filter((line) => /^(cluster_account|data_account|data_account_role_arn|region|oidc_provider) /.test(line))
+      .map((line) => `-var=${line.replace(/\s+=\s+"([^"]*)".*/, '=$1')}`);
+    assert.equal(needed.length, 5);
+    assert.deepEqual(await plan(...needed), shown);
   });
+
+  it('the example refuses a prefix that a target role begins with', async () => {
+    assert.match(await terraform.refusal('examples/acme', { ...example, prefix: 'acme-' }), /write its trust policy/);
+  });
+
+  for (const { what, number, dataAccount, prefix, more } of [
+    { what: 'over two accounts', number: 1, dataAccount: assetAccount, prefix: 'acme-proxy-', more: {} },
+    // Both kinds of role have their names in one place, and nobody has to be taken for somebody else.
+    {
+      what: 'in one account',
+      number: 2,
+      dataAccount: clusterAccount,
+      prefix: 'acme-blue-',
+      more: { data_account: clusterAccount, data_account_role_arn: null, prefix: 'acme-blue-' },
+    },
+  ])
+    describe(`the example ${what}`, () => {
+      const run = runId(number);
+      const target = (name: string) => role(name, dataAccount);
+      const proxy = (name: string) => role(`${prefix}${name}`);
+      let replica: Replica;
+      let outputs: { mapping_requests: Record<string, string>; helm_values: string };
+
+      let applied: Terraform;
+
+      before(async () => {
+        replica = await world.startReplica();
+        world.domino.addUser({ name: 'alice', orgs: ['data-science'] });
+        world.startRun(run, 'alice');
+        // The stack has a role of that name to start with: here Terraform makes it.
+        world.aws.removeRole(clusterAccount, 'irsa-svc');
+        applied = openTerraform(provider.environment);
+        outputs = (await applied.apply('examples/acme', { ...example, ...more })) as typeof outputs;
+        for (const text of Object.values(outputs.mapping_requests)) {
+          const body: unknown = JSON.parse(text);
+          const { status } = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
+          assert.equal(status, 200);
+        }
+      });
+      after(async () => {
+        applied?.remove();
+        await replica?.stop();
+      });
+
+      async function assume(first: string, second: string): Promise<string> {
+        const sts = new STSClient({ region: 'us-west-2', maxAttempts: 1 });
+        const WebIdentityToken = await world.issuer.podToken({ serviceAccount: `run-${run}` });
+        const input = { RoleArn: first, RoleSessionName: 'alice', WebIdentityToken };
+        const { Credentials: made } = await sts.send(new AssumeRoleWithWebIdentityCommand(input));
+        const chained = new STSClient({ region: 'us-west-2', maxAttempts: 1, credentials: keysOf(made) });
+        const assumed = await chained.send(new AssumeRoleCommand({ RoleArn: second, RoleSessionName: 'alice' }));
+        return assumed.AssumedRoleUser?.Arn ?? '';
+      }
+      const keysOf = (credentials?: Credentials) => ({
+        accessKeyId: credentials?.AccessKeyId ?? '',
+        secretAccessKey: credentials?.SecretAccessKey ?? '',
+        sessionToken: credentials?.SessionToken ?? '',
+      });
+
+      it('carries a run to the roles of its organization, through the mapping that it prints, and no further', async () => {
+        const granted = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
+        assert.deepEqual(
+          [...granted.text.matchAll(/^\[profile (acme.+)\]$/gm)].map(([, name]) => name),
+          ['acme-list-bucket-role', 'acme-read-bucket-role'],
+        );
+        const [list, read] = ['acme-list-bucket-role', 'acme-read-bucket-role'];
+        const session = `arn:aws:sts::${dataAccount}:assumed-role/${list}/alice`;
+        assert.equal(await assume(proxy(list), target(list)), session);
+        await assert.rejects(assume(proxy(list), target(read)), /not authorized to perform: sts:AssumeRole/);
+        const update = 'acme-update-bucket-role';
+        await assert.rejects(assume(proxy(update), target(update)), /AssumeRoleWithWebIdentity/);
+      });
+
+      it('leaves the trust policies to the service once they are made: no plan, no apply throws a run out', async () => {
+        await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
+        const subject = `*:domino-compute:run-${run}`;
+        assert.deepEqual(world.subjects(`${prefix}acme-list-bucket-role`), [subject]);
+        const plan = await applied.run('examples/acme', 'plan', '-detailed-exitcode', '-no-color', '-input=false');
+        assert.equal(plan.code, 0, plan.stdout + plan.stderr);
+        const again = await applied.run('examples/acme', 'apply', '-auto-approve', '-no-color', '-input=false');
+        assert.match(again.stdout, /0 added, 0 changed, 0 destroyed/);
+        assert.deepEqual(world.subjects(`${prefix}acme-list-bucket-role`), [subject]);
+      });
+
+      it('lets the service write the trust policies of its proxy roles, and of no target role', async () => {
+        const { iam } = accountOf(world.aws, clusterAccount);
+        const names = { RoleName: 'irsa-svc', PolicyName: 'irsa-svc' };
+        const { PolicyDocument = '' } = await iam.send(new GetRolePolicyCommand(names));
+        const policy: unknown = JSON.parse(decodeURIComponent(PolicyDocument));
+        const mayWrite = (arn: string) =>
+          evaluatePermissions([policy], 'iam:UpdateAssumeRolePolicy', arn) === 'allowed';
+        const targets = ['acme-list-bucket-role', 'acme-read-bucket-role', 'acme-update-bucket-role'];
+        const mapped = Object.values(outputs.mapping_requests).flatMap(
+          (text) =>
+            (JSON.parse(text) as { role_data: { iam_role_arn: string; proxy_iam_role_arn: string }[] }).role_data,
+        );
+        assert.deepEqual(
+          mapped.map(({ proxy_iam_role_arn: arn }) => arn).sort(),
+          ['acme-list-bucket-role', 'acme-read-bucket-role', 'acme-read-bucket-role-2', 'acme-update-bucket-role'].map(
+            proxy,
+          ),
+        );
+        assert.ok(mapped.every(({ proxy_iam_role_arn: arn }) => mayWrite(arn)));
+        assert.deepEqual([...new Set(mapped.map(({ iam_role_arn: arn }) => arn))].sort(), targets.map(target));
+        for (const arn of [...targets.map(target), ...targets.map((name) => role(name)), role('irsa-svc')]) {
+          assert.ok(!mayWrite(arn), arn);
+        }
+      });
+
+      it('gives values that the chart knows', () => {
+        const values = parse(outputs.helm_values) as Record<string, unknown>;
+        const known = parse(readFileSync(join(root, 'deploy/helm/irsa/values.yaml'), 'utf8')) as Record<
+          string,
+          unknown
+        >;
+        assert.deepEqual(
+          pathsOf(values).filter((path) => !pathsOf(known).includes(path)),
+          [],
+        );
+        assert.deepEqual(values.serviceAccount, { name: 'irsa-svc', roleArn: role('irsa-svc') });
+        assert.deepEqual(values.podIdentity, { enabled: false, clusterName: '' });
+      });
+    });
 
   it('a pool grows without its first role being made anew', async () => {
     const variables = (proxies: number) => ({

@@ -1,5 +1,5 @@
-# Two accounts: the cluster's, with the service and the proxy roles, and one with the data, with the target roles.
-# Three roles on one bucket; `acme-read-bucket-role` is reached through a pool of two proxy roles.
+# Two accounts: the cluster's, with the service and the proxy roles, and one with the data, with the target roles. They may
+# be one and the same. What is to be made stands in terraform.tfvars; this file goes for any organizations and roles.
 
 terraform {
   required_version = ">= 1.9"
@@ -23,39 +23,30 @@ provider "aws" {
   region              = var.region
   allowed_account_ids = [var.data_account]
 
-  assume_role {
-    role_arn = var.data_account_role_arn
+  dynamic "assume_role" {
+    for_each = var.data_account_role_arn == null ? [] : [var.data_account_role_arn]
+
+    content {
+      role_arn = assume_role.value
+    }
   }
 }
 
 data "aws_partition" "current" {}
 
-locals {
-  bucket = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
-
-  permissions = {
-    acme-list-bucket-role   = { actions = ["s3:ListBucket"], resources = [local.bucket] }
-    acme-read-bucket-role   = { actions = ["s3:GetObject"], resources = ["${local.bucket}/*"] }
-    acme-update-bucket-role = { actions = ["s3:PutObject", "s3:DeleteObject"], resources = ["${local.bucket}/*"] }
-  }
-}
-
 module "proxy_roles" {
   source = "../../proxy-roles"
 
   oidc_provider = var.oidc_provider
+  name_prefix   = var.prefix
+  organizations = var.organizations
 
   # By name, not by module.target_roles: those trust the proxy roles, which so must be there first.
   targets = {
-    for name in keys(local.permissions) : name => {
+    for name, role in var.roles : name => {
       role_arn = "arn:${data.aws_partition.current.partition}:iam::${var.data_account}:role/${name}"
-      proxies  = name == "acme-read-bucket-role" ? 2 : 1
+      proxies  = role.proxies
     }
-  }
-
-  organizations = {
-    data-science = ["acme-list-bucket-role", "acme-read-bucket-role"]
-    research     = ["acme-update-bucket-role"]
   }
 }
 
@@ -67,11 +58,11 @@ module "target_roles" {
   }
 
   roles = {
-    for name, permission in local.permissions : name => {
+    for name, role in var.roles : name => {
       proxy_role_arns = module.proxy_roles.role_arns[name]
       policy = jsonencode({
         Version   = "2012-10-17"
-        Statement = [{ Effect = "Allow", Action = permission.actions, Resource = permission.resources }]
+        Statement = [{ Effect = "Allow", Action = role.actions, Resource = role.resources }]
       })
     }
   }
@@ -82,5 +73,5 @@ module "service_role" {
 
   region            = var.region
   oidc_provider     = var.oidc_provider
-  proxy_role_prefix = "acme-"
+  proxy_role_prefix = var.prefix
 }

@@ -4,13 +4,14 @@ variable "cluster_account" {
 }
 
 variable "data_account" {
-  description = "The account of the data."
+  description = "The account of the data; it may be the cluster's."
   type        = string
 }
 
 variable "data_account_role_arn" {
-  description = "The role in the account of the data with which Terraform makes roles there."
+  description = "The role in the account of the data with which Terraform makes roles there; null where the credentials at hand may."
   type        = string
+  default     = null
 }
 
 variable "region" {
@@ -23,7 +24,42 @@ variable "oidc_provider" {
   type        = string
 }
 
-variable "bucket" {
-  description = "The bucket that runs are to list, read and change."
+variable "prefix" {
+  description = "What the name of every proxy role begins with, and of no other role: the service may write the trust policy of each role that begins so. One for each cluster."
   type        = string
+  default     = "acme-proxy-"
+
+  validation {
+    condition     = alltrue([for name in keys(var.roles) : !startswith(name, var.prefix)])
+    error_message = "A role in `roles` begins with the prefix: in the cluster's account the service could then write its trust policy."
+  }
+}
+
+variable "roles" {
+  description = "The target roles by name: what each allows on what, and how many proxy roles share its runs (1)."
+  type        = map(object({ actions = list(string), resources = list(string), proxies = optional(number, 1) }))
+  default = {
+    acme-list-bucket-role = {
+      actions   = ["s3:ListBucket"]
+      resources = ["arn:aws:s3:::acme-data"]
+    }
+    acme-read-bucket-role = {
+      actions   = ["s3:GetObject"]
+      resources = ["arn:aws:s3:::acme-data/*"]
+      proxies   = 2
+    }
+    acme-update-bucket-role = {
+      actions   = ["s3:PutObject", "s3:DeleteObject"]
+      resources = ["arn:aws:s3:::acme-data/*"]
+    }
+  }
+}
+
+variable "organizations" {
+  description = "The organizations by the names that Domino has for them, to the letter, each with the target roles of its members."
+  type        = map(list(string))
+  default = {
+    data-science = ["acme-list-bucket-role", "acme-read-bucket-role"]
+    research     = ["acme-update-bucket-role"]
+  }
 }
