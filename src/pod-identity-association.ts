@@ -17,24 +17,32 @@ import { type PodIdentityRecord, sameContent } from './pod-identity-record.ts';
 /** What EKS says of a token that it has seen: asking with it again would end in the same. */
 const spentBy: ReadonlySet<string> = new Set(['association_refused', 'association_exists']);
 
-/** @returns undefined when the association is as wanted. */
+/** @returns a refusal where somebody else made the account's association: it is never taken over. */
+export function refuseForeign(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+  found: Association | undefined,
+): PodIdentityOutcome | undefined {
+  if (!found || isOurs(found)) return undefined;
+  const { account, association: before } = record;
+  if (before && record.parts.association) {
+    drifted(deps, record, [`association ${before.id}`], [`association ${found.id}`]);
+  }
+  record.parts.association = false;
+  record.association = undefined;
+  // Whatever role that one gives: it is not what the mapping says, so no new pod is to have it.
+  record.isReady = false;
+  const detail = `somebody else made a Pod Identity association for service account ${account} (${found.id}); it is left alone: delete it, or name another account`;
+  return refuse({ code: 'association_conflict', detail });
+}
+
+/** @param found ours, or none. @returns undefined when the association is as wanted. */
 export async function bringAssociation(
   deps: PodIdentityPassDeps,
   record: PodIdentityRecord,
   found: Association | undefined,
 ): Promise<PodIdentityOutcome | undefined> {
-  const { account, content } = record;
-  const before = record.association;
-  if (found && !isOurs(found)) {
-    if (before && record.parts.association)
-      drifted(deps, record, [`association ${before.id}`], [`association ${found.id}`]);
-    record.parts.association = false;
-    record.association = undefined;
-    // Whatever role that one gives: it is not what the mapping says, so no new pod is to have it.
-    record.isReady = false;
-    const detail = `somebody else made a Pod Identity association for service account ${account} (${found.id}); it is left alone: delete it, or name another account`;
-    return refuse({ code: 'association_conflict', detail });
-  }
+  const { content, association: before } = record;
   let pause = pauseOf(deps, record);
   const isRight = found !== undefined && sameContent(found, content);
   if (before && record.parts.association && !isRight) {

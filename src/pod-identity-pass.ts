@@ -9,7 +9,7 @@ import type { Watched } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
 import type { MutationKeeper } from './mutation-keeper.ts';
 import type { PodIdentityMapping } from './pod-identities.ts';
-import { bringAssociation } from './pod-identity-association.ts';
+import { bringAssociation, refuseForeign } from './pod-identity-association.ts';
 import { contentOf, type PodIdentityReason, type PodIdentityRecord, sameContent } from './pod-identity-record.ts';
 import type { PodTrustKeeper } from './pod-trust-keeper.ts';
 import type { PodIndex } from './runs.ts';
@@ -72,10 +72,12 @@ export async function bring(
 
   const pause = await bringAccount(deps, record);
   if (pause > 0) return contested(pause);
-  const distrust = await bringTrust(deps, record);
-  if (distrust) return distrust;
+  // Looked for first: where somebody else's stands in the way, the role and whoever has it are left as they are.
   const found = await deps.associations.find(account, record.association?.id);
-  const outcome = await bringAssociation(deps, record, found);
+  const outcome =
+    refuseForeign(deps, record, found) ??
+    (await bringTrust(deps, record)) ??
+    (await bringAssociation(deps, record, found));
   if (!record.isReady && deps.mutation.gives(account)) deps.mutation.sync();
   if (outcome) return outcome;
 
