@@ -58,6 +58,20 @@ describe('the notebooks', () => {
     });
   }
 
+  it('2-map names an organization that Terraform’s example has, and one file', () => {
+    const text = readNotebook('2-map')
+      .cells.map(({ source }) => source.join(''))
+      .join('\n');
+    const [, organization = '', written = ''] = /jq -r '\."([^"]+)"' > (\S+)/.exec(text) ?? [];
+    const example = readFileSync(
+      join(folder, '..', 'terraform', 'examples', 'acme', 'terraform.tfvars.example'),
+      'utf8',
+    );
+    const [, organizations = ''] = /^organizations = \{\n([\s\S]*?)^\}/m.exec(example) ?? [];
+    assert.match(organizations, new RegExp(`^ +${organization} += \\[`, 'm'));
+    assert.equal(/%env MAPPING_FILE=(\S+)/.exec(text)?.[1], written);
+  });
+
   describe('run by Python', function () {
     this.timeout(120_000);
     let stack: StackProcess;
@@ -187,6 +201,21 @@ describe('the notebooks', () => {
       assert.match(mappings ?? '', new RegExp(`^2 mappings\nacme: ${role(list)} by way of ${proxy(list)}\n`));
       assert.match(config ?? '', new RegExp(`\\[profile src_${list}\\]`));
       assert.ok(existsSync(files.config));
+    });
+
+    it('all without AWS_WEB_IDENTITY_TOKEN_FILE, which the chart leaves out with Pod Identity and for users of Go', async () => {
+      const { AWS_WEB_IDENTITY_TOKEN_FILE: _, ...environment } = await workload('alice');
+      const [, , , , token, config] = await runNotebook('1-verify', environment);
+      assert.ok(config?.includes(`web_identity_token_file = ${files.token}\n`), config);
+      assert.match(token ?? '', new RegExp(`"sub": "system:serviceaccount:domino-compute:${account}"`));
+      const [, , , identities] = await runNotebook('3-try', environment);
+      assert.match(identities ?? '', new RegExp(`assumed-role/${read}/alice-${run}`));
+      // Nothing says where it is: Domino's path, which this machine has not.
+      const bare = { ...environment, AWS_CONFIG_FILE: join(work, 'no-such-config') };
+      await assert.rejects(
+        runNotebook('1-verify', bare),
+        /FileNotFoundError: .*'\/var\/run\/secrets\/eks\.amazonaws\.com\/serviceaccount\/token'/,
+      );
     });
 
     it('2-map with the body that Terraform wrote: who loses what', async () => {
