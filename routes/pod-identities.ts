@@ -105,6 +105,7 @@ export function podIdentitySources(podIdentity: PodIdentity, pods: PodIndex): Po
     status: (account) => statuses.get(account)?.status,
     statuses: () => [...statuses.all()].map(({ status }) => status),
     pods: pods.all(),
+    knowsMutation: podIdentity.isReady(),
   };
 }
 

@@ -2,6 +2,9 @@
 import type { Clock } from './clock.ts';
 import type { Log } from './log.ts';
 
+/** For `due`: at once, and before others that are due, such as all those of a full comparison. */
+export const beforeOthers = Number.NEGATIVE_INFINITY;
+
 export interface KeyedQueue {
   /** Asks for a look in so many milliseconds, or sooner where one is due sooner. */
   due(key: string, afterMs: number): void;

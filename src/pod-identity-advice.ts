@@ -1,7 +1,7 @@
 /** Owns what can be done about a Pod Identity that is not in place, by the code of the reason. Pure. */
 import type { PodIdentityReasonCode } from './pod-identity-record.ts';
 
-type Told = PodIdentityReasonCode | 'not_checked_yet' | 'in_place' | 'restart' | 'leaving';
+type Told = PodIdentityReasonCode | 'not_checked_yet' | 'mutations_unknown' | 'in_place' | 'restart' | 'leaving';
 
 const soon = 'Nothing: it is under way. Look again in a few seconds.';
 
@@ -10,6 +10,8 @@ const advice: Record<Told, string> = {
   restart: 'Restart the workloads that are listed: they began before the role was there, and do not get it.',
   leaving: 'Nothing: it is being taken away.',
   not_checked_yet: soon,
+  mutations_unknown:
+    'Nothing for some seconds. If it lasts: is domsed installed, and may the service see Mutations in the platform namespace?',
   throttled: soon,
   unavailable: soon,
   not_holder: soon,

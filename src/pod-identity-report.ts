@@ -11,6 +11,8 @@ export interface PodIdentityReportSources {
   status: (account: string) => PodIdentityStatus | undefined;
   statuses: () => Iterable<PodIdentityStatus>;
   pods: Iterable<Pod>;
+  /** Whether domsed's Mutations can be read: nothing is made otherwise. */
+  knowsMutation: boolean;
 }
 
 /** A live pod that began before the account had its role, and so goes on without it. */
@@ -76,7 +78,7 @@ type PodsByUser = ReadonlyMap<string | undefined, readonly Pod[]>;
 
 function report(
   mapping: PodIdentityMapping,
-  { identities, status: statusOf }: PodIdentityReportSources,
+  { identities, status: statusOf, knowsMutation }: PodIdentityReportSources,
   pods: PodsByUser,
 ): PodIdentityReport {
   const { domino_user: user, service_account: account } = mapping;
@@ -88,7 +90,7 @@ function report(
     detail: `service account ${account} is still another user's; that has to be taken away first`,
   };
   const problem = identities.problems.get(user) ?? (owner === undefined ? undefined : held);
-  const code = problem?.code ?? 'not_checked_yet';
+  const code = problem?.code ?? (knowsMutation ? 'not_checked_yet' : 'mutations_unknown');
   return {
     ...wantedOf(mapping),
     state: problem && problem !== held ? 'refused' : 'pending',

@@ -2,14 +2,12 @@
 import type { ProxyRole } from './assignments.ts';
 import { createAssociations } from './associations.ts';
 import type { HeldLease } from './aws-call.ts';
-import { AwsError } from './aws-error.ts';
 import type { Budget } from './budget.ts';
 import type { Clock } from './clock.ts';
 import type { Eks } from './eks.ts';
 import { tellOfDrift } from './housekeeping.ts';
-import { createKeyedQueue } from './keyed-queue.ts';
+import { beforeOthers, createKeyedQueue } from './keyed-queue.ts';
 import type { Kubernetes, Mutation, ServiceAccount } from './kubernetes.ts';
-import { KubernetesError } from './kubernetes-api.ts';
 import type { Watched } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
@@ -17,17 +15,10 @@ import { createMutationKeeper } from './mutation-keeper.ts';
 import { type PodIdentities, type PodIdentityMapping, podIdentityConfigMap } from './pod-identities.ts';
 import { findOrphans, type Inheritance, isLeft, takeOver } from './pod-identity-inheritance.ts';
 import { podIdentityMutation } from './pod-identity-mutation.ts';
-import { bring, type PodIdentityOutcome, type PodIdentityPassDeps } from './pod-identity-pass.ts';
-import {
-  contentOf,
-  newRecord,
-  type PodIdentityReason,
-  type PodIdentityRecord,
-  sameContent,
-  statusOfRecord,
-} from './pod-identity-record.ts';
-import { takeAway, takeRoleAway } from './pod-identity-removal.ts';
+import type { PodIdentityPassDeps } from './pod-identity-pass.ts';
+import { contentOf, type PodIdentityRecord, sameContent, statusOfRecord } from './pod-identity-record.ts';
 import { type PodIdentityStatus, type PodIdentityStatuses, podIdentityStatusForm } from './pod-identity-status.ts';
+import { createPodIdentityTurn } from './pod-identity-turn.ts';
 import { createPodTrustKeeper } from './pod-trust-keeper.ts';
 import { createPublisher } from './publisher.ts';
 import type { PodIndex } from './runs.ts';
@@ -78,10 +69,6 @@ export interface PodIdentityTenure {
   idle(): Promise<void>;
 }
 
-const retryMs = 30_000;
-/** EKS sees a role or a trust policy some seconds after IAM took it: until then its refusal tells nothing. */
-const settleTries = 4;
-
 export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodIdentityTenure {
   const { identities, statuses, kubernetes, clock, log, signal, metrics, lease } = options;
   const mayWrite = () => lease.holds() && !signal.aborted;
@@ -103,7 +90,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     mayWrite,
     onChange: () => {
       for (const record of records.values())
-        if (record.reason?.code === 'waiting_for_mutation') queue.due(record.account, 0);
+        if (record.reason?.code === 'waiting_for_mutation') queue.due(record.account, beforeOthers);
     },
     onDrift: (drift, pauseMs) => {
       metrics.drifted('mutation');
@@ -135,78 +122,10 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     clock,
     log,
   };
-  const queue = createKeyedQueue({ clock, log, signal, serve: (account, failures) => serve(account, failures) });
+  const serve = createPodIdentityTurn({ deps, records, identities, publisher, metrics, clock, log, signal });
+  const queue = createKeyedQueue({ clock, log, signal, serve });
 
   const inheritance: Inheritance = { ...options, identities: () => identities.current(), records, trust };
-
-  /** @returns after how many milliseconds the account is to be looked at again; undefined: when something changes. */
-  async function serve(account: string, failures: number): Promise<number | undefined> {
-    const { byAccount, problems } = identities.current();
-    const mapping = byAccount.get(account);
-    const record = records.get(account) ?? (mapping && newRecord(account, mapping.domino_user, contentOf(mapping)));
-    if (!record) return undefined;
-    records.set(account, record);
-    const problem = mapping?.domino_user === record.user ? undefined : problems.get(record.user);
-    // What cannot be read says nothing about what is wanted: nothing is made of it, and nothing taken away.
-    if (problem) return settle(record, { kind: 'refused', reason: problem }, failures);
-    try {
-      const outcome = mapping ? await bringTo(record, mapping) : await takeAway(deps, record);
-      if (outcome.kind === 'gone') return await forget(record);
-      return await settle(record, outcome, failures, mapping === undefined);
-    } catch (error) {
-      const pause = Math.min(retryMs, 250 * 2 ** failures) * (0.5 + Math.random() / 2);
-      if (signal.aborted) return pause;
-      if (!(error instanceof AwsError) && !(error instanceof KubernetesError)) throw error;
-      log.warn({ err: error, service_account: account, failures }, 'Pod Identity: it was not done; trying again');
-      await settle(record, outcomeOf(error, failures), failures, mapping === undefined).catch((cause: unknown) => {
-        if (!(cause instanceof KubernetesError)) throw cause;
-        log.warn({ err: cause, service_account: account }, 'Pod Identity: the status was not published');
-      });
-      return pause;
-    }
-  }
-
-  /** An account that goes to another user loses the role of the one before first, whatever pods still run with it. */
-  async function bringTo(record: PodIdentityRecord, mapping: PodIdentityMapping): Promise<PodIdentityOutcome> {
-    if (record.user !== mapping.domino_user) {
-      const left = await takeRoleAway(deps, record);
-      if (left) return left;
-      record.user = mapping.domino_user;
-    }
-    return bring(deps, record, mapping);
-  }
-
-  async function settle(record: PodIdentityRecord, outcome: PodIdentityOutcome, failures: number, isLeaving = false) {
-    const { kind } = outcome;
-    record.state = kind === 'in_place' || kind === 'refused' ? kind : 'pending';
-    if (isLeaving) record.state = 'leaving';
-    if (kind === 'in_place') record.contested = undefined;
-    const reason = kind === 'waiting' || kind === 'refused' ? outcome.reason : undefined;
-    const isSame = record.reason?.code === reason?.code && record.reason?.detail === reason?.detail;
-    if (!isSame) {
-      record.reason = reason && { ...reason, at: new Date(clock.now()).toISOString() };
-      if (kind === 'refused') {
-        const about = { service_account: record.account, user: record.user, ...reason };
-        log.warn(about, 'Pod Identity: this cannot be had until somebody mends it');
-      }
-    }
-    const status = statusOfRecord(record);
-    await publisher.publish(status);
-    metrics.published(status);
-    if (kind === 'waiting') return outcome.afterMs;
-    return kind === 'refused' ? Math.min(retryMs, 1_000 * 2 ** failures) : undefined;
-  }
-
-  async function forget(record: PodIdentityRecord): Promise<undefined> {
-    await publisher.withdraw(record.account);
-    records.delete(record.account);
-    metrics.forgotten(record.account);
-    log.info(
-      { audit: 'pod_identity', change: 'all taken away', user: record.user, service_account: record.account },
-      'Pod Identity: all taken away',
-    );
-    return undefined;
-  }
 
   /** Whose mapping went away, or to another account, is given it no more: at once, however long its pass has to wait. */
   function leaveOthers(): void {
@@ -235,7 +154,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
         const mapping = byAccount.get(account);
         const isSame = record && mapping && sameMapping(record, mapping, deps.isKeptElsewhere(mapping.iam_role_arn));
         // What waits or is refused may have been about another mapping, or a problem that is mended.
-        if (!isSame || record.reason || problems.has(record.user)) queue.due(account, 0);
+        if (!isSame || record.reason || problems.has(record.user)) queue.due(account, beforeOthers);
       }
       mutation.sync();
     },
@@ -255,7 +174,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       for (const { account, parts, content, reason } of touched) {
         const isIn = trust.state(role, account) === 'in';
         const isAsKnown = role === content.roleArn && isIn && parts.trust_policy === true;
-        if (!isAsKnown || reason?.code === 'waiting_for_trust_policy') queue.due(account, 0);
+        if (!isAsKnown || reason?.code === 'waiting_for_trust_policy') queue.due(account, beforeOthers);
       }
     },
     idle: async () => {
@@ -269,15 +188,4 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
 function sameMapping(record: PodIdentityRecord, mapping: PodIdentityMapping, isElsewhere: boolean): boolean {
   const isSame = record.user === mapping.domino_user && sameContent(record.content, contentOf(mapping));
   return isSame && (record.parts.trust_policy === 'kept_elsewhere') === isElsewhere;
-}
-
-function outcomeOf(error: AwsError | KubernetesError, failures: number): PodIdentityOutcome {
-  if (error instanceof KubernetesError) {
-    const detail = 'the Kubernetes API server did not do it; it is tried again';
-    return { kind: 'waiting', reason: { code: 'kubernetes_unavailable', detail } };
-  }
-  const { code, message: detail, said } = error;
-  const reason: PodIdentityReason = { code, detail, said };
-  const isSettling = (code === 'role_not_found' || code === 'malformed_trust_policy') && failures < settleTries;
-  return { kind: error.transient || isSettling ? 'waiting' : 'refused', reason };
 }

@@ -18,6 +18,8 @@ export interface PodIdentity extends PodIdentitySources {
   identities: PodIdentityStore;
   /** Whether mappings and statuses are known. */
   isSynced(): boolean;
+  /** Whether the Mutation is known too; without it nothing is made. */
+  isReady(): boolean;
   stop(): void;
 }
 
@@ -39,6 +41,7 @@ export function startPodIdentity(options: PodIdentityOptions): PodIdentity | und
   const mutation: Watched<Mutation> = kubernetes.watchMutation(podIdentityMutation);
   const identities = createPodIdentityStore(kubernetes, mappings, clock, log);
   let isSynced = false;
+  let isReady = false;
   const known = Promise.all([mappings.synced, identities.synced, published.synced]).then(() => {
     isSynced = true;
   });
@@ -49,14 +52,19 @@ export function startPodIdentity(options: PodIdentityOptions): PodIdentity | und
     monotonic: () => clock.monotonic(),
     onCall: (action, outcome, seconds) => metrics.iamSeconds.observe({ action, outcome }, seconds),
   });
+  // Without domsed's resource, or the right to see it, runs get their roles all the same: readiness does not wait for it.
+  const ready = Promise.all([eks, known, mutation.synced]).then(([client]) => {
+    isReady = true;
+    return client;
+  });
   return {
     cluster,
     identities,
     statuses: createStatuses(podIdentityStatusForm, published),
     mutation,
-    // Without domsed's resource, or the right to see it, runs get their roles all the same: readiness does not wait for it.
-    ready: Promise.all([eks, known, mutation.synced]).then(([client]) => client),
+    ready,
     isSynced: () => isSynced,
+    isReady: () => isReady,
     metrics: {
       published: (status) => publishPodIdentityMetrics(metrics, status),
       forgotten: (account) => forgetPodIdentityMetrics(metrics, account),

@@ -17,6 +17,8 @@ export function samePodTrust(a: PodTrust | undefined, b: PodTrust | undefined): 
 
 /** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html */
 export const podTrustSid = 'AllowEksAuthToAssumeRoleForPodIdentity';
+/** What we name it where somebody gave AWS's name to another statement. */
+const ourSid = new RegExp(`^${podTrustSid}(OfDomino\\d*)?$`);
 const service = 'pods.eks.amazonaws.com';
 const actions = ['sts:AssumeRole', 'sts:TagSession'];
 /** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html: the tags that EKS sends along. */
@@ -109,7 +111,7 @@ function findPodStatement(policy: JsonObject, namespace: string): PodStatement |
 
 function trustedAccounts(candidate: JsonObject, namespace: string): ReadonlySet<string> | undefined {
   const { Sid: sid, Effect: effect, Principal: principal, Action: action, Condition: condition, ...rest } = candidate;
-  if (typeof sid !== 'string' || !sid.startsWith(podTrustSid) || effect !== 'Allow') return undefined;
+  if (typeof sid !== 'string' || !ourSid.test(sid) || effect !== 'Allow') return undefined;
   if (Object.keys(rest).length > 0 || !isOnly(principal, service)) return undefined;
   const known = new Set(actions.map((name) => name.toLowerCase()));
   if (!stringsOf(action)?.every((name) => known.has(name.toLowerCase()))) return undefined;

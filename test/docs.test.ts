@@ -56,7 +56,7 @@ describe('docs/faq.md', () => {
         .map(([cell]) => cell)
         .join(),
     );
-    assert.deepEqual([...told].sort(), [...podIdentityReasonCodes, 'not_checked_yet'].sort());
+    assert.deepEqual([...told].sort(), [...podIdentityReasonCodes, 'not_checked_yet', 'mutations_unknown'].sort());
   });
 
   it('has every code of the side-car, and no other', () => {

@@ -1,6 +1,6 @@
 /** Proves the queue of things to look at: one at a time, none forgotten, none looked at more often than asked. */
 import assert from 'node:assert/strict';
-import { createKeyedQueue } from '../src/keyed-queue.ts';
+import { beforeOthers, createKeyedQueue } from '../src/keyed-queue.ts';
 import { createLog } from '../src/log.ts';
 import { FakeClock, settle } from './support/clock.ts';
 
@@ -39,6 +39,19 @@ describe('a keyed queue', () => {
     assert.deepEqual(seen, ['a', 'b', 'a']);
     await settle();
     assert.equal(gates.length, 3);
+  });
+
+  it('looks before others at what cannot wait for a full comparison', async () => {
+    const seen: string[] = [];
+    const queue = queueOf(async (key) => {
+      seen.push(key);
+      return undefined;
+    });
+    for (const key of ['a', 'b', 'c']) queue.due(key, 0);
+    queue.due('c', beforeOthers);
+    queue.due('d', beforeOthers);
+    await settle();
+    assert.deepEqual(seen, ['a', 'c', 'd', 'b']);
   });
 
   it('waits as long as it is told, and no longer where something asks for it sooner', async () => {

@@ -13,7 +13,9 @@ describe('documentation of Pod Identity', () => {
   it('says what to do for every reason and state', () => {
     const told = firstCells(textOf('docs/pod-identity.md'));
     assert.deepEqual(
-      [...podIdentityReasonCodes, ...podIdentityStates, 'not_checked_yet'].filter((code) => !told.has(code)),
+      [...podIdentityReasonCodes, ...podIdentityStates, 'not_checked_yet', 'mutations_unknown'].filter(
+        (code) => !told.has(code),
+      ),
       [],
     );
   });

@@ -169,7 +169,7 @@ describe('without EKS_CLUSTER_NAME', () => {
 });
 
 describe('without domsed, or the right to see its Mutations', () => {
-  it('it is ready, gives runs their roles, and tells users that theirs is not looked at yet', async () => {
+  it('it is ready, gives runs their roles, and tells what is missing', async () => {
     const rbac = ({ resource }: { resource: string }) => resource !== 'mutations';
     const world = await startPodIdentityWorld({}, { access: { rbac, user: 'irsa-svc' } });
     try {
@@ -181,7 +181,7 @@ describe('without domsed, or the right to see its Mutations', () => {
       const asked = { as: 'alice', body: { run_id: runId(1) } };
       assert.equal((await replica.call('POST', '/map_iam_roles_to_pod_sa', asked)).status, 200);
       await world.mapUser(replica, 'alice', world.addPodRole('acme-pod'));
-      assert.equal((await world.report(replica, 'alice'))?.code, 'not_checked_yet');
+      assert.equal((await world.report(replica, 'alice'))?.code, 'mutations_unknown');
       assert.deepEqual(world.aws.eksWrites, []);
       assert.equal(world.kubernetes.get('mutations', 'domino-platform', mutationName), undefined);
     } finally {

@@ -38,6 +38,7 @@ function sources(sent: PodIdentitySent[], statuses: PodIdentityStatus[], pods: P
     status: (account: string) => statuses.find((status) => status.service_account === account),
     statuses: () => statuses,
     pods,
+    knowsMutation: true,
   };
 }
 
@@ -77,6 +78,8 @@ describe('Pod Identity: what is told', () => {
   it('of one that the writer has not seen yet, or saw with another mapping', () => {
     const unseen = podIdentityOf('alice', sources([alice], []));
     assert.deepEqual([unseen?.state, unseen?.code, unseen?.parts], ['pending', 'not_checked_yet', undefined]);
+    const blind = podIdentityOf('alice', { ...sources([alice], []), knowsMutation: false });
+    assert.equal(blind?.code, 'mutations_unknown');
     const changed = podIdentityOf('alice', sources([{ ...alice, iam_role_arn: role('b') }], [inPlace]));
     assert.deepEqual([changed?.state, changed?.code, changed?.iam_role_arn], ['pending', 'not_checked_yet', role('b')]);
     // The account was somebody else's until now.

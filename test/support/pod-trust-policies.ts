@@ -28,6 +28,7 @@ const foreign: fc.Arbitrary<Statement> = fc
       statement({ Effect: 'Deny', Condition: tagged(names) }),
       statement({ Sid: 'Pods', Condition: tagged(names) }),
       statement({ Sid: sid.toLowerCase() }),
+      statement({ Sid: `${sid}ForTeamX`, Condition: tagged(names) }),
       statement({ Condition: tagged(names, 'other') }),
       statement({ Condition: tagged(names, [scope.namespace, 'other']) }),
       statement({ Condition: { StringLike: { [namespaceTag]: scope.namespace, [accountTag]: '*' } } }),
@@ -51,7 +52,7 @@ const own = fc
     action: fc.constantFrom<unknown>(both, [...both].reverse(), ['sts:assumerole', 'STS:TagSession'], 'sts:AssumeRole'),
     open: fc.boolean(),
     single: fc.boolean(),
-    name: fc.constantFrom(sid, `${sid}OfDomino`, `${sid}2`),
+    name: fc.constantFrom(sid, `${sid}OfDomino`, `${sid}OfDomino2`),
   })
   .map(({ names, action, open, single, name }) =>
     statement({
