@@ -36,6 +36,7 @@ type Accounts = ReadonlyMap<string, string>;
 
 const firstRetryMs = 1_000;
 const longestRetryMs = 30_000;
+const patientConflicts = 5;
 
 export function createMutationKeeper(options: MutationKeeperOptions): MutationKeeper {
   const { kubernetes, watched, clock, log, signal } = options;
@@ -125,8 +126,10 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
       return again;
     } catch (error) {
       if (!(error instanceof KubernetesError)) throw error;
-      if (error.kind === 'conflict' || error.kind === 'not_found') return 1;
       failures += 1;
+      // Somebody else wrote it at the same moment: it is read again at once, unless that is not what it is.
+      const moved = error.kind === 'conflict' || error.kind === 'not_found';
+      if (moved && failures <= patientConflicts) return 1;
       const about = { err: error, mutation: podIdentityMutation, failures };
       log.warn(about, 'the Mutation for Pod Identity was not written; trying again');
       return Math.min(longestRetryMs, firstRetryMs * 2 ** (failures - 1));

@@ -216,6 +216,18 @@ describe('the keeper of the Mutation', () => {
     assert.equal(drifts, 0);
   });
 
+  it('a namespace that is not there is not asked for without end', async () => {
+    wanted.set('alice', 'alice-sa');
+    fates = Array.from({ length: 500 }, () => 'not_found');
+    keeper().sync();
+    for (let second = 0; second < 60; second += 1) await clock.advance(1_000);
+    assert.ok(calls.length > 8 && calls.length < 30, `${calls.length} calls in a minute`);
+    fates = [];
+    for (let second = 0; second < 60; second += 1) await clock.advance(1_000);
+    assert.ok(there);
+    ending.abort();
+  });
+
   it('invariant 1: writes nothing without the lease', async () => {
     const one = keeper();
     wanted.set('alice', 'alice-sa');
