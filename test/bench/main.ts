@@ -1,6 +1,7 @@
 /** Owns `npm run bench [-- <name>... --seconds 120]`: runs the benchmarks, prints their tables and keeps their figures as JSON. */
 import { parseArgs } from 'node:util';
 import { footprint } from './footprint.ts';
+import { podIdentity } from './pod-identity.ts';
 import { reads } from './reads.ts';
 import { type Report, save, table } from './report.ts';
 import { sidecar } from './sidecar.ts';
@@ -20,6 +21,7 @@ const benches: Record<string, () => Promise<Report>> = {
   reads,
   footprint,
   sidecar,
+  'pod-identity': podIdentity,
   soak: () => soak(soakSeconds),
 };
 /** Only where they are asked for by name. */
