@@ -58,5 +58,7 @@ export function run(program: string, args: readonly string[], env: Record<string
     env: { ...process.env, ...env },
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
+    // A download that hangs must not hold up everything else.
+    timeout: 300_000,
   });
 }
