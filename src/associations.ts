@@ -8,10 +8,14 @@ import type { Association, AssociationContent, AssociationSummary, Eks } from '.
 /** Says that irsa-svc made it, and for whom. */
 const managedByTag = 'app.kubernetes.io/managed-by';
 const userTag = 'irsa.dominodatalab.com/domino-user';
+/** Says which installation made it: several may have one cluster, and even one compute namespace. */
+const installationTag = 'irsa.dominodatalab.com/installation';
 const managedBy = 'irsa-svc';
 
 export interface AssociationsOptions {
   eks: Eks;
+  /** What tells this installation from others in the cluster: its field namespace. */
+  installation: string;
   reads: Budget;
   writes: Budget;
   lease: HeldLease;
@@ -29,9 +33,13 @@ export interface Associations {
   create(account: string, user: string, content: AssociationContent, token: string): Promise<Association>;
   update(found: Association, content: AssociationContent): Promise<Association>;
   remove(found: Association): Promise<void>;
+  /** Whether we may change it: we made it, or somebody handed it over by our tags. Another installation's is not ours. */
+  isOurs(found: Association): boolean;
+  /** Whether this installation made it, so that it may go although nobody remembers what for. */
+  isMadeHere(found: Association): boolean;
 }
 
-export function isOurs({ tags }: Association): boolean {
+function isManaged({ tags }: Association): boolean {
   return tags[managedByTag] === managedBy;
 }
 
@@ -41,7 +49,7 @@ export function userOf({ tags }: Association): string | undefined {
 }
 
 export function createAssociations(options: AssociationsOptions): Associations {
-  const { eks, lease, signal } = options;
+  const { eks, installation, lease, signal } = options;
   const mayWrite = () => lease.holds();
 
   async function within<T>(budget: Budget, call: (deadline: AbortSignal) => Promise<T>): Promise<T> {
@@ -77,11 +85,13 @@ export function createAssociations(options: AssociationsOptions): Associations {
     list,
     describe,
     create: (account, user, content, token) => {
-      const tags = { [managedByTag]: managedBy, [userTag]: user };
+      const tags = { [managedByTag]: managedBy, [installationTag]: installation, [userTag]: user };
       return write((deadline) => eks.create(account, content, tags, token, deadline, mayWrite));
     },
     update: ({ id, serviceAccount }, content) =>
       write((deadline) => eks.update(id, serviceAccount, content, deadline, mayWrite)),
     remove: ({ id, serviceAccount }) => write((deadline) => eks.remove(id, serviceAccount, deadline, mayWrite)),
+    isOurs: (found) => isManaged(found) && (found.tags[installationTag] ?? installation) === installation,
+    isMadeHere: (found) => isManaged(found) && found.tags[installationTag] === installation,
   };
 }

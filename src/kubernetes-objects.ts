@@ -40,6 +40,8 @@ export interface Mutation {
   name: string;
   resourceVersion: string;
   rules: unknown;
+  /** The installation of irsa-svc that wrote it last: its field namespace; undefined where none did. */
+  installation: string | undefined;
 }
 
 export interface ConfigMap {
@@ -75,6 +77,8 @@ const startingUserNameLabel = 'dominodatalab.com/starting-user-username';
 export const madeForAnnotation = 'irsa.dominodatalab.com/pod-identity-of';
 export const managedByLabel = 'app.kubernetes.io/managed-by';
 export const managedBy = 'irsa-svc';
+/** On what lies in a namespace that several installations share. */
+export const installationLabel = 'irsa.dominodatalab.com/installation';
 
 /** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html */
 const isPodIdentityVariable = ({ name }: V1EnvVar) => name === 'AWS_CONTAINER_CREDENTIALS_FULL_URI';
@@ -105,8 +109,8 @@ export function toServiceAccount(object: V1ServiceAccount): ServiceAccount {
 }
 
 export function toMutation(object: KubernetesObject & { rules?: unknown }): Mutation {
-  const { name = '', resourceVersion = '' } = object.metadata ?? {};
-  return { name, resourceVersion, rules: object.rules };
+  const { name = '', resourceVersion = '', labels } = object.metadata ?? {};
+  return { name, resourceVersion, rules: object.rules, installation: labels?.[installationLabel] };
 }
 
 export function toConfigMap(object: V1ConfigMap): ConfigMap {

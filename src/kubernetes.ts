@@ -12,6 +12,7 @@ import {
   type ConfigMap,
   type EventNote,
   executionIdLabel,
+  installationLabel,
   type LeaseRecord,
   type Mutation,
   madeForAnnotation,
@@ -61,7 +62,7 @@ export interface Kubernetes {
   annotateConfigMap(name: string, annotations: Record<string, string>): Promise<ConfigMap>;
   /** mutations.apps.dominodatalab.com: list, watch (platform) */
   watchMutation(name: string): Watched<Mutation>;
-  /** mutations.apps.dominodatalab.com: get, create, patch, delete (platform) */
+  /** mutations.apps.dominodatalab.com: get, create, patch, delete (platform). Each write says which installation's it is. */
   getMutation(name: string): Promise<Mutation | undefined>;
   createMutation(name: string, rules: unknown): Promise<Mutation>;
   /** @param resourceVersion a conflict where it differs. */
@@ -113,6 +114,7 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
     await listPages(api, path, selectors, (object) => items.push(trim(object)));
     return items;
   };
+  const mutationLabels = { [managedByLabel]: managedBy, [installationLabel]: options.fieldNamespace };
   const preconditions = (resourceVersion: string) => ({
     kind: 'DeleteOptions',
     apiVersion: 'v1',
@@ -163,12 +165,12 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
     watchMutation: (name) => watch(mutations, toMutation, { fieldSelector: `metadata.name=${name}` }),
     getMutation: (name) => unlessMissing(async () => toMutation(await api.call('GET', `${mutations}/${name}`))),
     createMutation: async (name, rules) => {
-      const metadata = { name, labels: { [managedByLabel]: managedBy } };
+      const metadata = { name, labels: mutationLabels };
       const body = { apiVersion: mutationVersion, kind: 'Mutation', metadata, rules };
       return toMutation(await api.call('POST', mutations, { body }));
     },
     patchMutation: async (name, rules, resourceVersion) => {
-      const metadata = { labels: { [managedByLabel]: managedBy }, resourceVersion };
+      const metadata = { labels: mutationLabels, resourceVersion };
       const call = { body: { metadata, rules }, contentType: mergePatch };
       return toMutation(await api.call('PATCH', `${mutations}/${name}`, call));
     },

@@ -12,6 +12,8 @@ import { isAtLeast } from './resource-version.ts';
 export interface MutationKeeper {
   /** Whether the Mutation, as far as we know, gives the account to anybody. */
   gives(account: string): boolean;
+  /** The other installation that keeps the Mutation, so that this one writes nothing; undefined where none does. */
+  keptBy(): string | undefined;
   /** Something changed: the Mutation is compared with what is wanted, and written where it differs. */
   sync(): void;
   /** Resolves when no write is under way. */
@@ -21,6 +23,8 @@ export interface MutationKeeper {
 export interface MutationKeeperOptions {
   kubernetes: Pick<Kubernetes, 'getMutation' | 'createMutation' | 'patchMutation' | 'deleteMutation'>;
   watched: Pick<Watched<Mutation>, 'get'>;
+  /** What the Mutation says where it is ours; one that says nothing is too. */
+  installation: string;
   /** Domino user -> service account, of those who are to get theirs now. */
   wanted: () => ReadonlyMap<string, string>;
   mayWrite: () => boolean;
@@ -62,6 +66,10 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
     return isAtLeast(seen.resourceVersion, known.resourceVersion) ? seen : known;
   }
 
+  function isOthers(there: Mutation | undefined): boolean {
+    return (there?.installation ?? options.installation) !== options.installation;
+  }
+
   function remember(there: Mutation | undefined): void {
     if (!there) gone = newest()?.resourceVersion ?? gone;
     known = there;
@@ -70,9 +78,14 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
   /** @returns after how many milliseconds to look again. */
   async function write(): Promise<number | undefined> {
     const there = await kubernetes.getMutation(podIdentityMutation);
+    const accounts = options.wanted();
+    if (isOthers(there)) {
+      known = undefined;
+      if (accounts.size === 0) return undefined;
+      throw new KubernetesError('refused', `the installation in namespace ${there?.installation} keeps the Mutation`);
+    }
     noticeDrift(there);
     remember(there);
-    const accounts = options.wanted();
     const isRight = accounts.size === 0 ? there === undefined : sameRules(there?.rules, accounts);
     if (isRight || !options.mayWrite()) return undefined;
     const pause = (drifts.contested?.until ?? 0) - clock.monotonic();
@@ -154,7 +167,14 @@ export function createMutationKeeper(options: MutationKeeperOptions): MutationKe
   }
 
   return {
-    gives: (account) => accountsInRules(newest()?.rules).has(account),
+    gives: (account) => {
+      const there = newest();
+      return !isOthers(there) && accountsInRules(there?.rules).has(account);
+    },
+    keptBy: () => {
+      const there = newest();
+      return isOthers(there) ? there?.installation : undefined;
+    },
     sync,
     idle: async () => {
       while (working) await working;

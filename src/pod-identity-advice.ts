@@ -29,6 +29,8 @@ const advice: Record<Told, string> = {
   pass_role_denied: 'Allow the service’s role iam:PassRole on this role, for pods.eks.amazonaws.com.',
   association_exists: soon,
   association_conflict: 'Delete the association that somebody else made, or name another service_account.',
+  mutation_conflict:
+    'Use Pod Identity in one installation only: unset EKS_CLUSTER_NAME in this one, or take the other one’s mappings away.',
   association_quota: 'Delete associations that nobody needs: AWS allows 5,000 in a cluster.',
   association_refused: 'Look at what EKS says in the service’s log, and mend the mapping.',
   association_not_found: soon,

@@ -1,6 +1,5 @@
 /** Owns how one service account comes to the association that is wanted for it. */
 import { randomUUID } from 'node:crypto';
-import { isOurs } from './associations.ts';
 import { AwsError } from './aws-error.ts';
 import type { Association } from './eks.ts';
 import {
@@ -23,7 +22,7 @@ export function refuseForeign(
   record: PodIdentityRecord,
   found: Association | undefined,
 ): PodIdentityOutcome | undefined {
-  if (!found || isOurs(found)) return undefined;
+  if (!found || deps.associations.isOurs(found)) return undefined;
   const { account, association: before } = record;
   if (before && record.parts.association) {
     drifted(deps, record, [`association ${before.id}`], [`association ${found.id}`]);

@@ -1,6 +1,6 @@
 /** Owns what a holder begins with: what the one before published, and what it left that nobody remembers. */
 import type { ProxyRole } from './assignments.ts';
-import { type Associations, isOurs, userOf } from './associations.ts';
+import { type Associations, userOf } from './associations.ts';
 import type { Mutation, ServiceAccount } from './kubernetes.ts';
 import type { Watched } from './kubernetes-watch.ts';
 import type { PodIdentities } from './pod-identities.ts';
@@ -87,13 +87,13 @@ function takeOverRoles({ records, identities, trust, roles, accounts }: Inherita
 
 /**
  * Finds associations that we made and nobody remembers: their mapping and their status are gone.
- * @param foreign ids of associations that somebody else made, which are not looked at a second time.
+ * @param foreign ids of associations that this installation did not make, which are not looked at a second time.
  * @param found told of each account that was put into the records.
  * @throws AwsError
  */
 export async function findOrphans(
   { records, identities, trust }: Inheritance,
-  associations: Pick<Associations, 'list' | 'describe'>,
+  associations: Pick<Associations, 'list' | 'describe' | 'isMadeHere'>,
   foreign: Set<string>,
   found: (account: string) => void,
 ): Promise<void> {
@@ -102,7 +102,7 @@ export async function findOrphans(
     if (foreign.has(id) || isKnown()) continue;
     const orphan = await associations.describe(id);
     if (!orphan || isKnown()) continue;
-    if (!isOurs(orphan)) {
+    if (!associations.isMadeHere(orphan)) {
       foreign.add(id);
       continue;
     }

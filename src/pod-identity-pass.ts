@@ -10,6 +10,7 @@ import type { Log } from './log.ts';
 import type { MutationKeeper } from './mutation-keeper.ts';
 import type { PodIdentityMapping } from './pod-identities.ts';
 import { bringAssociation, refuseForeign } from './pod-identity-association.ts';
+import { podIdentityMutation } from './pod-identity-mutation.ts';
 import { contentOf, type PodIdentityReason, type PodIdentityRecord, sameContent } from './pod-identity-record.ts';
 import type { PodTrustKeeper } from './pod-trust-keeper.ts';
 import type { PodIndex } from './runs.ts';
@@ -84,8 +85,16 @@ export async function bring(
   record.isReady = true;
   if (!deps.mutation.gives(account)) deps.mutation.sync();
   record.parts.mutation = deps.mutation.gives(account);
-  if (!record.parts.mutation) return wait('waiting_for_mutation', 'the Mutation is being written');
+  if (!record.parts.mutation) return waitForMutation(deps);
   return leaveOldRoles(deps, record);
+}
+
+/** There is one Mutation, by name: of several installations that share the platform namespace, one can have it. */
+function waitForMutation({ mutation }: PodIdentityPassDeps): PodIdentityOutcome {
+  const keeper = mutation.keptBy();
+  if (keeper === undefined) return wait('waiting_for_mutation', 'the Mutation is being written');
+  const detail = `the installation of irsa-svc in namespace ${keeper} keeps the Mutation ${podIdentityMutation}`;
+  return refuse({ code: 'mutation_conflict', detail });
 }
 
 /** @returns for how many milliseconds a repair has to wait: somebody keeps taking it away. */

@@ -11,6 +11,7 @@ export const podIdentityReasonCodes = [
   'invalid_mapping',
   'name_taken',
   'association_conflict',
+  'mutation_conflict',
   'waiting_for_trust_policy',
   'waiting_for_mutation',
   'waiting_for_pods',

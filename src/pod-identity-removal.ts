@@ -1,5 +1,4 @@
 /** Owns the taking away of what Pod Identity needed for one service account, in the safe order. */
-import { isOurs } from './associations.ts';
 import { AwsError } from './aws-error.ts';
 import { KubernetesError } from './kubernetes-api.ts';
 import {
@@ -37,7 +36,7 @@ export async function takeRoleAway(
   }
   record.parts.mutation = false;
   const found = await deps.associations.find(account, record.association?.id);
-  if (found && isOurs(found)) {
+  if (found && deps.associations.isOurs(found)) {
     record.association = found;
     await deps.associations.remove(found);
     audit(deps, record, 'association removed');

@@ -37,6 +37,8 @@ export interface PodIdentitySources {
   /** Resolves when its caches are filled, and the client is there. */
   ready: Promise<Eks>;
   metrics: PodIdentityMetrics;
+  /** What tells this installation from others in the cluster: its field namespace. */
+  installation: string;
 }
 
 export interface PodIdentityTenureOptions extends Omit<PodIdentitySources, 'ready'> {
@@ -73,7 +75,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
   const { identities, statuses, kubernetes, clock, log, signal, metrics, lease } = options;
   const mayWrite = () => lease.holds() && !signal.aborted;
   const records = new Map<string, PodIdentityRecord>();
-  /** Associations that somebody else made, by id: they are not looked at a second time. */
+  /** Associations that this installation did not make, by id: they are not looked at a second time. */
   const foreign = new Set<string>();
   const publisher = createPublisher(podIdentityStatusForm, kubernetes, statuses, mayWrite);
   const associations = createAssociations(options);
@@ -86,6 +88,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
   const mutation = createMutationKeeper({
     kubernetes,
     watched: options.mutation,
+    installation: options.installation,
     wanted: () => new Map([...records.values()].filter(({ isReady }) => isReady).map((one) => [one.user, one.account])),
     mayWrite,
     onChange: () => {

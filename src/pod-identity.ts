@@ -14,7 +14,6 @@ import type { PodIdentitySources } from './pod-identity-writer.ts';
 import { createStatuses } from './statuses.ts';
 
 export interface PodIdentity extends PodIdentitySources {
-  cluster: string;
   identities: PodIdentityStore;
   /** Whether mappings and statuses are known. */
   isSynced(): boolean;
@@ -58,7 +57,7 @@ export function startPodIdentity(options: PodIdentityOptions): PodIdentity | und
     return client;
   });
   return {
-    cluster,
+    installation: config.fieldNamespace,
     identities,
     statuses: createStatuses(podIdentityStatusForm, published),
     mutation,

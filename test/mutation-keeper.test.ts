@@ -31,9 +31,10 @@ describe('the keeper of the Mutation', () => {
     [fates, calls, wanted] = [[], [], new Map()];
   });
 
-  function put(rules: unknown | undefined): Mutation | undefined {
+  function put(rules: unknown | undefined, installation = 'domino-field'): Mutation | undefined {
     version += 1;
-    there = rules === undefined ? undefined : { name: podIdentityMutation, resourceVersion: String(version), rules };
+    const metadata = { name: podIdentityMutation, resourceVersion: String(version), installation };
+    there = rules === undefined ? undefined : { ...metadata, rules };
     if (!isBehind) seen = there;
     return there;
   }
@@ -65,6 +66,7 @@ describe('the keeper of the Mutation', () => {
         deleteMutation: (_name, at) => call('delete', () => void guarded(at, undefined)),
       },
       watched: { get: () => seen },
+      installation: 'domino-field',
       wanted: () => new Map(wanted),
       mayWrite: () => holds,
       onChange: () => {
@@ -225,6 +227,24 @@ describe('the keeper of the Mutation', () => {
     fates = [];
     for (let second = 0; second < 60; second += 1) await clock.advance(1_000);
     assert.ok(there);
+    ending.abort();
+  });
+
+  it('another installation’s is left alone, and had when that one gave it up', async () => {
+    const one = keeper();
+    const theirs = put(mutationRules(new Map([['alice', 'alice-sa']])), 'other-field');
+    one.sync();
+    await rest();
+    wanted.set('alice', 'alice-sa');
+    one.sync();
+    await rest();
+    assert.deepEqual([one.gives('alice-sa'), one.keptBy()], [false, 'other-field']);
+    for (let second = 0; second < 60; second += 1) await clock.advance(1_000);
+    assert.deepEqual([there, writes()], [theirs, []]);
+    assert.ok(calls.length < 12, `${calls.length} looks in a minute`);
+    put(undefined);
+    for (let second = 0; second < 30; second += 1) await clock.advance(1_000);
+    assert.deepEqual([one.gives('alice-sa'), one.keptBy(), drifts], [true, undefined, 0]);
     ending.abort();
   });
 

@@ -1,11 +1,13 @@
 /** Proves the way from a hand-made Pod Identity installation to one that is kept, as docs/pod-identity.md tells it. */
 import assert from 'node:assert/strict';
+import { until } from './support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from './support/pod-identity.ts';
 import type { Replica } from './support/world.ts';
 
 const [user, account, role] = ['svc-user-1', 'svc-user-1-sa', 'example-eks-pod-identity1-role'];
 const byHand = 'map-domino-user-k8s-sa';
-const ours = { 'app.kubernetes.io/managed-by': 'irsa-svc', 'irsa.dominodatalab.com/domino-user': user };
+const handedOver = { 'app.kubernetes.io/managed-by': 'irsa-svc', 'irsa.dominodatalab.com/domino-user': user };
+const ours = { ...handedOver, 'irsa.dominodatalab.com/installation': 'domino-field' };
 
 describe('Pod Identity that was made by hand', () => {
   let world: PodIdentityWorld;
@@ -55,7 +57,7 @@ describe('Pod Identity that was made by hand', () => {
     const before = world.startWorkload(user);
     await conflict();
     world.aws.removeAssociation(association);
-    const tagged = { namespace: 'domino-compute', serviceAccount: account, roleArn: arn, tags: ours };
+    const tagged = { namespace: 'domino-compute', serviceAccount: account, roleArn: arn, tags: handedOver };
     const { associationId } = world.aws.addAssociation(tagged);
     await world.untilInPlace(replica, user);
     assert.equal(world.aws.associations()[0]?.associationId, associationId, 'no other one is made');
@@ -83,13 +85,18 @@ describe('Pod Identity that was made by hand', () => {
     assert.deepEqual(world.aws.associations(), []);
   });
 
-  it('tagged before its mapping is there, it is taken for one that is left over', async () => {
+  it('tagged before its mapping is there, it is left alone, and not taken for one that is left over', async () => {
     await replica.stop();
     world.aws.removeAssociation(association);
-    const tagged = { namespace: 'domino-compute', serviceAccount: account, roleArn: arn, tags: ours };
-    world.aws.addAssociation(tagged);
+    const tagged = { namespace: 'domino-compute', serviceAccount: account, roleArn: arn, tags: handedOver };
+    const theirs = world.aws.addAssociation(tagged);
+    const leftOver = world.aws.addAssociation({ ...tagged, serviceAccount: 'svc-user-9-sa', tags: ours });
     replica = await world.startReplica();
-    await world.untilReport(replica, user, (report) => report === undefined && world.aws.associations().length === 0);
+    await until(() => !world.aws.associations().some(({ associationId: id }) => id === leftOver.associationId));
+    assert.deepEqual(world.aws.associations(), [theirs]);
+    await world.mapUser(replica, user, arn);
+    await world.untilInPlace(replica, user);
+    assert.equal(world.aws.associations()[0]?.associationId, theirs.associationId);
   });
 
   it('a role that others share is narrowed to who is mapped, once the association is ours', async () => {
