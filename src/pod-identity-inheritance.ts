@@ -35,7 +35,6 @@ export function takeOver(from: Inheritance): void {
     const { account, trustedBy, content } = record;
     records.set(account, record);
     const isLeaving = isLeft(record, identities);
-    if (isLeaving) record.isReady = false;
     // What a role is to be told of tags is in its own status; without one, it is what the mapping said.
     const isOpen = (role: string) =>
       roleOf(role).acceptedPods?.open ?? (role === content.roleArn && !content.sessionTags);

@@ -38,7 +38,7 @@ export interface PodIdentityRecord extends DriftMemory {
   association: Omit<Association, 'tags'> | undefined;
   creating: string | undefined;
   trustedBy: Set<string>;
-  /** Whether the user's new pods are to get the account. */
+  /** Whether the user's new pods are to get the account, for as long as the mapping says so. */
   isReady: boolean;
   reason: (PodIdentityReason & { at: string }) | undefined;
 }

@@ -89,7 +89,11 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     kubernetes,
     watched: options.mutation,
     installation: options.installation,
-    wanted: () => new Map([...records.values()].filter(({ isReady }) => isReady).map((one) => [one.user, one.account])),
+    // Whose mapping went away, or to another account, is given it no more: at once, however long its pass has to wait.
+    wanted: () => {
+      const given = [...records.values()].filter((one) => one.isReady && !isLeft(one, identities.current()));
+      return new Map(given.map(({ user, account }) => [user, account]));
+    },
     mayWrite,
     onChange: () => {
       for (const record of records.values())
@@ -130,11 +134,6 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
 
   const inheritance: Inheritance = { ...options, identities: () => identities.current(), records, trust };
 
-  /** Whose mapping went away, or to another account, is given it no more: at once, however long its pass has to wait. */
-  function leaveOthers(): void {
-    for (const record of records.values()) if (isLeft(record, identities.current())) record.isReady = false;
-  }
-
   function compareAll(): void {
     const accounts = new Set([...identities.current().byAccount.keys(), ...records.keys()]);
     for (const account of accounts) queue.due(account, 0);
@@ -151,7 +150,6 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     compareAll,
     mappingsChanged: () => {
       const { byAccount, problems } = identities.current();
-      leaveOthers();
       for (const account of new Set([...byAccount.keys(), ...records.keys()])) {
         const record = records.get(account);
         const mapping = byAccount.get(account);

@@ -11,6 +11,7 @@ import {
   newUser,
   type Stored,
   statusOf,
+  storeMappings,
   trusted,
   untilAllThere,
   untilNothingLeft,
@@ -68,6 +69,19 @@ describe('Pod Identity: order', () => {
     assert.ok((times[1] ?? 0) - (times[0] ?? 0) >= 900, String(times));
     world.kubernetes.knobs.failRate = 0;
     await untilNothingLeft(world, one);
+    assert.deepEqual(done, ['mutation of 0', 'Delete', 'not trusted', `account DELETED ${one.account}`]);
+  });
+
+  it('a pass that began before the mapping went gives the account to nobody again', async () => {
+    const one = await mappedUser(world, replica);
+    world.aws.knobs.latencyMs = { DescribePodIdentityAssociation: 300 };
+    const before = world.aws.calls.DescribePodIdentityAssociation ?? 0;
+    world.kubernetes.remove('serviceaccounts', compute, one.account);
+    await until(() => (world.aws.calls.DescribePodIdentityAssociation ?? 0) > before);
+    done = [];
+    storeMappings(world, { [one.user]: undefined });
+    await untilNothingLeft(world, one);
+    world.aws.knobs.latencyMs = {};
     assert.deepEqual(done, ['mutation of 0', 'Delete', 'not trusted', `account DELETED ${one.account}`]);
   });
 
