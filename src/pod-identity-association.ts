@@ -10,6 +10,7 @@ import {
   type PodIdentityPassDeps,
   pauseOf,
   refuse,
+  trustOnly,
 } from './pod-identity-pass.ts';
 import { type PodIdentityRecord, sameContent } from './pod-identity-record.ts';
 
@@ -31,6 +32,9 @@ export function refuseForeign(
   record.association = undefined;
   // Whatever role that one gives: it is not what the mapping says, so no new pod is to have it.
   record.isReady = false;
+  // The mapping's role stays as it is. Those of former mappings have no reason to trust the account any more.
+  const { roleArn } = record.content;
+  trustOnly(deps, record, new Set(record.trustedBy.has(roleArn) && !deps.isKeptElsewhere(roleArn) ? [roleArn] : []));
   const detail = `somebody else made a Pod Identity association for service account ${account} (${found.id}); it is left alone: delete it, or name another account`;
   return refuse({ code: 'association_conflict', detail });
 }

@@ -164,14 +164,21 @@ async function bringTrust(
 
 /** Roles that the account had before trust it no more, and none more than it needs, now that its association is so. */
 function leaveOldRoles(deps: PodIdentityPassDeps, record: PodIdentityRecord): PodIdentityOutcome {
-  const { roleArn, sessionTags } = record.content;
+  const { roleArn } = record.content;
   const wanted = new Set(deps.isKeptElsewhere(roleArn) ? [] : [roleArn]);
-  deps.trust.want(record.account, new Map([...wanted].map((role) => [role, !sessionTags])));
-  record.trustedBy = new Set([...record.trustedBy].filter((role) => wanted.has(role) || isStillIn(deps, record, role)));
+  const isRid = trustOnly(deps, record, wanted);
   const isIn = wanted.size === 0 || deps.trust.state(roleArn, record.account) === 'in';
-  if (record.trustedBy.isSubsetOf(wanted) && isIn) return { kind: 'in_place' };
-  for (const role of record.trustedBy) if (!wanted.has(role)) deps.trust.retry(role);
+  if (isRid && isIn) return { kind: 'in_place' };
   return wait('waiting_for_trust_policy', 'the trust policies of former roles are being written');
+}
+
+/** Has no other roles than these trust the account. @returns whether none does. */
+export function trustOnly(deps: PodIdentityPassDeps, record: PodIdentityRecord, wanted: ReadonlySet<string>): boolean {
+  const isOpen = !record.content.sessionTags;
+  deps.trust.want(record.account, new Map([...wanted].map((role) => [role, isOpen])));
+  record.trustedBy = new Set([...record.trustedBy].filter((role) => wanted.has(role) || isStillIn(deps, record, role)));
+  for (const role of record.trustedBy) if (!wanted.has(role)) deps.trust.retry(role);
+  return record.trustedBy.isSubsetOf(wanted);
 }
 
 /** Whether the role may still trust the account, as far as IAM has told. */

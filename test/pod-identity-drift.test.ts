@@ -105,6 +105,21 @@ describe('Pod Identity: drift', () => {
     assert.equal(statusOf(world, one.account)?.drift?.count, 1);
   });
 
+  it('while it stands in the way, a role that is mapped no more does not go on trusting the account', async () => {
+    const one = await mappedUser(world, replica);
+    const next = newUser(world);
+    world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');
+    const theirs = world.aws.addAssociation({ namespace: compute, serviceAccount: one.account, roleArn: one.arn });
+    await world.untilReport(replica, one.user, (found) => found?.code === 'association_conflict');
+    assert.deepEqual(trusted(world, one.role), [one.account], 'its own role is left as it is');
+    await world.mapUser(replica, one.user, next.arn);
+    await until(() => trusted(world, one.role).length === 0);
+    await until(() => statusOf(world, one.account)?.trusted_by.length === 0);
+    assert.deepEqual(trusted(world, next.role), []);
+    world.aws.removeAssociation(theirs.associationId);
+    await untilAllThere(world, one, next.arn);
+  });
+
   it('a trust statement that somebody edited or took away is as it was', async () => {
     const one = await mappedUser(world, replica);
     const status = () => world.kubernetes.get<Stored>('configmaps', field, statusName(one.arn))?.data?.['status.json'];
