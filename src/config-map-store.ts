@@ -15,6 +15,8 @@ export interface ConfigMapStore {
   onChange(listener: (data: ConfigMapData) => void): void;
   /** As the API server has it. @throws ApiError `kubernetes_unavailable` */
   read(): Promise<ConfigMapData>;
+  /** Resolves when the watch is no older than what the API server has now, or `signal` was aborted. */
+  caughtUp(signal: AbortSignal): Promise<void>;
   /**
    * Makes one change, guarded by the resourceVersion that it was made from, and waits until this replica sees it.
    * @param edit what to set, or to take away with null, given what is there; it may be asked again, and may throw.
@@ -62,6 +64,16 @@ export function createConfigMapStore(options: ConfigMapStoreOptions): ConfigMapS
     }
   }
 
+  async function caughtUp(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const found = await kubernetes.getConfigMap(name).catch(() => 'unknown' as const);
+      const seen = watched.get(name);
+      if (found === undefined && !seen) return;
+      if (found && found !== 'unknown' && isAtLeast(seen?.resourceVersion ?? '', found.resourceVersion)) return;
+      await clock.sleep(confirmPauseMs, signal);
+    }
+  }
+
   /** Whoever was told 200 finds the change here; the watch brings it within milliseconds, to other replicas too. */
   async function untilSeen(resourceVersion: string): Promise<void> {
     const seen = () => isAtLeast(watched.get(name)?.resourceVersion ?? '', resourceVersion);
@@ -93,6 +105,7 @@ export function createConfigMapStore(options: ConfigMapStoreOptions): ConfigMapS
     onChange: (listener) => {
       listeners.add(listener);
     },
+    caughtUp,
     read: () => attempt(async () => (await kubernetes.getConfigMap(name))?.data ?? {}),
     change: (edit) =>
       attempt(async () => {

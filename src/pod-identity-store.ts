@@ -27,6 +27,8 @@ export interface PodIdentityStore {
   onChange(listener: () => void): void;
   /** As the API server has it. @throws ApiError `kubernetes_unavailable` */
   read(): Promise<PodIdentities>;
+  /** Resolves when `current` is no older than what the API server has now, or `signal` was aborted. */
+  caughtUp(signal: AbortSignal): Promise<void>;
   /**
    * Sets one user's mapping.
    * @param dryRun writes nothing, and refuses the same.
@@ -74,6 +76,7 @@ export function createPodIdentityStore(
     onChange: (listener) => {
       listeners.add(listener);
     },
+    caughtUp: store.caughtUp,
     read: async () => parsePodIdentities(await store.read()),
     set: async (mapping, dryRun) => {
       const { domino_user: user } = mapping;

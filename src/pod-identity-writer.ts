@@ -31,7 +31,11 @@ export interface PodIdentityMetrics {
 
 /** What one replica has for Pod Identity, whether it is the writer or not. */
 export interface PodIdentitySources {
-  identities: { current(): PodIdentities; onChange(listener: () => void): void };
+  identities: {
+    current(): PodIdentities;
+    onChange(listener: () => void): void;
+    caughtUp(signal: AbortSignal): Promise<void>;
+  };
   statuses: PodIdentityStatuses;
   mutation: Watched<Mutation>;
   /** Resolves when its caches are filled, and the client is there. */

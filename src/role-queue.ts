@@ -28,6 +28,8 @@ export interface RoleQueueOptions {
   askedFor: (arn: string) => string | undefined;
   /** Whether a mapping says that somebody else keeps the role's trust policy. */
   isKeptElsewhere: (arn: string) => boolean;
+  /** Whether it is known whom EKS Pod Identity is to assume roles for, and not just whom the holder before let in. */
+  knowsPods: () => boolean;
   /** Told after each pass, whatever came of it. */
   onPassed: (role: ProxyRole) => void;
   signal: AbortSignal;
@@ -127,7 +129,10 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     const asked = options.askedFor(role.arn);
     if (options.isKeptElsewhere(role.arn)) return;
     // Nothing in its document is ours, or not any more: there is nothing to compare.
-    if (!role.pods && !options.pass.isProxy(role)) return;
+    const isProxy = options.pass.isProxy(role);
+    if (!role.pods && !isProxy) return;
+    // The holder before may have written since it published: who left must not be let in again.
+    if (!isProxy && !options.knowsPods()) return;
     const { writes } = options.pass;
     // Where a write is to be expected, its budget is waited for first, so that the document read is fresh.
     const mayWrite = differs(role) && (await writes.take(urgent, signal));

@@ -143,6 +143,7 @@ export function startTenure(
     isKeptElsewhere: (arn) =>
       options.mappings.current().foreignProxies.has(arn) ||
       options.podIdentity?.identities.current().foreignRoles.has(arn) === true,
+    knowsPods: () => tenure.podIdentities !== undefined,
     onPassed: (role) => tenure.podIdentities?.rolePassed(role.arn),
     signal,
   });
@@ -161,7 +162,10 @@ export function startTenure(
     startPodIdentities: async () => {
       const { podIdentity } = options;
       const eks = await podIdentity?.ready;
-      if (!podIdentity || !eks || signal.aborted) return;
+      if (!podIdentity || !eks) return;
+      // The holder before may have acted on mappings that our watch does not have yet: that is not to be undone.
+      await podIdentity.identities.caughtUp(signal);
+      if (signal.aborted) return;
       tenure.podIdentities = startPodIdentityTenure({
         ...podIdentity,
         eks,
@@ -179,6 +183,7 @@ export function startTenure(
         log,
         signal,
       });
+      for (const role of assignments.roles()) if (role.pods) queue.compare(role);
     },
     accountChanged: (name) => {
       // What a deleted account had goes at once; an ended run's is gathered with others'.

@@ -191,4 +191,22 @@ describe('Pod Identity: a holder that dies', function () {
       },
     );
   });
+
+  it('and whose next one is behind with its watches: what was taken away is not given again', async () => {
+    const one = await mapped();
+    const next = await world.startReplica({ RESYNC_SECONDS: '1', LEASE_SECONDS: '3' });
+    await world.map(next, 'acme', world.addRolePair('acme-list-bucket'));
+    world.kubernetes.knobs.freezeWatches = true;
+    storeMappings(world, { [one.user]: undefined });
+    world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');
+    await replica.stop();
+    replica = next;
+    // The next one compares roles of organizations meanwhile.
+    const looks = () => world.aws.calls.GetRole ?? 0;
+    const before = looks();
+    await until(() => looks() >= before + 2);
+    world.kubernetes.knobs.freezeWatches = false;
+    await untilNothingLeft(world, one);
+    assert.equal(made(one), 1);
+  });
 });
