@@ -3,6 +3,7 @@ import { type Request, type Response, Router } from 'express';
 import { parseRoleArn } from '../src/arn.ts';
 import { ApiError, type FieldError } from '../src/errors.ts';
 import type { AwsIdentity } from '../src/iam.ts';
+import type { Pod } from '../src/kubernetes.ts';
 import type { Log } from '../src/log.ts';
 import type { MappingStore } from '../src/mapping-store.ts';
 import { adminOnly, callerOf, requestIdOf } from '../src/middleware.ts';
@@ -13,6 +14,7 @@ import {
   problemOf,
 } from '../src/pod-identities.ts';
 import type { PodIdentity } from '../src/pod-identity.ts';
+import { beganBeforeMapping } from '../src/pod-identity-mutation.ts';
 import { type PodIdentityReportSources, podIdentityOf } from '../src/pod-identity-report.ts';
 import type { PodIdentityChange } from '../src/pod-identity-store.ts';
 import type { PodIndex } from '../src/runs.ts';
@@ -76,25 +78,21 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
   /** Whose workloads would lose, and whose would have to be restarted. */
   function effect(before: PodIdentityMapping | undefined, after: PodIdentityMapping | undefined) {
     const left = before?.service_account !== after?.service_account ? before?.service_account : undefined;
-    const live = (account: string | undefined) =>
-      account === undefined
-        ? []
-        : deps.pods
-            .ofAccount(account)
-            .map(({ name }) => name)
-            .sort();
     const user = after?.domino_user;
     const own = [...deps.pods.all()].filter((pod) => pod.userName === user && pod.account !== after?.service_account);
-    const runs = own.filter(({ run, account }) => run !== undefined && account === `run-${run}`);
     const others = deps.pods.ofAccount(after?.service_account ?? '').filter(({ userName }) => userName !== user);
     return {
-      pods_that_lose_it: live(left),
-      pods_to_restart: after ? runs.map(({ name }) => name).sort() : [],
-      pods_of_others_in_the_way: after ? others.map(({ name }) => name).sort() : [],
+      pods_that_lose_it: left === undefined ? [] : namesOf(deps.pods.ofAccount(left)),
+      pods_to_restart: after ? namesOf(own.filter(beganBeforeMapping)) : [],
+      pods_of_others_in_the_way: after ? namesOf(others) : [],
     };
   }
 
   return router;
+}
+
+function namesOf(pods: readonly Pod[]): string[] {
+  return pods.map(({ name }) => name).sort();
 }
 
 /** What reports on Pod Identities are made of. */

@@ -18,6 +18,8 @@ export interface Pod {
   user: string | undefined;
   /** That user's name, of label `dominodatalab.com/starting-user-username`. */
   userName: string | undefined;
+  /** What it is, of label `dominodatalab.com/workload-type`: Workspace, Batch, Scheduled, App, ModelAPI, … */
+  workload: string | undefined;
   /** Whether EKS told its containers, as they were created, where Pod Identity credentials are. */
   hasPodIdentity: boolean;
   /** False when its phase is Succeeded or Failed; Pending and terminating pods live. */
@@ -73,6 +75,7 @@ export interface LeaseRecord {
 export const executionIdLabel = 'dominodatalab.com/execution-id';
 const startingUserLabel = 'dominodatalab.com/starting-user-id';
 const startingUserNameLabel = 'dominodatalab.com/starting-user-username';
+export const workloadLabel = 'dominodatalab.com/workload-type';
 /** On a service account that was made for a Pod Identity mapping: the Domino user. */
 export const madeForAnnotation = 'irsa.dominodatalab.com/pod-identity-of';
 export const managedByLabel = 'app.kubernetes.io/managed-by';
@@ -92,6 +95,7 @@ export function toPod(object: V1Pod): Pod {
     account: object.spec?.serviceAccountName ?? 'default',
     user: labels[startingUserLabel],
     userName: labels[startingUserNameLabel],
+    workload: labels[workloadLabel],
     hasPodIdentity: object.spec?.containers.some(({ env }) => env?.some(isPodIdentityVariable)) ?? false,
     live: phase !== 'Succeeded' && phase !== 'Failed',
   };

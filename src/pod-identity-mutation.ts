@@ -1,10 +1,16 @@
 /** Owns what the domsed Mutation says that gives Pod Identity users their service accounts. Pure. */
 import { isDeepStrictEqual } from 'node:util';
+import { type Pod, workloadLabel } from './kubernetes-objects.ts';
 
 export const podIdentityMutation = 'irsa-pod-identity';
 
-/** The workloads that get the account: those that people start, and no clusters of theirs. */
-const workloads = 'dominodatalab.com/workload-type in (Workspace,Batch,Scheduled)';
+/** The workloads that get the account: those that people start, and no apps, model APIs or clusters of theirs. */
+const workloads: readonly string[] = ['Workspace', 'Batch', 'Scheduled'];
+
+/** Whether the pod would have a mapped user's account, had it begun later; it has the one that Domino made for its run. */
+export function beganBeforeMapping({ run, account, workload }: Pod): boolean {
+  return run !== undefined && account === `run-${run}` && workload !== undefined && workloads.includes(workload);
+}
 
 /**
  * The rules for these users. Who is not listed keeps the account that Domino makes for the run.
@@ -15,7 +21,7 @@ export function mutationRules(accounts: ReadonlyMap<string, string>): object[] {
   const mapping = { cloud_type: 'aws', default_sa: '', assume_sa_mapping: false };
   return [
     {
-      labelSelectors: [workloads],
+      labelSelectors: [`${workloadLabel} in (${workloads.join(',')})`],
       cloudWorkloadIdentity: { ...mapping, user_mappings: Object.fromEntries(sorted) },
     },
   ];

@@ -2,6 +2,7 @@
 import type { Pod } from './kubernetes.ts';
 import type { PodIdentities, PodIdentityMapping } from './pod-identities.ts';
 import { adviceFor } from './pod-identity-advice.ts';
+import { beganBeforeMapping } from './pod-identity-mutation.ts';
 import { contentOf, sameContent } from './pod-identity-record.ts';
 import type { PodIdentityStatus } from './pod-identity-status.ts';
 
@@ -155,8 +156,8 @@ function wantedOf(mapping: PodIdentityMapping) {
 }
 
 /**
- * EKS tells pods where credentials are that start some seconds after the association, and no others; domsed gives the account to pods that start
- * after the Mutation. A pod's own account is named after its run.
+ * EKS tells pods where credentials are that start some seconds after the association, and no others; domsed gives the
+ * account to pods that start after the Mutation.
  * https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html#pod-id-considerations
  */
 export function podsToRestart(own: readonly Pod[], status: PodIdentityStatus): PodToRestart[] {
@@ -166,7 +167,7 @@ export function podsToRestart(own: readonly Pod[], status: PodIdentityStatus): P
     .flatMap((pod): PodToRestart[] => {
       const about = { pod: pod.name, ...(pod.run === undefined ? {} : { run_id: pod.run }) };
       if (pod.account === account) return pod.hasPodIdentity ? [] : [{ ...about, why: 'before_association' }];
-      return pod.run !== undefined && pod.account === `run-${pod.run}` ? [{ ...about, why: 'before_mapping' }] : [];
+      return beganBeforeMapping(pod) ? [{ ...about, why: 'before_mapping' }] : [];
     })
     .sort((a, b) => compare(a.pod, b.pod));
 }

@@ -27,8 +27,8 @@ const inPlace: PodIdentityStatus = {
   trusted_by: [role('a')],
 };
 
-function pod(name: string, account: string, hasPodIdentity: boolean, user = 'alice'): Pod {
-  return { name, run, account, user: `id-${user}`, userName: user, hasPodIdentity, live: true };
+function pod(name: string, account: string, hasPodIdentity: boolean, user = 'alice', workload = 'Workspace'): Pod {
+  return { name, run, account, user: `id-${user}`, userName: user, workload, hasPodIdentity, live: true };
 }
 
 function sources(sent: PodIdentitySent[], statuses: PodIdentityStatus[], pods: Pod[] = []) {
@@ -57,6 +57,8 @@ describe('Pod Identity: what is told', () => {
       pod('old', 'alice-sa', false),
       pod('new', 'alice-sa', true),
       pod('own', `run-${run}`, false),
+      // Domsed gives no app the account, whenever it begins.
+      pod('app', `run-${run}`, false, 'alice', 'App'),
       pod('ray', `ray-${run}-ray`, false),
       pod('bobs', `run-${run}`, false, 'bob'),
     ];

@@ -23,6 +23,7 @@ describe('the record of revoked runs', () => {
     account,
     user: 'u',
     userName: 'u',
+    workload: undefined,
     hasPodIdentity: false,
     live: true,
   });

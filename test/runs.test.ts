@@ -11,6 +11,7 @@ const pod = (name: string, more: Partial<Pod> = {}): Pod => ({
   account: `run-${run}`,
   user: 'alice',
   userName: 'alice',
+  workload: 'Workspace',
   hasPodIdentity: false,
   live: true,
   ...more,

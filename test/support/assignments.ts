@@ -6,7 +6,7 @@ import { memberCost } from '../../src/subjects.ts';
 import type { Want } from '../../src/wants.ts';
 
 export const namespace = 'domino-compute';
-const unnamed = { userName: undefined, hasPodIdentity: false };
+const unnamed = { userName: undefined, workload: undefined, hasPodIdentity: false };
 export const proxyArn = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
 export const targetArn = (name: string) => `arn:aws:iam::222222222222:role/${name}`;
 
