@@ -46,6 +46,7 @@ export interface Kubernetes {
   watchConfigMaps(label: string): Watched<ConfigMap>;
   /** Straight from the API server. @param run 24 hex digits; all runs where it is left out. */
   listPods(run?: string): Promise<Pod[]>;
+  listPodsOfAccount(account: string): Promise<Pod[]>;
   listServiceAccounts(): Promise<ServiceAccount[]>;
   /** serviceaccounts: patch (compute). @param resourceVersion refused with a conflict where it differs. */
   setWanted(account: string, wanted: string, resourceVersion?: string): Promise<ServiceAccount>;
@@ -127,6 +128,7 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
     watchConfigMap: (name) => watch(configMaps, toConfigMap, { fieldSelector: `metadata.name=${name}` }),
     watchConfigMaps: (label) => watch(configMaps, toConfigMap, { labelSelector: label }),
     listPods: (run) => list(pods, toPod, run === undefined ? {} : { labelSelector: `${executionIdLabel}=${run}` }),
+    listPodsOfAccount: (account) => list(pods, toPod, { fieldSelector: `spec.serviceAccountName=${account}` }),
     listServiceAccounts: () => list(accounts, toServiceAccount),
     setWanted: async (account, wanted, resourceVersion) => {
       const metadata = { annotations: { [wantedAnnotation]: wanted }, resourceVersion };

@@ -19,7 +19,10 @@ export interface PodIdentityPassDeps {
   associations: Associations;
   accounts: Pick<Watched<ServiceAccount>, 'get'>;
   pods: Pick<PodIndex, 'ofAccount'>;
-  kubernetes: Pick<Kubernetes, 'createServiceAccount' | 'getServiceAccount' | 'deleteServiceAccount'>;
+  kubernetes: Pick<
+    Kubernetes,
+    'createServiceAccount' | 'getServiceAccount' | 'deleteServiceAccount' | 'listPodsOfAccount'
+  >;
   trust: PodTrustKeeper;
   mutation: MutationKeeper;
   /** Whether somebody else keeps the role's trust policy. */

@@ -58,17 +58,20 @@ export async function takeRoleAway(
 }
 
 async function takeAccountAway(deps: PodIdentityPassDeps, record: PodIdentityRecord): Promise<PodIdentityOutcome> {
+  const { kubernetes, pods, mayWrite } = deps;
   const { account } = record;
-  const known = deps.accounts.get(account);
-  // One that was there before, or that an administrator asked for, stays.
-  if (!known?.ours || known.madeFor === undefined) return { kind: 'gone' };
-  const live = deps.pods.ofAccount(account).length;
-  if (live > 0) return wait('waiting_for_pods', `${live} live pods use the service account`);
+  const waitFor = (live: number) => wait('waiting_for_pods', `${live} live pods use the service account`);
   try {
-    const { ours, madeFor, resourceVersion } = await deps.kubernetes.getServiceAccount(account);
+    // The watches may be behind: what is deleted is looked at where it is.
+    const { ours, madeFor, resourceVersion } = await kubernetes.getServiceAccount(account);
+    // One that was there before, or that an administrator asked for, stays.
     if (!ours || madeFor === undefined) return { kind: 'gone' };
-    if (!deps.mayWrite()) throw new AwsError('not_holder', 'the lease ran out');
-    await deps.kubernetes.deleteServiceAccount(account, resourceVersion);
+    const known = pods.ofAccount(account).length;
+    if (known > 0) return waitFor(known);
+    const live = (await kubernetes.listPodsOfAccount(account)).filter((pod) => pod.live).length;
+    if (live > 0) return waitFor(live);
+    if (!mayWrite()) throw new AwsError('not_holder', 'the lease ran out');
+    await kubernetes.deleteServiceAccount(account, resourceVersion);
     audit(deps, record, 'service account deleted');
   } catch (error) {
     if (!(error instanceof KubernetesError) || error.kind !== 'not_found') throw error;

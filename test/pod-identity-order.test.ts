@@ -85,6 +85,23 @@ describe('Pod Identity: order', () => {
     assert.deepEqual(done, ['mutation of 0', 'Delete', 'not trusted', `account DELETED ${one.account}`]);
   });
 
+  it('an account stays while a workload has it that the watch has not told of', async () => {
+    const one = await mappedUser(world, replica);
+    world.aws.knobs.latencyMs = { DeletePodIdentityAssociation: 300 };
+    const before = world.aws.calls.DeletePodIdentityAssociation ?? 0;
+    storeMappings(world, { [one.user]: undefined });
+    await until(() => (world.aws.calls.DeletePodIdentityAssociation ?? 0) > before);
+    world.kubernetes.knobs.freezeWatches = true;
+    const { pod } = world.startRun('8'.repeat(24), one.user, { account: one.account });
+    const isWaiting = () => statusOf(world, one.account)?.reason?.code === 'waiting_for_pods';
+    await until(() => isWaiting() || statusOf(world, one.account) === undefined);
+    world.kubernetes.knobs.freezeWatches = false;
+    world.aws.knobs.latencyMs = {};
+    assert.ok(world.account(one.account));
+    world.endPod(pod);
+    await untilNothingLeft(world, one);
+  });
+
   it('an account that was there before is used, and never deleted', async () => {
     const [bare, asked] = [newUser(world), newUser(world)];
     world.kubernetes.put('serviceaccounts', { metadata: { name: bare.account, namespace: compute } });
