@@ -33,7 +33,7 @@ export interface ServiceAccount {
   wanted: string | undefined;
   /** Whether irsa-svc created it. */
   ours: boolean;
-  /** The Domino user that irsa-svc created it for, so that it may delete it again. */
+  /** The Domino user that this installation created it for, so that it may delete it again. */
   madeFor: string | undefined;
 }
 
@@ -101,14 +101,14 @@ export function toPod(object: V1Pod): Pod {
   };
 }
 
-export function toServiceAccount(object: V1ServiceAccount): ServiceAccount {
+export function toServiceAccount(object: V1ServiceAccount, installation: string): ServiceAccount {
   const { name = '', resourceVersion = '', annotations, labels } = object.metadata ?? {};
   return {
     name,
     resourceVersion,
     wanted: annotations?.[wantedAnnotation],
     ours: labels?.[managedByLabel] === managedBy,
-    madeFor: annotations?.[madeForAnnotation],
+    madeFor: labels?.[installationLabel] === installation ? annotations?.[madeForAnnotation] : undefined,
   };
 }
 

@@ -51,6 +51,7 @@ export interface Kubernetes {
   /** serviceaccounts: patch (compute). @param resourceVersion refused with a conflict where it differs. */
   setWanted(account: string, wanted: string, resourceVersion?: string): Promise<ServiceAccount>;
   /** serviceaccounts: create, get, delete (compute) */
+  /** @param madeFor the Domino user whose Pod Identity needs it. */
   createServiceAccount(name: string, madeFor?: string): Promise<ServiceAccount>;
   getServiceAccount(name: string): Promise<ServiceAccount>;
   deleteServiceAccount(name: string, resourceVersion: string): Promise<void>;
@@ -115,7 +116,9 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
     await listPages(api, path, selectors, (object) => items.push(trim(object)));
     return items;
   };
-  const mutationLabels = { [managedByLabel]: managedBy, [installationLabel]: options.fieldNamespace };
+  const toAccount = (object: V1ServiceAccount) => toServiceAccount(object, options.fieldNamespace);
+  /** Of what lies in namespaces that other installations may have as well. */
+  const ourLabels = { [managedByLabel]: managedBy, [installationLabel]: options.fieldNamespace };
   const preconditions = (resourceVersion: string) => ({
     kind: 'DeleteOptions',
     apiVersion: 'v1',
@@ -124,24 +127,24 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
 
   return {
     watchPods: () => watch(pods, toPod),
-    watchServiceAccounts: () => watch(accounts, toServiceAccount),
+    watchServiceAccounts: () => watch(accounts, toAccount),
     watchConfigMap: (name) => watch(configMaps, toConfigMap, { fieldSelector: `metadata.name=${name}` }),
     watchConfigMaps: (label) => watch(configMaps, toConfigMap, { labelSelector: label }),
     listPods: (run) => list(pods, toPod, run === undefined ? {} : { labelSelector: `${executionIdLabel}=${run}` }),
     listPodsOfAccount: (account) => list(pods, toPod, { fieldSelector: `spec.serviceAccountName=${account}` }),
-    listServiceAccounts: () => list(accounts, toServiceAccount),
+    listServiceAccounts: () => list(accounts, toAccount),
     setWanted: async (account, wanted, resourceVersion) => {
       const metadata = { annotations: { [wantedAnnotation]: wanted }, resourceVersion };
       const call = { body: { metadata }, contentType: mergePatch };
-      return toServiceAccount(await api.call<V1ServiceAccount>('PATCH', `${accounts}/${account}`, call));
+      return toAccount(await api.call<V1ServiceAccount>('PATCH', `${accounts}/${account}`, call));
     },
     createServiceAccount: async (name, madeFor) => {
-      const annotations = madeFor === undefined ? {} : { [madeForAnnotation]: madeFor };
-      const metadata = { name, labels: { [managedByLabel]: managedBy }, annotations };
+      const made = { labels: ourLabels, annotations: { [madeForAnnotation]: madeFor } };
+      const metadata = { name, ...(madeFor === undefined ? { labels: { [managedByLabel]: managedBy } } : made) };
       const body = { apiVersion: 'v1', kind: 'ServiceAccount', metadata };
-      return toServiceAccount(await api.call<V1ServiceAccount>('POST', accounts, { body }));
+      return toAccount(await api.call<V1ServiceAccount>('POST', accounts, { body }));
     },
-    getServiceAccount: async (name) => toServiceAccount(await api.call<V1ServiceAccount>('GET', `${accounts}/${name}`)),
+    getServiceAccount: async (name) => toAccount(await api.call<V1ServiceAccount>('GET', `${accounts}/${name}`)),
     deleteServiceAccount: async (name, resourceVersion) => {
       await api.call('DELETE', `${accounts}/${name}`, { body: preconditions(resourceVersion) });
     },
@@ -167,12 +170,12 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
     watchMutation: (name) => watch(mutations, toMutation, { fieldSelector: `metadata.name=${name}` }),
     getMutation: (name) => unlessMissing(async () => toMutation(await api.call('GET', `${mutations}/${name}`))),
     createMutation: async (name, rules) => {
-      const metadata = { name, labels: mutationLabels };
+      const metadata = { name, labels: ourLabels };
       const body = { apiVersion: mutationVersion, kind: 'Mutation', metadata, rules };
       return toMutation(await api.call('POST', mutations, { body }));
     },
     patchMutation: async (name, rules, resourceVersion) => {
-      const metadata = { labels: mutationLabels, resourceVersion };
+      const metadata = { labels: ourLabels, resourceVersion };
       const call = { body: { metadata, rules }, contentType: mergePatch };
       return toMutation(await api.call('PATCH', `${mutations}/${name}`, call));
     },

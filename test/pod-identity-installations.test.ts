@@ -50,7 +50,10 @@ describe('Pod Identity: two installations in one cluster', () => {
     await world.mapUser(other, one.user, one.arn);
     await world.untilReport(other, one.user, (found) => found?.code === 'association_conflict');
     await world.untilInPlace(replica, one.user);
+    const before = world.account(one.account);
     await world.unmapUser(other, one.user);
+    await world.untilReport(other, one.user, (found) => found === undefined);
+    assert.deepEqual(world.account(one.account), before);
     await world.unmapUser(replica, one.user);
     await until(() => world.userMappings()?.[two.user] === two.account, 60_000);
     await until(() => world.userMappings()?.[one.user] === undefined);

@@ -29,7 +29,11 @@ describe('Pod Identity', () => {
 
   it('puts all four parts in place, as the guide of the project shows them', async () => {
     const { user, role, arn, account } = await mapped();
-    assert.deepEqual(world.account(account)?.metadata.labels, { 'app.kubernetes.io/managed-by': 'irsa-svc' });
+    const labels = {
+      'app.kubernetes.io/managed-by': 'irsa-svc',
+      'irsa.dominodatalab.com/installation': 'domino-field',
+    };
+    assert.deepEqual(world.account(account)?.metadata.labels, labels);
     const [association] = world.aws.associations().filter((one) => one.serviceAccount === account);
     assert.equal(association?.roleArn, arn);
     assert.equal(association?.tags['app.kubernetes.io/managed-by'], 'irsa-svc');
