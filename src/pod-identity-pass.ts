@@ -64,8 +64,7 @@ export async function bring(
   const others = deps.pods.ofAccount(account).filter(({ userName }) => userName !== mapping.domino_user);
   if (record.association === undefined && others.length > 0) {
     const detail = `service account ${account} is used by ${others.length} live pods that ${mapping.domino_user} did not start, who would get the role`;
-    record.isReady = false;
-    deps.mutation.sync();
+    withhold(deps, record);
     return refuse({ code: 'name_taken', detail });
   }
   // Not as it is to be, which is no doing of somebody else's.
@@ -82,14 +81,24 @@ export async function bring(
     refuseForeign(deps, record, found) ??
     (await bringTrust(deps, record)) ??
     (await bringAssociation(deps, record, found));
-  if (!record.isReady && deps.mutation.gives(account)) deps.mutation.sync();
+  if (!record.isReady) withhold(deps, record);
   if (outcome) return outcome;
 
   record.isReady = true;
   if (!deps.mutation.gives(account)) deps.mutation.sync();
-  record.parts.mutation = deps.mutation.gives(account);
-  if (!record.parts.mutation) return waitForMutation(deps);
+  const isGiven = deps.mutation.gives(account);
+  if (isGiven && !record.parts.mutation) audit(deps, record, 'given to new workloads');
+  record.parts.mutation = isGiven;
+  if (!isGiven) return waitForMutation(deps);
   return leaveOldRoles(deps, record);
+}
+
+/** New workloads get the account no more, also under the next holder. */
+function withhold(deps: PodIdentityPassDeps, record: PodIdentityRecord): void {
+  if (record.parts.mutation) audit(deps, record, 'not given to new workloads any more');
+  record.isReady = false;
+  record.parts.mutation = false;
+  if (deps.mutation.gives(record.account)) deps.mutation.sync();
 }
 
 /** There is one Mutation, by name: of several installations that share the platform namespace, one can have it. */

@@ -34,6 +34,7 @@ export async function takeRoleAway(
     deps.mutation.sync();
     return wait('waiting_for_mutation', 'the Mutation is being written');
   }
+  if (record.parts.mutation) audit(deps, record, 'not given to new workloads any more');
   record.parts.mutation = false;
   const found = await deps.associations.find(account, record.association?.id);
   if (found && deps.associations.isOurs(found)) {

@@ -138,14 +138,20 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
 
   const inheritance: Inheritance = { ...options, identities: () => identities.current(), records, trust };
 
+  /** One search at a time: the first one looks at each association of others, and may take longer than a resync. */
+  let searching: Promise<void> | undefined;
+
   function compareAll(): void {
     const accounts = new Set([...identities.current().byAccount.keys(), ...records.keys()]);
     for (const account of accounts) queue.due(account, 0);
     mutation.sync();
-    const orphans = findOrphans(inheritance, associations, foreign, (account) => queue.due(account, 0));
-    orphans.catch((error: unknown) => {
-      if (!signal.aborted) log.info({ err: error }, 'associations were not listed; trying again later');
-    });
+    searching ??= findOrphans(inheritance, associations, foreign, (account) => queue.due(account, 0))
+      .catch((error: unknown) => {
+        if (!signal.aborted) log.info({ err: error }, 'associations were not listed; trying again later');
+      })
+      .finally(() => {
+        searching = undefined;
+      });
   }
 
   takeOver(inheritance);
@@ -183,6 +189,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       }
     },
     idle: async () => {
+      await searching;
       await queue.idle();
       await mutation.idle();
     },

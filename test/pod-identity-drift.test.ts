@@ -98,6 +98,8 @@ describe('Pod Identity: drift', () => {
     await world.untilReport(replica, one.user, (found) => found?.code === 'association_conflict');
     await until(() => world.userMappings()?.[one.user] === undefined);
     assert.equal(world.startWorkload(one.user).account === one.account, false);
+    // The next holder is not to give it again.
+    await until(() => statusOf(world, one.account)?.parts.mutation === false);
     assert.deepEqual(associationOf(world, one.account), theirs);
     assert.equal(statusOf(world, one.account)?.drift?.count, 1);
     world.aws.removeAssociation(theirs.associationId);
