@@ -38,17 +38,17 @@ export function createStatuses<S>(form: StatusForm<S>, configMaps: Watched<Confi
 
   configMaps.onChange((name, value) => {
     const status = value && form.parse(value.data);
-    const key = status ? form.keyOf(status) : keyOf.get(name);
-    if (key === undefined) return;
-    if (status && value) {
+    const before = keyOf.get(name);
+    const key = status && form.keyOf(status);
+    // Somebody may have edited it to tell of something else.
+    if (before !== undefined && before !== key) byKey.delete(before);
+    keyOf.delete(name);
+    if (status && value && key !== undefined) {
       const { resourceVersion, annotations } = value;
       byKey.set(key, { configMap: name, resourceVersion, annotations, status });
       keyOf.set(name, key);
-    } else {
-      byKey.delete(key);
-      keyOf.delete(name);
     }
-    for (const listener of listeners) listener(key);
+    for (const each of new Set([before, key])) if (each !== undefined) for (const listener of listeners) listener(each);
   });
 
   return {

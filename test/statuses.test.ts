@@ -1,0 +1,55 @@
+/** Proves what a replica sees of published statuses, also where somebody edits them by hand. */
+import assert from 'node:assert/strict';
+import type { ConfigMap } from '../src/kubernetes.ts';
+import { createStatuses, type StatusForm } from '../src/statuses.ts';
+
+const form: StatusForm<string> = {
+  label: 'note',
+  keyOf: (status) => status,
+  nameOf: (key) => `note-${key}`,
+  data: (status) => ({ of: status }),
+  parse: ({ of }) => of,
+  content: (status) => status,
+};
+
+describe('statuses', () => {
+  let change: (name: string, value: ConfigMap | undefined) => void;
+  let told: string[];
+
+  function create() {
+    told = [];
+    const watched = {
+      synced: Promise.resolve(),
+      get: () => undefined,
+      values: () => [],
+      onChange: (listener: typeof change) => {
+        change = listener;
+        return () => undefined;
+      },
+      stop: () => undefined,
+    };
+    const statuses = createStatuses(form, watched);
+    statuses.onChange((key) => told.push(key));
+    return statuses;
+  }
+  const map = (data: Record<string, string>): ConfigMap => ({ name: 'n', resourceVersion: '1', data, annotations: {} });
+
+  it('come, and go with their ConfigMap or with what makes it one', () => {
+    const statuses = create();
+    for (const end of [undefined, map({})]) {
+      change('n', map({ of: 'a' }));
+      assert.equal(statuses.get('a')?.status, 'a');
+      change('n', end);
+      assert.equal(statuses.get('a'), undefined);
+    }
+    assert.deepEqual(told, ['a', 'a', 'a', 'a']);
+  });
+
+  it('one that is edited to tell of something else tells of the first no more', () => {
+    const statuses = create();
+    change('n', map({ of: 'a' }));
+    change('n', map({ of: 'b' }));
+    assert.deepEqual([statuses.get('a'), statuses.get('b')?.status], [undefined, 'b']);
+    assert.deepEqual(told, ['a', 'a', 'b']);
+  });
+});
