@@ -35,10 +35,10 @@ interface PodStatement {
   whole: boolean;
 }
 
-/** The entries that a policy's statement has, each as one word: they are compared with what was written. */
+/** The entries that a policy's statements of ours have, each as one word: they are compared with what was written. */
 export function podEntries(policy: JsonObject, namespace: string): string[] {
-  const found = findPodStatement(policy, namespace);
-  return [...(found?.accounts ?? [])].filter((account) => account !== placeholderSubject).map(podEntry);
+  const accounts = findPodStatements(policy, namespace).flatMap((found) => [...found.accounts]);
+  return [...new Set(accounts)].filter((account) => account !== placeholderSubject).map(podEntry);
 }
 
 /** The entries of the statement that is wanted. */
@@ -58,8 +58,9 @@ export function podEntry(account: string): string {
 
 /** The policy in which EKS Pod Identity may assume the role for just these, and all else is as it was. */
 export function withPodTrust(policy: JsonObject, namespace: string, trust: PodTrust): JsonObject {
-  const statements = statementsOf(policy);
-  const found = findPodStatement(policy, namespace);
+  const [found, ...strays] = findPodStatements(policy, namespace);
+  // Others would go on trusting whom the first one does not any more.
+  const statements = statementsOf(policy).filter((_, index) => strays.every((stray) => stray.index !== index));
   if (trust.accounts.size === 0) {
     if (!found) return policy;
     const others = statements.toSpliced(found.index, 1);
@@ -69,7 +70,7 @@ export function withPodTrust(policy: JsonObject, namespace: string, trust: PodTr
   const wanted = trust.open ? new Set([anyAccount]) : new Set(trust.accounts);
   if (wanted.size === 0) wanted.add(placeholderSubject);
   const isSo = found?.whole && wanted.size === found.accounts.size && wanted.isSubsetOf(found.accounts);
-  if (isSo) return policy;
+  if (isSo && strays.length === 0) return policy;
   const next = statement(sidOf(found && statements[found.index], statements), namespace, wanted);
   const index = found?.index ?? statements.length;
   return { ...policy, Statement: statements.toSpliced(index, 1, next) };
@@ -95,18 +96,18 @@ function sidOf(found: JsonObject | undefined, statements: readonly JsonObject[])
 }
 
 /**
- * The statement that is ours: named as AWS names it, for EKS Pod Identity alone, and with no condition but the
- * two that we write, for our namespace. One without any condition, as AWS's own guide has it, is ours too.
+ * The statements that are ours: named as AWS names it, for EKS Pod Identity alone, and with no condition but the
+ * two that we write, for our namespace. One without any condition, as AWS's own guide has it, is ours too. There is more
+ * than one where somebody else's, that had AWS's name and conditions of its own, lost these.
  */
-function findPodStatement(policy: JsonObject, namespace: string): PodStatement | undefined {
-  for (const [index, candidate] of statementsOf(policy).entries()) {
+function findPodStatements(policy: JsonObject, namespace: string): PodStatement[] {
+  return statementsOf(policy).flatMap((candidate, index) => {
     const accounts = trustedAccounts(candidate, namespace);
-    if (!accounts) continue;
+    if (!accounts) return [];
     const has = (action: string) =>
       stringsOf(candidate.Action)?.some((one) => one.toLowerCase() === action.toLowerCase());
-    return { index, accounts, whole: actions.every(has) };
-  }
-  return undefined;
+    return [{ index, accounts, whole: actions.every(has) }];
+  });
 }
 
 function trustedAccounts(candidate: JsonObject, namespace: string): ReadonlySet<string> | undefined {
