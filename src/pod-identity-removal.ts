@@ -29,13 +29,14 @@ export async function takeRoleAway(
   record: PodIdentityRecord,
 ): Promise<PodIdentityOutcome | undefined> {
   const { account } = record;
+  const wasGiven = record.parts.mutation;
   record.isReady = false;
   if (deps.mutation.gives(account)) {
     deps.mutation.sync();
     return wait('waiting_for_mutation', 'the Mutation is being written');
   }
-  if (record.parts.mutation) audit(deps, record, 'not given to new workloads any more');
   record.parts.mutation = false;
+  if (wasGiven) audit(deps, record, 'not given to new workloads any more');
   const found = await deps.associations.find(account, record.association?.id);
   if (found && deps.associations.isOurs(found)) {
     record.association = found;

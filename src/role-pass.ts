@@ -221,9 +221,7 @@ function fail(
   if (error.code === 'throttled') (attempted ? deps.writes : deps.reads).throttled();
   if (error.transient) {
     // Nobody knows whether a write without an answer took.
-    if (attempted) {
-      remember(memory, { subjects: attempted.subjects, at: clock.monotonic(), how: 'lost' });
-    }
+    if (attempted) remember(memory, { subjects: attempted.subjects, at: clock.monotonic(), how: 'lost' });
     return { kind: 'failed', error };
   }
   if (error.code === 'trust_policy_full' && attempted) {

@@ -13,7 +13,7 @@ export interface Writer {
 
 /** The caches given must have synced before `hold` is called. Invariant 3. */
 export function createWriter(options: WriterOptions): Writer {
-  const { clock } = options;
+  const { clock, log } = options;
   // The budget is the AWS account's: it outlives a tenure.
   const reads = createBudget(options.readsPerSecond, clock);
   const writes = createBudget(options.writesPerSecond, clock);
@@ -36,7 +36,9 @@ export function createWriter(options: WriterOptions): Writer {
       tenure = startTenure(options, reads, writes, lease, signal);
       try {
         takeOver(options, tenure);
-        void tenure.startPodIdentities();
+        tenure.startPodIdentities().catch((error: unknown) => {
+          log.error({ err: error }, 'Pod Identity cannot be kept; roles of organizations are');
+        });
         while (!signal.aborted) {
           await clock.sleep(options.resyncMs, signal);
           if (!signal.aborted) await resync(options, tenure, () => lease.holds() && !signal.aborted);
