@@ -18,7 +18,7 @@ export interface Inheritance {
   role: (arn: string) => ProxyRole;
   roles: () => Iterable<ProxyRole>;
   mutation: Pick<Watched<Mutation>, 'get'>;
-  accounts: Pick<Watched<ServiceAccount>, 'get'>;
+  accounts: Pick<Watched<ServiceAccount>, 'get' | 'values'>;
 }
 
 /** Whether no mapping says any more that the account is this user's. One that cannot be used says neither. */
@@ -85,13 +85,13 @@ function takeOverRoles({ records, identities, trust, roles, accounts }: Inherita
 }
 
 /**
- * Finds associations that we made and nobody remembers: their mapping and their status are gone.
+ * Finds associations and service accounts that we made and nobody remembers: their mapping and their status are gone.
  * @param foreign ids of associations that this installation did not make, which are not looked at a second time.
  * @param found told of each account that was put into the records.
  * @throws AwsError
  */
 export async function findOrphans(
-  { records, identities, trust }: Inheritance,
+  { records, identities, trust, accounts }: Inheritance,
   associations: Pick<Associations, 'list' | 'describe' | 'isMadeHere'>,
   foreign: Set<string>,
   found: (account: string) => void,
@@ -112,5 +112,12 @@ export async function findOrphans(
     trust.want(account, new Map([[orphan.roleArn, !orphan.sessionTags]]));
     records.set(account, record);
     found(account);
+  }
+  // After the associations, which tell more. It may be the account of a mapping that cannot be read.
+  const { byAccount, problems } = identities();
+  for (const { name, madeFor } of accounts.values()) {
+    if (madeFor === undefined || byAccount.has(name) || records.has(name) || problems.has(madeFor)) continue;
+    records.set(name, newRecord(name, madeFor, { roleArn: '', targetRoleArn: undefined, sessionTags: true }));
+    found(name);
   }
 }

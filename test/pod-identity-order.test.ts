@@ -144,6 +144,24 @@ describe('Pod Identity: order', () => {
     assert.deepEqual([world.aws.writes.length, world.aws.eksWrites.length], before);
   });
 
+  it('an account of ours that nobody remembers is found and deleted, and one that is not ours stays', async () => {
+    const one = newUser(world);
+    await world.mapUser(replica, one.user, one.arn);
+    await untilAllThere(world, one);
+    const made = world.kubernetes.get<object>('serviceaccounts', 'domino-compute', one.account);
+    await world.unmapUser(replica, one.user);
+    await untilNothingLeft(world, one);
+    await replica.stop();
+    // As a holder leaves it that ends before it tells, or whose status somebody deletes.
+    assert.ok(made);
+    world.kubernetes.put('serviceaccounts', made);
+    world.kubernetes.put('serviceaccounts', { metadata: { name: 'team-own-sa', namespace: 'domino-compute' } });
+    replica = await world.startReplica();
+    await until(() => world.account(one.account) === undefined);
+    assert.ok(world.account('team-own-sa'));
+    await untilNothingLeft(world, one);
+  });
+
   it('who has lost their statuses while nobody held the lease keep all they have, without a gap', async () => {
     const users = [await mappedUser(world, replica), await mappedUser(world, replica)];
     await replica.stop();
