@@ -9,7 +9,7 @@ import type { Watched } from './kubernetes-watch.ts';
 import { type Mappings, resolve, type Target } from './mappings.ts';
 import { type Revocations, refuseRevoked, revocationFor } from './revocations.ts';
 import { findRun, type PodIndex, type Run } from './runs.ts';
-import type { TrustStatuses } from './trust-status.ts';
+import { statusName, type TrustStatuses, trustStatusForm } from './trust-status.ts';
 import { askersOf, covers, newWant, parseWant, sameContent, type Want, type WantContent } from './wants.ts';
 
 export interface GrantRequest {
@@ -38,7 +38,7 @@ export interface Grants {
 }
 
 export interface GrantsOptions {
-  kubernetes: Pick<Kubernetes, 'listPods' | 'setWanted'>;
+  kubernetes: Pick<Kubernetes, 'listPods' | 'setWanted' | 'getConfigMap'>;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
   statuses: TrustStatuses;
@@ -47,6 +47,9 @@ export interface GrantsOptions {
   timeoutMs: number;
   clock: Clock;
 }
+
+/** How long a request waits for the API server to confirm what a lost watch showed. */
+const maxConfirmMs = 1_000;
 
 export function createGrants(options: GrantsOptions): Grants {
   const { kubernetes, accounts, statuses, revocations, clock } = options;
@@ -117,6 +120,26 @@ export function createGrants(options: GrantsOptions): Grants {
     return { kind: 'refused', target: target.arn, code: refusal.code, detail: refusal.detail };
   }
 
+  /**
+   * Where the watch is lost, whoever it showed to be in may have been moved since: the API server is asked. One that does
+   * not answer leaves it at that, so that runs go on while it is away. Invariant 6.
+   */
+  async function isStillSo(outcomes: readonly RoleOutcome[], names: readonly string[]): Promise<boolean> {
+    if (statuses.isLive()) return true;
+    const proxies = new Set(outcomes.flatMap((outcome) => (outcome.kind === 'granted' ? [outcome.proxy] : [])));
+    const late = clock.sleep(maxConfirmMs).then(() => 'unknown' as const);
+    const isSo = [...proxies].map(async (proxy) => {
+      const shown = statuses.get(proxy)?.status.members ?? {};
+      const asked = kubernetes.getConfigMap(statusName(proxy)).catch(() => 'unknown' as const);
+      const found = await Promise.race([asked, late]);
+      if (found === 'unknown') return true;
+      const members = (found && trustStatusForm.parse(found.data)?.members) ?? {};
+      const isIn = (name: string) => Object.hasOwn(members, name) && members[name]?.want === shown[name]?.want;
+      return names.every((name) => !Object.hasOwn(shown, name) || isIn(name));
+    });
+    return (await Promise.all(isSo)).every(Boolean);
+  }
+
   /** Waits until every target is settled, one way or the other. */
   async function settle(run: Run, targets: readonly Target[], wants: ReadonlyMap<string, Want>, signal: AbortSignal) {
     const settled = () => {
@@ -126,7 +149,7 @@ export function createGrants(options: GrantsOptions): Grants {
     const complete = (found: (RoleOutcome | undefined)[]): found is RoleOutcome[] =>
       found.every((one) => one !== undefined);
     const first = settled();
-    if (complete(first)) return first;
+    if (complete(first) && (await isStillSo(first, [...wants.keys()]))) return first;
 
     const roles = new Set(targets.flatMap(({ proxies }) => proxies.map(({ arn }) => arn)));
     const done = new AbortController();

@@ -8,6 +8,8 @@ import type { Log } from './log.ts';
 export interface Watched<T> {
   /** Resolves when the first list is here and the watch is up. */
   readonly synced: Promise<void>;
+  /** False from when the watch was lost until it is up again: what is here may be over. */
+  isLive(): boolean;
   get(name: string): T | undefined;
   values(): Iterable<T>;
   /**
@@ -67,6 +69,7 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
   const listeners = new Set<(name: string, value: T | undefined) => void>();
   const stopping = new AbortController();
   let failures = 0;
+  let isLive = false;
   let emptyLists = 0;
   const synced = Promise.withResolvers<void>();
 
@@ -126,6 +129,7 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     created.on('error', (error: unknown) => {
       if (stopping.signal.aborted || created !== current) return;
       failures += 1;
+      isLive = false;
       log[failures > 3 ? 'warn' : 'info']({ err: error, path, failures }, 'watch lost, starting it again');
       options.onRestart?.();
       const pause = Math.min(5_000, 100 * 2 ** Math.min(failures, 6)) * (0.5 + Math.random() / 2);
@@ -144,6 +148,7 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     // start() also returns when it failed; the error was told to the listener above.
     if (failures !== before || stopping.signal.aborted || started !== current) return;
     failures = 0;
+    isLive = true;
     synced.resolve();
   }
 
@@ -161,6 +166,7 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
 
   return {
     synced: synced.promise,
+    isLive: () => isLive,
     get: (name) => values.get(name),
     values: () => values.values(),
     onChange: (listener) => {

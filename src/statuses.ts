@@ -27,6 +27,8 @@ export interface PublishedStatus<S> {
 export interface Statuses<S> {
   get(key: string): PublishedStatus<S> | undefined;
   all(): Iterable<PublishedStatus<S>>;
+  /** False while what is here may be over, see `Watched`. */
+  isLive(): boolean;
   /** Calls back with the key of each status that changed. @returns what takes the listener away. */
   onChange(listener: (key: string) => void): () => void;
 }
@@ -54,6 +56,7 @@ export function createStatuses<S>(form: StatusForm<S>, configMaps: Watched<Confi
   return {
     get: (key) => byKey.get(key),
     all: () => byKey.values(),
+    isLive: configMaps.isLive,
     onChange: (listener) => {
       listeners.add(listener);
       return () => listeners.delete(listener);

@@ -36,6 +36,7 @@ describe('a comparison on demand', () => {
         tell = listener;
         return () => undefined;
       },
+      isLive: () => true,
       stop: () => undefined,
     });
     const configMap = (): ConfigMap => ({

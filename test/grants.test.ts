@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { editTrustPolicy } from '../src/trust-policy.ts';
+import { statusName, trustStatusForm } from '../src/trust-status.ts';
 import { hasAws, hasBoto3, runAws, runBoto3 } from './stack/clients.ts';
 import { until } from './support/clock.ts';
 import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from './support/world.ts';
@@ -55,6 +56,32 @@ describe('a run gets its roles', () => {
     const again = await ask('alice', `run-${run}`);
     assert.equal(body(again.text), body(first.text));
     assert.equal(world.aws.calls.GetRole, reads, 'a granted run costs no call to IAM');
+  });
+
+  it('invariant 6: what a lost watch shows is asked for again before it is told', async function () {
+    this.timeout(40_000);
+    const run = newRun();
+    const { account } = world.startRun(run, 'alice');
+    assert.equal((await ask('alice', run)).status, 200);
+    const name = statusName(proxyArn);
+    const stored = () => world.kubernetes.get<{ data: Record<string, string> }>('configmaps', 'domino-field', name);
+    const members = () => trustStatusForm.parse(stored()?.data ?? {})?.members ?? {};
+    assert.ok(members()[account]);
+    // The API server is away until the watches are tried again seldom, and comes back.
+    world.kubernetes.knobs.down = true;
+    const lost = () =>
+      replica.log.filter(({ msg, path }) => /watch lost/.test(String(msg)) && /configmaps/.test(String(path)));
+    const before = lost().length;
+    await until(() => lost().length >= before + 20, 20_000);
+    assert.equal((await ask('alice', run)).status, 200, 'runs go on while it is away');
+    world.kubernetes.knobs.down = false;
+    // Meanwhile the writer moved the run to another proxy role.
+    const status = trustStatusForm.parse(stored()?.data ?? {});
+    assert.ok(status);
+    const moved = { ...status, members: {} };
+    world.kubernetes.put('configmaps', { ...stored(), data: trustStatusForm.data(moved) });
+    assert.equal((await ask('alice', run)).status, 200);
+    assert.ok(members()[account], 'not told before the writer has said so again');
   });
 
   it('with an API key in place of a token', async () => {

@@ -57,6 +57,7 @@ describe('runs', () => {
         change = listener;
         return () => undefined;
       },
+      isLive: () => true,
       stop: () => undefined,
     });
     index.onAccountChange((account) => told.push(account));

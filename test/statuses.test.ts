@@ -26,6 +26,7 @@ describe('statuses', () => {
         change = listener;
         return () => undefined;
       },
+      isLive: () => true,
       stop: () => undefined,
     };
     const statuses = createStatuses(form, watched);
