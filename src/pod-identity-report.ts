@@ -160,7 +160,7 @@ function wantedOf(mapping: PodIdentityMapping) {
  * account to pods that start after the Mutation.
  * https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html#pod-id-considerations
  */
-export function podsToRestart(own: readonly Pod[], status: PodIdentityStatus): PodToRestart[] {
+function podsToRestart(own: readonly Pod[], status: PodIdentityStatus): PodToRestart[] {
   const { association, service_account: account } = status;
   if (!association) return [];
   return own

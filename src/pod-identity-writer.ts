@@ -10,7 +10,6 @@ import { beforeOthers, createKeyedQueue } from './keyed-queue.ts';
 import type { Kubernetes, Mutation, ServiceAccount } from './kubernetes.ts';
 import type { Watched } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
-import type { Mappings } from './mappings.ts';
 import { createMutationKeeper } from './mutation-keeper.ts';
 import { type PodIdentities, type PodIdentityMapping, podIdentityConfigMap } from './pod-identities.ts';
 import { findOrphans, type Inheritance, isLeft, takeOver } from './pod-identity-inheritance.ts';
@@ -50,7 +49,8 @@ export interface PodIdentityTenureOptions extends Omit<PodIdentitySources, 'read
   kubernetes: Kubernetes;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
-  mappings: () => Mappings;
+  /** Whether somebody else keeps the role's trust policy. */
+  isKeptElsewhere: (role: string) => boolean;
   role: (arn: string) => ProxyRole;
   roles: () => Iterable<ProxyRole>;
   roleChanged: (role: ProxyRole) => void;
@@ -85,7 +85,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
   const associations = createAssociations(options);
   const trust = createPodTrustKeeper({
     role: options.role,
-    isKeptElsewhere: (role) => deps.isKeptElsewhere(role),
+    isKeptElsewhere: options.isKeptElsewhere,
     changed: options.roleChanged,
     monotonic: () => clock.monotonic(),
   });
@@ -119,8 +119,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
     kubernetes,
     trust,
     mutation,
-    isKeptElsewhere: (role) =>
-      identities.current().foreignRoles.has(role) || options.mappings().foreignProxies.has(role),
+    isKeptElsewhere: options.isKeptElsewhere,
     publish: (record) => publisher.publish(statusOfRecord(record)),
     mayWrite,
     onDrift: (record, pauseMs) => {
@@ -163,7 +162,7 @@ export function startPodIdentityTenure(options: PodIdentityTenureOptions): PodId
       for (const account of new Set([...byAccount.keys(), ...records.keys()])) {
         const record = records.get(account);
         const mapping = byAccount.get(account);
-        const isSame = record && mapping && sameMapping(record, mapping, deps.isKeptElsewhere(mapping.iam_role_arn));
+        const isSame = record && mapping && sameMapping(record, mapping, options.isKeptElsewhere(mapping.iam_role_arn));
         // What waits or is refused may have been about another mapping, or a problem that is mended.
         if (!isSame || record.reason || problems.has(record.user)) queue.due(account, beforeOthers);
       }

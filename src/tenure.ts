@@ -81,6 +81,10 @@ export function startTenure(
   const askedFor = (arn: string) => statuses.get(arn)?.annotations[compareAnnotation];
   const shutOut = (account: string) =>
     pods.ofAccount(account).some(({ run }) => run !== undefined && options.revocations.isRevoked(run));
+  /** Whether an organization's mapping, or a user's, says that somebody else keeps the role's trust policy. */
+  const isKeptElsewhere = (arn: string) =>
+    options.mappings.current().foreignProxies.has(arn) ||
+    options.podIdentity?.identities.current().foreignRoles.has(arn) === true;
   /** An account that had a want was not let in by an earlier release, whatever became of its annotation. */
   const everWanted = new Set<string>();
   const assignments = createAssignments({
@@ -140,9 +144,7 @@ export function startTenure(
     clock,
     log,
     metrics,
-    isKeptElsewhere: (arn) =>
-      options.mappings.current().foreignProxies.has(arn) ||
-      options.podIdentity?.identities.current().foreignRoles.has(arn) === true,
+    isKeptElsewhere,
     knowsPods: () => tenure.podIdentities !== undefined,
     onPassed: (role) => tenure.podIdentities?.rolePassed(role.arn),
     signal,
@@ -172,7 +174,7 @@ export function startTenure(
         kubernetes,
         accounts,
         pods,
-        mappings: options.mappings.current,
+        isKeptElsewhere,
         role: assignments.role,
         roles: assignments.roles,
         roleChanged: (role) => queue.changed(role, 'add'),
