@@ -75,13 +75,16 @@ export interface World {
 export interface WorldOptions {
   /** Who may do what in Kubernetes, and who the replicas are there. */
   access?: { rbac: AccessCheck; user: string };
+  /** Decides which calls of AWS a share of failures meets; 0 to 1, as Math.random. */
+  random?: () => number;
 }
 
-export async function startWorld(settings: Record<string, string> = {}, { access }: WorldOptions = {}): Promise<World> {
+export async function startWorld(settings: Record<string, string> = {}, options: WorldOptions = {}): Promise<World> {
+  const { access, random = Math.random } = options;
   const [domino, kubernetes, aws, issuer] = await Promise.all([
     startDomino(),
     startKubernetes(access ? { rbac: access.rbac } : {}),
-    startAws(),
+    startAws({ random }),
     createIssuer(),
   ]);
   aws.trustIssuer(issuer.issuer, issuer.jwks);
