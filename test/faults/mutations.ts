@@ -1,32 +1,22 @@
-/**
- * Owns the proof that the tests see what they are for: breaks one invariant at a time in a copy of the tree, and tells
- * which tests fail. Not part of CI: `node --import tsx test/faults/mutations.ts [--only 3] [--rounds 12] [--seed 1]`,
- * and `--test <file>` as often as wanted for these tests alone.
- */
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+/** Owns the ways to break what the tests are for: one invariant each, as an edit of the sources. */
 
-interface Mutation {
+export interface Mutation {
   /** Of docs/how-it-works.md. */
   invariant: number | 'Pod Identity';
   what: string;
   edits: { file: string; from: string | RegExp; to: string }[];
 }
 
-const mutations: readonly Mutation[] = [
+export const mutations: readonly Mutation[] = [
   {
     invariant: 1,
     what: 'writes are not held against the lease: no guard, no deadline',
     edits: [
-      { file: 'src/iam.ts', from: 'if (!mayWrite()) throw', to: 'if (mayWrite === undefined) throw' },
+      { file: 'src/aws-call.ts', from: 'if (!mayWrite()) throw', to: 'if (mayWrite === undefined) throw' },
       {
-        file: 'src/role-pass.ts',
-        from: 'Math.min(iamDeadlineMs, deps.lease.holdsUntil() - deps.clock.monotonic())',
-        to: 'iamDeadlineMs',
+        file: 'src/aws-call.ts',
+        from: 'Math.min(deadlineMs, lease.holdsUntil() - clock.monotonic())',
+        to: 'lease === undefined ? 0 : deadlineMs',
       },
     ],
   },
@@ -38,12 +28,12 @@ const mutations: readonly Mutation[] = [
   {
     invariant: 2,
     what: 'subjects that are not ours are dropped',
-    edits: [{ file: 'src/trust-policy.ts', from: '[...adopted.foreign, ...managed]', to: '[...managed]' }],
+    edits: [{ file: 'src/trust-policy.ts', from: '[...ours.home.foreign, ...managed]', to: '[...managed]' }],
   },
   {
     invariant: 3,
     what: 'no second look before many are dropped',
-    edits: [{ file: 'src/role-pass.ts', from: /await deps\.stillWanted\(role, dropped\)/, to: 'new Set<string>()' }],
+    edits: [{ file: 'src/brake.ts', from: 'await deps.stillWanted(role, dropped)', to: 'new Set<string>()' }],
   },
   {
     invariant: 3,
@@ -66,11 +56,51 @@ const mutations: readonly Mutation[] = [
     what: ':aud is left out',
     edits: [
       {
-        file: 'src/trust-policy.ts',
+        file: 'src/trust-statement.ts',
         from: 'audience === undefined ? { ...like, [audKey]: scope.audience } : like',
         to: 'like',
       },
     ],
+  },
+  {
+    invariant: 5,
+    what: 'another user’s run is as good as one’s own',
+    edits: [{ file: 'src/runs.ts', from: 'pod.run === id && pod.user === callerId', to: 'pod.run === id' }],
+  },
+  {
+    invariant: 5,
+    what: 'an account that pods of two users share is accepted',
+    edits: [
+      { file: 'src/runs.ts', from: '!allStartedBy(users, callerId)', to: '!allStartedBy(users.slice(0, 1), callerId)' },
+    ],
+  },
+  {
+    invariant: 6,
+    what: 'a run counts as in by its name alone, whatever it was let in for',
+    edits: [
+      {
+        file: 'src/grants.ts',
+        from: 'Object.hasOwn(members, name) && counts(name, members[name]?.want)',
+        to: 'Object.hasOwn(members, name)',
+      },
+    ],
+  },
+  {
+    invariant: 7,
+    what: 'a pending pod does not live',
+    edits: [
+      { file: 'src/kubernetes-objects.ts', from: "live: phase !== 'Succeeded'", to: "live: phase !== 'Pending'" },
+    ],
+  },
+  {
+    invariant: 8,
+    what: 'the quota error is throttling',
+    edits: [{ file: 'src/iam.ts', from: "LimitExceeded: 'trust_policy_full'", to: "LimitExceeded: 'throttled'" }],
+  },
+  {
+    invariant: 9,
+    what: 'credentials are logged',
+    edits: [{ file: 'src/log.ts', from: 'paths: secretPaths', to: 'paths: secretPaths.slice(3)' }],
   },
   {
     invariant: 'Pod Identity',
@@ -119,72 +149,9 @@ const mutations: readonly Mutation[] = [
   },
 ];
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    rounds: { type: 'string', default: '12' },
-    seed: { type: 'string', default: '1' },
-    test: { type: 'string', multiple: true, default: [] },
-  },
-});
-const root = fileURLToPath(new URL('../../', import.meta.url));
-const left = new Set(['node_modules', 'dist', '.git', 'coverage']);
-
-for (const [index, mutation] of mutations.entries()) {
-  if (values.only !== undefined && Number(values.only) !== index + 1) continue;
-  const { invariant, what } = mutation;
-  console.log(`\n${index + 1}. ${typeof invariant === 'number' ? 'invariant ' : ''}${invariant}: ${what}`);
-  const tree = mkdtempSync(join(tmpdir(), 'irsa-svc-mutation-'));
-  try {
-    cpSync(root, tree, { recursive: true, filter: (path) => !left.has(path.slice(root.length).split('/')[0] ?? '') });
-    symlinkSync(join(root, 'node_modules'), join(tree, 'node_modules'));
-    mutation.edits.forEach((edit) => {
-      mutate(tree, edit);
-    });
-    const some = ['--no-config', '--node-option', 'import=tsx', '--exit', '--timeout', '20000', ...values.test];
-    const args = values.test.length > 0 ? some : [];
-    const unit = run(tree, ['node_modules/.bin/mocha', '--reporter', 'json', ...args], 300_000);
-    console.log(`   tests: ${names(failedTests(unit))}`);
-    const options = ['--rounds', values.rounds, '--seed', values.seed];
-    const faults = run(tree, ['--import', 'tsx', 'test/faults/main.ts', ...options], 500_000);
-    console.log(`   faults: ${names(failedRounds(faults))}`);
-  } finally {
-    rmSync(tree, { recursive: true, force: true });
-  }
-}
-
-/** @throws Error where the text is not there just once: the mutation is to be brought up to date. */
-function mutate(tree: string, { file, from, to }: Mutation['edits'][0]): void {
-  const path = join(tree, file);
-  const text = readFileSync(path, 'utf8');
+/** @returns the text with the edit made. @throws Error where it is not there just once: the mutation is out of date. */
+export function mutated(text: string, { file, from, to }: Mutation['edits'][0]): string {
   const parts = text.split(from);
   if (parts.length !== 2) throw new Error(`${file}: ${String(from)} is there ${parts.length - 1} times`);
-  writeFileSync(path, parts.join(to));
-}
-
-function run(cwd: string, args: string[], timeout: number): string {
-  const options = { cwd, timeout, encoding: 'utf8', maxBuffer: 64 * 2 ** 20, killSignal: 'SIGTERM' } as const;
-  return spawnSync(process.execPath, args, options).stdout;
-}
-
-function failedTests(output: string): string[] {
-  const start = output.indexOf('{\n  "stats"');
-  if (start < 0) return ['(the tests did not run to their end)'];
-  const { failures } = JSON.parse(output.slice(start)) as { failures: { fullTitle: string }[] };
-  return failures.map(({ fullTitle }) => fullTitle);
-}
-
-function failedRounds(output: string): string[] {
-  const blocks = output.split(/^(?=round )/m).filter((block) => block.includes(': FAILED'));
-  const rounds = blocks.map((block) => {
-    const [title = '', first = ''] = block.split('\n');
-    return `${title.split(': FAILED')[0]}: ${first.trim().slice(0, 160)}`;
-  });
-  return output.includes('rounds held') ? rounds : [...rounds, '(the rounds did not run to their end)'];
-}
-
-function names(list: readonly string[]): string {
-  if (list.length === 0) return 'NOTHING FAILED';
-  const shown = list.slice(0, 8).map((name) => `\n     - ${name}`);
-  return `${list.length} failed${shown.join('')}${list.length > shown.length ? '\n     - …' : ''}`;
+  return parts.join(to);
 }
