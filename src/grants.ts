@@ -121,10 +121,10 @@ export function createGrants(options: GrantsOptions): Grants {
   }
 
   /**
-   * Where the watch is lost, whoever it showed to be in may have been moved since: the API server is asked. One that does
-   * not answer leaves it at that, so that runs go on while it is away. Invariant 6.
+   * Whether what the statuses show is so. Where their watch is lost, whoever they show to be in may have been moved since:
+   * the API server is asked. Invariant 6.
    */
-  async function isStillSo(outcomes: readonly RoleOutcome[], names: readonly string[]): Promise<boolean> {
+  async function isStillSo(outcomes: readonly RoleOutcome[], names: readonly string[]): Promise<boolean | 'unknown'> {
     if (statuses.isLive()) return true;
     const proxies = new Set(outcomes.flatMap((outcome) => (outcome.kind === 'granted' ? [outcome.proxy] : [])));
     const late = clock.sleep(maxConfirmMs).then(() => 'unknown' as const);
@@ -132,48 +132,61 @@ export function createGrants(options: GrantsOptions): Grants {
       const shown = statuses.get(proxy)?.status.members ?? {};
       const asked = kubernetes.getConfigMap(statusName(proxy)).catch(() => 'unknown' as const);
       const found = await Promise.race([asked, late]);
-      if (found === 'unknown') return true;
+      if (found === 'unknown') return found;
       const members = (found && trustStatusForm.parse(found.data)?.members) ?? {};
       const isIn = (name: string) => Object.hasOwn(members, name) && members[name]?.want === shown[name]?.want;
       return names.every((name) => !Object.hasOwn(shown, name) || isIn(name));
     });
-    return (await Promise.all(isSo)).every(Boolean);
+    const said = await Promise.all(isSo);
+    return said.includes(false) ? false : (said.find((one) => one === 'unknown') ?? true);
   }
 
   /** Waits until every target is settled, one way or the other. */
   async function settle(run: Run, targets: readonly Target[], wants: ReadonlyMap<string, Want>, signal: AbortSignal) {
-    const settled = () => {
+    let wasDenied = false;
+
+    function shown(): (RoleOutcome | undefined)[] {
       const ids = new Map([...wants].map(([name, want]) => [name, idsThatCount(name, want)]));
       return targets.map((target) => outcomeOf(target, ids));
-    };
-    const complete = (found: (RoleOutcome | undefined)[]): found is RoleOutcome[] =>
-      found.every((one) => one !== undefined);
-    const first = settled();
-    if (complete(first) && (await isStillSo(first, [...wants.keys()]))) return first;
+    }
+
+    /** @returns what became of all targets, once that is known and true. */
+    async function settled(): Promise<RoleOutcome[] | undefined> {
+      const found = shown();
+      if (!found.every((one) => one !== undefined)) return undefined;
+      const isSo = await isStillSo(found, [...wants.keys()]);
+      if (isSo === false) wasDenied = true;
+      // An API server that does not answer leaves it at what is shown, so that runs go on while it is away.
+      return isSo === true || (isSo === 'unknown' && !wasDenied) ? found : undefined;
+    }
 
     const roles = new Set(targets.flatMap(({ proxies }) => proxies.map(({ arn }) => arn)));
     const done = new AbortController();
-    const forget = statuses.onChange((role) => {
-      if (roles.has(role) && complete(settled())) done.abort();
-    });
-    // A want that is written over ours counts when we know of it; its status may have come before.
-    const forgetAccounts = accounts.onChange((name) => {
-      if (wants.has(name) && complete(settled())) done.abort();
-    });
-    // A run that is revoked meanwhile never settles.
-    const forgetRevocations = revocations.onChange(() => revoked(run) && done.abort());
+    let answer: RoleOutcome[] | undefined;
+    const look = async () => {
+      const found = await settled();
+      if (!found) return;
+      answer = found;
+      done.abort();
+    };
+    const listening = [
+      statuses.onChange((role) => void (roles.has(role) && look())),
+      // A want that is written over ours counts when we know of it; its status may have come before.
+      accounts.onChange((name) => void (wants.has(name) && look())),
+      // A run that is revoked meanwhile never settles.
+      revocations.onChange(() => revoked(run) && done.abort()),
+    ];
     try {
-      await clock.sleep(options.timeoutMs, AbortSignal.any([done.signal, signal]));
+      await look();
+      if (!done.signal.aborted) await clock.sleep(options.timeoutMs, AbortSignal.any([done.signal, signal]));
     } finally {
-      forget();
-      forgetAccounts();
-      forgetRevocations();
+      for (const forget of listening) forget();
       done.abort();
     }
     refuseRevoked(revoked(run));
-    const last = settled();
-    if (complete(last)) return last;
-    const missing = targets.filter((_, index) => !last[index]).map(({ arn }) => arn);
+    if (answer) return answer;
+    const last = shown();
+    const missing = targets.filter((_, index) => wasDenied || !last[index]).map(({ arn }) => arn);
     const detail = `What this run wants is on record, but IAM has not confirmed it yet for ${missing.join(', ')}. Ask again in a few seconds.`;
     throw new ApiError('grant_pending', detail);
   }

@@ -3,8 +3,9 @@ import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pin
 
 export type Log = Logger;
 
-/** Keys that may hold a credential; pino replaces their values wherever they are logged by name. */
-const secretPaths = ['authorization', 'token', 'apiKey'];
+/** Keys that may hold a credential: their values are replaced in a line, and in the objects that it holds. Invariant 9. */
+const secretKeys = ['authorization', 'token', 'apiKey'];
+const secretPaths = secretKeys.flatMap((key) => [key, `*.${key}`]);
 
 /**
  * Lines go out while others are made, and all that are left when the process exits; `fatal` waits for its own.

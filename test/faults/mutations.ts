@@ -100,7 +100,7 @@ export const mutations: readonly Mutation[] = [
   {
     invariant: 9,
     what: 'credentials are logged',
-    edits: [{ file: 'src/log.ts', from: 'paths: secretPaths', to: 'paths: secretPaths.slice(3)' }],
+    edits: [{ file: 'src/log.ts', from: 'paths: secretPaths', to: 'paths: secretPaths.slice(6)' }],
   },
   {
     invariant: 'Pod Identity',

@@ -9,6 +9,8 @@ export interface Knobs {
   failRate: number;
   failStatus: number;
   seed: number;
+  /** Lists and watches of this resource fail, the others do not: `configmaps`; empty for none. */
+  refuseListsOf: string;
   /** Every connection is dropped without an answer. */
   down: boolean;
   /** Watch events are held back until this is off again. */
@@ -27,6 +29,7 @@ export const defaultKnobs: Readonly<Knobs> = {
   failRate: 0,
   failStatus: 500,
   seed: 1,
+  refuseListsOf: '',
   down: false,
   freezeWatches: false,
   emptyLists: false,

@@ -237,6 +237,7 @@ class StandIn implements KubernetesStandIn {
       if (podListLatencyMs > 0 && asked.verb === 'list' && asked.kind.plural === 'pods') {
         await this.#clock.sleep(podListLatencyMs);
       }
+      this.#refuseList(asked);
       this.#failAtRandom();
       this.#access(asked, request.headers.authorization);
       await answer(this.#rooms, asked, request, response);
@@ -254,6 +255,12 @@ class StandIn implements KubernetesStandIn {
   #count({ verb, kind, subresource }: ApiRequest): void {
     const call = `${verb} ${kind.plural}${subresource ? `/${subresource}` : ''}`;
     this.calls.set(call, (this.calls.get(call) ?? 0) + 1);
+  }
+
+  #refuseList({ verb, kind }: ApiRequest): void {
+    if ((verb === 'list' || verb === 'watch') && kind.plural === this.knobs.refuseListsOf) {
+      throw new StatusError(503, `the stand-in was told to list no ${kind.plural}`);
+    }
   }
 
   #failAtRandom(): void {
