@@ -59,6 +59,9 @@ export function createMetrics() {
     brakeHeld: gauge('irsa_brake_held_members', 'Members not dropped since the drop looks like a mistake', ['role']),
     waiting: gauge('irsa_waiting_wants', 'Wants that wait for room in a pool that begins with this role', ['role']),
     roleErrors: gauge('irsa_proxy_role_error', '1 while the trust policy cannot be kept, by reason', ['role', 'code']),
+    unusableMappings: gauge('irsa_unusable_mappings', 'Stored mappings that cannot be used, by what they map to', [
+      'to',
+    ]),
     podIdentities: gauge('irsa_pod_identity', '1 for each service account with Pod Identity, by state', [
       'service_account',
       'state',

@@ -39,6 +39,9 @@ export function startPodIdentity(options: PodIdentityOptions): PodIdentity | und
   const published: Watched<ConfigMap> = kubernetes.watchConfigMaps(podIdentityLabel);
   const mutation: Watched<Mutation> = kubernetes.watchMutation(podIdentityMutation);
   const identities = createPodIdentityStore(kubernetes, mappings, clock, log);
+  const tellUnusable = () => metrics.unusableMappings.set({ to: 'pod_identity' }, identities.current().problems.size);
+  tellUnusable();
+  identities.onChange(tellUnusable);
   let isSynced = false;
   let isReady = false;
   const known = Promise.all([mappings.synced, identities.synced, published.synced]).then(() => {

@@ -68,6 +68,9 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
   const pods = createPodIndex(watches.pods);
   const statuses = createStatuses(trustStatusForm, watches.statuses);
   const mappings = createMappingStore(kubernetes, watches.mappings, clock, log);
+  const tellUnusable = () => metrics.unusableMappings.set({ to: 'roles' }, mappings.current().unreadable.size);
+  tellUnusable();
+  mappings.onChange(tellUnusable);
   const revocations = createRevocations(kubernetes, watches.revocations, clock);
   const podIdentity = startPodIdentity({ config, kubernetes, clock, log, metrics });
   const caches = [...Object.values(watches), mappings, revocations];

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { mappingConfigMap } from '../src/mappings.ts';
+import { until } from './support/clock.ts';
 import { assetAccount, clusterAccount, type Replica, startWorld, type World } from './support/world.ts';
 
 const target = `arn:aws:iam::${assetAccount}:role/acme-list-bucket-role`;
@@ -27,6 +28,17 @@ describe('role mappings', () => {
   const all = async () => (await replica.call('GET', '/role_mappings', { as: 'admin' })).body.all_role_mappings;
   const stored = () =>
     world.kubernetes.get<{ data: Record<string, string> }>('configmaps', 'domino-field', mappingConfigMap);
+
+  it('that somebody edited into what cannot be read are told, by name in the log and as a number', async () => {
+    const told = () => replica.metrics.registry.metrics();
+    assert.match(await told(), /irsa_unusable_mappings\{to="roles"\} 0/);
+    const metadata = { name: mappingConfigMap, namespace: 'domino-field' };
+    world.kubernetes.put('configmaps', { metadata, data: { acme: '{"iam_role_arn": ', 'no-such-org': 'x' } });
+    await until(async () => /irsa_unusable_mappings\{to="roles"\} 2/.test(await told()));
+    assert.ok(replica.log.some(({ level, org }) => level === 'error' && org === 'acme'));
+    await update({ domino_org: 'acme', iam_role_arn: target, proxy_iam_role_arn: proxy });
+    await until(async () => /irsa_unusable_mappings\{to="roles"\} 1/.test(await told()));
+  });
 
   it('are set, listed, seen by the members of the organization, and deleted', async () => {
     const sent = { domino_org: 'acme', iam_role_arn: target, proxy_iam_role_arn: proxy };

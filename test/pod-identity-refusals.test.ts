@@ -179,6 +179,7 @@ describe('Pod Identity: refusals', () => {
     ];
     storeMappings(world, { [one.user]: '{"service_account": ' });
     await refused(one.user, 'invalid_mapping');
+    assert.match(await replica.metrics.registry.metrics(), /irsa_unusable_mappings\{to="pod_identity"\} 1/);
     const before = writes();
     const body = { domino_user: other.user, service_account: one.account, iam_role_arn: other.arn };
     await replica.call('POST', '/update_pod_identity_mapping', { as: 'admin', body });
@@ -195,5 +196,6 @@ describe('Pod Identity: refusals', () => {
     });
     await untilAllThere(world, one);
     assert.deepEqual(writes(), before);
+    assert.match(await replica.metrics.registry.metrics(), /irsa_unusable_mappings\{to="pod_identity"\} 0/);
   });
 });
