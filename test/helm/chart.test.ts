@@ -177,6 +177,20 @@ describe('the chart', function () {
     assert.equal(arnOf({ env: { eks_service_role_name: '' } }), undefined);
   });
 
+  it('has the token for its own role made for the audience of all', () => {
+    const annotations = (values: Values) =>
+      objectNamed(renderChart(values), 'ServiceAccount', 'irsa-svc').metadata.annotations;
+    const role = { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::111111111111:role/acme-irsa-svc' };
+    const audience = 'acme.example';
+    assert.deepEqual(annotations({}), role);
+    assert.deepEqual(annotations({ env: { oidc_provider_audience: audience } }), {
+      ...role,
+      'eks.amazonaws.com/audience': audience,
+    });
+    // EKS Pod Identity gives the role, with a token of its own.
+    assert.equal(annotations({ env: { oidc_provider_audience: audience, eks_service_role_name: '' } }), undefined);
+  });
+
   it('keeps the mappings: in the manifest, kept at uninstalling, and with nothing to overwrite them by', () => {
     const kept = objectNamed(renderChart(), 'ConfigMap', 'domino-org-iamrole-mapping');
     assert.equal(kept.metadata.annotations?.['helm.sh/resource-policy'], 'keep');
