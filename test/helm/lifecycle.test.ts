@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { section, textOf } from '../support/pages.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { valuesFiles } from './golden.ts';
 import { needsHelm } from './objects.ts';
@@ -79,6 +80,18 @@ describe('helm, with the chart', function () {
     await upgrade();
     await cluster.helm('rollback', 'irsa', '1');
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
+  });
+
+  it('loses them with --force, in an upgrade and in a rollback, as both pages warn', async () => {
+    await install18();
+    await upgrade();
+    await upgrade('--force');
+    assert.deepEqual(cluster.objects.get(mapping)?.data, {});
+    write(mapping, entry);
+    await cluster.helm('rollback', 'irsa', '2', '--force');
+    assert.deepEqual(cluster.objects.get(mapping)?.data, {});
+    assert.match(textOf('docs/upgrade.md'), /domino-org-iamrole-mapping[^\n]*unless[^\n]*`--force`/);
+    assert.match(section(textOf('deploy/helm/irsa/README.md'), 'Mappings are kept'), /Never `--force`/);
   });
 
   it('leaves them when it is removed, and takes them up when it is installed again', async () => {
