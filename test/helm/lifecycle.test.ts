@@ -82,6 +82,24 @@ describe('helm, with the chart', function () {
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
   });
 
+  it('goes back to 1.8 without what running workloads trust, unless it is annotated first, as docs/upgrade.md says', async () => {
+    const [steps = ''] = /(?<=```sh\n)[\s\S]*?helm rollback/.exec(section(textOf('docs/upgrade.md'), 'Back')) ?? [];
+    const command = /^kubectl -n (\S+) annotate configmap (\S+) ([^\s=]+)=(\S+)/m.exec(steps);
+    const [, namespace = '', name = '', annotation = '', value = ''] = command ?? [];
+    const copy = configMap(namespace, name);
+    await install18();
+    for (const kept of [false, true]) {
+      await upgrade();
+      write(copy, { 'ca.crt': 'PEM' });
+      const object = cluster.objects.get(copy);
+      if (object && kept) object.metadata.annotations = { ...object.metadata.annotations, [annotation]: value };
+      await cluster.helm('rollback', 'irsa', '1');
+      assert.deepEqual(cluster.objects.get(copy)?.data, kept ? { 'ca.crt': 'PEM' } : undefined);
+    }
+    await upgrade();
+    assert.deepEqual(cluster.objects.get(copy)?.data, { 'ca.crt': 'PEM' });
+  });
+
   it('loses them with --force, in an upgrade and in a rollback, as both pages warn', async () => {
     await install18();
     await upgrade();
