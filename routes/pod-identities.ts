@@ -79,11 +79,14 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
   function effect(before: PodIdentityMapping | undefined, after: PodIdentityMapping | undefined) {
     const left = before?.service_account !== after?.service_account ? before?.service_account : undefined;
     const user = after?.domino_user;
-    const own = [...deps.pods.all()].filter((pod) => pod.userName === user && pod.account !== after?.service_account);
+    const account = after?.service_account;
+    const former = new Set(left === undefined ? [] : [left]);
+    const misses = (pod: Pod) => (pod.account === account ? !pod.hasPodIdentity : beganBeforeMapping(pod, former));
+    const own = [...deps.pods.all()].filter((pod) => pod.userName === user && misses(pod));
     const others = deps.pods.ofAccount(after?.service_account ?? '').filter(({ userName }) => userName !== user);
     return {
       pods_that_lose_it: left === undefined ? [] : namesOf(deps.pods.ofAccount(left)),
-      pods_to_restart: after ? namesOf(own.filter(beganBeforeMapping)) : [],
+      pods_to_restart: after ? namesOf(own) : [],
       pods_of_others_in_the_way: after ? namesOf(others) : [],
     };
   }

@@ -55,7 +55,7 @@ export function createAssignments(options: AssignmentsOptions): Assignments {
     let found = roles.get(arn);
     if (!found) {
       const empty = { members: new Map(), leaving: new Map(), refused: [], accepted: new Map() };
-      const noPods = { pods: undefined, acceptedPods: undefined };
+      const noPods = { pods: undefined, acceptedPods: undefined, settledPods: undefined };
       found = { arn, ...empty, ...noPods, capacity: Infinity, error: undefined };
       roles.set(arn, found);
     }

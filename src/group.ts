@@ -21,6 +21,8 @@ export interface ProxyRole {
   pods: PodTrust | undefined;
   /** What of that IAM last accepted. */
   acceptedPods: PodTrust | undefined;
+  /** The `pods` that a pass ended with: all who were to go have gone, also where not all who came have room. */
+  settledPods: PodTrust | undefined;
   /** Characters for members in all; Infinity until the document was read. */
   capacity: number;
   /** Why it takes nobody new, until when on the monotonic clock. */

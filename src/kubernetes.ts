@@ -59,7 +59,12 @@ export interface Kubernetes {
   getConfigMap(name: string): Promise<ConfigMap | undefined>;
   createConfigMap(name: string, data: Record<string, string>, labels?: Record<string, string>): Promise<ConfigMap>;
   /** @param changes keys to set, or to take away with null. @param resourceVersion a conflict where it differs. */
-  patchConfigMap(name: string, changes: Record<string, string | null>, resourceVersion: string): Promise<ConfigMap>;
+  patchConfigMap(
+    name: string,
+    changes: Record<string, string | null>,
+    resourceVersion: string,
+    labels?: Record<string, string>,
+  ): Promise<ConfigMap>;
   deleteConfigMap(name: string, resourceVersion: string): Promise<void>;
   annotateConfigMap(name: string, annotations: Record<string, string>): Promise<ConfigMap>;
   /** mutations.apps.dominodatalab.com: list, watch (platform) */
@@ -154,8 +159,8 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
       const body = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, labels }, data };
       return toConfigMap(await api.call<V1ConfigMap>('POST', configMaps, { body }));
     },
-    patchConfigMap: async (name, changes, resourceVersion) => {
-      const body = { metadata: { resourceVersion }, data: changes };
+    patchConfigMap: async (name, changes, resourceVersion, labels = {}) => {
+      const body = { metadata: { resourceVersion, labels }, data: changes };
       return toConfigMap(
         await api.call<V1ConfigMap>('PATCH', `${configMaps}/${name}`, { body, contentType: mergePatch }),
       );

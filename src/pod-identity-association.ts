@@ -11,6 +11,8 @@ import {
   pauseOf,
   refuse,
   trustOnly,
+  wait,
+  withhold,
 } from './pod-identity-pass.ts';
 import { type PodIdentityRecord, sameContent } from './pod-identity-record.ts';
 
@@ -34,7 +36,8 @@ export function refuseForeign(
   record.isReady = false;
   // The mapping's role stays as it is. Those of former mappings have no reason to trust the account any more.
   const { roleArn } = record.content;
-  trustOnly(deps, record, new Set(record.trustedBy.has(roleArn) && !deps.isKeptElsewhere(roleArn) ? [roleArn] : []));
+  const wanted = new Set(record.trustedBy.has(roleArn) && !deps.isKeptElsewhere(roleArn) ? [roleArn] : []);
+  trustOnly(deps, record, wanted, (role) => deps.trust.isOpen(role, account));
   const detail = `somebody else made a Pod Identity association for service account ${account} (${found.id}); it is left alone: delete it, or name another account`;
   return refuse({ code: 'association_conflict', detail });
 }
@@ -97,6 +100,11 @@ async function mend(
   const { associations } = deps;
   // EKS can set a target role, and has no way to take one away.
   if (found.targetRoleArn !== undefined && record.content.targetRoleArn === undefined) {
+    // It is away for a moment, or for long where EKS fails: as in taking away, nobody is given the account meanwhile.
+    if (deps.mutation.gives(record.account)) {
+      withhold(deps, record);
+      return wait('waiting_for_mutation', 'the Mutation is being written, since the association is to be made anew');
+    }
     // The next holder is not to take its absence for somebody else's doing.
     await deps.publish(record);
     await associations.remove(found);

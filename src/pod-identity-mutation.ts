@@ -7,9 +7,13 @@ export const podIdentityMutation = 'irsa-pod-identity';
 /** The workloads that get the account: those that people start, and no apps, model APIs or clusters of theirs. */
 const workloads: readonly string[] = ['Workspace', 'Batch', 'Scheduled'];
 
-/** Whether the pod would have a mapped user's account, had it begun later; it has the one that Domino made for its run. */
-export function beganBeforeMapping({ run, account, workload }: Pod): boolean {
-  return run !== undefined && account === `run-${run}` && workload !== undefined && workloads.includes(workload);
+/**
+ * Whether the pod would have a mapped user's account, had it begun later; it has the one that Domino made for its run, or
+ * one that the user had before.
+ */
+export function beganBeforeMapping({ run, account, workload }: Pod, former?: ReadonlySet<string>): boolean {
+  const isOld = account === `run-${run}` || former?.has(account) === true;
+  return run !== undefined && isOld && workload !== undefined && workloads.includes(workload);
 }
 
 /**
@@ -34,15 +38,19 @@ export function sameRules(rules: unknown, accounts: ReadonlyMap<string, string>)
   return wanted.every((rule, index) => isFilledIn(rule, (rules as unknown[])[index]));
 }
 
+/** What the API server fills in where nothing is said. `matchBuilds: true` is somebody's saying. */
+const defaults: ReadonlySet<unknown> = new Set([false, '', null]);
+
 function isFilledIn(wanted: object, there: unknown): boolean {
-  if (typeof there !== 'object' || there === null || ('enabled' in there && there.enabled === false)) return false;
+  if (typeof there !== 'object' || there === null) return false;
   const found = new Map<string, unknown>(Object.entries(there));
   const isWanted = ([key, value]: [string, unknown]) =>
     key === 'cloudWorkloadIdentity'
       ? isFilledIn(value as object, found.get(key))
       : isDeepStrictEqual(value, found.get(key));
-  const isDefault = (key: string) => typeof found.get(key) !== 'object' || Object.hasOwn(wanted, key);
-  return Object.entries(wanted).every(isWanted) && [...found.keys()].every(isDefault);
+  const isDefault = ([key, value]: [string, unknown]) =>
+    Object.hasOwn(wanted, key) || (key === 'enabled' ? value === true : defaults.has(value));
+  return Object.entries(wanted).every(isWanted) && [...found].every(isDefault);
 }
 
 /** Domino user -> the service account that a rule gives to that user. */

@@ -3,7 +3,7 @@ import type { Associations } from './associations.ts';
 import { AwsError } from './aws-error.ts';
 import type { Clock } from './clock.ts';
 import { recordDrift } from './drift.ts';
-import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
+import type { Kubernetes, Pod, ServiceAccount } from './kubernetes.ts';
 import { KubernetesError } from './kubernetes-api.ts';
 import type { Watched } from './kubernetes-watch.ts';
 import type { Log } from './log.ts';
@@ -61,8 +61,8 @@ export async function bring(
 ): Promise<PodIdentityOutcome> {
   const { account } = record;
   record.content = contentOf(mapping);
-  const others = deps.pods.ofAccount(account).filter(({ userName }) => userName !== mapping.domino_user);
-  if (record.association === undefined && others.length > 0) {
+  const others = record.association === undefined ? await othersOf(deps, account, mapping.domino_user) : [];
+  if (others.length > 0) {
     const detail = `service account ${account} is used by ${others.length} live pods that ${mapping.domino_user} did not start, who would get the role`;
     withhold(deps, record);
     return refuse({ code: 'name_taken', detail });
@@ -93,8 +93,15 @@ export async function bring(
   return leaveOldRoles(deps, record);
 }
 
+/** The watch may be behind: who would get the role is looked at where it is. */
+async function othersOf({ pods, kubernetes }: PodIdentityPassDeps, account: string, user: string): Promise<Pod[]> {
+  const isOthers = ({ live, userName }: Pod) => live && userName !== user;
+  const known = pods.ofAccount(account).filter(isOthers);
+  return known.length > 0 ? known : (await kubernetes.listPodsOfAccount(account)).filter(isOthers);
+}
+
 /** New workloads get the account no more, also under the next holder. */
-function withhold(deps: PodIdentityPassDeps, record: PodIdentityRecord): void {
+export function withhold(deps: PodIdentityPassDeps, record: PodIdentityRecord): void {
   if (record.parts.mutation) audit(deps, record, 'not given to new workloads any more');
   record.isReady = false;
   record.parts.mutation = false;
@@ -181,13 +188,20 @@ function leaveOldRoles(deps: PodIdentityPassDeps, record: PodIdentityRecord): Po
   const isRid = trustOnly(deps, record, wanted);
   const isIn = wanted.size === 0 || deps.trust.state(roleArn, record.account) === 'in';
   if (isRid && isIn) return { kind: 'in_place' };
+  const states = [...record.trustedBy.difference(wanted)].map((role) => deps.trust.state(role, record.account));
+  const error = states.find((state) => typeof state === 'object');
+  if (error) return refuse({ code: error.code as PodIdentityReason['code'], detail: error.detail, said: error.said });
   return wait('waiting_for_trust_policy', 'the trust policies of former roles are being written');
 }
 
 /** Has no other roles than these trust the account. @returns whether none does. */
-export function trustOnly(deps: PodIdentityPassDeps, record: PodIdentityRecord, wanted: ReadonlySet<string>): boolean {
-  const isOpen = !record.content.sessionTags;
-  deps.trust.want(record.account, new Map([...wanted].map((role) => [role, isOpen])));
+export function trustOnly(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+  wanted: ReadonlySet<string>,
+  isOpen: (role: string) => boolean = () => !record.content.sessionTags,
+): boolean {
+  deps.trust.want(record.account, new Map([...wanted].map((role) => [role, isOpen(role)])));
   record.trustedBy = new Set([...record.trustedBy].filter((role) => wanted.has(role) || isStillIn(deps, record, role)));
   for (const role of record.trustedBy) if (!wanted.has(role)) deps.trust.retry(role);
   return record.trustedBy.isSubsetOf(wanted);

@@ -40,6 +40,9 @@ export async function takeRoleAway(
   const found = await deps.associations.find(account, record.association?.id);
   if (found && deps.associations.isOurs(found)) {
     record.association = found;
+    // Nobody is to take its absence for somebody else's doing.
+    record.parts.association = false;
+    await deps.publish(record);
     await deps.associations.remove(found);
     audit(deps, record, 'association removed');
   }

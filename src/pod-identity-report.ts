@@ -79,12 +79,16 @@ type PodsByUser = ReadonlyMap<string | undefined, readonly Pod[]>;
 
 function report(
   mapping: PodIdentityMapping,
-  { identities, status: statusOf, knowsMutation }: PodIdentityReportSources,
+  { identities, status: statusOf, statuses, knowsMutation }: PodIdentityReportSources,
   pods: PodsByUser,
 ): PodIdentityReport {
   const { domino_user: user, service_account: account } = mapping;
   const status = statusOf(account);
-  if (status?.domino_user === user) return statusReport(status, pods, identities, mapping);
+  if (status?.domino_user === user) {
+    const others = [...statuses()].filter((one) => one.domino_user === user && one.service_account !== account);
+    const former = new Set(others.map((one) => one.service_account));
+    return statusReport(status, pods, identities, mapping, former);
+  }
   const owner = status?.domino_user;
   const held = {
     code: 'name_taken',
@@ -108,6 +112,7 @@ function statusReport(
   pods: PodsByUser,
   identities: PodIdentities,
   mapping?: PodIdentityMapping,
+  former?: ReadonlySet<string>,
 ): PodIdentityReport {
   const { domino_user: user, service_account: account, reason, association } = status;
   const published = {
@@ -127,7 +132,7 @@ function statusReport(
     : { ...was, ...(target === undefined ? {} : { target_role_arn: target }), session_tags: status.session_tags };
   const code = isBehind ? 'not_checked_yet' : reason?.code;
   const own = pods.get(user) ?? [];
-  const restart = isLeaving ? [] : podsToRestart(own, status);
+  const restart = isLeaving ? [] : podsToRestart(own, status, former);
   const missed = new Set(restart.map(({ pod }) => pod));
   const having = association ? own.filter((pod) => pod.account === account && !missed.has(pod.name)) : [];
   return {
@@ -160,14 +165,14 @@ function wantedOf(mapping: PodIdentityMapping) {
  * account to pods that start after the Mutation.
  * https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html#pod-id-considerations
  */
-function podsToRestart(own: readonly Pod[], status: PodIdentityStatus): PodToRestart[] {
+function podsToRestart(own: readonly Pod[], status: PodIdentityStatus, former?: ReadonlySet<string>): PodToRestart[] {
   const { association, service_account: account } = status;
   if (!association) return [];
   return own
     .flatMap((pod): PodToRestart[] => {
       const about = { pod: pod.name, ...(pod.run === undefined ? {} : { run_id: pod.run }) };
       if (pod.account === account) return pod.hasPodIdentity ? [] : [{ ...about, why: 'before_association' }];
-      return beganBeforeMapping(pod) ? [{ ...about, why: 'before_mapping' }] : [];
+      return beganBeforeMapping(pod, former) ? [{ ...about, why: 'before_mapping' }] : [];
     })
     .sort((a, b) => compare(a.pod, b.pod));
 }

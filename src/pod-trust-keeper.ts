@@ -38,6 +38,7 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
       const wasOurs = role.pods !== undefined || role.acceptedPods !== undefined;
       role.pods = undefined;
       role.acceptedPods = undefined;
+      role.settledPods = undefined;
       if (wasOurs) options.changed(role);
       return;
     }
@@ -46,7 +47,7 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
     if (!isSo) role.pods = next;
     // A role that could not be written is tried again now and then.
     const retry = role.error !== undefined && options.monotonic() >= role.error.until;
-    if (!isSo || (retry && !isSettled(role))) options.changed(role);
+    if (!isSo || (retry && !(isSettled(role) && samePodTrust(role.pods, role.acceptedPods)))) options.changed(role);
   }
 
   return {
@@ -85,6 +86,6 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
 }
 
 /** Whether what is wanted now is, to the very object, what a pass over the role ended with. */
-function isSettled({ pods, acceptedPods }: ProxyRole): boolean {
-  return pods === acceptedPods;
+function isSettled({ pods, settledPods }: ProxyRole): boolean {
+  return pods === settledPods;
 }

@@ -32,7 +32,7 @@ export function createPublisher<S>(
     const written =
       known === undefined
         ? await kubernetes.createConfigMap(name, data, { [form.label]: 'true' })
-        : await kubernetes.patchConfigMap(name, data, known);
+        : await kubernetes.patchConfigMap(name, data, known, { [form.label]: 'true' });
     return written.resourceVersion;
   }
 

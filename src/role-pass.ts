@@ -14,6 +14,7 @@ import {
   editTrustPolicy,
   readTrustPolicy,
   type TrustParts,
+  type TrustPolicyEdit,
   type TrustPolicyView,
   type TrustScope,
 } from './trust-policy.ts';
@@ -119,8 +120,14 @@ async function attempt(
   const held = await heldBack(deps, role, memory, view);
   const keep = (account: string) => held.has(account) || deps.keep(account);
   const members = new Map(role.members);
-  const edit = editTrustPolicy(scope, text, parts.members ? members.keys() : undefined, keep, memory.maxChars, pods);
+  const editFor = (admitted: PodTrust | undefined) =>
+    editTrustPolicy(scope, text, parts.members ? members.keys() : undefined, keep, memory.maxChars, admitted);
+  const all = editFor(pods);
+  // Who leaves is taken out, and what somebody else changed put right, also while others wait for room.
+  const admitted = isFull(all) && pods ? whoFits(pods, role.acceptedPods, (some) => !isFull(editFor(some))) : pods;
+  const edit = admitted === pods ? all : editFor(admitted);
   if (edit.kind === 'refused') throw new AwsError(edit.code, edit.detail);
+  const written = { ...parts, pods: admitted };
   const pause = (memory.contested?.until ?? 0) - clock.monotonic();
   if (edit.kind === 'changed' && pause > 0 && !urgent) {
     if (mayWrite) deps.writes.giveBack();
@@ -129,23 +136,41 @@ async function attempt(
   if (edit.kind === 'changed' || mayBeStale(memory, view.subjects, clock.monotonic())) {
     if (!mayWrite) return { kind: 'needs_write' };
     remember(memory, { subjects: view.subjects, at: clock.monotonic(), how: 'accepted' });
-    await write(deps, role, edit, parts);
+    await write(deps, role, edit, written);
     memory.writtenAt = new Date(clock.now()).toISOString();
   } else if (mayWrite) deps.writes.giveBack();
-  remember(memory, { subjects: subjectsOf(scope, edit.document, parts), at: clock.monotonic(), how: 'accepted' });
+  remember(memory, { subjects: subjectsOf(scope, edit.document, written), at: clock.monotonic(), how: 'accepted' });
   memory.contested = undefined;
   // Not before: a pass that comes again with a write must still know that the brake was released.
   if (held.size === 0) memory.brake = undefined;
   memory.size = edit.size;
   memory.comparedAt = new Date(clock.now()).toISOString();
   accept(deps, role, members, edit.kind === 'changed' ? view : undefined);
-  acceptPods(deps, role, pods, edit.kind === 'changed');
+  acceptPods(deps, role, pods, admitted, edit.kind === 'changed');
+  if (admitted !== pods && all.kind === 'refused')
+    return fail(deps, role, memory, new AwsError(all.code, all.detail), undefined);
   if (role.error) {
     role.error = undefined;
     assignments.reconsider(role);
   }
   if (held.size === 0) return { kind: 'done' };
   return { kind: 'again', afterMs: memory.brake ? 5_000 : 60_000 };
+}
+
+function isFull(edit: TrustPolicyEdit): boolean {
+  return edit.kind === 'refused' && edit.code === 'trust_policy_full';
+}
+
+/** Of those who are wanted, who is in already, and of the others as many as have room; all where not even the first have. */
+function whoFits(pods: PodTrust, before: PodTrust | undefined, fits: (some: PodTrust) => boolean): PodTrust {
+  let found = { accounts: pods.accounts.intersection(before?.accounts ?? new Set<string>()), open: pods.open };
+  if (!fits(found)) return pods;
+  for (const account of pods.accounts.difference(found.accounts)) {
+    const more = { accounts: new Set([...found.accounts, account]), open: pods.open };
+    if (!fits(more)) break;
+    found = more;
+  }
+  return found;
 }
 
 async function write(
@@ -192,12 +217,19 @@ function accept(
 }
 
 /** IAM has accepted (or shown) a document with just these let in through EKS Pod Identity. */
-function acceptPods({ log }: RolePassDeps, role: ProxyRole, pods: PodTrust | undefined, changed: boolean): void {
-  role.acceptedPods = pods?.accounts.size === 0 ? undefined : pods;
+function acceptPods(
+  { log }: RolePassDeps,
+  role: ProxyRole,
+  pods: PodTrust | undefined,
+  admitted: PodTrust | undefined,
+  changed: boolean,
+): void {
+  role.acceptedPods = admitted?.accounts.size === 0 ? undefined : admitted;
   // Nothing is left of it, and nobody came meanwhile.
-  if (role.pods === pods) role.pods = role.acceptedPods;
-  if (changed && pods)
-    log.info({ role: role.arn, pod_identities: [...pods.accounts] }, 'trust policy for Pod Identity written');
+  if (role.pods === pods && admitted === pods) role.pods = role.acceptedPods;
+  role.settledPods = admitted === pods ? role.acceptedPods : pods;
+  if (changed && admitted)
+    log.info({ role: role.arn, pod_identities: [...admitted.accounts] }, 'trust policy for Pod Identity written');
 }
 
 function noticeDrift(deps: RolePassDeps, role: ProxyRole, memory: RoleMemory, view: TrustPolicyView): void {
@@ -234,6 +266,7 @@ function fail(
   if (error.code === 'role_not_found') {
     role.accepted = new Map();
     role.acceptedPods = undefined;
+    role.settledPods = undefined;
   }
   // Who is in stays in, also where a new want asks for the same: nothing has taken them out.
   for (const [name, want] of role.members) {

@@ -54,7 +54,7 @@ export function createPodIndex(pods: Watched<Pod>): PodIndex {
 }
 
 function samePod(a: Pod, b: Pod): boolean {
-  return a.run === b.run && a.account === b.account && a.user === b.user;
+  return a.run === b.run && a.account === b.account && a.user === b.user && a.userName === b.userName;
 }
 
 function add(index: Map<string, Set<Pod>>, key: string | undefined, pod: Pod): void {

@@ -21,7 +21,10 @@ export function createWriter(options: WriterOptions): Writer {
 
   options.accounts.onChange((name) => tenure?.accountChanged(name));
   options.pods.onAccountChange((name) => tenure?.accountChanged(name));
-  options.mappings.onChange(() => tenure?.mappingsChanged());
+  options.mappings.onChange(() => {
+    tenure?.mappingsChanged();
+    tenure?.podIdentities?.mappingsChanged();
+  });
   options.statuses.onChange((role) => tenure?.statusChanged(role));
   options.revocations.onChange((runs) => tenure?.revocationsChanged(runs));
   const { podIdentity } = options;
@@ -61,7 +64,7 @@ function takeOver(
     const role = assignments.role(status.role_arn);
     role.accepted = new Map(Object.entries(status.members));
     // Kept as it is until Pod Identity's own mappings are known.
-    if (podIdentity && status.pods) role.pods = role.acceptedPods = toPodTrust(status.pods);
+    if (podIdentity && status.pods) role.pods = role.acceptedPods = role.settledPods = toPodTrust(status.pods);
     inherit(queue.memory(role.arn), status, scope.namespace, clock.monotonic());
   }
   compareAll();

@@ -57,6 +57,7 @@ describe('a pass over a role', () => {
       refused: [],
       pods: undefined,
       acceptedPods: undefined,
+      settledPods: undefined,
     };
     role = { arn, ...none, capacity: Infinity, error: undefined };
   });

@@ -101,11 +101,7 @@ function eksWriteProblems(facts: PodPastFacts, write: EksWrite, index: number): 
   const givenAfter = usersOf(past.mutations, endedAt, account);
   const given = givenBefore.filter((user) => givenAfter.includes(user));
   if (action.startsWith('Delete')) {
-    // A target role can be taken away in no other way.
-    const targets = (isSet: boolean) =>
-      anyMapping(facts, endedAt, (mapped) => mapped.account === account && (mapped.target !== undefined) === isSet);
-    const isMended = targets(true) && targets(false);
-    if (given.length > 0 && !isMended) problems.push(`${what} while the Mutation gave it to ${given.join()}`);
+    if (given.length > 0) problems.push(`${what} while the Mutation gave it to ${given.join()}`);
   } else {
     for (const user of given) {
       const isMapped = anyMapping(
