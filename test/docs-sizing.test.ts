@@ -6,6 +6,7 @@ import { completePodIdentity, storedPodIdentity } from '../src/pod-identities.ts
 import { memberCost } from '../src/subjects.ts';
 import { editTrustPolicy } from '../src/trust-policy.ts';
 import { numberOf, rowsOf, section, textOf } from './support/pages.ts';
+import { needTerraform, openTerraform } from './terraform/terraform.ts';
 
 const grouped = (value: number) => value.toLocaleString('en-US');
 
@@ -34,6 +35,12 @@ describe('docs/sizing.md', () => {
       return editTrustPolicy(scope, empty, members, nobodyStays, quota).kind === 'changed';
     });
   }
+  /** Proxy roles that one target can trust, by quota. */
+  const trusted = (
+    rowsOf(section(page, 'How many proxy roles')).find(([cell]) => cell?.startsWith('proxy roles that')) ?? []
+  )
+    .slice(1)
+    .map(numberOf);
   const runs = rowsOf(section(page, 'How many runs fit in one proxy role'));
 
   it('says how many characters a document and its members take', () => {
@@ -67,9 +74,47 @@ describe('docs/sizing.md', () => {
   it('says how many proxy roles that takes', () => {
     const each = quotas.map((quota) => runsThatFit(['run-<24 hex>'], quota));
     for (const [alive, ...counts] of rowsOf(section(page, 'How many proxy roles'))) {
+      if (alive?.startsWith('proxy roles that')) continue;
       const expected = each.map((count) => Math.ceil((1.2 * numberOf(alive)) / count));
-      assert.deepEqual(counts.map(numberOf), expected, `${alive} runs`);
+      // What no target role could trust, by the same section, is in parentheses.
+      const cells = expected.map((count, index) => (count <= (trusted[index] ?? 0) ? `${count}` : `(${count})`));
+      assert.deepEqual(counts, cells, `${alive} runs`);
     }
+  });
+
+  it('says how many proxy roles a target can trust, by the document that Terraform makes', async function () {
+    this.timeout(60_000);
+    needTerraform(this);
+    const example = textOf('deploy/terraform/examples/acme/terraform.tfvars.example');
+    const [, prefix = ''] = /^prefix = "(.+)"/m.exec(example) ?? [];
+    const [, target = ''] = /^roles = \{\n {2}(\S+) = /m.exec(example) ?? [];
+    const proxies = (count: number) =>
+      Array.from(
+        { length: count },
+        (_, index) => `arn:aws:iam::111111111111:role/${prefix}${target}${index === 0 ? '' : `-${index + 1}`}`,
+      );
+    const roles = Object.fromEntries(
+      trusted.flatMap((count) => [count, count + 1].map((each) => [each, { proxy_role_arns: proxies(each) }])),
+    );
+    const terraform = openTerraform();
+    try {
+      const { trust_policies: made } = await terraform.apply('target-roles/policies', { roles });
+      const length = (count: number) => (made as Record<string, string>)[count]?.length ?? Number.NaN;
+      for (const [index, quota] of quotas.entries()) {
+        const count = trusted[index] ?? 0;
+        assert.ok(length(count) <= quota, `${count} at ${quota}`);
+        assert.ok(length(count + 1) > quota, `${count + 1} at ${quota}`);
+      }
+    } finally {
+      terraform.remove();
+    }
+  });
+
+  it('has no more proxy roles than Terraform makes and a mapping holds', () => {
+    const [, most] = /proxies <= (\d+)/.exec(textOf('deploy/terraform/proxy-roles/variables.tf')) ?? [];
+    const pool = /MultiRoleMappingUpdate:[\s\S]*?maxItems: (\d+)/.exec(textOf('openapi.yaml'))?.[1];
+    const [, told] = /An\s+organization's mapping holds (\d+) entries/.exec(page) ?? [];
+    assert.deepEqual([most, told], [pool, pool]);
   });
 
   it('says how many accounts fit in a role of Pod Identity', () => {

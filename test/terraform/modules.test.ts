@@ -327,6 +327,18 @@ describe('deploy/terraform', function () {
     });
   }
 
+  it('refuses more proxy roles than a target’s trust policy has room for, until its account’s quota is raised', async () => {
+    const names = Array.from({ length: 29 }, (_, index) => role(`acme-proxy-acme-list-bucket-role-${index + 1}`));
+    const variables = { roles: { 'acme-list-bucket-role': { proxy_role_arns: names } } };
+    assert.match(
+      await terraform.refusal('target-roles', variables),
+      /acme-list-bucket-role would name 29 proxy roles in [\d]{4} characters: more than trust_policy_max_chars/,
+    );
+    const raised = ['plan', '-no-color', '-input=false', '-var=trust_policy_max_chars=4096'];
+    const { code, stderr } = await terraform.run('target-roles', ...raised);
+    assert.equal(code, 0, stderr);
+  });
+
   it('has every variable and output in its README, and no others', () => {
     const readme = readFileSync(join(root, 'deploy/terraform/README.md'), 'utf8');
     for (const module of modules) {

@@ -10,8 +10,8 @@ variable "targets" {
   }
 
   validation {
-    condition     = alltrue([for target in var.targets : target.proxies >= 1 && target.proxies <= 50 && floor(target.proxies) == target.proxies])
-    error_message = "proxies is a whole number from 1 to 50."
+    condition     = alltrue([for target in var.targets : target.proxies >= 1 && target.proxies <= 100 && floor(target.proxies) == target.proxies])
+    error_message = "proxies is a whole number from 1 to 100, which is what an organization's mapping holds."
   }
 
   validation {

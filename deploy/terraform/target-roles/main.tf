@@ -15,6 +15,13 @@ resource "aws_iam_role" "target" {
   assume_role_policy   = module.policies.trust_policies[each.key]
   permissions_boundary = var.permissions_boundary
   tags                 = var.tags
+
+  lifecycle {
+    precondition {
+      condition     = length(module.policies.trust_policies[each.key]) <= var.trust_policy_max_chars
+      error_message = "The trust policy of ${each.key} would name ${length(each.value.proxy_role_arns)} proxy roles in ${length(module.policies.trust_policies[each.key])} characters: more than trust_policy_max_chars. Have the quota \"Role trust policy length\" of this account raised, or make fewer proxy roles, or a second target role."
+    }
+  }
 }
 
 resource "aws_iam_role_policy" "target" {

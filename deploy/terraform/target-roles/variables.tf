@@ -42,6 +42,17 @@ variable "path" {
   }
 }
 
+variable "trust_policy_max_chars" {
+  description = "The quota \"Role trust policy length\" of the roles' own account. A trust policy names each proxy role."
+  type        = number
+  default     = 2048
+
+  validation {
+    condition     = var.trust_policy_max_chars >= 512 && var.trust_policy_max_chars <= 8192
+    error_message = "AWS gives 2048 characters, and 8192 at most."
+  }
+}
+
 variable "permissions_boundary" {
   description = "The ARN of a policy that bounds the roles, where the organization wants one."
   type        = string

@@ -57,6 +57,8 @@ module "target_roles" {
     aws = aws.data
   }
 
+  trust_policy_max_chars = var.trust_policy_max_chars
+
   roles = {
     for name, role in var.roles : name => {
       proxy_role_arns = module.proxy_roles.role_arns[name]

@@ -63,3 +63,9 @@ variable "organizations" {
     research     = ["acme-update-bucket-role"]
   }
 }
+
+variable "trust_policy_max_chars" {
+  description = "The quota \"Role trust policy length\" of the account of the data: a target role's trust policy names each of its proxy roles."
+  type        = number
+  default     = 2048
+}
