@@ -58,6 +58,26 @@ describe('the notebooks', () => {
     });
   }
 
+  it('read what workloads have: by the chart’s Mutation, by Domino, or by the notebook’s own word', () => {
+    const mutation = readFileSync(join(folder, '..', 'helm', 'irsa', 'templates', 'mutation.yaml'), 'utf8');
+    const given = [...mutation.matchAll(/^ +- name: ([A-Z_]+)$/gm)].map(([, name]) => name);
+    assert.ok(given.length > 8);
+    for (const name of names) {
+      const text = readNotebook(name)
+        .cells.map(({ source }) => source.join(''))
+        .join('\n');
+      const read = [...text.matchAll(/environ(?:\.\w+\(|\[)"(\w+)"/g)].map(([, variable = '']) => variable);
+      const told = [...text.matchAll(/%env (\w+)=/g)].map(([, variable]) => variable);
+      const has = [...given, ...told, 'DOMINO_RUN_ID', 'DOMINO_API_PROXY'];
+      assert.ok(read.length > 2);
+      assert.deepEqual(
+        read.filter((variable) => !has.includes(variable)),
+        [],
+        name,
+      );
+    }
+  });
+
   it('2-map names an organization that Terraform’s example has, and one file', () => {
     const text = readNotebook('2-map')
       .cells.map(({ source }) => source.join(''))
@@ -128,7 +148,7 @@ describe('the notebooks', () => {
         AWS_ENDPOINT_URL_STS: stack.awsUrl,
         AWS_EC2_METADATA_DISABLED: 'true',
         HOME: work,
-        IRSA_SIDECAR_PORT: sidecar ? String(new URL(sidecar.url).port) : '9',
+        DOMINO_IRSA_PROXY: `http://localhost:${sidecar ? new URL(sidecar.url).port : 9}`,
         ...more,
       };
     }
@@ -240,7 +260,7 @@ describe('the notebooks', () => {
     });
 
     it('3-try of somebody else’s run: not found', async () => {
-      const environment = await workload('bob', { IRSA_SIDECAR_PORT: '9' });
+      const environment = await workload('bob', { DOMINO_IRSA_PROXY: 'http://localhost:9' });
       const [, refresh, , , access] = await runNotebook('3-try', environment);
       assert.match(refresh ?? '', /^run_not_found: /);
       assert.match(access ?? '', /^404 run_not_found: /);
