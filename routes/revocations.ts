@@ -1,6 +1,7 @@
 /** Owns `POST /revoke_run` and `POST /allow_run`: an administrator shuts a run out of its roles, and lets it in again. */
 import { type Response, Router } from 'express';
 import type { Clock } from '../src/clock.ts';
+import { compareNow } from '../src/comparison.ts';
 import { ApiError } from '../src/errors.ts';
 import type { Kubernetes, ServiceAccount } from '../src/kubernetes.ts';
 import { kubernetesUnavailable } from '../src/kubernetes-api.ts';
@@ -14,7 +15,7 @@ import type { TrustStatuses } from '../src/trust-status.ts';
 import { parseWant } from '../src/wants.ts';
 
 export interface RevocationDeps {
-  kubernetes: Pick<Kubernetes, 'listPods'>;
+  kubernetes: Pick<Kubernetes, 'listPods' | 'annotateConfigMap'>;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
   statuses: TrustStatuses;
@@ -41,6 +42,8 @@ export function revocationRoutes(deps: RevocationDeps): Router {
     const made = { by: name, by_id: id, at, ...(reason === undefined ? {} : { reason }) };
     const { record, added } = await revocations.revoke(run, made);
     audit(res, added ? 'revoked' : 'revoked already', run, { reason, accounts: names, roles: before });
+    // A write that lets it in may be under way: where it wants a role that it is not published in, the writer is asked.
+    const compared = await Promise.all(rolesUnsettled(names, before).map((role) => compareNow(deps, role)));
     const gone = await untilPublished(statuses, clock, maxWaitMs, () => rolesWith(names).length === 0);
     res.json({
       run_id: run,
@@ -49,7 +52,7 @@ export function revocationRoutes(deps: RevocationDeps): Router {
       service_accounts: names,
       proxy_iam_role_arns: before,
       // What an earlier release put in is not among what is published.
-      left: gone && names.every((account) => accounts.get(account)?.wanted !== undefined),
+      left: gone && compared.every(Boolean) && names.every((account) => accounts.get(account)?.wanted !== undefined),
     });
   });
 
@@ -82,6 +85,15 @@ export function revocationRoutes(deps: RevocationDeps): Router {
       throw kubernetesUnavailable(error);
     }
     throw new ApiError('run_not_found', 'No live pod of this run is there, and no service account has roles for it.');
+  }
+
+  /** The proxy roles, known to the writer, that a write under way may let these accounts into. */
+  function rolesUnsettled(names: readonly string[], settled: readonly string[]): string[] {
+    const wanted = names.flatMap((name) => parseWant(accounts.get(name)?.wanted)?.roles ?? []);
+    const open = wanted.filter(({ proxies }) => !proxies.some(({ arn }) => settled.includes(arn)));
+    return [...new Set(open.flatMap(({ proxies }) => proxies.map(({ arn }) => arn)))].filter((arn) =>
+      statuses.get(arn),
+    );
   }
 
   function rolesWith(names: readonly string[]): string[] {

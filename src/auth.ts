@@ -53,6 +53,7 @@ const clockToleranceSeconds = 5;
 /** Keys are fetched afresh when they are this old, and used up to `staleMs` while that fails. */
 const freshMs = 10 * 60_000;
 const staleMs = 60 * 60_000;
+const longestRefreshMs = 500;
 
 /**
  * Pause between fetches caused by unknown key ids. Such ids are free to make up, so the pause bounds what a stranger can
@@ -170,11 +171,10 @@ function createKeys({ jwksUrl, clock, log, fetchTimeoutMs = 5000 }: Authenticato
 
   return {
     async find(header: JWSHeaderParameters, token: FlattenedJWSInput) {
-      if (clock.monotonic() - hadAt > freshMs) {
-        await refresh().catch((error: unknown) => {
-          if (clock.monotonic() - hadAt > staleMs) throw error;
-        });
-      }
+      const age = clock.monotonic() - hadAt;
+      if (age > staleMs) await refresh();
+      // Keys that still serve are not held up by a server that hangs.
+      else if (age > freshMs) await Promise.race([refresh().catch(() => undefined), clock.sleep(longestRefreshMs)]);
       try {
         return await remote(header, token);
       } catch (error) {

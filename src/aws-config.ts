@@ -84,7 +84,8 @@ interface ProfileName {
  */
 function profileNames(lists: readonly (readonly string[])[]): Map<string, ProfileName> {
   const names = new Map<string, ProfileName>();
-  const taken = new Set<string>();
+  // `[profile default]` would be what every SDK takes where no profile is named.
+  const taken = new Set<string>(['default']);
   for (const arn of lists.flatMap((arns) => [...new Set(arns)].sort(compare))) {
     const role = parseRoleArn(arn);
     const plain = role ? role.pathAndName : printable(arn);

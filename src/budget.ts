@@ -21,6 +21,9 @@ interface Waiter {
   resolve: (taken: boolean) => void;
 }
 
+/** One call in so many is the others', so that whoever is to go goes, however many are waited for. */
+const othersTurn = 5;
+
 /**
  * A token bucket that holds one second's worth.
  * @param perSecond the full rate.
@@ -35,6 +38,7 @@ export function createBudget(perSecond: number, clock: Clock): Budget {
   const urgentWaiters: Waiter[] = [];
   const otherWaiters: Waiter[] = [];
   let pumping = false;
+  let turn = 0;
 
   function fill(): void {
     const now = clock.monotonic();
@@ -52,7 +56,9 @@ export function createBudget(perSecond: number, clock: Clock): Budget {
       const now = clock.monotonic();
       if (tokens >= 1 && now >= pausedUntil) {
         tokens -= 1;
-        (urgentWaiters.shift() ?? otherWaiters.shift())?.resolve(true);
+        turn += 1;
+        const first = turn % othersTurn === 0 ? otherWaiters.shift() : undefined;
+        (first ?? urgentWaiters.shift() ?? otherWaiters.shift())?.resolve(true);
         continue;
       }
       const untilToken = tokens >= 1 ? 0 : ((1 - tokens) / rate) * 1000;

@@ -4,7 +4,7 @@ import { KubernetesError } from './kubernetes-api.ts';
 import type { Log } from './log.ts';
 import { type Mappings, mappingConfigMap, parseMappings } from './mappings.ts';
 import { allStartedBy } from './runs.ts';
-import { parseWant } from './wants.ts';
+import { askersOf, parseWant } from './wants.ts';
 
 type Reader = Pick<Kubernetes, 'listPods' | 'listServiceAccounts' | 'getServiceAccount' | 'getConfigMap'>;
 
@@ -41,6 +41,9 @@ export async function stillWanted(
     if (wanted === undefined) return allStartedBy(own, own[0]?.user ?? '');
     const want = parseWant(wanted);
     if (!want || !allStartedBy(own, want.user.id)) return false;
+    // A later run of the same user on the same account has to ask itself.
+    const askers = askersOf(want);
+    if (!own.some(({ run }) => run !== undefined && askers.has(run))) return false;
     return want.roles.some(({ target, proxies }) =>
       proxies.some(({ arn, org }) => arn === role && mappings.allows(org, target, arn)),
     );

@@ -38,7 +38,7 @@ export interface Grants {
 }
 
 export interface GrantsOptions {
-  kubernetes: Pick<Kubernetes, 'listPods' | 'setWanted' | 'getConfigMap'>;
+  kubernetes: Pick<Kubernetes, 'listPods' | 'getServiceAccount' | 'setWanted' | 'getConfigMap'>;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
   statuses: TrustStatuses;
@@ -50,6 +50,8 @@ export interface GrantsOptions {
 
 /** How long a request waits for the API server to confirm what a lost watch showed. */
 const maxConfirmMs = 1_000;
+/** How often a want is made anew since another one was written meanwhile. */
+const attempts = 20;
 
 export function createGrants(options: GrantsOptions): Grants {
   const { kubernetes, accounts, statuses, revocations, clock } = options;
@@ -57,19 +59,26 @@ export function createGrants(options: GrantsOptions): Grants {
 
   /** Writes the want down unless it stands there already. @returns the want that counts. */
   async function record(account: string, content: WantContent): Promise<Want> {
-    const known = parseWant(accounts.get(account)?.wanted);
-    // A want that was refused is asked for anew: whatever stood against it may be mended. One that waits for room is not,
-    // since it is served by itself.
-    if (known && sameContent(known, content) && !wasRefused(known)) return known;
-    const want = newWant(content, clock.now(), otherAskers(account, known, content));
-    try {
-      await kubernetes.setWanted(account, JSON.stringify(want));
-      return want;
-    } catch (error) {
-      if (error instanceof KubernetesError && error.kind === 'not_found') {
-        throw new ApiError('run_not_found', `The service account ${account} of this run does not exist any more.`);
+    let seen = accounts.get(account);
+    for (let tries = 1; ; tries += 1) {
+      try {
+        // What stands there may be another run's of a moment ago, which is to be told on: it is not written over unseen.
+        seen ??= await kubernetes.getServiceAccount(account);
+        const known = parseWant(seen.wanted);
+        // A want that was refused is asked for anew: whatever stood against it may be mended. One that waits for room is
+        // not, since it is served by itself.
+        if (known && sameContent(known, content) && !wasRefused(known)) return known;
+        const want = newWant(content, clock.now(), otherAskers(account, known, content));
+        await kubernetes.setWanted(account, JSON.stringify(want), seen.resourceVersion);
+        return want;
+      } catch (error) {
+        const kind = error instanceof KubernetesError ? error.kind : undefined;
+        if (kind === 'not_found') {
+          throw new ApiError('run_not_found', `The service account ${account} of this run does not exist any more.`);
+        }
+        if (kind !== 'conflict' || tries >= attempts) throw kubernetesUnavailable(error);
+        seen = undefined;
       }
-      throw kubernetesUnavailable(error);
     }
   }
 

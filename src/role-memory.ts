@@ -19,6 +19,8 @@ export interface RoleMemory extends DriftMemory {
   /** Characters of the document, white space apart, and how many it may have. */
   size: number;
   maxChars: number;
+  /** When IAM taught us that it is less than configured, on the monotonic clock. */
+  learntAt: number | undefined;
   writtenAt: string | undefined;
   comparedAt: string | undefined;
   /** The newest last; those older than IAM's readings can be are dropped, but for the newest. */
@@ -35,6 +37,7 @@ export function newRoleMemory(maxChars: number): RoleMemory {
   return {
     size: 0,
     maxChars,
+    learntAt: undefined,
     writtenAt: undefined,
     comparedAt: undefined,
     documents: [],

@@ -21,6 +21,8 @@ import {
 
 /** How long a role that cannot be written takes nobody new, unless an admin's change or a comparison comes first. */
 const errorMs = 15_000;
+/** How long a quota that was learnt counts: it may have been raised. */
+const learntMs = 10 * 60_000;
 
 export interface RolePassDeps {
   iam: Iam;
@@ -91,11 +93,13 @@ class Attempted extends Error {
   readonly size: number;
   /** What it says of us. */
   readonly subjects: ReadonlySet<string>;
+  readonly accounts: ReadonlySet<string>;
 
-  constructor(cause: AwsError, size: number, subjects: ReadonlySet<string>) {
+  constructor(cause: AwsError, size: number, { subjects, accounts }: Pick<TrustPolicyView, 'subjects' | 'accounts'>) {
     super('a write was attempted', { cause });
     this.size = size;
     this.subjects = subjects;
+    this.accounts = accounts;
   }
 }
 
@@ -114,8 +118,16 @@ async function attempt(
   const parts = { members: deps.isProxy(role), pods };
   const view = readTrustPolicy(scope, text, parts);
   if (view.kind === 'refused') throw new AwsError(view.code, view.detail);
+  if (memory.learntAt !== undefined && clock.monotonic() - memory.learntAt > learntMs) {
+    memory.maxChars = deps.maxChars;
+    memory.learntAt = undefined;
+  }
   assignments.setCapacity(role, view.room(memory.maxChars, deps.keep));
   noticeDrift(deps, role, memory, view);
+  // Whom somebody else took out does not count as in, whatever becomes of the repair. Invariant 6.
+  if (parts.members && !mayBeStale(memory, view.subjects, clock.monotonic())) {
+    for (const name of role.accepted.keys()) if (!view.accounts.has(name)) role.accepted.delete(name);
+  }
 
   const held = await heldBack(deps, role, memory, view);
   const keep = (account: string) => held.has(account) || deps.keep(account);
@@ -139,7 +151,11 @@ async function attempt(
     await write(deps, role, edit, written);
     memory.writtenAt = new Date(clock.now()).toISOString();
   } else if (mayWrite) deps.writes.giveBack();
-  remember(memory, { subjects: subjectsOf(scope, edit.document, written), at: clock.monotonic(), how: 'accepted' });
+  remember(memory, {
+    subjects: viewOf(scope, edit.document, written).subjects,
+    at: clock.monotonic(),
+    how: 'accepted',
+  });
   memory.contested = undefined;
   // Not before: a pass that comes again with a write must still know that the brake was released.
   if (held.size === 0) memory.brake = undefined;
@@ -183,13 +199,17 @@ async function write(
     await deps.iam.updateTrustPolicy(role.arn, document, callDeadline(deps), () => deps.lease.holds());
     deps.writes.succeeded();
   } catch (error) {
-    throw error instanceof AwsError ? new Attempted(error, size, subjectsOf(deps.scope, document, parts)) : error;
+    throw error instanceof AwsError ? new Attempted(error, size, viewOf(deps.scope, document, parts)) : error;
   }
 }
 
-function subjectsOf(scope: TrustScope, document: string, parts: TrustParts): ReadonlySet<string> {
+function viewOf(
+  scope: TrustScope,
+  document: string,
+  parts: TrustParts,
+): Pick<TrustPolicyView, 'subjects' | 'accounts'> {
   const view = readTrustPolicy(scope, document, parts);
-  return view.kind === 'read' ? view.subjects : new Set();
+  return view.kind === 'read' ? view : { subjects: new Set(), accounts: new Set() };
 }
 
 /** IAM has accepted (or shown) a document with just these members in. */
@@ -253,7 +273,13 @@ function fail(
   if (error.code === 'throttled') (attempted ? deps.writes : deps.reads).throttled();
   if (error.transient) {
     // Nobody knows whether a write without an answer took.
-    if (attempted) remember(memory, { subjects: attempted.subjects, at: clock.monotonic(), how: 'lost' });
+    if (attempted) {
+      remember(memory, { subjects: attempted.subjects, at: clock.monotonic(), how: 'lost' });
+      // Whom it took out may be in or out: on record as in, and for no want.
+      for (const [name, known] of role.accepted) {
+        if (!attempted.accounts.has(name)) role.accepted.set(name, { ...known, want: '' });
+      }
+    }
     return { kind: 'failed', error };
   }
   if (error.code === 'trust_policy_full' && attempted) {
@@ -261,6 +287,7 @@ function fail(
     const named = error.quota !== undefined && error.quota < attempted.size ? error.quota : attempted.size - 1;
     log.warn({ role: role.arn, configured: memory.maxChars, learnt: named }, 'the quota is lower than configured');
     memory.maxChars = named;
+    memory.learntAt = clock.monotonic();
     return { kind: 'again', afterMs: 0 };
   }
   if (error.code === 'role_not_found') {
@@ -271,7 +298,7 @@ function fail(
   // Who is in stays in, also where a new want asks for the same: nothing has taken them out.
   for (const [name, want] of role.members) {
     const known = role.accepted.get(name);
-    if (known) role.accepted.set(name, { ...known, want });
+    if (known && known.want !== '') role.accepted.set(name, { ...known, want });
   }
   const at = new Date(clock.now()).toISOString();
   const { code, message: detail, said } = error;

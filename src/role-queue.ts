@@ -50,8 +50,8 @@ export interface RoleQueue {
 /** Removals are gathered for so long; whoever is waiting to get in never waits for it. */
 const removalGatherMs = 2_000;
 const publishRetryMs = 500;
-/** A ConfigMap holds 1 MiB, and a refusal takes some 300 bytes: who is not told waits, and is told to come again. */
-const mostRefusals = 1_500;
+/** A ConfigMap holds 1 MiB, members' part apart: who is not told waits, and is told to come again. */
+const mostRefusalChars = 700_000;
 
 interface Work {
   memory: RoleMemory;
@@ -216,7 +216,7 @@ function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {
   return {
     role_arn: role.arn,
     members: Object.fromEntries(role.accepted),
-    refused: role.refused.slice(-mostRefusals),
+    refused: latest(role.refused, mostRefusalChars),
     ...(pods ? { pods: { accounts: [...pods.accounts].sort(), open: pods.open } } : {}),
     characters_used: memory.size,
     characters_allowed: memory.maxChars,
@@ -228,6 +228,15 @@ function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {
     ...(memory.compareId === undefined ? {} : { compare_id: memory.compareId }),
     ...(error ? { error: publicError(error) } : {}),
   };
+}
+
+function latest<T>(entries: readonly T[], maxChars: number): T[] {
+  let left = maxChars;
+  const first = entries.findLastIndex((entry) => {
+    left -= JSON.stringify(entry).length + 1;
+    return left < 0;
+  });
+  return entries.slice(first + 1);
 }
 
 function publicError({ code, detail, said, at }: RoleError): NonNullable<TrustStatus['error']> {
