@@ -56,7 +56,18 @@ describe('the chart refuses', function () {
       { tls: { ca: { method: 'pem', pem: '-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----' } } },
       'it holds a private key',
     ],
-    ['trust-manager without a CA', { tls: { ca: { method: 'trust-manager' } } }, 'where trust-manager does not look'],
+    ['trust-manager with our CA', { tls: { ca: { method: 'trust-manager' } } }, 'where trust-manager does not look'],
+    [
+      'trust-manager with our CA and a Secret',
+      { tls: { ca: { method: 'trust-manager', trustManager: { secretName: 'irsa-svc-ca' } } } },
+      'no workload gets the CA that the chart makes',
+    ],
+    [
+      'trust-manager without a CA',
+      { tls: { certManager: { issuerRef: { name: 'acme-ca' } }, ca: { method: 'trust-manager' } } },
+      "name the Secret in trust-manager's own namespace",
+    ],
+    ['our CA for nobody', { tls: { ca: { method: 'none' } } }, 'with none no workload gets the CA'],
     ['Pod Identity without a cluster', { podIdentity: { enabled: true } }, 'give the name of the EKS cluster'],
     [
       'two who choose accounts',
@@ -82,6 +93,18 @@ describe('the chart refuses', function () {
   ] as [string, Values, string][]) {
     it(what, () => assert.ok(refusal(values).includes(sentence), refusal(values)));
   }
+
+  it('no CA to give where the certificate is from one that everybody trusts, and trust-manager with an issuer of yours', () => {
+    const issuerRef = { name: 'acme-ca', kind: 'ClusterIssuer' };
+    assert.doesNotThrow(() => renderChart({ tls: { certManager: { issuerRef }, ca: { method: 'none' } } }));
+    assert.doesNotThrow(() =>
+      renderChart({ tls: { mode: 'secret', existingSecret: 'acme-tls', ca: { method: 'none' } } }),
+    );
+    const trustManager = { secretName: 'acme-ca' };
+    assert.doesNotThrow(() =>
+      renderChart({ tls: { certManager: { issuerRef }, ca: { method: 'trust-manager', trustManager } } }),
+    );
+  });
 
   it('all that is wrong at once', () => {
     const text = refusal({ image: { repository: '' }, env: { aws_region: '', domino_issuer: 'x' } });

@@ -116,8 +116,10 @@ tls.ca.pem: it holds a private key. Workloads get this text: give certificates a
 {{- if and $tls.ca.pem (ne $tls.ca.method "pem") }}
 tls.ca.pem: it is used with tls.ca.method pem alone, and tls.ca.method is {{ $tls.ca.method }}.
 {{- end }}
-{{- if and (eq $tls.ca.method "trust-manager") (ne (include "irsa.tlsMode" .) "off") (not $tls.ca.trustManager.secretName) }}
-tls.ca.trustManager.secretName: name the Secret in trust-manager's own namespace that holds the CA of tls.certManager.issuerRef. A CA that the chart makes is in {{ $env.namespace.field }}, where trust-manager does not look: use tls.ca.method copy for that one.
+{{- if and (include "irsa.ownCa" .) (has $tls.ca.method (list "none" "trust-manager")) }}
+tls.ca.method: with {{ $tls.ca.method }} no workload gets the CA that the chart makes, which is in {{ $env.namespace.field }}{{ if eq $tls.ca.method "trust-manager" }}, where trust-manager does not look{{ end }}. Use copy, or name an issuer of yours in tls.certManager.issuerRef.
+{{- else if and (eq $tls.ca.method "trust-manager") (ne (include "irsa.tlsMode" .) "off") (not $tls.ca.trustManager.secretName) }}
+tls.ca.trustManager.secretName: name the Secret in trust-manager's own namespace that holds the CA of the certificate's issuer.
 {{- end }}
 
 {{- if and .Values.podIdentity.enabled (not .Values.podIdentity.clusterName) }}
