@@ -68,6 +68,7 @@ describe('the chart refuses', function () {
       "name the Secret in trust-manager's own namespace",
     ],
     ['our CA for nobody', { tls: { ca: { method: 'none' } } }, 'with none no workload gets the CA'],
+    ['a policy that lets nothing out', { networkPolicy: { egress: { enabled: true } } }, 'let the API server, IAM'],
     ['Pod Identity without a cluster', { podIdentity: { enabled: true } }, 'give the name of the EKS cluster'],
     [
       'two who choose accounts',

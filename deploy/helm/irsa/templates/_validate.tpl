@@ -122,6 +122,9 @@ tls.ca.method: with {{ $tls.ca.method }} no workload gets the CA that the chart 
 tls.ca.trustManager.secretName: name the Secret in trust-manager's own namespace that holds the CA of the certificate's issuer.
 {{- end }}
 
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.egress.enabled (not .Values.networkPolicy.egress.rules) }}
+networkPolicy.egress.rules: let the API server, IAM and STS through, or the service reaches none of them and never gets ready.
+{{- end }}
 {{- if and .Values.podIdentity.enabled (not .Values.podIdentity.clusterName) }}
 podIdentity.clusterName: give the name of the EKS cluster, since podIdentity.enabled is true.
 {{- end }}
