@@ -1,7 +1,9 @@
 /** Proves that values which cannot be used are refused, all at once, with sentences that say what to do. */
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { needsHelm } from './objects.ts';
-import { RenderError, renderChart, type Values } from './render.ts';
+import { chart, RenderError, renderChart, type Values } from './render.ts';
 
 /** The refusal of these values, as helm's user reads it. */
 function refusal(values: Values): string {
@@ -94,6 +96,28 @@ describe('the chart refuses', function () {
   ] as [string, Values, string][]) {
     it(what, () => assert.ok(refusal(values).includes(sentence), refusal(values)));
   }
+
+  it('as extra environment, what its own parts go by: ports, probes, mounts, Roles', () => {
+    const folder = join(chart, 'templates');
+    const templates = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+    const read = templates.flatMap((text) =>
+      [...text.matchAll(/"irsa\.setting" \(list \S+ "(\w+)"/g)].map(([, name]) => name),
+    );
+    assert.ok(read.length > 5);
+    const names = [...new Set([...read, 'SSL_OFF', 'EKS_CLUSTER_NAME', 'DEFAULT_PLATFORM_NS'])];
+    const text = refusal({ extraEnv: names.map((name) => ({ name, value: '1' })) });
+    assert.deepEqual(
+      names.filter((name) => !text.includes(`  - extraEnv: ${name} is `)),
+      [],
+    );
+    assert.ok(
+      text.includes('Use settings.PORT.') && text.includes('Use tls.mode.') && text.includes('Use podIdentity.'),
+      text,
+    );
+    assert.doesNotThrow(() =>
+      renderChart({ extraEnv: [{ name: 'AWS_ENDPOINT_URL_STS', value: 'https://sts.acme.example' }] }),
+    );
+  });
 
   it('no CA to give where the certificate is from one that everybody trusts, and trust-manager with an issuer of yours', () => {
     const issuerRef = { name: 'acme-ca', kind: 'ClusterIssuer' };

@@ -92,8 +92,12 @@ settings.PORT, settings.PROMETHEUS_METRICS_PORT: expected ports from 1024 on, si
 {{- if ne (dir (include "irsa.certFile" .)) (dir (include "irsa.keyFile" .)) }}
 settings.TLS_KEY_FILE: expected the same folder as settings.TLS_CERT_FILE, where the Secret is mounted.
 {{- end }}
+{{- /* What the chart's own parts go by, whether it is in the environment now or not: ports, probes, mounts, Roles. */ -}}
+{{- $own := list "PORT" "PROMETHEUS_METRICS_PORT" "TLS_CERT_FILE" "TLS_KEY_FILE" "WEB_IDENTITY_TOKEN_PATH" "GRANT_TIMEOUT_SECONDS" "SSL_OFF" "EKS_CLUSTER_NAME" "DEFAULT_PLATFORM_NS" -}}
 {{- range .Values.extraEnv }}
-{{- if or (hasKey (fromYaml (include "irsa.environment" $)) .name) (hasKey $.Values.settings .name) }}
+{{- if has .name $own }}
+extraEnv: {{ .name }} is more than environment to the chart. Use {{ if eq .name "SSL_OFF" }}tls.mode{{ else if eq .name "EKS_CLUSTER_NAME" }}podIdentity{{ else if eq .name "DEFAULT_PLATFORM_NS" }}env.namespace.platform{{ else }}settings.{{ .name }}{{ end }}.
+{{- else if or (hasKey (fromYaml (include "irsa.environment" $)) .name) (hasKey $.Values.settings .name) }}
 extraEnv: {{ .name }} is set by a value of the chart already; use that one.
 {{- end }}
 {{- end }}
