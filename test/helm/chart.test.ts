@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/config.ts';
+import { section, textOf } from '../support/pages.ts';
 import { goldenDifference, valuesFiles } from './golden.ts';
 import { containerOf, environment, needsHelm, service, type Workload } from './objects.ts';
 import { chart, objectNamed, type Rendered, renderChart, renderFiles, type Values } from './render.ts';
@@ -249,6 +250,41 @@ describe('the chart', function () {
       'policy',
       'rbac.authorization.k8s.io',
     ]);
+  });
+
+  it('lets Domino’s own namespaces call it, wherever they are, and the platform read metrics, unless values say more', () => {
+    const allowed = (values: Values) => {
+      const { spec } = objectNamed<Rendered & { spec: { ingress: Ingress[] } }>(
+        renderChart(values),
+        'NetworkPolicy',
+        'irsa-svc',
+      );
+      return Object.fromEntries(
+        spec.ingress.map(({ from, ports }) => [
+          ports[0]?.port,
+          from.map(({ namespaceSelector }) => namespaceSelector.matchLabels['kubernetes.io/metadata.name']),
+        ]),
+      );
+    };
+    interface Ingress {
+      from: { namespaceSelector: { matchLabels: Record<string, string> } }[];
+      ports: { port: number }[];
+    }
+    const own = ['domino-compute', 'domino-platform', 'domino-field'];
+    assert.deepEqual(allowed({}), { 6000: own, 8080: ['domino-platform'] });
+    const namespace = { compute: 'acme-compute', platform: 'acme-platform', field: 'acme-field' };
+    const ours = Object.values(namespace);
+    assert.deepEqual(allowed({ env: { namespace } }), { 6000: ours, 8080: ['acme-platform'] });
+    assert.deepEqual(allowed({ networkPolicy: { extraNamespaces: ['acme'], metricsNamespaces: ['monitoring'] } }), {
+      6000: [...own, 'acme'],
+      8080: ['monitoring'],
+    });
+    assert.deepEqual(allowed({ networkPolicy: { metricsNamespaces: [] } }), { 6000: own });
+    // 1.8 let everybody in: who upgrades is told.
+    assert.match(
+      section(textOf('docs/upgrade.md'), 'What administrators will notice'),
+      /`networkPolicy\.extraNamespaces`/,
+    );
   });
 
   it('puts the alerts and the dashboard into the cluster as the files have them', () => {
