@@ -1,11 +1,14 @@
 /** Proves our Terraform modules with the real Terraform: what they make in AWS carries runs to their roles, and no further. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import { GetRolePolicyCommand } from '@aws-sdk/client-iam';
 import { AssumeRoleCommand, AssumeRoleWithWebIdentityCommand, type Credentials, STSClient } from '@aws-sdk/client-sts';
 import { parse } from 'yaml';
 import { evaluatePermissions } from '../stack/aws-trust.ts';
+import { which } from '../stack/clients.ts';
 import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 import { type ProviderStandIn, startProvider } from './provider.ts';
 import { accountOf } from './resources.ts';
@@ -27,6 +30,7 @@ describe('deploy/terraform', function () {
     world = await startWorld();
     provider = await startProvider(world.aws);
     example = {
+      ...(await exampleFile()),
       cluster_account: clusterAccount,
       data_account: assetAccount,
       data_account_role_arn: role('terraform', assetAccount),
@@ -57,23 +61,63 @@ describe('deploy/terraform', function () {
     });
   }
 
-  it('the example takes its own terraform.tfvars.example, which says what its defaults say', async () => {
-    await terraform.run('examples/acme', 'init', '-no-color', '-input=false');
-    const plan = async (...given: string[]) => {
-      const args = ['plan', '-no-color', '-input=false', '-out=plan', ...given];
-      const { code, stdout, stderr } = await terraform.run('examples/acme', ...args);
+  /** The variables of terraform.tfvars.example, as Terraform reads them. */
+  async function exampleFile(): Promise<Record<string, unknown>> {
+    const reader = openTerraform(provider.environment);
+    try {
+      await reader.run('examples/acme', 'init', '-no-color', '-input=false');
+      const args = ['plan', '-no-color', '-input=false', '-out=plan', '-var-file=terraform.tfvars.example'];
+      const { code, stdout, stderr } = await reader.run('examples/acme', ...args);
       assert.equal(code, 0, stdout + stderr);
-      const shown = await terraform.run('examples/acme', 'show', '-json', 'plan');
-      return (JSON.parse(shown.stdout) as { planned_values: object }).planned_values;
-    };
-    const shown = await plan('-var-file=terraform.tfvars.example');
-    const text = readFileSync(join(root, 'deploy/terraform/examples/acme/terraform.tfvars.example'), 'utf8');
-    const needed = text
-      .split('\n')
-      .filter((line) => /^(cluster_account|data_account|data_account_role_arn|region|oidc_provider) /.test(line))
-      .map((line) => `-var=${line.replace(/\s+=\s+"([^"]*)".*/, '=$1')}`);
-    assert.equal(needed.length, 5);
-    assert.deepEqual(await plan(...needed), shown);
+      const shown = await reader.run('examples/acme', 'show', '-json', 'plan');
+      const { variables } = JSON.parse(shown.stdout) as { variables: Record<string, { value: unknown }> };
+      return Object.fromEntries(Object.entries(variables).map(([name, { value }]) => [name, value]));
+    } finally {
+      reader.remove();
+    }
+  }
+
+  it('the example makes nothing of its own accord: without terraform.tfvars, no plan replaces what it made', async () => {
+    assert.ok(Object.keys(example).length > 7);
+    for (const name of ['prefix', 'roles', 'organizations']) {
+      const { [name]: _, ...others } = example;
+      const refused = await terraform.refusal('examples/acme', others);
+      assert.match(refused, new RegExp(`No value for required variable.*variable "${name}"`));
+    }
+  });
+
+  it('a copy of the folder keeps terraform.tfvars in its git, and here none comes in', function () {
+    if (!which('git')) {
+      console.warn('SKIPPED: what git ignores: this machine has no git');
+      return this.skip();
+    }
+    const git = mkdtempSync(join(tmpdir(), 'irsa-git-'));
+    const paths = (folder: string) =>
+      [
+        'terraform.tfvars',
+        'x.auto.tfvars.json',
+        'terraform.tfstate',
+        'terraform.tfstate.backup',
+        '.terraform/x',
+        'main.tf',
+      ].map((name) => `${folder}/examples/acme/${name}`);
+    try {
+      cpSync(join(root, '.gitignore'), join(git, '.gitignore'));
+      for (const folder of ['deploy/terraform', 'my-irsa'])
+        cpSync(join(root, 'deploy/terraform'), join(git, folder), { recursive: true });
+      const run = (...args: string[]) => spawnSync('git', args, { cwd: git, encoding: 'utf8' });
+      assert.equal(run('init', '-q').status, 0);
+      const ignored = (folder: string) =>
+        run('check-ignore', ...paths(folder))
+          .stdout.split('\n')
+          .filter(Boolean)
+          .map((path) => basename(path));
+      const state = ['terraform.tfstate', 'terraform.tfstate.backup', 'x'];
+      assert.deepEqual(ignored('my-irsa'), state);
+      assert.deepEqual(ignored('deploy/terraform'), ['terraform.tfvars', 'x.auto.tfvars.json', ...state]);
+    } finally {
+      rmSync(git, { recursive: true, force: true });
+    }
   });
 
   it('the example refuses a prefix that a target role begins with', async () => {

@@ -27,7 +27,6 @@ variable "oidc_provider" {
 variable "prefix" {
   description = "What the name of every proxy role begins with, and of no other role: the service may write the trust policy of each role that begins so. One for each cluster."
   type        = string
-  default     = "acme-proxy-"
 
   validation {
     condition     = alltrue([for name in keys(var.roles) : !startswith(name, var.prefix)])
@@ -38,30 +37,11 @@ variable "prefix" {
 variable "roles" {
   description = "The target roles by name: what each allows on what, and how many proxy roles share its runs (1)."
   type        = map(object({ actions = list(string), resources = list(string), proxies = optional(number, 1) }))
-  default = {
-    acme-list-bucket-role = {
-      actions   = ["s3:ListBucket"]
-      resources = ["arn:aws:s3:::acme-data"]
-    }
-    acme-read-bucket-role = {
-      actions   = ["s3:GetObject"]
-      resources = ["arn:aws:s3:::acme-data/*"]
-      proxies   = 2
-    }
-    acme-update-bucket-role = {
-      actions   = ["s3:PutObject", "s3:DeleteObject"]
-      resources = ["arn:aws:s3:::acme-data/*"]
-    }
-  }
 }
 
 variable "organizations" {
   description = "The organizations by the names that Domino has for them, to the letter, each with the target roles of its members."
   type        = map(list(string))
-  default = {
-    data-science = ["acme-list-bucket-role", "acme-read-bucket-role"]
-    research     = ["acme-update-bucket-role"]
-  }
 }
 
 variable "trust_policy_max_chars" {
