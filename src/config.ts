@@ -95,7 +95,11 @@ const oidcProvider = z
 
 const settings = z.object({
   OIDC_PROVIDER: oidcProvider,
-  OIDC_PROVIDER_AUDIENCE: matching(/^[\x21-\x7e]+$/, 'expected a word without spaces').default('sts.amazonaws.com'),
+  // It stands in a StringLike, where `*`, `?` and `$` would be patterns.
+  OIDC_PROVIDER_AUDIENCE: matching(
+    /^[\x21-\x23\x25-\x29\x2b-\x3e\x40-\x7e]+$/,
+    'expected a word without spaces, and without *, ? and $',
+  ).default('sts.amazonaws.com'),
   // Keycloak compares and emits issuers without a slash at the end, and so do we: to the letter.
   DOMINO_ISSUER: url(
     'expected https://<domino>/auth/realms/DominoRealm, without a slash at the end',

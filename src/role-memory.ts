@@ -21,6 +21,8 @@ export interface RoleMemory extends DriftMemory {
   maxChars: number;
   /** When IAM taught us that it is less than configured, on the monotonic clock. */
   learntAt: number | undefined;
+  /** Whether this holder has read the document: what is published may be older than a write that nobody told of. */
+  seen: boolean;
   writtenAt: string | undefined;
   comparedAt: string | undefined;
   /** The newest last; those older than IAM's readings can be are dropped, but for the newest. */
@@ -38,6 +40,7 @@ export function newRoleMemory(maxChars: number): RoleMemory {
     size: 0,
     maxChars,
     learntAt: undefined,
+    seen: false,
     writtenAt: undefined,
     comparedAt: undefined,
     documents: [],

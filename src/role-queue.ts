@@ -133,6 +133,8 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     if (!role.pods && !isProxy) return;
     // The holder before may have written since it published: who left must not be let in again.
     if (!isProxy && !options.knowsPods()) return;
+    // Whoever comes after a write that nobody told of is to know that there is a role to look at.
+    if (!publisher.isThere(role.arn) && !(await announce(role, at, urgent))) return;
     const { writes } = options.pass;
     // Where a write is to be expected, its budget is waited for first, so that the document read is fresh.
     const mayWrite = differs(role) && (await writes.take(urgent, signal));
@@ -151,6 +153,16 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     if (signal.aborted) return;
     const about = { role: role.arn, code: outcome.error.code, failures: at.failures, err: outcome.error };
     log.warn(about, 'IAM did not do it; trying again');
+  }
+
+  /** @returns whether the role's status is there; another try is due otherwise. */
+  async function announce(role: ProxyRole, at: Work, urgent: boolean): Promise<boolean> {
+    if (isOver(role)) return true;
+    await publish(role, at);
+    at.publish = true;
+    const isThere = publisher.isThere(role.arn);
+    if (!isThere) due(at, 0, urgent);
+    return isThere;
   }
 
   async function publish(role: ProxyRole, at: Work): Promise<void> {
@@ -184,7 +196,8 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     // What a role trusted that is gone cannot be taken out of it.
     const isGone = role.pods?.accounts.size === 0 && role.error?.code === 'role_not_found';
     const hasPods = role.pods !== undefined && !isGone;
-    return isKeptElsewhere || (!hasPods && (role.accepted.size === 0 || role.error !== undefined));
+    const isEmpty = role.accepted.size === 0 && (role.pods !== undefined || workOf(role.arn).memory.seen);
+    return isKeptElsewhere || (!hasPods && (isEmpty || role.error !== undefined));
   }
 
   return {

@@ -108,8 +108,12 @@ export function startTenure(
       clock,
       log,
       lease,
-      isProxy: ({ arn, members, accepted }) =>
-        options.mappings.current().managedProxies.has(arn) || members.size > 0 || accepted.size > 0,
+      // One that is published may have members that nobody told of: whoever let them in died then.
+      isProxy: ({ arn, members, accepted, pods: ofPods }) =>
+        options.mappings.current().managedProxies.has(arn) ||
+        members.size > 0 ||
+        accepted.size > 0 ||
+        !(ofPods || queue.memory(arn).seen),
       keep: (account) => {
         const found = accounts.get(account);
         if (found === undefined || found.wanted !== undefined || everWanted.has(account) || shutOut(account))

@@ -96,6 +96,8 @@ describe('config', () => {
     ['OIDC_PROVIDER', 'oidc.eks.us-west-2.amazonaws.com/id/A/', /no slash at the end/],
     ['OIDC_PROVIDER', 'oidc.eks.us-west-2.amazonaws.com', /a host and a path/],
     ['OIDC_PROVIDER', 'oidc.eks.us-west-2.amazonaws.com/id/*', /a host and a path/],
+    ['OIDC_PROVIDER_AUDIENCE', '*', /without \*/],
+    ['OIDC_PROVIDER_AUDIENCE', `\${aws:username}`, /without \*/],
     ['DOMINO_ISSUER', 'https://domino.example.com/auth/realms/DominoRealm/', /without a slash at the end/],
     ['DOMINO_ISSUER', 'ftp://domino.example.com/auth', /expected https/],
     ['DOMINO_USER_HOST', 'http://user:password@host', /expected an http/],

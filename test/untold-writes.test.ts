@@ -1,0 +1,61 @@
+/** Proves that a write which nobody told of, since the holder died then, is found by the next one, whatever the mappings say. */
+import assert from 'node:assert/strict';
+import { statusName, type TrustStatus, trustStatusForm } from '../src/trust-status.ts';
+import { until } from './support/clock.ts';
+import { clusterAccount, runId, startWorld, type World } from './support/world.ts';
+
+describe('a write that nobody told of', () => {
+  let world: World;
+
+  beforeEach(async () => {
+    world = await startWorld({ LEASE_SECONDS: '60' });
+  });
+  afterEach(() => world.stop());
+
+  const published = (proxy: string) => world.kubernetes.get('configmaps', 'domino-field', statusName(proxy));
+
+  it('into a role whose mapping went before the next holder came: it is looked at, and then forgotten', async () => {
+    const { proxies } = world.addRolePair('acme-left-behind');
+    const [proxy = ''] = proxies;
+    const subject = `*:domino-compute:run-${runId(1)}`;
+    const { document } = world.aws.role(clusterAccount, 'acme-left-behind');
+    const text = JSON.stringify(document).replace(':sub":""', `:sub":["${subject}"]`);
+    world.aws.setTrust(clusterAccount, 'acme-left-behind', JSON.parse(text));
+    assert.deepEqual(world.subjects('acme-left-behind'), [subject]);
+    const status: TrustStatus = {
+      role_arn: proxy,
+      members: {},
+      refused: [],
+      characters_used: 0,
+      characters_allowed: 2048,
+    };
+    const metadata = {
+      name: statusName(proxy),
+      namespace: 'domino-field',
+      labels: { [trustStatusForm.label]: 'true' },
+    };
+    world.kubernetes.put('configmaps', { metadata, data: trustStatusForm.data(status) });
+    await world.startReplica();
+    await until(() => !world.subjects('acme-left-behind').includes(subject));
+    await until(() => published(proxy) === undefined);
+  });
+
+  it('into a role that was never written before: the next holder knows of the role, since it was published first', async () => {
+    const replica = await world.startReplica();
+    const pair = world.addRolePair('acme-new');
+    const [proxy = ''] = pair.proxies;
+    world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+    const run = runId(2);
+    world.startRun(run, 'alice');
+    const before: boolean[] = [];
+    world.kubernetes.onChange('configmaps', (type, object) => {
+      if (type === 'ADDED' && object.metadata?.name === statusName(proxy)) {
+        before.push(world.aws.calls.GetRole === undefined);
+      }
+    });
+    await world.map(replica, 'acme', pair);
+    const answer = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
+    assert.equal(answer.status, 200);
+    assert.deepEqual(before, [true]);
+  });
+});
