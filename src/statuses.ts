@@ -40,17 +40,19 @@ export function createStatuses<S>(form: StatusForm<S>, configMaps: Watched<Confi
 
   configMaps.onChange((name, value) => {
     const status = value && form.parse(value.data);
+    const said = status && form.keyOf(status);
+    // Somebody may have copied it, or edited it to tell of something else, which has a ConfigMap of its own.
+    const key = said !== undefined && form.nameOf(said) === name ? said : undefined;
     const before = keyOf.get(name);
-    const key = status && form.keyOf(status);
-    // Somebody may have edited it to tell of something else.
-    if (before !== undefined && before !== key) byKey.delete(before);
+    if (before !== undefined) byKey.delete(before);
     keyOf.delete(name);
     if (status && value && key !== undefined) {
       const { resourceVersion, annotations } = value;
       byKey.set(key, { configMap: name, resourceVersion, annotations, status });
       keyOf.set(name, key);
     }
-    for (const each of new Set([before, key])) if (each !== undefined) for (const listener of listeners) listener(each);
+    const changed = key ?? before;
+    if (changed !== undefined) for (const listener of listeners) listener(changed);
   });
 
   return {

@@ -38,19 +38,28 @@ describe('statuses', () => {
   it('come, and go with their ConfigMap or with what makes it one', () => {
     const statuses = create();
     for (const end of [undefined, map({})]) {
-      change('n', map({ of: 'a' }));
+      change('note-a', map({ of: 'a' }));
       assert.equal(statuses.get('a')?.status, 'a');
-      change('n', end);
+      change('note-a', end);
       assert.equal(statuses.get('a'), undefined);
     }
     assert.deepEqual(told, ['a', 'a', 'a', 'a']);
   });
 
-  it('one that is edited to tell of something else tells of the first no more', () => {
+  it('one that is edited to tell of something else tells of nothing, and leaves the status of that alone', () => {
     const statuses = create();
-    change('n', map({ of: 'a' }));
-    change('n', map({ of: 'b' }));
-    assert.deepEqual([statuses.get('a'), statuses.get('b')?.status], [undefined, 'b']);
-    assert.deepEqual(told, ['a', 'a', 'b']);
+    change('note-a', map({ of: 'a' }));
+    change('note-b', map({ of: 'b' }));
+    change('note-a', map({ of: 'b' }));
+    assert.deepEqual([statuses.get('a'), statuses.get('b')?.configMap], [undefined, 'note-b']);
+    change('note-a', map({ of: 'a' }));
+    assert.deepEqual([statuses.get('a')?.status, statuses.get('b')?.configMap], ['a', 'note-b']);
+    assert.deepEqual(told, ['a', 'b', 'a', 'a']);
+  });
+
+  it('a copy under another name is none', () => {
+    const statuses = create();
+    change('copy-of-note-a', map({ of: 'a' }));
+    assert.deepEqual([statuses.get('a'), told], [undefined, []]);
   });
 });
