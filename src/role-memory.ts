@@ -21,8 +21,8 @@ export interface RoleMemory extends DriftMemory {
   maxChars: number;
   /** When IAM taught us that it is less than configured, on the monotonic clock. */
   learntAt: number | undefined;
-  /** Whether this holder has read the document: what is published may be older than a write that nobody told of. */
-  seen: boolean;
+  /** Published as a proxy role by the holder before, and not read since: it may have members that nobody told of. */
+  unread: boolean;
   writtenAt: string | undefined;
   comparedAt: string | undefined;
   /** The newest last; those older than IAM's readings can be are dropped, but for the newest. */
@@ -40,7 +40,7 @@ export function newRoleMemory(maxChars: number): RoleMemory {
     size: 0,
     maxChars,
     learntAt: undefined,
-    seen: false,
+    unread: false,
     writtenAt: undefined,
     comparedAt: undefined,
     documents: [],
@@ -60,6 +60,7 @@ export function inherit(memory: RoleMemory, status: TrustStatus, namespace: stri
   memory.drift = status.drift;
   memory.brake = status.brake;
   memory.compareId = status.compare_id;
+  memory.unread = status.proxy === true;
   const subjects = new Set(Object.keys(status.members).map((name) => subjectOf(namespace, name)));
   if (subjects.size === 0 && status.pods === undefined) subjects.add(placeholderSubject);
   for (const entry of status.pods ? podTrustEntries(toPodTrust(status.pods)) : []) subjects.add(entry);

@@ -161,7 +161,7 @@ async function attempt(
   if (held.size === 0) memory.brake = undefined;
   memory.size = edit.size;
   memory.comparedAt = new Date(clock.now()).toISOString();
-  memory.seen = true;
+  memory.unread = false;
   accept(deps, role, members, edit.kind === 'changed' ? view : undefined);
   acceptPods(deps, role, pods, admitted, edit.kind === 'changed');
   if (admitted !== pods && all.kind === 'refused')

@@ -134,7 +134,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     // The holder before may have written since it published: who left must not be let in again.
     if (!isProxy && !options.knowsPods()) return;
     // Whoever comes after a write that nobody told of is to know that there is a role to look at.
-    if (!publisher.isThere(role.arn) && !(await announce(role, at, urgent))) return;
+    if (isProxy && !publisher.isThere(role.arn) && !(await announce(role, at, urgent))) return;
     const { writes } = options.pass;
     // Where a write is to be expected, its budget is waited for first, so that the document read is fresh.
     const mayWrite = differs(role) && (await writes.take(urgent, signal));
@@ -177,7 +177,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
         work.delete(role.arn);
         return;
       }
-      const status = statusOf(role, memory);
+      const status = statusOf(role, memory, options.pass.isProxy(role));
       await publisher.publish(status);
       metrics.published(status);
     } catch (error) {
@@ -196,7 +196,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     // What a role trusted that is gone cannot be taken out of it.
     const isGone = role.pods?.accounts.size === 0 && role.error?.code === 'role_not_found';
     const hasPods = role.pods !== undefined && !isGone;
-    const isEmpty = role.accepted.size === 0 && (role.pods !== undefined || workOf(role.arn).memory.seen);
+    const isEmpty = role.accepted.size === 0 && !workOf(role.arn).memory.unread;
     return isKeptElsewhere || (!hasPods && (isEmpty || role.error !== undefined));
   }
 
@@ -224,10 +224,11 @@ function differs(role: ProxyRole): boolean {
   return role.members.size !== role.accepted.size || [...role.members.keys()].some((name) => !role.accepted.has(name));
 }
 
-function statusOf(role: ProxyRole, memory: RoleMemory): TrustStatus {
+function statusOf(role: ProxyRole, memory: RoleMemory, isProxy: boolean): TrustStatus {
   const { error, acceptedPods: pods } = role;
   return {
     role_arn: role.arn,
+    ...(isProxy ? { proxy: true } : {}),
     members: Object.fromEntries(role.accepted),
     refused: latest(role.refused, mostRefusalChars),
     ...(pods ? { pods: { accounts: [...pods.accounts].sort(), open: pods.open } } : {}),

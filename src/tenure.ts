@@ -108,12 +108,11 @@ export function startTenure(
       clock,
       log,
       lease,
-      // One that is published may have members that nobody told of: whoever let them in died then.
-      isProxy: ({ arn, members, accepted, pods: ofPods }) =>
+      isProxy: ({ arn, members, accepted }) =>
         options.mappings.current().managedProxies.has(arn) ||
         members.size > 0 ||
         accepted.size > 0 ||
-        !(ofPods || queue.memory(arn).seen),
+        queue.memory(arn).unread,
       keep: (account) => {
         const found = accounts.get(account);
         if (found === undefined || found.wanted !== undefined || everWanted.has(account) || shutOut(account))

@@ -11,6 +11,8 @@ export const releaseAnnotation = 'irsa.dominodatalab.com/brake-released';
 
 const statusSchema = z.object({
   role_arn: z.string(),
+  /** An organization's mapping names it, or did: subjects of ours in it are ours to keep. */
+  proxy: z.literal(true).optional(),
   /** Service account -> the want that IAM accepted it for, and since when it is in. */
   members: z.record(z.string(), z.object({ want: z.string(), since: z.string() })),
   /** Wants that cannot be had, with the reason. */

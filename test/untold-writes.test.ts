@@ -24,6 +24,7 @@ describe('a write that nobody told of', () => {
     assert.deepEqual(world.subjects('acme-left-behind'), [subject]);
     const status: TrustStatus = {
       role_arn: proxy,
+      proxy: true,
       members: {},
       refused: [],
       characters_used: 0,
