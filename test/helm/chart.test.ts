@@ -71,6 +71,46 @@ describe('the chart', function () {
     assert.deepEqual([env.RATE_LIMIT_PER_MINUTE, env.IAM_READS_PER_SECOND], ['1000000', '0.25']);
   });
 
+  it('writes texts that look like numbers as texts', () => {
+    const objects = renderChart({
+      env: { oidc_provider_audience: '7001' },
+      priorityClassName: '7002',
+      settings: { WEB_IDENTITY_TOKEN_PATH: '/acme/7003', TLS_CERT_FILE: '/acme/7004', TLS_KEY_FILE: '/acme/7005' },
+      tls: {
+        certManager: { issuerRef: { name: '7006' } },
+        ca: { configMap: '7007', key: '7008' },
+      },
+      irsa_client_sidecar: { logsSizeLimit: '7009' },
+    });
+    const text = JSON.stringify(objects);
+    assert.ok(
+      ['7001', '7002', '7003', '7004', '7005', '7006', '7007', '7008', '7009'].every((value) => text.includes(value)),
+    );
+    assert.deepEqual(text.match(/[:[,]70\d\d\b/g), null);
+    const method = (ca: Values) =>
+      JSON.stringify(renderChart({ tls: { mode: 'secret', existingSecret: '7010', ca: { key: '7011', ...ca } } }));
+    const pem = method({ method: 'pem', pem: '-----BEGIN CERTIFICATE-----' });
+    const bundle = method({ method: 'trust-manager', trustManager: { secretName: '7012', secretKey: '7013' } });
+    assert.deepEqual([...pem.matchAll(/[:[,]70\d\d\b/g), ...bundle.matchAll(/[:[,]70\d\d\b/g)], []);
+  });
+
+  it('takes labels of its own name for what Prometheus and Grafana select by', () => {
+    const labels = { 'app.kubernetes.io/instance': 'prometheus', release: 'prometheus' };
+    const monitoring = { enabled: true, labels };
+    const objects = renderChart({
+      monitoring: { serviceMonitor: monitoring, prometheusRule: monitoring, dashboard: monitoring },
+    });
+    for (const [kind, name] of [
+      ['ServiceMonitor', 'irsa-svc'],
+      ['PrometheusRule', 'irsa-svc'],
+      ['ConfigMap', 'irsa-svc-dashboard'],
+    ] as const) {
+      const found = objectNamed(objects, kind, name).metadata.labels ?? {};
+      assert.deepEqual({ ...found, ...labels }, found, kind);
+      assert.equal(found['app.kubernetes.io/part-of'], 'irsa');
+    }
+  });
+
   it('runs three replicas, spread over nodes, that drain', () => {
     const { spec } = service(renderChart());
     const pod = spec.template.spec;

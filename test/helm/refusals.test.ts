@@ -48,6 +48,48 @@ describe('the chart refuses', function () {
     ['GovCloud elsewhere', { env: { govcloud: true } }, 'says another partition'],
     ['a proxy', { env: { proxy: { https_proxy: 'http://proxy' } } }, 'does not use a proxy'],
     ['1.8’s istio', { istio: { enabled: true } }, 'set tls.mode to off'],
+    ['1.8’s istio, shorter', { istio: true }, 'set tls.mode to off'],
+    [
+      'a certificate that is renewed before it is made',
+      { tls: { certManager: { duration: '24h', renewBefore: '1440m' } } },
+      'tls.certManager.renewBefore: expected less than tls.certManager.duration (24h)',
+    ],
+    [
+      'a certificate that outlives its CA',
+      { tls: { certManager: { caDuration: '2160h' } } },
+      'tls.certManager.caDuration: expected more than',
+    ],
+    ...['/token', '/var/run/.aws/token', '/var/run/podinfo/x', '/etc/ssl/certs/irsa/x', '/etc/x'].map((path) => [
+      `a token at ${path}`,
+      { settings: { WEB_IDENTITY_TOKEN_PATH: path } },
+      'settings.WEB_IDENTITY_TOKEN_PATH: expected a file in a folder of its own',
+    ]),
+    ...['/app', '/app/dist', '/etc', '/var/run/secrets/kubernetes.io/serviceaccount'].map((folder) => [
+      `a certificate in ${folder}`,
+      { settings: { TLS_CERT_FILE: `${folder}/tls.crt`, TLS_KEY_FILE: `${folder}/tls.key` } },
+      'settings.TLS_CERT_FILE: expected a file in a folder of its own',
+    ]),
+    [
+      'certificate and key in one file',
+      { settings: { TLS_CERT_FILE: '/ssl/tls.pem', TLS_KEY_FILE: '/ssl/tls.pem' } },
+      'settings.TLS_KEY_FILE: expected another file',
+    ],
+    [
+      'an amount that is none',
+      { irsa_client_sidecar: { logsSizeLimit: '64MB' } },
+      'irsa_client_sidecar.logsSizeLimit: expected an amount as Kubernetes writes it, such as 64Mi, which 64MB is not',
+    ],
+    [
+      'an amount of memory that is none',
+      { irsa_client_sidecar: { resources: { limits: { memory: '128 Mi' } } } },
+      'irsa_client_sidecar.resources.limits.memory: expected an amount',
+    ],
+    ['a label of ours', { podLabels: { 'app.kubernetes.io/name': 'x' } }, 'podLabels: app.kubernetes.io/name is the'],
+    [
+      'the role twice',
+      { serviceAccount: { annotations: { 'eks.amazonaws.com/role-arn': 'x' } } },
+      'serviceAccount.annotations: eks.amazonaws.com/role-arn follows from',
+    ],
     ['one namespace for all', { env: { namespace: { field: 'domino-compute' } } }, "where users' code runs"],
     ['one port for both', { settings: { PORT: 8080 } }, 'expected another port than settings.PORT'],
     ['a setting twice', { extraEnv: [{ name: 'AWS_REGION', value: 'x' }] }, 'AWS_REGION is set by a value of the'],
@@ -117,6 +159,19 @@ describe('the chart refuses', function () {
     assert.doesNotThrow(() =>
       renderChart({ extraEnv: [{ name: 'AWS_ENDPOINT_URL_STS', value: 'https://sts.acme.example' }] }),
     );
+  });
+
+  it('no amounts, durations and folders that can be used', () => {
+    const resources = { requests: { cpu: 1, memory: '0.5Gi' }, limits: { memory: 1_000_000_000 } };
+    assert.doesNotThrow(() => renderChart({ resources, irsa_client_sidecar: { resources, configSizeLimit: '1500k' } }));
+    const certManager = { duration: '1h30m', renewBefore: '89m', caDuration: '2h' };
+    assert.doesNotThrow(() => renderChart({ tls: { certManager } }));
+    const settings = {
+      WEB_IDENTITY_TOKEN_PATH: '/var/run/acme/token',
+      TLS_CERT_FILE: '/application/a.crt',
+      TLS_KEY_FILE: '/application/a.key',
+    };
+    assert.doesNotThrow(() => renderChart({ settings }));
   });
 
   it('no CA to give where the certificate is from one that everybody trusts, and trust-manager with an issuer of yours', () => {

@@ -103,6 +103,11 @@ arn:{{ include "irsa.partition" . }}:iam::{{ .Values.env.eks_aws_account }}:role
 {{- end -}}
 {{- end }}
 
+{{/* A duration as Go writes it, in seconds from a day that is always the same. Takes its text. */}}
+{{- define "irsa.seconds" -}}
+{{ toDate "2006-01-02" "2000-01-01" | dateModify . | unixEpoch }}
+{{- end }}
+
 {{/* A value as text: Helm reads numbers as floats, and would write 1e+06. */}}
 {{- define "irsa.text" -}}
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}

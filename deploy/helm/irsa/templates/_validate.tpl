@@ -79,7 +79,9 @@ serviceAccount.name: name the account that exists, since serviceAccount.create i
 {{- if hasKey $env "proxy" }}
 env.proxy: this release does not use a proxy. Reach IAM, STS and (with Pod Identity) EKS through a NAT gateway or VPC endpoints, and take this out.
 {{- end }}
-{{- if and (hasKey .Values "istio") (get (default dict .Values.istio) "enabled") }}
+{{- $istio := .Values.istio -}}
+{{- if kindIs "map" $istio }}{{ $istio = get $istio "enabled" }}{{ end }}
+{{- if $istio }}
 istio.enabled: this is release 1.8's. Where a mesh does the TLS, set tls.mode to off; else take this out.
 {{- end }}
 
@@ -89,8 +91,20 @@ settings.PROMETHEUS_METRICS_PORT: expected another port than settings.PORT.
 {{- if or (lt (int (include "irsa.port" .)) 1024) (lt (int (include "irsa.metricsPort" .)) 1024) }}
 settings.PORT, settings.PROMETHEUS_METRICS_PORT: expected ports from 1024 on, since the service runs without privileges.
 {{- end }}
-{{- if ne (dir (include "irsa.certFile" .)) (dir (include "irsa.keyFile" .)) }}
+{{- $cert := include "irsa.certFile" . -}}
+{{- $token := include "irsa.tokenFile" . -}}
+{{- if ne (dir $cert) (dir (include "irsa.keyFile" .)) }}
 settings.TLS_KEY_FILE: expected the same folder as settings.TLS_CERT_FILE, where the Secret is mounted.
+{{- else if eq (base $cert) (base (include "irsa.keyFile" .)) }}
+settings.TLS_KEY_FILE: expected another file than settings.TLS_CERT_FILE.
+{{- end }}
+{{- /* A mount hides what a folder has, and one path takes one mount. */ -}}
+{{- $taken := list "/" "/bin" "/dev" "/etc" "/etc/ssl" "/etc/ssl/certs" "/home" "/lib" "/opt" "/proc" "/root" "/run" "/sbin" "/sys" "/tmp" "/usr" "/usr/bin" "/usr/lib" "/usr/local" "/usr/local/bin" "/var" "/var/lib" "/var/log" "/var/run" "/var/run/secrets" "/var/run/secrets/kubernetes.io/serviceaccount" -}}
+{{- if or (has (dir $cert) (append $taken "/var/run/secrets/eks.amazonaws.com/serviceaccount")) (hasPrefix "/app/" $cert) }}
+settings.TLS_CERT_FILE: expected a file in a folder of its own, such as /ssl/tls.crt, since the Secret is mounted over the whole of {{ dir $cert }}.
+{{- end }}
+{{- if has (dir $token) (concat $taken (list "/var/run/.aws" "/var/run/podinfo" "/var/log/irsa" "/etc/ssl/certs/irsa")) }}
+settings.WEB_IDENTITY_TOKEN_PATH: expected a file in a folder of its own, such as /var/run/secrets/acme/token, since the token is mounted over the whole of {{ dir $token }} in workloads.
 {{- end }}
 {{- /* What the chart's own parts go by, whether it is in the environment now or not: ports, probes, mounts, Roles. */ -}}
 {{- $own := list "PORT" "PROMETHEUS_METRICS_PORT" "TLS_CERT_FILE" "TLS_KEY_FILE" "WEB_IDENTITY_TOKEN_PATH" "GRANT_TIMEOUT_SECONDS" "SSL_OFF" "EKS_CLUSTER_NAME" "DEFAULT_PLATFORM_NS" -}}
@@ -107,6 +121,15 @@ tls.existingSecret: name the Secret in {{ $env.namespace.field }} that holds tls
 {{- end }}
 {{- if and (ne (include "irsa.tlsMode" .) "secret") $tls.existingSecret }}
 tls.existingSecret: it is used with tls.mode secret alone, and tls.mode is {{ include "irsa.tlsMode" . }}.
+{{- end }}
+{{- if eq (include "irsa.tlsMode" .) "cert-manager" }}
+{{- $life := include "irsa.seconds" $tls.certManager.duration | int64 }}
+{{- if le $life (include "irsa.seconds" $tls.certManager.renewBefore | int64) }}
+tls.certManager.renewBefore: expected less than tls.certManager.duration ({{ $tls.certManager.duration }}).
+{{- end }}
+{{- if and (include "irsa.ownCa" .) (le (include "irsa.seconds" $tls.certManager.caDuration | int64) $life) }}
+tls.certManager.caDuration: expected more than tls.certManager.duration ({{ $tls.certManager.duration }}), or the certificate outlives its CA.
+{{- end }}
 {{- end }}
 {{- if and $tls.certManager.issuerRef (not $tls.certManager.issuerRef.name) }}
 tls.certManager.issuerRef: give its name.
@@ -137,6 +160,32 @@ podIdentity.clusterName: expected the name of an EKS cluster, not its ARN: up to
 {{- end }}
 {{- if and .Values.podIdentity.enabled .Values.userbasedserviceaccounts.enabled }}
 userbasedserviceaccounts.enabled: with podIdentity.enabled, the service keeps a Mutation of its own that says which user has which service account. Two would contradict each other: choose one.
+{{- end }}
+
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" }}
+{{- if hasKey $.Values.podLabels $label }}
+podLabels: {{ $label }} is the chart's own: the Service finds the replicas by it.
+{{- end }}
+{{- end }}
+{{- if include "irsa.roleArn" . }}
+{{- range $annotation := list "eks.amazonaws.com/role-arn" "eks.amazonaws.com/audience" }}
+{{- if hasKey $.Values.serviceAccount.annotations $annotation }}
+serviceAccount.annotations: {{ $annotation }} follows from serviceAccount.roleArn or env; take it out here.
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $amounts := dict "irsa_client_sidecar.logsSizeLimit" $sidecar.logsSizeLimit "irsa_client_sidecar.configSizeLimit" $sidecar.configSizeLimit }}
+{{- range $path, $resources := dict "resources" .Values.resources "tls.ca.resources" $tls.ca.resources "irsa_client_sidecar.resources" $sidecar.resources }}
+{{- range $kind := list "requests" "limits" }}
+{{- range $name, $amount := get $resources $kind | default dict }}
+{{- $_ := set $amounts (printf "%s.%s.%s" $path $kind $name) $amount }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $path, $amount := $amounts }}
+{{- if not (or (kindIs "invalid" $amount) (regexMatch "^[0-9]+([.][0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$" (include "irsa.text" $amount))) }}
+{{ $path }}: expected an amount as Kubernetes writes it, such as 64Mi, which {{ $amount }} is not.
+{{- end }}
 {{- end }}
 
 {{- if $sidecar.enabled }}
