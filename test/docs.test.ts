@@ -88,10 +88,31 @@ describe('docs/security.md', () => {
     assert.deepEqual([...named].sort(), ['1', '10', '2', '3', '4', '5', '7', '9']);
   });
 
+  it('says what a replica that is taken over may do with Mutations, as long as the chart lets it create them', () => {
+    const rbac = textOf('deploy/helm/irsa/templates/rbac.yaml');
+    assert.match(rbac, /resources: \[mutations\]\n +verbs:\n +- create /);
+    const row = rowsOf(section(textOf('docs/security.md'), 'Threats')).find(
+      ([what]) => what === 'A replica is taken over',
+    );
+    assert.match(row?.[3] ?? '', /may also create Mutations/);
+  });
+
   it('says for each threat what stops it', () => {
     const rows = rowsOf(section(textOf('docs/security.md'), 'Threats'));
     assert.ok(rows.length > 30);
     for (const row of rows) assert.ok(row[0] && row[1], row.join(' | '));
+  });
+});
+
+describe('docs/upgrade.md', () => {
+  it('says what a second copy of the Terraform example must not make again', () => {
+    const text = section(textOf('docs/upgrade.md'), 'Both side by side, organization by organization');
+    const example = textOf('deploy/terraform/examples/acme/main.tf');
+    const named = [...text.matchAll(/`module\.(\w+)`/g)].map(([, name = '']) => name);
+    assert.deepEqual(named, ['target_roles', 'service_role']);
+    for (const name of named) assert.ok(example.includes(`module "${name}" {`), name);
+    // What these two make has names that the prefix does not change.
+    assert.match(textOf('deploy/terraform/service-role/variables.tf'), /variable "name" \{[\s\S]*?default +=/);
   });
 });
 
