@@ -15,6 +15,18 @@ export function samePodTrust(a: PodTrust | undefined, b: PodTrust | undefined): 
   return (a?.open ?? false) === (b?.open ?? false) && one.size === other.size && one.isSubsetOf(other);
 }
 
+/** Of those who are wanted, who is in already, and of the others as many as have room; all where not even the first have. */
+export function whoFits(pods: PodTrust, before: PodTrust | undefined, fits: (some: PodTrust) => boolean): PodTrust {
+  let found = { accounts: pods.accounts.intersection(before?.accounts ?? new Set<string>()), open: pods.open };
+  if (!fits(found)) return pods;
+  for (const account of pods.accounts.difference(found.accounts)) {
+    const more = { accounts: new Set([...found.accounts, account]), open: pods.open };
+    if (!fits(more)) break;
+    found = more;
+  }
+  return found;
+}
+
 /** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html */
 export const podTrustSid = 'AllowEksAuthToAssumeRoleForPodIdentity';
 /** What we name it where somebody gave AWS's name to another statement. */

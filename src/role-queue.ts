@@ -1,5 +1,5 @@
 /** Owns the work on each proxy role: one pass at a time, all that comes meanwhile joins the next, then the status. */
-import type { Assignments, Change, ProxyRole, RoleError } from './assignments.ts';
+import type { Assignments, Change, ProxyRole } from './assignments.ts';
 import type { Clock } from './clock.ts';
 import type { Log } from './log.ts';
 import type { Mappings } from './mappings.ts';
@@ -7,6 +7,7 @@ import { samePodTrust } from './pod-trust.ts';
 import type { Publisher } from './publisher.ts';
 import { newRoleMemory, type RoleMemory } from './role-memory.ts';
 import { passOver, type RolePassDeps } from './role-pass.ts';
+import { statusOf } from './role-status.ts';
 import type { TrustStatus } from './trust-status.ts';
 
 export interface QueueMetrics {
@@ -50,8 +51,6 @@ export interface RoleQueue {
 /** Removals are gathered for so long; whoever is waiting to get in never waits for it. */
 const removalGatherMs = 2_000;
 const publishRetryMs = 500;
-/** A ConfigMap holds 1 MiB, members' part apart: who is not told waits, and is told to come again. */
-const mostRefusalChars = 700_000;
 
 interface Work {
   memory: RoleMemory;
@@ -222,37 +221,4 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
 function differs(role: ProxyRole): boolean {
   if (!samePodTrust(role.pods, role.acceptedPods)) return true;
   return role.members.size !== role.accepted.size || [...role.members.keys()].some((name) => !role.accepted.has(name));
-}
-
-function statusOf(role: ProxyRole, memory: RoleMemory, isProxy: boolean): TrustStatus {
-  const { error, acceptedPods: pods } = role;
-  return {
-    role_arn: role.arn,
-    ...(isProxy ? { proxy: true } : {}),
-    members: Object.fromEntries(role.accepted),
-    refused: latest(role.refused, mostRefusalChars),
-    ...(pods ? { pods: { accounts: [...pods.accounts].sort(), open: pods.open } } : {}),
-    characters_used: memory.size,
-    characters_allowed: memory.maxChars,
-    ...(memory.writtenAt === undefined ? {} : { written_at: memory.writtenAt }),
-    ...(memory.comparedAt === undefined ? {} : { compared_at: memory.comparedAt }),
-    ...(memory.drift ? { drift: memory.drift } : {}),
-    ...(memory.contested ? { contested_until: memory.contested.at } : {}),
-    ...(memory.brake ? { brake: memory.brake } : {}),
-    ...(memory.compareId === undefined ? {} : { compare_id: memory.compareId }),
-    ...(error ? { error: publicError(error) } : {}),
-  };
-}
-
-function latest<T>(entries: readonly T[], maxChars: number): T[] {
-  let left = maxChars;
-  const first = entries.findLastIndex((entry) => {
-    left -= JSON.stringify(entry).length + 1;
-    return left < 0;
-  });
-  return entries.slice(first + 1);
-}
-
-function publicError({ code, detail, said, at }: RoleError): NonNullable<TrustStatus['error']> {
-  return { code, detail, at, ...(said === undefined ? {} : { said }) };
 }
