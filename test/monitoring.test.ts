@@ -1,6 +1,10 @@
 /** Proves that dashboard, alerts and runbook speak of metrics, labels, alerts and log lines that there are. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { createMetrics } from '../src/metrics.ts';
 
@@ -263,5 +267,57 @@ describe('monitoring', () => {
     assert.deepEqual((parse(unitTests) as { rule_files: string[] }).rule_files, ['rules.yaml']);
     const tested = new Set(unitTests.match(/\bIrsa[A-Za-z]+\b/g));
     assert.deepEqual([...tested].sort(), alerts.map(({ alert }) => alert).sort());
+  });
+
+  describe('run by CI', function () {
+    this.timeout(60_000);
+    let folder: string;
+    beforeEach(() => {
+      folder = mkdtempSync(join(tmpdir(), 'irsa-alerts-'));
+    });
+    afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+    /** What `.ci/alerts` does, with nothing but Node and what is in the folder on PATH. */
+    function check(environment: Record<string, string> = {}) {
+      const env = { PATH: folder, IRSA_TOOLS: join(folder, 'tools'), FOLDER: folder, ...environment };
+      const entry = fileURLToPath(new URL('helm/alerts.ts', import.meta.url));
+      return spawnSync(process.execPath, ['--import', 'tsx', entry], { env, encoding: 'utf8' });
+    }
+    /** A promtool that tells what it was given, and fails at one of its two tasks. */
+    const promtool = `#!/bin/sh
+echo "$1 $2" >> "$FOLDER/calls"
+while read -r line; do echo "$line"; done < "$3" > "$FOLDER/given-$1"
+[ -e "\${3%/*}/rules.yaml" ] || exit 3
+[ "$1" != "$FAILS" ]
+`;
+
+    it('is part of .ci/run', () => {
+      assert.match(textOf('.ci/run'), /^part 'alerts' \.ci\/alerts$/m);
+      assert.match(textOf('.ci/alerts'), /^exec node --import tsx test\/helm\/alerts\.ts$/m);
+    });
+
+    it('says loudly where there is no promtool, and how to have it', () => {
+      const { status, stdout } = check();
+      assert.equal(status, 0);
+      assert.match(stdout, /^SKIPPED: the alerts[\s\S]*IRSA_BUILD_PROMTOOL=1/);
+      assert.match(check({ IRSA_BUILD_PROMTOOL: '1' }).stdout, /^SKIPPED[\s\S]*Go cannot build it/);
+    });
+
+    it('has promtool check the rules and test them, and fails where it does', () => {
+      writeFileSync(join(folder, 'promtool'), promtool, { mode: 0o755 });
+      assert.equal(check().status, 0);
+      assert.equal(readFileSync(join(folder, 'calls'), 'utf8'), 'check rules\ntest rules\n');
+      const names = [...readFileSync(join(folder, 'given-check'), 'utf8').matchAll(/^- alert: (\w+)$/gm)];
+      assert.deepEqual(
+        names.map(([, name]) => name),
+        alerts.map(({ alert }) => alert),
+      );
+      assert.match(readFileSync(join(folder, 'given-test'), 'utf8'), /^rule_files: \[rules\.yaml\]$/m);
+      for (const FAILS of ['check', 'test']) {
+        const { status, stdout } = check({ FAILS });
+        assert.equal(status, 1);
+        assert.match(stdout, new RegExp(`promtool ${FAILS} rules: FAILED`));
+      }
+    });
   });
 });
