@@ -168,6 +168,19 @@ describe('auth', () => {
       await refused(auth.verify(domino.token('alice')), 'domino_unavailable', /keys/);
     });
 
+    it('that still serve wait half a second for a server that hangs, and no longer', async () => {
+      await auth.verify(domino.token('alice'));
+      domino.knobs.hang = true;
+      await clock.advance(11 * 60_000);
+      for (let time = 1; time <= 2; time += 1) {
+        const verified = auth.verify(domino.token('alice'));
+        await until(() => clock.sleeping === 1);
+        await clock.advance(500);
+        await verified;
+      }
+      assert.equal(domino.callsOf('certs'), 2, 'one fetch is under way for all');
+    });
+
     it('are fetched at start until it worked', async () => {
       domino.knobs.down = true;
       const warmed = auth.warm();

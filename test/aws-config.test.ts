@@ -96,6 +96,16 @@ region = us-west-2
     assert.match(config, /\[profile x\]\nsource_profile = src_x\nrole_arn = arn:aws:iam::222222222222:role\/x\n/);
   });
 
+  it('makes nobody’s default credentials of a role that is called default', () => {
+    const config = text([granted('default'), granted('default', '333333333333')]);
+    const names = ['default@222222222222', 'default@333333333333'];
+    assert.deepEqual(
+      sections(config),
+      names.flatMap((name) => [name, `src_${name}`]),
+    );
+    assert.match(comments(config)[1] ?? '', /^# default@222222222222: /);
+  });
+
   it('names a role src_x apart from the source profile of x', () => {
     const config = text([granted('x'), granted('src_x')]);
     const names = sections(config);

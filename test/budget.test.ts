@@ -62,6 +62,13 @@ describe('budget', () => {
     assert.equal(names(), 'abcdeXYZfg');
   });
 
+  it('gives the others every fifth call, however many urgent ones wait', async () => {
+    for (let index = 0; index < 20; index += 1) void ask('X', true);
+    for (const name of 'abc') void ask(name);
+    await clock.advance(5_000);
+    assert.equal(names(), 'XXXXXXXXXaXXXXbXXXXcXXX');
+  });
+
   it('never gives more than rate and burst in any window, whatever is asked when', async () => {
     const step = fc.oneof(
       { weight: 4, arbitrary: fc.record({ do: fc.constant('ask' as const), urgent: fc.boolean() }) },
