@@ -30,6 +30,9 @@ describe('a pass over a role', () => {
   let written: string[];
   let held: boolean;
   let failing: AwsError | undefined;
+  let unread: AwsError | undefined;
+  let loses: boolean;
+  let capacity: number;
   let revoked: number[];
   let pauses: number[];
   let wanted: string[];
@@ -49,6 +52,7 @@ describe('a pass over a role', () => {
       [],
       0,
     ];
+    [unread, loses, capacity] = [undefined, false, Infinity];
     const arn = 'arn:aws:iam::111111111111:role/p';
     const none = {
       members: new Map(),
@@ -64,18 +68,28 @@ describe('a pass over a role', () => {
 
   const deps = (): RolePassDeps => ({
     iam: {
-      getTrustPolicy: async () => shown,
+      getTrustPolicy: async () => {
+        if (unread) throw unread;
+        return shown;
+      },
       updateTrustPolicy: async (_role, document, _signal, mayWrite) => {
         if (!mayWrite()) throw new AwsError('not_holder', 'no');
         if (failing) throw failing;
         written.push(document);
         shown = document;
+        if (loses) throw new AwsError('unavailable', 'no answer');
       },
       identity: () => Promise.reject(new Error('not asked')),
     },
     reads: createBudget(10, clock),
     writes: createBudget(10, clock),
-    assignments: { setCapacity() {}, reconsider() {}, isElsewhere: () => false } as unknown as Assignments,
+    assignments: {
+      setCapacity: (_role: ProxyRole, room: number) => {
+        capacity = room;
+      },
+      reconsider() {},
+      isElsewhere: () => false,
+    } as unknown as Assignments,
     scope,
     maxChars: 2048,
     clock,
@@ -118,6 +132,66 @@ describe('a pass over a role', () => {
     shown = withMembers('a');
     assert.equal((await pass()).kind, 'done');
     assert.deepEqual([written.length, role.accepted.get('a')?.want], [1, 'want-a']);
+  });
+
+  it('invariant 6: counts nobody in whom somebody else took out, whatever becomes of the repair', async () => {
+    members('a', 'b');
+    await pass();
+    await clock.advance(20_000);
+    shown = withMembers('b');
+    failing = new AwsError('access_denied', 'no');
+    assert.equal((await pass()).kind, 'failed');
+    assert.deepEqual([...role.accepted.keys()], ['b']);
+    failing = undefined;
+    assert.equal((await pass()).kind, 'done');
+    assert.deepEqual([...role.accepted.keys()], ['a', 'b']);
+  });
+
+  it('goes on counting in who is missing from an old reading', async () => {
+    members('a');
+    await pass();
+    members('a', 'b');
+    await pass();
+    await clock.advance(10_000);
+    shown = withMembers('a');
+    failing = new AwsError('access_denied', 'no');
+    assert.equal((await pass()).kind, 'failed');
+    assert.deepEqual([...role.accepted.keys()], ['a', 'b']);
+  });
+
+  it('invariant 6: whom a write without an answer took out counts as in for no want, until IAM shows it', async () => {
+    members('a', 'b');
+    await pass();
+    members('b');
+    loses = true;
+    assert.equal((await pass()).kind, 'failed');
+    const wants = () => [...role.accepted].map(([name, { want }]) => `${name} ${want}`);
+    assert.deepEqual(wants(), ['a ', 'b want-b']);
+    // Wanted again, while IAM cannot be asked.
+    members('a', 'b');
+    unread = new AwsError('access_denied', 'no');
+    assert.equal((await pass()).kind, 'failed');
+    assert.deepEqual(wants(), ['a ', 'b want-b']);
+    [loses, unread] = [false, undefined];
+    assert.equal((await pass()).kind, 'done');
+    assert.deepEqual([wants(), shown], [['a want-a', 'b want-b'], withMembers('a', 'b')]);
+  });
+
+  it('learns a lower quota from IAM, and tries the one that is configured again after ten minutes', async () => {
+    members('a');
+    failing = new AwsError('trust_policy_full', 'full', { quota: 300 });
+    assert.deepEqual(await pass(), { kind: 'again', afterMs: 0 });
+    members();
+    failing = undefined;
+    await pass();
+    await clock.advance(599_000);
+    await pass();
+    const tight = capacity;
+    assert.equal(memory.maxChars, 300);
+    await clock.advance(2_000);
+    await pass();
+    assert.equal(memory.maxChars, 2048);
+    assert.equal(capacity - tight, 2048 - 300);
   });
 
   it('writes again what looks as wanted, but is older than the last write', async () => {
