@@ -130,6 +130,18 @@ describe('convergence', () => {
     for (const one of also) assert.ok(runs.includes(one));
   });
 
+  it('accounts that go from runs that asked to runs that did not lose what they had, however many they are', async () => {
+    const user = await mapped('handed-on');
+    const names = Array.from({ length: 12 }, (_, index) => `handed-on-sa-${index}`);
+    const grants = await Promise.all(names.map((account) => grant(user, { account })));
+    assert.equal(world.subjects('handed-on').length, 12);
+    for (const account of names) world.startRun(runId(next++), user, { account });
+    for (const { run } of grants) world.endRun(run);
+    await until(() => !world.subjects('handed-on').some((one) => one !== 'irsa-svc:no-live-runs'));
+    // They would be held for as long as the runs live that did not ask.
+    assert.equal(status('handed-on').brake, undefined);
+  });
+
   it('a published status that somebody deleted or edited is written again', async () => {
     const user = await mapped('published');
     const { run } = await grant(user);
