@@ -62,6 +62,29 @@ describe('runs that are shut out', () => {
     assert.equal(isIn(account), false);
   });
 
+  it('have left when it is said, also where the write that lets them in is under way', async () => {
+    const isHolder = ({ log }: Replica) => log.some(({ msg }) => String(msg).startsWith('holding the lease'));
+    const holder = replicas.find(isHolder) as Replica;
+    const run = runId(next++);
+    const { account } = world.startRun(run, 'alice');
+    const writes = () => world.aws.writes.filter(({ document }) => document.includes(`:${account}"`));
+    world.aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 600 };
+    try {
+      const asking = ask(run, holder);
+      await until(() => writes().length === 1);
+      const { body } = await holder.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run } });
+      assert.deepEqual([body.left, body.proxy_iam_role_arns], [true, []]);
+      assert.deepEqual(
+        writes().map(({ outcome }) => outcome),
+        ['ok'],
+      );
+      assert.equal(isIn(account), false);
+      assert.equal((await asking).status, 403);
+    } finally {
+      world.aws.knobs.latencyMs = {};
+    }
+  });
+
   it('come back when they are allowed, without being asked for again', async () => {
     const { run, account } = await granted();
     await admin('/revoke_run', run);
