@@ -1,13 +1,15 @@
 /** Proves what becomes of a Pod Identity whose mapping changes: in the safe order, and nobody keeps what is no more theirs. */
 import assert from 'node:assert/strict';
+import { mappingConfigMap } from '../src/mappings.ts';
 import { until } from './support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from './support/pod-identity.ts';
 import {
   associationOf,
+  field,
   mappedUser,
   newUser,
+  type Stored,
   statusOf,
-  storeMappings,
   trusted,
   untilAllThere,
   untilNothingLeft,
@@ -57,6 +59,43 @@ describe('Pod Identity: changes', () => {
     assert.deepEqual(statusOf(world, one.account)?.trusted_by, [other.arn]);
     noFalseAlarm();
   });
+
+  for (const [what, code, spoil, mend] of [
+    [
+      'is no policy any more',
+      'malformed_trust_policy',
+      (role: string) => world.aws.setTrust(clusterAccount, role, '[]'),
+      (role: string, document: object) => world.aws.setTrust(clusterAccount, role, document),
+    ],
+    [
+      'we may not write any more',
+      'access_denied',
+      () => {
+        world.aws.knobs.failRate = { UpdateAssumeRolePolicy: { code: 'AccessDenied', rate: 1 } };
+      },
+      () => undefined,
+    ],
+  ] as const) {
+    it(`another role, and the trust policy of the old one ${what}: that is told for as long as it is so`, async () => {
+      const [one, other] = [await mappedUser(world, replica), newUser(world)];
+      const { document } = world.aws.role(clusterAccount, one.role);
+      // Held where both roles trust it, until the old one is spoilt.
+      world.aws.knobs.failRate = { UpdatePodIdentityAssociation: { code: 'ServerException', rate: 1 } };
+      await world.mapUser(replica, one.user, other.arn);
+      await world.untilReport(replica, one.user, (found) => found?.code === 'unavailable');
+      world.aws.knobs.failRate = {};
+      spoil(one.role);
+      await world.untilReport(replica, one.user, (found) => found?.state === 'refused' && found.code === code);
+      assert.equal(associationOf(world, one.account)?.roleArn, other.arn);
+      assert.deepEqual(statusOf(world, one.account)?.trusted_by, [one.arn, other.arn].sort());
+      world.aws.knobs.failRate = {};
+      mend(one.role, document);
+      // A role that could not be written is left alone for so long.
+      world.clock.skip(16_000);
+      await world.untilInPlace(replica, one.user);
+      assert.deepEqual([trusted(world, one.role), trusted(world, other.role)], [[], [one.account]]);
+    });
+  }
 
   it('a role that is not there: all stays with the old one, and back again nothing is left of it', async () => {
     const one = await mappedUser(world, replica);
@@ -140,6 +179,34 @@ describe('Pod Identity: changes', () => {
     noFalseAlarm();
   });
 
+  it('kept elsewhere for as long as an organization’s mapping says so, and no longer', async () => {
+    const both = ['sts:AssumeRole', 'sts:TagSession'];
+    const theirs = { Effect: 'Allow', Principal: { Service: 'pods.eks.amazonaws.com' }, Action: both };
+    const one = newUser(world, theirs);
+    const before = text(one.role);
+    const proxy = { iam_role_arn: `arn:aws:iam::${assetAccount}:role/acme-a`, proxy_iam_role_arn: one.arn };
+    const body = { domino_org: 'acme', role_data: [{ ...proxy, update_iam_role_trust_policy: false }] };
+    const set = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
+    assert.equal(set.status, 200, set.text);
+    const stored = world.kubernetes.get<Stored>('configmaps', field, mappingConfigMap);
+    assert.ok(stored);
+    await world.mapUser(replica, one.user, one.arn);
+    await world.untilInPlace(replica, one.user);
+    const isElsewhere = async () => (await world.report(replica, one.user))?.parts?.trust_policy === 'kept_elsewhere';
+    assert.ok(await isElsewhere());
+    assert.equal(text(one.role), before);
+    await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'acme' } });
+    await until(() => trusted(world, one.role).join() === one.account);
+    await world.untilReport(replica, one.user, (found) => found?.parts?.trust_policy === true);
+    // By the API nobody can name a user's role for an organization.
+    world.kubernetes.put('configmaps', stored);
+    await until(isElsewhere);
+    world.kubernetes.remove('configmaps', field, mappingConfigMap);
+    await world.untilReport(replica, one.user, (found) => found?.parts?.trust_policy === true);
+    assert.deepEqual(trusted(world, one.role), [one.account]);
+    noFalseAlarm();
+  });
+
   it('two users of one role: one list, which the one who leaves leaves, and one word that it is kept elsewhere', async () => {
     const one = await mappedUser(world, replica);
     const two = newUser(world);
@@ -161,33 +228,4 @@ describe('Pod Identity: changes', () => {
     await world.untilInPlace(replica, one.user);
     noFalseAlarm();
   });
-
-  for (const how of ['unmapped first', 'moved in one go'] as const) {
-    it(`an account that goes to another user, ${how}: whose pods have it lose its role, and the other one waits`, async () => {
-      const [one, two] = [await mappedUser(world, replica), newUser(world)];
-      const { pod } = world.startWorkload(one.user);
-      const own = `${one.user}-other`;
-      if (how === 'unmapped first') {
-        await world.unmapUser(replica, one.user);
-        await world.mapUser(replica, two.user, two.arn, { service_account: one.account });
-      } else {
-        storeMappings(world, {
-          [one.user]: { service_account: own, iam_role_arn: one.arn },
-          [two.user]: { service_account: one.account, iam_role_arn: two.arn },
-        });
-        await until(() => world.userMappings()?.[one.user] === own);
-        assert.equal(world.startWorkload(one.user).account, own);
-      }
-      await world.untilReport(replica, two.user, (found) => found?.code === 'name_taken');
-      await until(() => !trusted(world, one.role).includes(one.account));
-      assert.equal(associationOf(world, one.account), undefined);
-      assert.match(await world.identityOf(one.account, pod), /AccessDenied/);
-      assert.deepEqual(trusted(world, two.role), []);
-      assert.equal(world.userMappings()?.[two.user], undefined);
-      world.endPod(pod);
-      await untilAllThere(world, { ...two, account: one.account });
-      assert.equal(associationOf(world, one.account)?.tags['irsa.dominodatalab.com/domino-user'], two.user);
-      noFalseAlarm();
-    });
-  }
 });
