@@ -1,5 +1,8 @@
 /** Proves the order in which a Pod Identity comes and goes, and what is never deleted, whoever asks for it. */
 import assert from 'node:assert/strict';
+import { isDeepStrictEqual } from 'node:util';
+import { podIdentityStatusForm } from '../src/pod-identity-status.ts';
+import { statusName } from '../src/trust-status.ts';
 import { until } from './support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from './support/pod-identity.ts';
 import {
@@ -16,7 +19,7 @@ import {
   untilAllThere,
   untilNothingLeft,
 } from './support/pod-identity-users.ts';
-import { clusterAccount, type Replica } from './support/world.ts';
+import { assetAccount, clusterAccount, type Replica } from './support/world.ts';
 
 describe('Pod Identity: order', () => {
   let world: PodIdentityWorld;
@@ -50,6 +53,31 @@ describe('Pod Identity: order', () => {
     await world.unmapUser(replica, one.user);
     await untilNothingLeft(world, one);
     assert.deepEqual(done, ['mutation of 0', 'Delete', 'not trusted', `account DELETED ${one.account}`]);
+  });
+
+  it('off a target role, which takes another association: the Mutation gives the account to nobody meanwhile', async () => {
+    const one = await mappedUser(world, replica, { target_role_arn: `arn:aws:iam::${assetAccount}:role/acme-a` });
+    done = [];
+    await world.mapUser(replica, one.user, one.arn);
+    await until(() => done.length === 4);
+    await untilAllThere(world, one);
+    assert.deepEqual(done, ['mutation of 0', 'Delete', 'Create', 'mutation of 1']);
+    assert.equal(associationOf(world, one.account)?.targetRoleArn, undefined);
+    await world.unmapUser(replica, one.user);
+    await untilNothingLeft(world, one);
+  });
+
+  it('and for as long as EKS does not make the other one, who starts a workload does not get the account', async () => {
+    const one = await mappedUser(world, replica, { target_role_arn: `arn:aws:iam::${assetAccount}:role/acme-a` });
+    world.aws.knobs.failRate = { CreatePodIdentityAssociation: { code: 'ServerException', rate: 1 } };
+    await world.mapUser(replica, one.user, one.arn);
+    await world.untilReport(replica, one.user, (found) => found?.code === 'unavailable');
+    assert.equal(associationOf(world, one.account), undefined);
+    assert.notEqual(world.startWorkload(one.user).account, one.account);
+    world.aws.knobs.failRate = {};
+    await untilAllThere(world, one);
+    await world.unmapUser(replica, one.user);
+    await untilNothingLeft(world, one);
   });
 
   it('nothing goes before the Mutation does, however long that takes', async () => {
@@ -142,6 +170,19 @@ describe('Pod Identity: order', () => {
     world.kubernetes.remove('configmaps', field, name);
     await until(() => statusOf(world, one.account)?.state === 'in_place');
     assert.deepEqual([world.aws.writes.length, world.aws.eksWrites.length], before);
+  });
+
+  it('a status whose label somebody takes off gets it again, and goes on being told', async () => {
+    const one = await mappedUser(world, replica);
+    for (const name of [podIdentityStatusForm.nameOf(one.account), statusName(one.arn)]) {
+      const map = () => world.kubernetes.get<Stored>('configmaps', field, name);
+      const { labels } = map()?.metadata ?? {};
+      assert.ok(labels && Object.keys(labels).length > 0, name);
+      world.kubernetes.put('configmaps', { ...map(), metadata: { ...map()?.metadata, labels: undefined } });
+      assert.equal(map()?.metadata.labels, undefined);
+      await until(() => isDeepStrictEqual(map()?.metadata.labels, labels));
+    }
+    await world.untilInPlace(replica, one.user);
   });
 
   it('an account of ours that nobody remembers is found and deleted, and one that is not ours stays', async () => {

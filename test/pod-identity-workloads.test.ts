@@ -3,11 +3,21 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { statusName } from '../src/trust-status.ts';
 import { hasBoto3, runBoto3 } from './stack/clients.ts';
 import { type PodIdentityAgent, startPodIdentityAgent } from './stack/pod-identity-agent.ts';
 import { until } from './support/clock.ts';
 import { cluster, type PodIdentityWorld, startPodIdentityWorld } from './support/pod-identity.ts';
-import { compute, mappedUser, type PodUser, statusOf, untilNothingLeft } from './support/pod-identity-users.ts';
+import {
+  compute,
+  field,
+  mappedUser,
+  type PodUser,
+  type Stored,
+  statusOf,
+  untilNothingLeft,
+} from './support/pod-identity-users.ts';
 import { clusterAccount, type Replica } from './support/world.ts';
 
 describe('Pod Identity: workloads that ask for their roles', () => {
@@ -72,6 +82,20 @@ describe('Pod Identity: workloads that ask for their roles', () => {
     world.endPod(pod);
     await untilNothingLeft(world, one);
     await until(() => !world.subjects(one.proxy).includes(subject(one.account)));
+  });
+
+  it('a role whose status loses its label by somebody’s hand gives the next run its profile all the same', async () => {
+    const { user, proxy } = await member('acme-label');
+    assert.equal((await ask(user, world.startWorkload(user).run)).status, 200);
+    const name = statusName(`arn:aws:iam::${clusterAccount}:role/${proxy}`);
+    const map = () => world.kubernetes.get<Stored>('configmaps', field, name);
+    const { labels } = map()?.metadata ?? {};
+    assert.ok(labels);
+    world.kubernetes.put('configmaps', { ...map(), metadata: { ...map()?.metadata, labels: undefined } });
+    await until(() => isDeepStrictEqual(map()?.metadata.labels, labels));
+    const answer = await ask(user, world.startWorkload(user).run);
+    assert.equal(answer.status, 200, answer.text);
+    assert.match(answer.text, /\[profile acme-label\]/);
   });
 
   it('nobody else’s run gets anything by the account', async () => {
