@@ -10,6 +10,7 @@ import {
   newUser,
   type Stored,
   statusOf,
+  storeMappings,
   trusted,
   untilAllThere,
   untilNothingLeft,
@@ -97,6 +98,25 @@ describe('Pod Identity: lost answers', () => {
       writesOf(one.account).map(({ action, outcome }) => `${action.slice(0, 6)} ${outcome}`),
       ['Create ok', 'Update answer-lost', 'Delete answer-lost'],
     );
+    noFalseAlarm();
+  });
+
+  it('of a deletion, while the mapping comes back: nobody else is blamed for what is missing', async () => {
+    const one = await mappedUser(world, replica);
+    world.aws.knobs.loseAnswerNext = { DeletePodIdentityAssociation: 1 };
+    // Half of it passes between the deletion and its answer.
+    world.aws.knobs.latencyMs = { DeletePodIdentityAssociation: 400 };
+    const mapping = world.kubernetes.get<Stored>('configmaps', field, mappingName)?.data?.[one.user];
+    storeMappings(world, { [one.user]: undefined });
+    await until(() => associationOf(world, one.account) === undefined);
+    storeMappings(world, { [one.user]: mapping });
+    await untilAllThere(world, one);
+    world.aws.knobs.latencyMs = {};
+    assert.deepEqual(
+      writesOf(one.account).map(({ action, outcome }) => `${action.slice(0, 6)} ${outcome}`),
+      ['Create ok', 'Delete answer-lost', 'Create ok'],
+    );
+    assert.equal(statusOf(world, one.account)?.drift, undefined);
     noFalseAlarm();
   });
 

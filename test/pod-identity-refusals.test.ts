@@ -8,6 +8,7 @@ import {
   compute,
   mappedUser,
   newUser,
+  type Stored,
   statusOf,
   storeMappings,
   trusted,
@@ -132,6 +133,20 @@ describe('Pod Identity: refusals', () => {
     await untilAllThere(world, one);
   });
 
+  it('a pod that names its user wrong is in the way no more once somebody mends the name', async () => {
+    const one = newUser(world);
+    world.domino.addUser({ name: one.account, orgs: [] });
+    const { pod } = world.startRun('6'.repeat(24), one.account, { account: one.account });
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'name_taken');
+    const there = world.kubernetes.get<Stored>('pods', compute, pod);
+    assert.ok(there);
+    const labels = { ...there.metadata.labels, 'dominodatalab.com/starting-user-username': one.user };
+    world.kubernetes.put('pods', { ...there, metadata: { ...there.metadata, labels } });
+    await untilAllThere(world, one);
+    await world.untilReport(replica, one.user, (found) => found?.restart.some((left) => left.pod === pod) === true);
+  });
+
   it('an association of somebody else: never touched, also not when unmapped; in place when it is gone', async () => {
     const [one, other] = [newUser(world), newUser(world)];
     const settings = { namespace: compute, serviceAccount: one.account, roleArn: other.arn };
@@ -150,6 +165,23 @@ describe('Pod Identity: refusals', () => {
       world.aws.eksWrites.filter(({ associationId }) => associationId === theirs.associationId),
       [],
     );
+  });
+
+  it('behind an association of somebody else no trust policy is opened, also where the user is to have no session tags', async () => {
+    const one = await mappedUser(world, replica);
+    world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');
+    const theirs = world.aws.addAssociation({ namespace: compute, serviceAccount: one.account, roleArn: one.arn });
+    await world.mapUser(replica, one.user, one.arn, { disable_session_tags: true });
+    await refused(one.user, 'association_conflict');
+    assert.equal(statusOf(world, one.account)?.session_tags, false);
+    // Who comes to the role has its trust policy written anew, with all that is wanted in it.
+    const two = newUser(world);
+    await world.mapUser(replica, two.user, one.arn);
+    await world.untilInPlace(replica, two.user);
+    assert.deepEqual(trusted(world, one.role), [one.account, two.account].sort());
+    world.aws.removeAssociation(theirs.associationId);
+    await untilAllThere(world, one);
+    assert.deepEqual(trusted(world, one.role), ['*']);
   });
 
   it('mappings that share an account, by kubectl: both stay as they are, and come in place when mended', async () => {
