@@ -124,16 +124,20 @@ describe('the Mutation of Pod Identity', () => {
     assert.ok(rule);
     const identity = rule.cloudWorkloadIdentity;
     assert.ok(sameRules([rule], accounts));
-    assert.ok(sameRules([{ ...rule, enabled: true, matchBuilds: false }], accounts));
+    assert.ok(sameRules([{ ...rule, enabled: true, matchBuilds: false, modifyLabel: null, name: '' }], accounts));
     for (const other of [
       undefined,
       [],
       [rule, rule],
       [{ ...rule, enabled: false }],
+      [{ ...rule, matchBuilds: true }],
+      [{ ...rule, enabled: 'true' }],
+      [{ ...rule, jobTitle: 'admin' }],
       [{ ...rule, labelSelectors: [] }],
       [{ ...rule, modifyLabel: { key: 'a', value: 'b' } }],
       [{ ...rule, cloudWorkloadIdentity: { ...identity, default_sa: 'admin-sa' } }],
       [{ ...rule, cloudWorkloadIdentity: { ...identity, assume_sa_mapping: true } }],
+      [{ ...rule, cloudWorkloadIdentity: { ...identity, allUsers: 'admin-sa' } }],
       [{ ...rule, cloudWorkloadIdentity: { ...identity, user_mappings: { mallory: 'svc-user-1-sa' } } }],
       [{ labelSelectors: ['a'] }],
       ['x'],

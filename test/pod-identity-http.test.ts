@@ -1,5 +1,6 @@
 /** Proves what the calls on Pod Identity mappings refuse, what they never write, and what they are without a cluster. */
 import assert from 'node:assert/strict';
+import { until } from './support/clock.ts';
 import { mutationName, type PodIdentityWorld, startPodIdentityWorld } from './support/pod-identity.ts';
 import {
   field,
@@ -132,13 +133,27 @@ describe('Pod Identity over HTTP', () => {
       { domino_user: one.user, iam_role_arn: one.arn, service_account: 'x-sa' },
       '?dry_run=true',
     );
-    assert.deepEqual((moved.body as { pods_that_lose_it: string[] }).pods_that_lose_it, [pod]);
+    const { pods_that_lose_it: losing, pods_to_restart: old } = moved.body as Record<string, string[]>;
+    assert.deepEqual([losing, old], [[pod], [pod]]);
     assert.equal((await post({ domino_user: two.user, iam_role_arn: two.arn }, '?dry_run=true')).status, 200);
     const options = { as: 'admin', body: { domino_user: one.user } };
     const gone = await replica.call('DELETE', '/delete_pod_identity_mapping?dry_run=true', options);
     assert.deepEqual((gone.body as { pods_that_lose_it: string[] }).pods_that_lose_it, [pod]);
     assert.deepEqual([stored()?.metadata.resourceVersion, world.aws.eksWrites.length, world.aws.writes.length], before);
     assert.equal(statusOf(world, two.account), undefined);
+  });
+
+  it('dry_run tells to restart what is told to be restarted then: who has the account already, and not the role', async () => {
+    const one = newUser(world);
+    const { pod } = world.startRun(runId(7), one.user, { account: one.account });
+    const toRestart = async () => {
+      const answer = await post({ domino_user: one.user, iam_role_arn: one.arn }, '?dry_run=true');
+      return (answer.body as { pods_to_restart: string[] }).pods_to_restart.join();
+    };
+    await until(async () => (await toRestart()) === pod);
+    await world.mapUser(replica, one.user, one.arn);
+    await world.untilReport(replica, one.user, (found) => found?.restart.map((left) => left.pod).join() === pod);
+    assert.equal(await toRestart(), pod);
   });
 });
 
