@@ -50,6 +50,8 @@ export interface GrantsOptions {
 
 /** How long a request waits for the API server to confirm what a lost watch showed. */
 const maxConfirmMs = 1_000;
+/** How long the watch of pods may take to show a run that asked. */
+const newMs = 60_000;
 /** How often a want is made anew since another one was written meanwhile. */
 const attempts = 20;
 
@@ -82,11 +84,13 @@ export function createGrants(options: GrantsOptions): Grants {
     }
   }
 
-  /** The other runs of this user that asked for the account before, and still use it. */
+  /** The other runs of this user that asked for the account before, and still use it, or have just begun to. */
   function otherAskers(account: string, known: Want | undefined, content: WantContent): string[] {
     if (known?.user.id !== content.user.id) return [];
     const alive = new Set(options.pods.ofAccount(account).map(({ run }) => run));
-    return [...askersOf(known)].filter((run) => run !== content.run && alive.has(run));
+    // Their pods may be too new for the watch. Whoever has ended counts for nothing.
+    const isNew = clock.now() - Date.parse(known.at) < newMs;
+    return [...askersOf(known)].filter((run) => run !== content.run && (isNew || alive.has(run)));
   }
 
   /** The wants whose settlement is ours: our own, and one written over it since that covers it. */

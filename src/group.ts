@@ -129,8 +129,8 @@ function candidate(
   const inUse = (name: string) => role.members.has(name) || placedHere.has(name);
   const pending = [...placedHere].filter((name) => !role.members.has(name));
   const active = role.error && now < role.error.until ? role.error : undefined;
-  // Who is in stays in, whatever goes wrong with later writes.
-  const settled = names.every((name) => role.accepted.has(name));
+  // Who is in stays in, whatever goes wrong with later writes. Who may be out, after a write without an answer, is not.
+  const settled = names.every((name) => (role.accepted.get(name)?.want ?? '') !== '');
   return {
     arn: role.arn,
     present: names.filter(isIn).length,

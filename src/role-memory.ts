@@ -23,6 +23,8 @@ export interface RoleMemory extends DriftMemory {
   learntAt: number | undefined;
   /** Published as a proxy role by the holder before, and not read since: it may have members that nobody told of. */
   unread: boolean;
+  /** When it was taken over, on the monotonic clock: what the holder before wrote earlier is not known. */
+  inheritedAt: number | undefined;
   writtenAt: string | undefined;
   comparedAt: string | undefined;
   /** The newest last; those older than IAM's readings can be are dropped, but for the newest. */
@@ -41,6 +43,7 @@ export function newRoleMemory(maxChars: number): RoleMemory {
     maxChars,
     learntAt: undefined,
     unread: false,
+    inheritedAt: undefined,
     writtenAt: undefined,
     comparedAt: undefined,
     documents: [],
@@ -61,6 +64,7 @@ export function inherit(memory: RoleMemory, status: TrustStatus, namespace: stri
   memory.brake = status.brake;
   memory.compareId = status.compare_id;
   memory.unread = status.proxy === true;
+  memory.inheritedAt = now;
   const subjects = new Set(Object.keys(status.members).map((name) => subjectOf(namespace, name)));
   if (subjects.size === 0 && status.pods === undefined) subjects.add(placeholderSubject);
   for (const entry of status.pods ? podTrustEntries(toPodTrust(status.pods)) : []) subjects.add(entry);
@@ -89,13 +93,18 @@ export function findDrift(
   now: number,
 ): { missing: string[]; extra: string[] } | undefined {
   const newest = memory.documents.at(-1);
-  if (newest?.how !== 'accepted' || sameSet(newest.subjects, shown)) return undefined;
+  if (newest?.how !== 'accepted' || sameSet(newest.subjects, shown) || mayBeBefore(memory, now) > 0) return undefined;
   const old = memory.documents.filter(({ at }) => now - at <= oldReadingMs);
   if (old.some(({ subjects }) => sameSet(subjects, shown))) return undefined;
   return {
     missing: [...newest.subjects.difference(shown)].sort(),
     extra: [...shown.difference(newest.subjects)].sort(),
   };
+}
+
+/** @returns for how many milliseconds IAM may still show a document from before this holder, which it does not know. */
+export function mayBeBefore({ inheritedAt }: RoleMemory, now: number): number {
+  return inheritedAt === undefined ? 0 : Math.max(0, inheritedAt + oldReadingMs - now);
 }
 
 function sameSet(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {

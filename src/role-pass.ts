@@ -9,7 +9,7 @@ import { type Drift, recordDrift } from './drift.ts';
 import type { Iam } from './iam.ts';
 import type { Log } from './log.ts';
 import { type PodTrust, whoFits } from './pod-trust.ts';
-import { findDrift, mayBeStale, type RoleMemory, remember } from './role-memory.ts';
+import { findDrift, mayBeBefore, mayBeStale, type RoleMemory, remember } from './role-memory.ts';
 import { Attempted, accept, acceptPods, fail, type PassOutcome } from './role-outcome.ts';
 import {
   editTrustPolicy,
@@ -136,7 +136,8 @@ async function attempt(
   if (held.size === 0) memory.brake = undefined;
   memory.size = edit.size;
   memory.comparedAt = new Date(clock.now()).toISOString();
-  memory.unread = false;
+  const unreadMs = memory.unread ? mayBeBefore(memory, clock.monotonic()) : 0;
+  memory.unread = unreadMs > 0;
   accept(deps, role, members, edit.kind === 'changed' ? view : undefined);
   acceptPods(deps, role, pods, admitted, edit.kind === 'changed');
   if (admitted !== pods && all.kind === 'refused')
@@ -145,6 +146,7 @@ async function attempt(
     role.error = undefined;
     assignments.reconsider(role);
   }
+  if (unreadMs > 0) return { kind: 'again', afterMs: unreadMs };
   if (held.size === 0) return { kind: 'done' };
   return { kind: 'again', afterMs: memory.brake ? 5_000 : 60_000 };
 }

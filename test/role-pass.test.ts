@@ -4,7 +4,7 @@ import type { Assignments, ProxyRole } from '../src/assignments.ts';
 import { AwsError } from '../src/aws-error.ts';
 import { createBudget } from '../src/budget.ts';
 import { createLog } from '../src/log.ts';
-import { newRoleMemory, type RoleMemory } from '../src/role-memory.ts';
+import { inherit, newRoleMemory, type RoleMemory } from '../src/role-memory.ts';
 import { passOver, type RolePassDeps } from '../src/role-pass.ts';
 import { editTrustPolicy, type TrustScope } from '../src/trust-policy.ts';
 import { FakeClock } from './support/clock.ts';
@@ -109,6 +109,7 @@ describe('a pass over a role', () => {
   });
   const pass = (urgent = false) =>
     passOver(deps(), role, memory, { mayWrite: true, urgent }, new AbortController().signal);
+  const status = { role_arn: 'p', members: {}, refused: [], characters_used: 0, characters_allowed: 2048 };
   const members = (...names: string[]) => {
     role.members.clear();
     for (const name of names) role.members.set(name, `want-${name}`);
@@ -132,6 +133,31 @@ describe('a pass over a role', () => {
     shown = withMembers('a');
     assert.equal((await pass()).kind, 'done');
     assert.deepEqual([written.length, role.accepted.get('a')?.want], [1, 'want-a']);
+  });
+
+  it('looks again at a role that it took over, until IAM shows no document from before', async () => {
+    inherit(memory, { ...status, proxy: true }, scope.namespace, clock.monotonic());
+    // Who was let in before nobody told of, and IAM shows what was there before that.
+    assert.deepEqual([await pass(), memory.unread], [{ kind: 'again', afterMs: 15_000 }, true]);
+    shown = withMembers('a', 'b');
+    await clock.advance(15_000);
+    assert.deepEqual([(await pass()).kind, memory.unread], ['done', false]);
+    assert.doesNotMatch(shown, /"\*:domino-compute:/);
+  });
+
+  it('does not blame anybody for what the holder before wrote, while IAM may still show it', async () => {
+    inherit(memory, status, scope.namespace, clock.monotonic());
+    members('a');
+    await pass();
+    shown = withMembers('x');
+    await clock.advance(10_000);
+    await pass();
+    assert.deepEqual([pauses, role.accepted.has('a')], [[], true]);
+    assert.match(shown, /:a"/);
+    await clock.advance(60_000);
+    shown = withMembers('x');
+    await pass();
+    assert.equal(pauses.length, 1);
   });
 
   it('invariant 6: counts nobody in whom somebody else took out, whatever becomes of the repair', async () => {
