@@ -4,7 +4,7 @@ import { compareNow } from '../src/comparison.ts';
 import type { ConfigMap } from '../src/kubernetes.ts';
 import { KubernetesError } from '../src/kubernetes-api.ts';
 import { createStatuses } from '../src/statuses.ts';
-import { compareAnnotation, type TrustStatus, trustStatusForm } from '../src/trust-status.ts';
+import { compareAnnotation, statusName, type TrustStatus, trustStatusForm } from '../src/trust-status.ts';
 import { FakeClock, settle } from './support/clock.ts';
 
 const role = 'arn:aws:iam::111111111111:role/acme';
@@ -40,7 +40,7 @@ describe('a comparison on demand', () => {
       stop: () => undefined,
     });
     const configMap = (): ConfigMap => ({
-      name: 'irsa-trust-acme',
+      name: statusName(role),
       resourceVersion: String(version),
       data: trustStatusForm.data(status),
       annotations: annotation === undefined ? {} : { [compareAnnotation]: annotation },
@@ -48,7 +48,7 @@ describe('a comparison on demand', () => {
     publish = (changes = {}) => {
       version += 1;
       status = { ...status, ...changes };
-      tell('irsa-trust-acme', configMap());
+      tell(statusName(role), configMap());
     };
     ask = (fail) =>
       compareNow(
