@@ -94,7 +94,7 @@ function wantedPairs(run: RunSeen, userId: string): Pair[] {
 function entry(pair: Pair, { code, reason }: Verdict, sources: AccessSources, run: RunSeen | undefined): AccessEntry {
   const members = sources.status(pair.proxy)?.members ?? {};
   const accounts = run?.accounts.map(({ name }): AccountAccess => {
-    const inside = Object.hasOwn(members, name) ? members[name] : undefined;
+    const inside = isMember(members, name) ? members[name] : undefined;
     return { service_account: name, in_trust_policy: inside !== undefined, ...(inside ? { since: inside.since } : {}) };
   });
   return {
@@ -149,8 +149,13 @@ function forRun(pair: Pair, run: RunSeen, sources: AccessSources): Verdict {
   return fromStatuses(pair, run, wants, sources);
 }
 
+/** Whoever may have been taken out, by a write without an answer, is there for no want. */
+function isMember(members: TrustStatus['members'], name: string): boolean {
+  return Object.hasOwn(members, name) && members[name]?.want !== '';
+}
+
 function fromStatuses({ target, proxy }: Pair, run: RunSeen, wants: Want[], { status }: AccessSources): Verdict {
-  const isIn = (arn: string, name: string) => Object.hasOwn(status(arn)?.members ?? {}, name);
+  const isIn = (arn: string, name: string) => isMember(status(arn)?.members ?? {}, name);
   const inside = run.accounts.filter(({ name }) => isIn(proxy, name));
   if (inside.length === run.accounts.length) {
     return { code: 'granted', reason: 'The trust policy of the proxy role lets the run in.' };

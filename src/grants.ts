@@ -52,6 +52,8 @@ export interface GrantsOptions {
 const maxConfirmMs = 1_000;
 /** How long the watch of pods may take to show a run that asked. */
 const newMs = 60_000;
+/** So many that it does not show are kept: an account on which somebody always asks would never let go of the ended. */
+const mostUnseen = 50;
 /** How often a want is made anew since another one was written meanwhile. */
 const attempts = 20;
 
@@ -88,9 +90,11 @@ export function createGrants(options: GrantsOptions): Grants {
   function otherAskers(account: string, known: Want | undefined, content: WantContent): string[] {
     if (known?.user.id !== content.user.id) return [];
     const alive = new Set(options.pods.ofAccount(account).map(({ run }) => run));
-    // Their pods may be too new for the watch. Whoever has ended counts for nothing.
+    const others = [...askersOf(known)].filter((run) => run !== content.run);
+    // Their pods may be too new for the watch. Whoever has ended counts for nothing; a run's id begins with its time.
     const isNew = clock.now() - Date.parse(known.at) < newMs;
-    return [...askersOf(known)].filter((run) => run !== content.run && (isNew || alive.has(run)));
+    const unseen = isNew ? others.filter((run) => !alive.has(run)).sort() : [];
+    return [...others.filter((run) => alive.has(run)), ...unseen.slice(-mostUnseen)];
   }
 
   /** The wants whose settlement is ours: our own, and one written over it since that covers it. */

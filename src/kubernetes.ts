@@ -49,7 +49,7 @@ export interface Kubernetes {
   listPodsOfAccount(account: string): Promise<Pod[]>;
   listServiceAccounts(): Promise<ServiceAccount[]>;
   /** serviceaccounts: patch (compute). @param resourceVersion refused with a conflict where it differs. */
-  setWanted(account: string, wanted: string, resourceVersion?: string): Promise<ServiceAccount>;
+  setWanted(account: string, wanted: string, resourceVersion: string): Promise<ServiceAccount>;
   /** serviceaccounts: create, get, delete (compute) */
   /** @param madeFor the Domino user whose Pod Identity needs it. */
   createServiceAccount(name: string, madeFor?: string): Promise<ServiceAccount>;

@@ -50,8 +50,8 @@ export const wait = (code: PodIdentityReason['code'], detail: string): PodIdenti
 export const refuse = (reason: PodIdentityReason): PodIdentityOutcome => ({ kind: 'refused', reason });
 
 /**
- * Puts the parts in place, for a record that is of no other user any more: account, trust, association, and last the Mutation, so that no pod is given an account that
- * has no role yet.
+ * Puts the parts in place, for a record that is of no other user any more: account, trust, association, and last the
+ * Mutation, so that no pod is given an account that has no role yet.
  * @throws AwsError, KubernetesError: nothing is lost, another pass goes on from where this one ended.
  */
 export async function bring(
@@ -61,12 +61,9 @@ export async function bring(
 ): Promise<PodIdentityOutcome> {
   const { account } = record;
   record.content = contentOf(mapping);
-  const others = record.association === undefined ? await othersOf(deps, account, mapping.domino_user) : [];
-  if (others.length > 0) {
-    const detail = `service account ${account} is used by ${others.length} live pods that ${mapping.domino_user} did not start, who would get the role`;
-    withhold(deps, record);
-    return refuse({ code: 'name_taken', detail });
-  }
+  const isNew = record.association === undefined;
+  const taken = isNew ? refuseOthers(deps, record, deps.pods.ofAccount(account), mapping) : undefined;
+  if (taken) return taken;
   // Not as it is to be, which is no doing of somebody else's.
   if (record.association && !sameContent(record.association, record.content)) {
     record.parts.association = false;
@@ -77,8 +74,11 @@ export async function bring(
   if (pause > 0) return contested(pause);
   // Looked for first: where somebody else's stands in the way, the role and whoever has it are left as they are.
   const found = await deps.associations.find(account, record.association?.id);
+  // The watch may be behind: who would get the role is looked at where it is, unless the role cannot be had anyway.
+  const mayLetIn = isNew && typeof deps.trust.state(record.content.roleArn, account) !== 'object';
   const outcome =
     refuseForeign(deps, record, found) ??
+    (mayLetIn ? refuseOthers(deps, record, await deps.kubernetes.listPodsOfAccount(account), mapping) : undefined) ??
     (await bringTrust(deps, record)) ??
     (await bringAssociation(deps, record, found));
   if (!record.isReady) withhold(deps, record);
@@ -93,11 +93,17 @@ export async function bring(
   return leaveOldRoles(deps, record);
 }
 
-/** The watch may be behind: who would get the role is looked at where it is. */
-async function othersOf({ pods, kubernetes }: PodIdentityPassDeps, account: string, user: string): Promise<Pod[]> {
-  const isOthers = ({ live, userName }: Pod) => live && userName !== user;
-  const known = pods.ofAccount(account).filter(isOthers);
-  return known.length > 0 ? known : (await kubernetes.listPodsOfAccount(account)).filter(isOthers);
+function refuseOthers(
+  deps: PodIdentityPassDeps,
+  record: PodIdentityRecord,
+  pods: readonly Pod[],
+  { domino_user: user }: PodIdentityMapping,
+): PodIdentityOutcome | undefined {
+  const others = pods.filter(({ live, userName }) => live && userName !== user);
+  if (others.length === 0) return undefined;
+  withhold(deps, record);
+  const detail = `service account ${record.account} is used by ${others.length} live pods that ${user} did not start, who would get the role`;
+  return refuse({ code: 'name_taken', detail });
 }
 
 /** New workloads get the account no more, also under the next holder. */

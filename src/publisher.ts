@@ -7,8 +7,6 @@ import type { Statuses, StatusForm } from './statuses.ts';
 export interface Publisher<S> {
   /** Writes the status. @throws KubernetesError */
   publish(status: S): Promise<void>;
-  /** Whether there is a status, whoever published it, and whatever it says. */
-  isThere(key: string): boolean;
   /** Whether what was published last is what stands there, as far as the watch has it. */
   stands(key: string): boolean;
   /** Takes the status away. @throws KubernetesError */
@@ -46,7 +44,6 @@ export function createPublisher<S>(
   }
 
   return {
-    isThere: (key) => published.has(key) || statuses.get(key) !== undefined,
     stands,
     publish: async (status) => {
       const key = form.keyOf(status);

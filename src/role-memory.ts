@@ -23,6 +23,8 @@ export interface RoleMemory extends DriftMemory {
   learntAt: number | undefined;
   /** Published as a proxy role by the holder before, and not read since: it may have members that nobody told of. */
   unread: boolean;
+  /** Whether it is published as a proxy role: the next holder will look at it, whatever becomes of its mapping. */
+  announced: boolean;
   /** When it was taken over, on the monotonic clock: what the holder before wrote earlier is not known. */
   inheritedAt: number | undefined;
   writtenAt: string | undefined;
@@ -37,12 +39,14 @@ export interface RoleMemory extends DriftMemory {
 const staleReadMs = 60_000;
 /** How long a document of ours from before is more likely an old reading than somebody's edit. */
 const oldReadingMs = 15_000;
+
 export function newRoleMemory(maxChars: number): RoleMemory {
   return {
     size: 0,
     maxChars,
     learntAt: undefined,
     unread: false,
+    announced: false,
     inheritedAt: undefined,
     writtenAt: undefined,
     comparedAt: undefined,
@@ -63,12 +67,14 @@ export function inherit(memory: RoleMemory, status: TrustStatus, namespace: stri
   memory.drift = status.drift;
   memory.brake = status.brake;
   memory.compareId = status.compare_id;
-  memory.unread = status.proxy === true;
+  memory.unread = memory.announced = status.proxy === true;
   memory.inheritedAt = now;
   const subjects = new Set(Object.keys(status.members).map((name) => subjectOf(namespace, name)));
   if (subjects.size === 0 && status.pods === undefined) subjects.add(placeholderSubject);
   for (const entry of status.pods ? podTrustEntries(toPodTrust(status.pods)) : []) subjects.add(entry);
-  remember(memory, { subjects, at: now, how: 'inherited' });
+  // Of a write without an answer, as `fail` leaves it on record, nobody knows either.
+  const isLost = Object.values(status.members).some(({ want }) => want === '');
+  remember(memory, { subjects, at: now, how: isLost ? 'lost' : 'inherited' });
 }
 
 export function remember(memory: RoleMemory, document: KnownDocument): void {

@@ -133,7 +133,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     // The holder before may have written since it published: who left must not be let in again.
     if (!isProxy && !options.knowsPods()) return;
     // Whoever comes after a write that nobody told of is to know that there is a role to look at.
-    if (isProxy && !publisher.isThere(role.arn) && !(await announce(role, at, urgent))) return;
+    if (isProxy && !at.memory.announced && !(await announce(role, at, urgent))) return;
     const { writes } = options.pass;
     // Where a write is to be expected, its budget is waited for first, so that the document read is fresh.
     const mayWrite = differs(role) && (await writes.take(urgent, signal));
@@ -141,9 +141,10 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     if (outcome.kind === 'needs_write' && (await writes.take(urgent, signal))) {
       outcome = await passOver(options.pass, role, at.memory, { mayWrite: true, urgent }, signal);
     }
-    if (outcome.kind === 'done' || outcome.kind === 'again') at.memory.compareId = asked;
     if (outcome.kind === 'again') due(at, outcome.afterMs, urgent);
     if (outcome.kind !== 'failed' || !outcome.error.transient) {
+      // What IAM refuses is what the comparison found: asked again at once, it would say the same.
+      if (outcome.kind !== 'needs_write') at.memory.compareId = asked;
       at.failures = 0;
       return;
     }
@@ -159,9 +160,8 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     if (isOver(role)) return true;
     await publish(role, at);
     at.publish = true;
-    const isThere = publisher.isThere(role.arn);
-    if (!isThere) due(at, 0, urgent);
-    return isThere;
+    if (!at.memory.announced) due(at, 0, urgent);
+    return at.memory.announced;
   }
 
   async function publish(role: ProxyRole, at: Work): Promise<void> {
@@ -169,6 +169,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
     const { memory } = at;
     try {
       if (isOver(role)) {
+        memory.announced = false;
         await publisher.withdraw(role.arn);
         metrics.forgotten(role.arn);
         if (role.members.size > 0 || at.dueAt < Infinity) return;
@@ -178,6 +179,7 @@ export function createRoleQueue(options: RoleQueueOptions): RoleQueue {
       }
       const status = statusOf(role, memory, options.pass.isProxy(role));
       await publisher.publish(status);
+      memory.announced = status.proxy === true;
       metrics.published(status);
     } catch (error) {
       if (signal.aborted) return;

@@ -15,7 +15,7 @@ const wantSchema = z.object({
   id: z.string().min(1),
   /** The run that asked last, 24 hex digits. */
   run: z.string(),
-  /** Other runs of the same user that asked before, use the account too, and lived when the last one asked. */
+  /** Other runs of the same user that asked before, use the account too, and lived when the last one asked, or were too new to be seen. */
   also: z.array(z.string()).optional(),
   user: z.object({ id: z.string().min(1), name: z.string() }),
   /** When it was asked for, ISO 8601. */

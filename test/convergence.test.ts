@@ -76,6 +76,24 @@ describe('convergence', () => {
     );
   });
 
+  it('a comparison of a role that IAM refuses is made once, and its answer stays', async () => {
+    const [user] = [await mapped('refused'), await mapped('compared')];
+    await grant(user);
+    const ask = async (proxy: string) => {
+      const path = `/trust_status?proxy_iam_role_arn=${encodeURIComponent(arnOf(proxy))}`;
+      const answer = await replica.call('GET', path, { as: 'admin' });
+      return answer.body.proxy_roles.find(
+        (one: { proxy_iam_role_arn: string }) => one.proxy_iam_role_arn === arnOf(proxy),
+      );
+    };
+    world.aws.removeRole(clusterAccount, 'refused');
+    assert.equal((await ask('refused')).error.code, 'role_not_found');
+    const reads = () => world.aws.calls.GetRole ?? 0;
+    const before = reads();
+    for (let times = 0; times < 10; times += 1) await ask('compared');
+    assert.ok(reads() - before <= 11, `${reads() - before} readings for 10 comparisons`);
+  });
+
   it('a subject that somebody else put in is taken out', async () => {
     const user = await mapped('intruded');
     const { account } = await grant(user);

@@ -1,5 +1,6 @@
 /** Proves what runs are told, and keep, while others write what they write, or nobody knows what IAM has of it. */
 import assert from 'node:assert/strict';
+import type { V1ServiceAccount } from '@kubernetes/client-node';
 import { parseWant, type Want, wantedAnnotation } from '../src/wants.ts';
 import { until } from './support/clock.ts';
 import { clusterAccount, type Replica, runId, startWorld, type World } from './support/world.ts';
@@ -71,6 +72,22 @@ describe('runs in doubt', () => {
     await until(() => !isIn('at-once', witness.account));
     assert.ok(isIn('at-once', account));
     assert.equal((await ask(user, first)).status, 200);
+  });
+
+  it('an account on which somebody always asks lets go of the runs that ended', async () => {
+    const { user } = await mapped('busy');
+    const account = 'busy-sa';
+    await granted(user, { account });
+    const known = wantOf(account);
+    assert.ok(known);
+    const also = Array.from({ length: 300 }, () => runId(next++));
+    const stored = world.kubernetes.get<V1ServiceAccount>('serviceaccounts', 'domino-compute', account);
+    const annotations = { [wantedAnnotation]: JSON.stringify({ ...known, also }) };
+    world.kubernetes.put('serviceaccounts', { ...stored, metadata: { ...stored?.metadata, annotations } });
+    await granted(user, { account });
+    const kept = wantOf(account)?.also ?? [];
+    // The run that lives, and the newest of those that may be too new to be seen.
+    assert.deepEqual(kept.toSorted(), [known.run, ...also.slice(-50)].toSorted());
   });
 
   it('invariant 6: who was taken out by somebody else, and cannot be put back, is told so', async () => {

@@ -145,6 +145,16 @@ describe('a pass over a role', () => {
     assert.doesNotMatch(shown, /"\*:domino-compute:/);
   });
 
+  it('invariant 6: believes no reading of whom the holder before may have taken out', async () => {
+    const before = { a: { want: '', since: '2026-11-21T12:00:00.000Z' } };
+    inherit(memory, { ...status, members: before }, scope.namespace, clock.monotonic());
+    role.accepted = new Map(Object.entries(before));
+    members('a');
+    shown = withMembers('a');
+    await pass();
+    assert.deepEqual([written.length, role.accepted.get('a')?.want], [1, 'want-a']);
+  });
+
   it('does not blame anybody for what the holder before wrote, while IAM may still show it', async () => {
     inherit(memory, status, scope.namespace, clock.monotonic());
     members('a');
