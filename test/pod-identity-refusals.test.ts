@@ -54,6 +54,26 @@ describe('Pod Identity: refusals', () => {
     await until(() => !JSON.stringify(world.kubernetes.list('configmaps', 'domino-field')).includes(one.arn));
   });
 
+  it('a role that cannot be had: looked at again and again, and the API server is not asked for pods each time', async () => {
+    const one = newUser(world);
+    world.aws.setTrust(clusterAccount, one.role, '[]');
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'malformed_trust_policy');
+    const lists = () => world.kubernetes.calls.get('list pods') ?? 0;
+    const looks = () => world.aws.calls.ListPodIdentityAssociations ?? 0;
+    const before = lists();
+    for (const space of ['', ' ', '  ']) {
+      const seen = looks();
+      storeMappings(world, {
+        [one.user]: `${space}{"service_account":"${one.account}","iam_role_arn":"${one.arn}"}`,
+      });
+      await until(() => looks() > seen);
+    }
+    // A list that was empty is read anew now and then.
+    assert.ok(lists() - before <= 1);
+    await world.unmapUser(replica, one.user);
+  });
+
   it('iam:PassRole denied, tried ever later; had when allowed', async () => {
     const one = newUser(world);
     world.aws.knobs.passRoleDenied = [one.arn];
