@@ -10,7 +10,7 @@ import { type Mappings, resolve, type Target } from './mappings.ts';
 import { type Revocations, refuseRevoked, revocationFor } from './revocations.ts';
 import { findRun, type PodIndex, type Run } from './runs.ts';
 import { statusName, type TrustStatuses, trustStatusForm } from './trust-status.ts';
-import { askersOf, covers, newWant, parseWant, sameContent, type Want, type WantContent } from './wants.ts';
+import { covers, newWant, otherAskers, parseWant, sameContent, type Want, type WantContent } from './wants.ts';
 
 export interface GrantRequest {
   caller: Caller;
@@ -50,10 +50,6 @@ export interface GrantsOptions {
 
 /** How long a request waits for the API server to confirm what a lost watch showed. */
 const maxConfirmMs = 1_000;
-/** How long the watch of pods may take to show a run that asked. */
-const newMs = 60_000;
-/** So many that it does not show are kept: an account on which somebody always asks would never let go of the ended. */
-const mostUnseen = 50;
 /** How often a want is made anew since another one was written meanwhile. */
 const attempts = 20;
 
@@ -72,7 +68,8 @@ export function createGrants(options: GrantsOptions): Grants {
         // A want that was refused is asked for anew: whatever stood against it may be mended. One that waits for room is
         // not, since it is served by itself.
         if (known && sameContent(known, content) && !wasRefused(known)) return known;
-        const want = newWant(content, clock.now(), otherAskers(account, known, content));
+        const alive = new Set(options.pods.ofAccount(account).map(({ run }) => run));
+        const want = newWant(content, clock.now(), otherAskers(known, content, alive, clock.now()));
         await kubernetes.setWanted(account, JSON.stringify(want), seen.resourceVersion);
         return want;
       } catch (error) {
@@ -84,17 +81,6 @@ export function createGrants(options: GrantsOptions): Grants {
         seen = undefined;
       }
     }
-  }
-
-  /** The other runs of this user that asked for the account before, and still use it, or have just begun to. */
-  function otherAskers(account: string, known: Want | undefined, content: WantContent): string[] {
-    if (known?.user.id !== content.user.id) return [];
-    const alive = new Set(options.pods.ofAccount(account).map(({ run }) => run));
-    const others = [...askersOf(known)].filter((run) => run !== content.run);
-    // Their pods may be too new for the watch. Whoever has ended counts for nothing; a run's id begins with its time.
-    const isNew = clock.now() - Date.parse(known.at) < newMs;
-    const unseen = isNew ? others.filter((run) => !alive.has(run)).sort() : [];
-    return [...others.filter((run) => alive.has(run)), ...unseen.slice(-mostUnseen)];
   }
 
   /** The wants whose settlement is ours: our own, and one written over it since that covers it. */

@@ -4,6 +4,11 @@ import { z } from 'zod';
 
 export const wantedAnnotation = 'irsa.dominodatalab.com/wanted';
 
+/** How long the watch of pods may take to show a run that asked. */
+const newMs = 60_000;
+/** So many that it does not show are kept: an account on which somebody always asks would never let go of the ended. */
+const mostUnseen = 50;
+
 const roleSchema = z.object({
   target: z.string(),
   /** The candidate proxy roles, in the order of the mapping, each with the organization whose mapping names it. */
@@ -63,6 +68,24 @@ export function covers(want: Want, content: WantContent): boolean {
 /** The runs that asked for what is wanted. */
 export function askersOf(want: Pick<Want, 'run' | 'also'>): ReadonlySet<string> {
   return new Set([want.run, ...(want.also ?? [])]);
+}
+
+/**
+ * The other runs of this user that asked for the account before, and still use it, or have just begun to.
+ * @param alive the runs whose pods are seen to use it. @param now milliseconds since the epoch.
+ */
+export function otherAskers(
+  known: Want | undefined,
+  content: WantContent,
+  alive: ReadonlySet<string | undefined>,
+  now: number,
+): string[] {
+  if (known?.user.id !== content.user.id) return [];
+  const others = [...askersOf(known)].filter((run) => run !== content.run);
+  // Their pods may be too new to be seen. Whoever has ended counts for nothing; a run's id begins with its time.
+  const isNew = now - Date.parse(known.at) < newMs;
+  const unseen = isNew ? others.filter((run) => !alive.has(run)).sort() : [];
+  return [...others.filter((run) => alive.has(run)), ...unseen.slice(-mostUnseen)];
 }
 
 function canonical(content: WantContent): string {

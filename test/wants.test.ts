@@ -1,7 +1,7 @@
 /** Proves what is read from the annotation of a service account, and when a new request wants the same. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { newWant, parseWant, sameContent, type WantContent } from '../src/wants.ts';
+import { newWant, otherAskers, parseWant, sameContent, type WantContent } from '../src/wants.ts';
 
 const content: WantContent = {
   run: '646d27b817c28b5ea4b5b0c1',
@@ -53,6 +53,16 @@ describe('wants', () => {
     ]) {
       assert.equal(parseWant(JSON.stringify({ ...want, ...wrong })), undefined, JSON.stringify(wrong));
     }
+  });
+
+  it('keep the runs beside them that use the account, or asked within the minute, and nobody else’s', () => {
+    const known = newWant({ ...content, run: 'a' }, now, ['b', 'c', content.run]);
+    const keep = (alive: string[], ms: number, user = content.user) =>
+      otherAskers(known, { ...content, user }, new Set(alive), now + ms);
+    assert.deepEqual(keep(['c', 'x'], 59_000), ['c', 'a', 'b']);
+    assert.deepEqual(keep(['c', 'x'], 61_000), ['c']);
+    assert.deepEqual(keep(['a', 'b', 'c'], 0, { id: 'another', name: 'alice' }), []);
+    assert.deepEqual(otherAskers(undefined, content, new Set(['a']), now), []);
   });
 
   it('no text makes the reader throw', () => {
