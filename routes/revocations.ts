@@ -43,9 +43,11 @@ export function revocationRoutes(deps: RevocationDeps): Router {
     const { record, added } = await revocations.revoke(run, made);
     audit(res, added ? 'revoked' : 'revoked already', run, { reason, accounts: names, roles: before });
     // A write that lets it in may be under way: where it wants a role that it is not published in, the writer is asked.
+    const askedAt = clock.monotonic();
     const asked = rolesUnsettled(names, before).map((role) => compareNow(deps, role).catch(() => false));
     const compared = await Promise.all(asked);
-    const gone = await untilPublished(statuses, clock, maxWaitMs, () => rolesWith(names).length === 0);
+    const leftMs = Math.max(0, maxWaitMs - (clock.monotonic() - askedAt));
+    const gone = await untilPublished(statuses, clock, leftMs, () => rolesWith(names).length === 0);
     res.json({
       run_id: run,
       revoked: true,
