@@ -1,4 +1,5 @@
 /** Owns one pass over one service account with Pod Identity: its four parts are put in place, in order. */
+import type { RoleError } from './assignments.ts';
 import type { Associations } from './associations.ts';
 import { AwsError } from './aws-error.ts';
 import type { Clock } from './clock.ts';
@@ -48,6 +49,8 @@ export const wait = (code: PodIdentityReason['code'], detail: string): PodIdenti
   reason: { code, detail },
 });
 export const refuse = (reason: PodIdentityReason): PodIdentityOutcome => ({ kind: 'refused', reason });
+export const refuseForRole = ({ code, detail, said }: RoleError): PodIdentityOutcome =>
+  refuse({ code: code as PodIdentityReason['code'], detail, said });
 
 /**
  * Puts the parts in place, for a record that is of no other user any more: account, trust, association, and last the
@@ -74,12 +77,15 @@ export async function bring(
   if (pause > 0) return contested(pause);
   // Looked for first: where somebody else's stands in the way, the role and whoever has it are left as they are.
   const found = await deps.associations.find(account, record.association?.id);
-  // The watch may be behind: who would get the role is looked at where it is, unless the role cannot be had anyway.
-  const mayLetIn = isNew && typeof deps.trust.state(record.content.roleArn, account) !== 'object';
+  // The watch may be behind: who would get the role is looked at where it is. Where the role cannot be had as it seems, only
+  // once it can, so that nobody is looked for again and again.
+  const unseen = async () => refuseOthers(deps, record, await deps.kubernetes.listPodsOfAccount(account), mapping);
+  const isHadSoon = typeof deps.trust.state(record.content.roleArn, account) !== 'object';
   const outcome =
     refuseForeign(deps, record, found) ??
-    (mayLetIn ? refuseOthers(deps, record, await deps.kubernetes.listPodsOfAccount(account), mapping) : undefined) ??
+    (isNew && isHadSoon ? await unseen() : undefined) ??
     (await bringTrust(deps, record)) ??
+    (isNew && !isHadSoon ? await unseen() : undefined) ??
     (await bringAssociation(deps, record, found));
   if (!record.isReady) withhold(deps, record);
   if (outcome) return outcome;
@@ -182,7 +188,7 @@ async function bringTrust(
   record.parts.trust_policy = state === 'in';
   if (state === 'in') return undefined;
   if (typeof state === 'object') {
-    return refuse({ code: state.code as PodIdentityReason['code'], detail: state.detail, said: state.said });
+    return refuseForRole(state);
   }
   return wait('waiting_for_trust_policy', `the trust policy of ${roleArn} is being written`);
 }
@@ -196,7 +202,7 @@ function leaveOldRoles(deps: PodIdentityPassDeps, record: PodIdentityRecord): Po
   if (isRid && isIn) return { kind: 'in_place' };
   const states = [...record.trustedBy.difference(wanted)].map((role) => deps.trust.state(role, record.account));
   const error = states.find((state) => typeof state === 'object');
-  if (error) return refuse({ code: error.code as PodIdentityReason['code'], detail: error.detail, said: error.said });
+  if (error) return refuseForRole(error);
   return wait('waiting_for_trust_policy', 'the trust policies of former roles are being written');
 }
 

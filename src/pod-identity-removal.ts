@@ -6,10 +6,10 @@ import {
   isStillIn,
   type PodIdentityOutcome,
   type PodIdentityPassDeps,
-  refuse,
+  refuseForRole,
   wait,
 } from './pod-identity-pass.ts';
-import type { PodIdentityReason, PodIdentityRecord } from './pod-identity-record.ts';
+import type { PodIdentityRecord } from './pod-identity-record.ts';
 
 /**
  * Takes the parts away: the Mutation's entry first, so that no new pod gets the account; then the role; and the account
@@ -56,7 +56,7 @@ export async function takeRoleAway(
     deps.trust.retry(left);
     const state = deps.trust.state(left, account);
     if (typeof state !== 'object') return wait('waiting_for_trust_policy', `${left} still trusts the account`);
-    return refuse({ code: state.code as PodIdentityReason['code'], detail: state.detail, said: state.said });
+    return refuseForRole(state);
   }
   record.parts.trust_policy = false;
   return undefined;

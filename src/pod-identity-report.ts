@@ -49,8 +49,11 @@ export interface PodIdentityReport {
 export function podIdentityReports(sources: PodIdentityReportSources): PodIdentityReport[] {
   const { identities } = sources;
   const pods = Map.groupBy(sources.pods, ({ userName }) => userName);
+  const byUser = Map.groupBy(sources.statuses(), ({ domino_user: user }) => user);
   const named = new Map([...identities.byUser.values()].map((mapping) => [mapping.service_account, mapping]));
-  const mapped = [...identities.byUser.values()].map((mapping) => report(mapping, sources, pods));
+  const mapped = [...identities.byUser.values()].map((mapping) =>
+    report(mapping, sources, pods, byUser.get(mapping.domino_user) ?? []),
+  );
   const leaving = [...sources.statuses()].filter(
     (status) => named.get(status.service_account)?.domino_user !== status.domino_user,
   );
@@ -70,23 +73,26 @@ function ownReport(user: string, sources: PodIdentityReportSources): PodIdentity
   const own = [...sources.pods].filter(({ userName }) => userName === user);
   const pods = new Map<string | undefined, Pod[]>([[user, own]]);
   const mapping = sources.identities.byUser.get(user);
-  if (mapping) return report(mapping, sources, pods);
-  const left = [...sources.statuses()].find((status) => status.domino_user === user);
+  const statuses = [...sources.statuses()].filter((status) => status.domino_user === user);
+  if (mapping) return report(mapping, sources, pods, statuses);
+  const [left] = statuses;
   return left && statusReport(left, pods, sources.identities);
 }
 
 type PodsByUser = ReadonlyMap<string | undefined, readonly Pod[]>;
 
+/** @param own the user's statuses: that of the mapping's account, and of those that the user had before. */
 function report(
   mapping: PodIdentityMapping,
-  { identities, status: statusOf, statuses, knowsMutation }: PodIdentityReportSources,
+  { identities, status: statusOf, knowsMutation }: PodIdentityReportSources,
   pods: PodsByUser,
+  own: readonly PodIdentityStatus[],
 ): PodIdentityReport {
   const { domino_user: user, service_account: account } = mapping;
   const status = statusOf(account);
   if (status?.domino_user === user) {
-    const others = [...statuses()].filter((one) => one.domino_user === user && one.service_account !== account);
-    const former = new Set(others.map((one) => one.service_account));
+    const former = new Set(own.map((one) => one.service_account));
+    former.delete(account);
     return statusReport(status, pods, identities, mapping, former);
   }
   const owner = status?.domino_user;
