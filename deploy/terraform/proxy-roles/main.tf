@@ -13,6 +13,7 @@ module "policies" {
   oidc_audience = var.oidc_audience
   name_prefix   = var.name_prefix
   targets       = var.targets
+  namespace     = var.compute_namespace
 }
 
 resource "aws_iam_role" "proxy" {
@@ -21,7 +22,7 @@ resource "aws_iam_role" "proxy" {
   name                 = each.key
   path                 = var.path
   description          = "Domino runs on their way to ${each.value.target}; irsa-svc keeps its trust policy"
-  assume_role_policy   = module.policies.starting_trust_policy
+  assume_role_policy   = each.value.trust_policy
   permissions_boundary = var.permissions_boundary
   tags                 = var.tags
 

@@ -1,6 +1,11 @@
 variable "targets" {
-  description = "The target roles by a key of your own; the key names the proxy roles. `role_arn` may lie in any account, and need not exist yet. `proxies` is how many proxy roles share the load: each holds about 33 runs at the quota of 2,048 characters."
-  type        = map(object({ role_arn = string, proxies = optional(number, 1) }))
+  description = "The target roles by a key of your own; the key names the proxy roles. `role_arn` may lie in any account, and need not exist yet. `proxies` is how many proxy roles share the load: each holds about 33 runs at the quota of 2,048 characters. `carrier` is `entry`, or `token` for a constant trust policy that holds any number of runs."
+  type        = map(object({ role_arn = string, proxies = optional(number, 1), carrier = optional(string, "entry") }))
+
+  validation {
+    condition     = alltrue([for target in var.targets : target.carrier == "entry" || (target.carrier == "token" && target.proxies == 1)])
+    error_message = "carrier is entry or token; a role that comes by tokens has one proxy role, which holds any number of runs."
+  }
 
   validation {
     condition = alltrue([
@@ -42,6 +47,28 @@ variable "organizations" {
   validation {
     condition     = alltrue([for name in keys(var.organizations) : can(regex("^[A-Za-z0-9._-]{1,253}$", name))])
     error_message = "An organization's name is letters, digits, dots, hyphens and underscores, as in Domino."
+  }
+}
+
+variable "default_profiles" {
+  description = "By organization: the key of the target that it proposes as its members' default profile."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name, key in var.default_profiles : contains(try(var.organizations[name], []), key)])
+    error_message = "A default profile is a target of its organization: a key that `organizations` has there."
+  }
+}
+
+variable "compute_namespace" {
+  description = "The namespace of the runs, whose service accounts may have role tokens."
+  type        = string
+  default     = "domino-compute"
+
+  validation {
+    condition     = can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", var.compute_namespace))
+    error_message = "A namespace is lower-case letters, digits and hyphens."
   }
 }
 

@@ -19,6 +19,7 @@ module "policies" {
   proxy_role_prefix      = var.proxy_role_prefix
   cluster_name           = var.cluster_name
   pod_identity_role_arns = var.pod_identity_role_arns
+  role_tokens            = var.role_tokens
 }
 
 resource "aws_iam_role" "service" {

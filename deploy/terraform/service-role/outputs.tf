@@ -24,6 +24,7 @@ output "helm_values" {
     }
     # With Pod Identity EKS knows the role, and an annotation would only mislead.
     serviceAccount = { name = var.service_account, roleArn = var.credentials == "irsa" ? aws_iam_role.service.arn : "" }
+    roleTokens     = { enabled = var.role_tokens }
     podIdentity = {
       enabled     = length(var.pod_identity_role_arns) > 0
       clusterName = length(var.pod_identity_role_arns) > 0 ? var.cluster_name : ""

@@ -158,3 +158,9 @@ variable "pod_identity_role_arns" {
     error_message = "Each is a role's ARN, such as arn:aws:iam::111111111111:role/acme-svc-user-1-role, without a wildcard."
   }
 }
+
+variable "role_tokens" {
+  description = "Whether roles are carried by tokens: the service then looks up whether the cluster's OIDC provider lists their audiences."
+  type        = bool
+  default     = false
+}

@@ -6,6 +6,9 @@ DOMINO_ISSUER: {{ .Values.env.domino_issuer | quote }}
 AWS_REGION: {{ .Values.env.aws_region | quote }}
 DEFAULT_FIELD_NS: {{ include "irsa.field" . | quote }}
 DEFAULT_COMPUTE_NS: {{ include "irsa.compute" . | quote }}
+{{- if not (include "irsa.setting" (list . "EARLIER_DEPLOYMENT" "")) }}
+EARLIER_DEPLOYMENT: {{ include "irsa.earlierDeployment" . }}
+{{- end }}
 {{- if not (include "irsa.setting" (list . "DOMINO_USER_HOST" "")) }}
 DOMINO_USER_HOST: http://nucleus-frontend.{{ include "irsa.platform" . }}:80
 {{- end }}
@@ -15,6 +18,19 @@ EKS_CLUSTER_NAME: {{ .Values.podIdentity.clusterName | quote }}
 {{- end }}
 {{- if eq (include "irsa.tlsMode" .) "off" }}
 SSL_OFF: "true"
+{{- end }}
+{{- if not .Values.console.enabled }}
+CONSOLE_ENABLED: "false"
+{{- end }}
+{{- with .Values.console.clientId }}
+CONSOLE_CLIENT_ID: {{ . | quote }}
+{{- end }}
+{{- with .Values.monitoring.prometheusRule.runbookUrl }}
+RUNBOOK_URL: {{ . | quote }}
+{{- end }}
+{{- include "irsa.proxy" . }}
+{{- if or .Values.ca.configMap .Values.ca.secret }}
+NODE_EXTRA_CA_CERTS: {{ include "irsa.caFolder" . }}/ca.crt
 {{- end }}
 {{- range $name, $value := .Values.settings }}
 {{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}

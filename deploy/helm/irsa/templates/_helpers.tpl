@@ -32,9 +32,23 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: irsa
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- range $name, $value := .Values.commonLabels }}
+{{- if not (hasPrefix "app.kubernetes.io/" $name) }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The registry in image.repository, as Docker tells it from a name: it has a dot or a port, or is localhost. */}}
+{{- define "irsa.registry" -}}
+{{- $parts := splitList "/" .Values.image.repository -}}
+{{- $first := first $parts -}}
+{{- if and (gt (len $parts) 1) (or (regexMatch "[.:]" $first) (eq $first "localhost")) }}{{ $first }}{{ end }}
 {{- end }}
 
 {{- define "irsa.image" -}}
+{{- $registry := dig "imageRegistry" "" (.Values.global | default dict) | default "" -}}
+{{- if and $registry (not (include "irsa.registry" .)) }}{{ trimSuffix "/" $registry }}/{{ end -}}
 {{- with .Values.image -}}
 {{- if .digest -}}
 {{ .repository }}@{{ .digest }}
@@ -42,6 +56,42 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
+{{- end }}
+
+{{/* imagePullSecrets of our pods: the chart's own and global.imagePullSecrets, which may be names alone. Nothing, or a list. */}}
+{{- define "irsa.pullSecrets" -}}
+{{- $secrets := .Values.image.pullSecrets | default list -}}
+{{- range dig "imagePullSecrets" list (.Values.global | default dict) | default list -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with $secrets | uniq }}{{ toYaml . }}{{ end -}}
+{{- end }}
+
+{{/* Proxies for calls to AWS as a map of environment variables. */}}
+{{- define "irsa.proxy" -}}
+{{- range $name, $value := .Values.env.proxy | default dict }}
+{{- if $value }}
+{{ upper $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where the key of a ConfigMap or Secret with more CAs is mounted. */}}
+{{- define "irsa.caFolder" -}}
+/etc/ssl/certs/irsa-ca
+{{- end }}
+
+{{/* The volume with more CAs. Takes a list: the value `ca`, whether a pod starts without it. */}}
+{{- define "irsa.caVolume" -}}
+{{- $ca := index . 0 -}}
+name: irsa-more-cas
+{{ empty $ca.secret | ternary "configMap" "secret" }}:
+  {{ empty $ca.secret | ternary "name" "secretName" }}: {{ $ca.secret | default $ca.configMap | quote }}
+  {{- if index . 1 }}
+  optional: true
+  {{- end }}
+  items:
+    - { key: {{ $ca.key | quote }}, path: ca.crt }
 {{- end }}
 
 {{- define "irsa.serviceAccountName" -}}
@@ -135,6 +185,11 @@ arn:{{ include "irsa.partition" . }}:iam::{{ .Values.env.eks_aws_account }}:role
 {{ include "irsa.setting" (list . "PROMETHEUS_METRICS_PORT" 8080) }}
 {{- end }}
 
+{{/* Release 1.8's Deployment, which env.name named there. */}}
+{{- define "irsa.earlierDeployment" -}}
+{{ include "irsa.setting" (list . "EARLIER_DEPLOYMENT" (toString (get .Values.env "name" | default "irsa"))) }}
+{{- end }}
+
 {{- define "irsa.certFile" -}}
 {{ include "irsa.setting" (list . "TLS_CERT_FILE" "/ssl/tls.crt") }}
 {{- end }}
@@ -185,8 +240,13 @@ arn:{{ include "irsa.partition" . }}:iam::{{ .Values.env.eks_aws_account }}:role
 {{- if eq (include "irsa.tlsMode" .) "off" }}http{{ else }}https{{ end }}://{{ include "irsa.name" . }}.{{ include "irsa.field" . }}
 {{- end }}
 
-{{/* What every container of ours may do: nothing beyond running. */}}
+{{/* What every container of ours may do: nothing beyond running, but for what `securityContext` says. */}}
 {{- define "irsa.containerSecurityContext" -}}
+{{- $own := fromYaml (include "irsa.ownSecurityContext" .) -}}
+{{- toYaml (mergeOverwrite $own (deepCopy .Values.securityContext)) -}}
+{{- end }}
+
+{{- define "irsa.ownSecurityContext" -}}
 allowPrivilegeEscalation: false
 capabilities:
   drop: [ALL]
@@ -198,6 +258,12 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
+{{/* Of our pods in the field namespace: the certificate's key and the tokens are readable for the group. */}}
+{{- define "irsa.podSecurityContext" -}}
+{{- $own := dict "runAsNonRoot" true "runAsUser" 1000 "runAsGroup" 1000 "fsGroup" 1000 "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- toYaml (mergeOverwrite $own (deepCopy .Values.podSecurityContext)) -}}
+{{- end }}
+
 {{/* A namespaceSelector's terms for one or more namespaces; Kubernetes puts this label on each. Takes their names. */}}
 {{- define "irsa.fromNamespaces" -}}
 {{- $terms := list }}
@@ -205,4 +271,13 @@ seccompProfile:
 {{- $terms = append $terms (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .))) }}
 {{- end }}
 {{- toYaml $terms }}
+{{- end }}
+
+{{/* The host that people reach the console at from outside the cluster; nothing where there is none. */}}
+{{- define "irsa.consoleHost" -}}
+{{- if and .Values.ingress.enabled .Values.console.enabled -}}
+{{ .Values.ingress.host }}
+{{- else if and .Values.httpRoute.enabled .Values.console.enabled .Values.httpRoute.hostnames -}}
+{{ first .Values.httpRoute.hostnames }}
+{{- end -}}
 {{- end }}

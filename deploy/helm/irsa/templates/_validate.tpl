@@ -12,10 +12,38 @@ told at once, one a line.
 {{- if not .Values.image.repository }}
 image.repository: name the image that you built with the project's Dockerfile, without a tag: registry.example.com/irsa-svc.
 {{- end }}
+{{- $repository := .Values.image.repository -}}
+{{- if or (contains "@" $repository) (contains "://" $repository) (contains ":" (base $repository)) }}
+image.repository: give the image's name alone, which {{ $repository }} is not. What follows a colon goes to image.tag, and what follows an @ to image.digest; there is no https:// before it.
+{{- end }}
+{{- if and .Values.image.tag (not (regexMatch "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$" .Values.image.tag)) }}
+image.tag: expected up to 128 letters, digits, dots, hyphens and underscores.
+{{- end }}
+{{- $global := .Values.global | default dict -}}
+{{- $registry := get $global "imageRegistry" | default "" | trimSuffix "/" -}}
+{{- if and $registry (include "irsa.registry" .) (not (hasPrefix (printf "%s/" $registry) $repository)) }}
+global.imageRegistry: it is {{ $registry }}, and image.repository names another registry, {{ include "irsa.registry" . }}. Leave the registry out of image.repository, or global.imageRegistry.
+{{- end }}
+{{- if .Chart.IsRoot }}
+{{- range $name := keys $global | sortAlpha }}
+{{- if not (has $name (list "imageRegistry" "imagePullSecrets")) }}
+global.{{ $name }}: this chart does not use it. Of global, imageRegistry and imagePullSecrets count.
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range list "serverContainer" "clientContainer" "serverAppVersion" "clientAppVersion" "memcachedContainer" "memcachedVersion" }}
 {{- if hasKey $.Values.image . }}
 image.{{ . }}: this is release 1.8's. One image holds both programs now: give image.repository (the whole name) and image.tag, and take this line out.
 {{- end }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.host) }}
+ingress.host: name the host of the console: irsa.acme.example.
+{{- end }}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
+httpRoute.parentRefs: name the Gateway that the console is reached by: [{ name: public, namespace: gateways }].
+{{- end }}
+{{- if and .Values.httpRoute.backendCaConfigMap (eq (include "irsa.tlsMode" .) "off") }}
+httpRoute.backendCaConfigMap: with tls.mode off the service speaks plain HTTP, so there is no certificate to check. Take this line out.
 {{- end }}
 {{- if and .Values.image.digest (not (regexMatch "^sha256:[a-f0-9]{64}$" .Values.image.digest)) }}
 image.digest: expected sha256: and 64 hexadecimal digits.
@@ -76,8 +104,30 @@ env.govcloud: it says aws-us-gov, and env.partition or env.aws_region says anoth
 {{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
 serviceAccount.name: name the account that exists, since serviceAccount.create is false.
 {{- end }}
-{{- if hasKey $env "proxy" }}
-env.proxy: this release does not use a proxy. Reach IAM, STS and (with Pod Identity) EKS through a NAT gateway or VPC endpoints, and take this out.
+{{- range $name, $value := omit ($env.proxy | default dict) "no_proxy" }}
+{{- if and $value (not (regexMatch "^(https?://)?[^/?#\\s]+/?$" $value)) }}
+env.proxy.{{ $name }}: expected the address of a forward proxy, such as http://proxy.acme.example:3128.
+{{- end }}
+{{- end }}
+{{- $cas := dict "ca" .Values.ca "irsa_client_sidecar.ca" $sidecar.ca }}
+{{- range $path, $ca := $cas }}
+{{- if and $ca.configMap $ca.secret }}
+{{ $path }}: give a ConfigMap or a Secret, and not both.
+{{- end }}
+{{- end }}
+{{- if and (or $sidecar.ca.configMap $sidecar.ca.secret) (hasKey $sidecar.settings "NODE_EXTRA_CA_CERTS") }}
+irsa_client_sidecar.settings.NODE_EXTRA_CA_CERTS: irsa_client_sidecar.ca sets it; take one of the two out.
+{{- end }}
+{{- range .Values.tolerations }}
+{{- if and (eq (get . "operator" | default "Equal") "Exists") (get . "value") }}
+tolerations: one with operator Exists takes no value, and this one has {{ .value }}.
+{{- else if and (eq (get . "operator" | default "Equal") "Equal") (not (get . "key")) }}
+tolerations: one without a key needs operator Exists.
+{{- end }}
+{{- end }}
+{{- $page := .Values.monitoring.prometheusRule.runbookUrl -}}
+{{- if and $page (not (regexMatch "^https?://[^\\s#\"']+$" $page)) }}
+monitoring.prometheusRule.runbookUrl: expected the URL of a page, without a # in it.
 {{- end }}
 {{- $istio := .Values.istio -}}
 {{- if kindIs "map" $istio }}{{ $istio = get $istio "enabled" }}{{ end }}
@@ -107,9 +157,11 @@ settings.TLS_CERT_FILE: expected a file in a folder of its own, such as /ssl/tls
 settings.WEB_IDENTITY_TOKEN_PATH: expected a file in a folder of its own, such as /var/run/secrets/acme/token, since the token is mounted over the whole of {{ dir $token }} in workloads.
 {{- end }}
 {{- /* What the chart's own parts go by, whether it is in the environment now or not: ports, probes, mounts, Roles. */ -}}
-{{- $own := list "PORT" "PROMETHEUS_METRICS_PORT" "TLS_CERT_FILE" "TLS_KEY_FILE" "WEB_IDENTITY_TOKEN_PATH" "GRANT_TIMEOUT_SECONDS" "SSL_OFF" "EKS_CLUSTER_NAME" "DEFAULT_PLATFORM_NS" -}}
+{{- $own := list "EARLIER_DEPLOYMENT" "PORT" "PROMETHEUS_METRICS_PORT" "TLS_CERT_FILE" "TLS_KEY_FILE" "WEB_IDENTITY_TOKEN_PATH" "ROLE_TOKEN_DIR" "ROLE_TOKEN_SECONDS" "GRANT_TIMEOUT_SECONDS" "SSL_OFF" "EKS_CLUSTER_NAME" "DEFAULT_PLATFORM_NS" -}}
 {{- range .Values.extraEnv }}
-{{- if has .name $own }}
+{{- if eq .name "NODE_USE_ENV_PROXY" }}
+extraEnv: NODE_USE_ENV_PROXY would send calls inside the cluster to the proxy. Use env.proxy, which is for calls to AWS alone.
+{{- else if has .name $own }}
 extraEnv: {{ .name }} is more than environment to the chart. Use {{ if eq .name "SSL_OFF" }}tls.mode{{ else if eq .name "EKS_CLUSTER_NAME" }}podIdentity{{ else if eq .name "DEFAULT_PLATFORM_NS" }}env.namespace.platform{{ else }}settings.{{ .name }}{{ end }}.
 {{- else if or (hasKey (fromYaml (include "irsa.environment" $)) .name) (hasKey $.Values.settings .name) }}
 extraEnv: {{ .name }} is set by a value of the chart already; use that one.
@@ -192,10 +244,16 @@ serviceAccount.annotations: {{ $annotation }} follows from serviceAccount.roleAr
 {{- $grant := float64 (include "irsa.setting" (list . "GRANT_TIMEOUT_SECONDS" 25)) }}
 {{- $patience := float64 (toString (get $sidecar.settings "IRSA_REQUEST_TIMEOUT_SECONDS" | default 60)) }}
 {{- if le $patience $grant }}
-irsa_client_sidecar.settings.IRSA_REQUEST_TIMEOUT_SECONDS: expected more than settings.GRANT_TIMEOUT_SECONDS ({{ $grant }}), or the side-car hangs up before the service answers.
+irsa_client_sidecar.settings.IRSA_REQUEST_TIMEOUT_SECONDS: expected more than settings.GRANT_TIMEOUT_SECONDS ({{ $grant }}), or the sidecar hangs up before the service answers.
+{{- end }}
+{{- if and $sidecar.defaultCredentials .Values.podIdentity.enabled }}
+irsa_client_sidecar.defaultCredentials: Pod Identity gives the default credentials (podIdentity.enabled); take one of the two out.
+{{- end }}
+{{- if and $sidecar.defaultCredentials (ne (include "irsa.credentials" .) "process") }}
+irsa_client_sidecar.defaultCredentials: needs irsa_client_sidecar.credentials process, in a mode with a sidecar.
 {{- end }}
 {{- if not $sidecar.labelSelectors }}
-irsa_client_sidecar.labelSelectors: name at least one, or every pod in {{ $env.namespace.compute }} gets the side-car.
+irsa_client_sidecar.labelSelectors: name at least one, or every pod in {{ $env.namespace.compute }} gets the sidecar.
 {{- end }}
 {{- end }}
 {{- end }}
@@ -214,11 +272,41 @@ tls.ca.method: trust-manager is not in this cluster. Install it, or choose anoth
 {{- if and (or .Values.irsa_client_sidecar.enabled .Values.userbasedserviceaccounts.enabled .Values.podIdentity.enabled) (not ($has.Has "apps.dominodatalab.com/v1alpha1/Mutation")) }}
 irsa_client_sidecar.enabled: domsed is not in this cluster. Install it, or set irsa_client_sidecar.enabled, userbasedserviceaccounts.enabled and podIdentity.enabled to false.
 {{- end }}
+{{- include "irsa.namespaceProblems" . }}
 {{- if and .Values.monitoring.serviceMonitor.enabled (not ($has.Has "monitoring.coreos.com/v1/ServiceMonitor")) }}
 monitoring.serviceMonitor.enabled: the Prometheus operator is not in this cluster. Install it, or set this to false.
 {{- end }}
 {{- if and .Values.monitoring.prometheusRule.enabled (not ($has.Has "monitoring.coreos.com/v1/PrometheusRule")) }}
 monitoring.prometheusRule.enabled: the Prometheus operator is not in this cluster. Install it, or set this to false.
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+Namespaces that are not there: Helm would make all that is in others, and leave a release that failed. The release's own is
+Helm's matter: it may be about to make it (--create-namespace). `helm template` and `--dry-run` find nothing by `lookup`: it
+tells something where it finds two of these, or `default`, which is asked for last, since it takes a right of its own.
+*/}}
+{{- define "irsa.namespaceProblems" -}}
+{{- $values := dict "env.namespace.field" (include "irsa.field" .) "env.namespace.compute" (include "irsa.compute" .) }}
+{{- if or .Values.irsa_client_sidecar.enabled .Values.userbasedserviceaccounts.enabled .Values.podIdentity.enabled }}
+{{- $_ := set $values "env.namespace.platform" (include "irsa.platform" .) }}
+{{- end }}
+{{- with .Values.monitoring.dashboard }}
+{{- if and .enabled .namespace }}
+{{- $_ := set $values "monitoring.dashboard.namespace" .namespace }}
+{{- end }}
+{{- end }}
+{{- $found := list }}
+{{- $lacking := dict }}
+{{- range $name := append (values $values) .Release.Namespace | uniq }}
+{{- if lookup "v1" "Namespace" "" $name }}{{ $found = append $found $name }}{{ else }}{{ $_ := set $lacking $name true }}{{ end }}
+{{- end }}
+{{- if and $lacking (or (gt (len $found) 1) (lookup "v1" "Namespace" "" "default")) }}
+{{- range $path, $name := $values }}
+{{- if and (hasKey $lacking $name) (ne $name $.Release.Namespace) }}
+{{ $path }}: there is no namespace {{ $name }} in this cluster. Give the name of the one that there is, or make it first.
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -23,12 +23,18 @@ variable "oidc_audience" {
   type        = string
 }
 
+variable "namespace" {
+  description = "The namespace of the runs, whose service accounts may have tokens."
+  type        = string
+  default     = "domino-compute"
+}
+
 variable "name_prefix" {
   description = "What every proxy role's name begins with."
   type        = string
 }
 
 variable "targets" {
-  description = "The target roles by key, each with its ARN and how many proxy roles lead to it."
-  type        = map(object({ role_arn = string, proxies = number }))
+  description = "The target roles by key, each with its ARN, how many proxy roles lead to it, and what carries it: entry or token."
+  type        = map(object({ role_arn = string, proxies = number, carrier = optional(string, "entry") }))
 }

@@ -85,8 +85,16 @@ locals {
     },
   ]
 
+  audience_statement = {
+    Sid      = "AudiencesOfRoleTokens"
+    Effect   = "Allow"
+    Action   = "iam:GetOpenIDConnectProvider"
+    Resource = "arn:${var.partition}:iam::${var.account_id}:oidc-provider/${var.oidc_provider}"
+  }
+
   statements = {
     proxies      = jsonencode([local.proxy_statement])
+    role_tokens  = jsonencode([local.audience_statement])
     pod_identity = jsonencode(local.pod_identity_statements)
     none         = jsonencode([])
   }

@@ -15,6 +15,7 @@ output "permissions" {
     Version = "2012-10-17"
     Statement = concat(
       jsondecode(length(local.proxy_roles) == 0 ? local.statements.none : local.statements.proxies),
+      jsondecode(var.role_tokens ? local.statements.role_tokens : local.statements.none),
       jsondecode(length(var.pod_identity_role_arns) == 0 ? local.statements.none : local.statements.pod_identity),
     )
   })

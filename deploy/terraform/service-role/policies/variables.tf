@@ -62,3 +62,9 @@ variable "pod_identity_role_arns" {
   description = "The roles that the service may give to pods by Pod Identity; none keeps all of it away."
   type        = list(string)
 }
+
+variable "role_tokens" {
+  description = "Whether roles are carried by tokens, whose audiences the service looks up in the OIDC provider."
+  type        = bool
+  default     = false
+}
