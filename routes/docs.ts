@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import express, { Router } from 'express';
-import { projectFile } from '../src/project.ts';
+import { projectFile } from '../src/lib/project-file.ts';
 
 const page = `<!doctype html>
 <html lang="en">

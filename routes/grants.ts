@@ -1,14 +1,16 @@
 /** Owns `POST /map_iam_roles_to_pod_sa`: a run's roles, as the text of its AWS config file. */
 import { Router } from 'express';
-import { awsConfig } from '../src/aws-config.ts';
-import type { Clock } from '../src/clock.ts';
-import type { Config } from '../src/config.ts';
-import { ApiError } from '../src/errors.ts';
-import type { Grant, Grants } from '../src/grants.ts';
-import type { Log } from '../src/log.ts';
-import type { Metrics } from '../src/metrics.ts';
-import { callerOf, clientGone, requestIdOf } from '../src/middleware.ts';
-import { parseRunId } from '../src/runs.ts';
+import type { Caller } from '../src/auth/caller.ts';
+import { awsConfig } from '../src/grants/aws-config.ts';
+import type { Grant, Grants } from '../src/grants/grant.ts';
+import { audit } from '../src/http/audit.ts';
+import { callerOf, clientGone } from '../src/http/middleware.ts';
+import type { Clock } from '../src/lib/clock.ts';
+import type { Config } from '../src/lib/config.ts';
+import { ApiError } from '../src/lib/errors.ts';
+import type { Log } from '../src/lib/log.ts';
+import type { Metrics } from '../src/lib/metrics.ts';
+import { requireRunId } from '../src/runs/runs.ts';
 
 export interface GrantDeps {
   config: Config;
@@ -22,31 +24,25 @@ export function grantRoutes({ config, grants, clock, log, metrics }: GrantDeps):
   const router = Router();
 
   router.post('/map_iam_roles_to_pod_sa', async (req, res) => {
-    const body = req.body as { run_id: string; irsa_workload_type?: string };
+    const body = req.body as { run_id: string; irsa_workload_type?: string; role_tokens?: boolean };
     const caller = callerOf(res);
     metrics.mappingRequests.inc();
     metrics.mappingQueries.inc();
-    const audit = {
-      audit: 'grant',
-      request_id: requestIdOf(res),
-      user: caller.name,
-      user_id: caller.id,
-      run: body.run_id,
-      workload_type: body.irsa_workload_type,
-    };
+    const { irsa_workload_type: workloadType, role_tokens: roleTokens = false } = body;
+    const about = { run: body.run_id, workload_type: workloadType, organizations: organizationsOf(caller) };
     let grant: Grant;
     try {
-      const run = parseRunId(body.run_id);
-      if (run === undefined) throw new ApiError('invalid_request', 'run_id is the 24 hex digits of a run.');
-      grant = await grants.grant({ caller, run, workloadType: body.irsa_workload_type, signal: clientGone(res) });
-      const { outcomes } = grant;
+      const run = requireRunId(body.run_id);
+      grant = await grants.grant({ caller, run, workloadType, roleTokens, signal: clientGone(res) });
+      const { outcomes, proposed } = grant;
       const now = clock.now();
-      const { awsRegion: region, webIdentityTokenPath: tokenPath } = config;
-      res.type('text/plain').send(awsConfig({ user: caller.name, run, region, tokenPath, now, outcomes }));
+      const { awsRegion: region, webIdentityTokenPath: tokenPath, roleTokenDir: tokenDir } = config;
+      const { name: user, orgs } = caller;
+      res.type('text/plain').send(awsConfig({ user, orgs, run, region, tokenPath, tokenDir, now, outcomes, proposed }));
     } catch (error) {
       metrics.failedMappingRequests.inc();
       const code = error instanceof ApiError ? error.code : 'internal';
-      log.info({ ...audit, decision: 'refused', code }, 'roles refused');
+      audit(log, res, 'grant', { ...about, decision: 'refused', code }, 'roles refused');
       throw error;
     }
     metrics.settleSeconds.observe(grant.settledSeconds);
@@ -56,8 +52,13 @@ export function grantRoutes({ config, grants, clock, log, metrics }: GrantDeps):
       metrics.roleOutcomes.inc({ outcome: outcome.kind === 'granted' ? 'granted' : outcome.code });
     }
     const accounts = grant.accounts;
-    log.info({ ...audit, decision: 'granted', accounts, granted, refused }, 'roles granted');
+    audit(log, res, 'grant', { ...about, decision: 'granted', accounts, granted, refused }, 'roles granted');
   });
 
   return router;
+}
+
+/** As Domino said, for the activity record: an administrator who looks for a missing role sees them there. */
+function organizationsOf({ orgs, organizationIds }: Caller) {
+  return orgs.flatMap((name) => (organizationIds.get(name) ?? [undefined]).map((id) => ({ name, ...(id && { id }) })));
 }

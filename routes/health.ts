@@ -3,8 +3,11 @@ import { Router } from 'express';
 
 /** What must be so before requests should be sent here. */
 export interface ReadinessChecks {
+  /** The caches are filled, and the API server answers. */
   kubernetes: boolean;
   domino_keys: boolean;
+  /** False where the realm of these keys issues tokens under another name than the configured one. */
+  domino_issuer: boolean;
   aws_identity: boolean;
   /** False while the process ends. */
   accepting_requests: boolean;

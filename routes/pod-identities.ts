@@ -1,26 +1,30 @@
 /** Owns the calls on Pod Identity mappings: an administrator's to list, set and delete them, and a user's own. */
 import { type Request, type Response, Router } from 'express';
-import { parseRoleArn } from '../src/arn.ts';
-import { ApiError, type FieldError } from '../src/errors.ts';
-import type { AwsIdentity } from '../src/iam.ts';
-import type { Pod } from '../src/kubernetes.ts';
-import type { Log } from '../src/log.ts';
-import type { MappingStore } from '../src/mapping-store.ts';
-import { adminOnly, callerOf, requestIdOf } from '../src/middleware.ts';
+import type { AwsIdentity } from '../src/aws/iam.ts';
+import { audit } from '../src/http/audit.ts';
+import { callerOf, isDryRun } from '../src/http/middleware.ts';
+import type { Pod } from '../src/kubernetes/client.ts';
+import { parseRoleArn } from '../src/lib/arn.ts';
+import { ApiError, type FieldError } from '../src/lib/errors.ts';
+import type { Log } from '../src/lib/log.ts';
+import type { MappingStore } from '../src/mappings/store.ts';
 import {
   completePodIdentity,
   type PodIdentityMapping,
   type PodIdentitySent,
+  policyProblem,
   problemOf,
-} from '../src/pod-identities.ts';
-import type { PodIdentity } from '../src/pod-identity.ts';
-import { beganBeforeMapping } from '../src/pod-identity-mutation.ts';
-import { type PodIdentityReportSources, podIdentityOf } from '../src/pod-identity-report.ts';
-import type { PodIdentityChange } from '../src/pod-identity-store.ts';
-import type { PodIndex } from '../src/runs.ts';
+} from '../src/pod-identity/mappings.ts';
+import { beganBeforeMapping } from '../src/pod-identity/mutation-rules.ts';
+import type { PodIdentityPreview } from '../src/pod-identity/preview.ts';
+import type { PodIdentity } from '../src/pod-identity/setup.ts';
+import type { PodIdentityChange } from '../src/pod-identity/store.ts';
+import { podIdentityOf, podIdentitySources } from '../src/reports/pod-identity.ts';
+import type { PodIndex } from '../src/runs/runs.ts';
 
 export interface PodIdentityDeps {
   podIdentity: PodIdentity | undefined;
+  podIdentityPreview: PodIdentityPreview | undefined;
   mappings: Pick<MappingStore, 'current'>;
   pods: PodIndex;
   awsIdentity: () => AwsIdentity | undefined;
@@ -32,33 +36,34 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
 
   router.get('/my_pod_identity', (_req, res) => {
     const podIdentity = enabled(deps);
-    const { name } = callerOf(res);
-    const found = podIdentityOf(name, podIdentitySources(podIdentity, deps.pods));
+    const caller = callerOf(res);
+    const { name } = caller;
+    const found = podIdentityOf(caller, podIdentitySources(podIdentity, deps.pods));
     res.json({ user: name, pod_identity: found ?? null });
   });
 
-  router.get('/pod_identity_mappings', adminOnly, async (_req, res) => {
-    const { byUser, problems } = await enabled(deps).identities.read();
-    const unusable = [...problems].map(([domino_user, problem]) => ({ domino_user, ...problem }));
+  router.get('/pod_identity_mappings', async (_req, res) => {
+    const { byUser, problems, replaced } = await enabled(deps).identities.read();
+    const unusable = [...problems, ...replaced].map(([domino_user, problem]) => ({ domino_user, ...problem }));
     res.json({ pod_identity_mappings: [...byUser.values()], unusable });
   });
 
-  router.post('/update_pod_identity_mapping', adminOnly, async (req, res) => {
+  router.post('/update_pod_identity_mapping', async (req, res) => {
     const { identities } = enabled(deps);
     const mapping = completePodIdentity(req.body as PodIdentitySent);
     const errors = refusals(mapping, deps);
     if (errors.length > 0) {
       throw new ApiError('invalid_request', 'This mapping cannot be used; nothing was changed.', { errors });
     }
-    answer(req, res, await identities.set(mapping, isDryRun(req)), mapping.domino_user);
+    await answer(req, res, await identities.set(mapping, isDryRun(req)), mapping.domino_user);
   });
 
-  router.delete('/delete_pod_identity_mapping', adminOnly, async (req, res) => {
+  router.delete('/delete_pod_identity_mapping', async (req, res) => {
     const { domino_user: user } = req.body as { domino_user: string };
-    answer(req, res, await enabled(deps).identities.remove(user, isDryRun(req)), user);
+    await answer(req, res, await enabled(deps).identities.remove(user, isDryRun(req)), user);
   });
 
-  function answer(req: Request, res: Response, { before, after }: PodIdentityChange, user: string): void {
+  async function answer(req: Request, res: Response, { before, after }: PodIdentityChange, user: string) {
     if (isDryRun(req)) {
       res.json({
         dry_run: true,
@@ -66,12 +71,12 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
         before: before ?? null,
         after: after ?? null,
         ...effect(before, after),
+        warnings: (after && (await deps.podIdentityPreview?.(after))) ?? [],
       });
       return;
     }
-    const { id, name } = callerOf(res);
-    const about = { audit: 'pod_identity_mapping', request_id: requestIdOf(res), user: name, user_id: id };
-    deps.log.info({ ...about, domino_user: user, before, after }, 'Pod Identity mapping changed');
+    const about = { domino_user: user, before, after };
+    audit(deps.log, res, 'pod_identity_mapping', about, 'Pod Identity mapping changed');
     res.json(after ?? { domino_user: user, deleted: true });
   }
 
@@ -98,18 +103,6 @@ function namesOf(pods: readonly Pod[]): string[] {
   return pods.map(({ name }) => name).sort();
 }
 
-/** What reports on Pod Identities are made of. */
-export function podIdentitySources(podIdentity: PodIdentity, pods: PodIndex): PodIdentityReportSources {
-  const { statuses } = podIdentity;
-  return {
-    identities: podIdentity.identities.current(),
-    status: (account) => statuses.get(account)?.status,
-    statuses: () => [...statuses.all()].map(({ status }) => status),
-    pods: pods.all(),
-    knowsMutation: podIdentity.isReady(),
-  };
-}
-
 /** @throws ApiError `pod_identity_disabled`, and `kubernetes_unavailable` before its caches are filled. */
 function enabled({ podIdentity }: PodIdentityDeps): PodIdentity {
   if (!podIdentity) {
@@ -119,10 +112,6 @@ function enabled({ podIdentity }: PodIdentityDeps): PodIdentity {
   if (podIdentity.isSynced()) return podIdentity;
   const detail = 'This replica has just started and does not know the Pod Identity mappings yet. Try again.';
   throw new ApiError('kubernetes_unavailable', detail);
-}
-
-function isDryRun(req: Request): boolean {
-  return String(req.query.dry_run) === 'true';
 }
 
 /** What the contract's patterns cannot say: names, accounts and partitions. */
@@ -139,7 +128,7 @@ function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIde
     const message = 'required: no name of a service account can be made of this user’s name';
     errors.push({ path: '/body/service_account', message });
   } else {
-    const problem = problemOf({ ...mapping, iam_role_arn: anyRole, target_role_arn: undefined });
+    const problem = problemOf({ ...mapping, iam_role_arn: anyRole, target_role_arn: undefined, policy: undefined });
     if (problem !== undefined) errors.push({ path: '/body/service_account', message: problem });
   }
   for (const [field, arn] of [['iam_role_arn', role] as const, ['target_role_arn', target] as const]) {
@@ -150,6 +139,8 @@ function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIde
       errors.push({ path: `/body/${field}`, message });
     }
   }
+  const policy = policyProblem(mapping);
+  if (policy !== undefined) errors.push({ path: '/body/policy', message: policy });
   const parsed = parseRoleArn(role);
   if (parsed && parsed.account !== identity.account) {
     const message = `in account ${parsed.account}; EKS gives pods roles of the cluster’s own account only, ${identity.account}. Name a role there, and this one as target_role_arn`;

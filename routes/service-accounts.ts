@@ -1,11 +1,11 @@
 /** Owns the calls that create and delete static service accounts in the compute namespace. */
 import { Router } from 'express';
-import type { Config } from '../src/config.ts';
-import { ApiError } from '../src/errors.ts';
-import type { Kubernetes } from '../src/kubernetes.ts';
-import { KubernetesError, kubernetesUnavailable } from '../src/kubernetes-api.ts';
-import type { Log } from '../src/log.ts';
-import { adminOnly, callerOf, requestIdOf } from '../src/middleware.ts';
+import { audit } from '../src/http/audit.ts';
+import type { Kubernetes } from '../src/kubernetes/client.ts';
+import { KubernetesError, kubernetesUnavailable } from '../src/kubernetes/transport.ts';
+import type { Config } from '../src/lib/config.ts';
+import { ApiError } from '../src/lib/errors.ts';
+import type { Log } from '../src/lib/log.ts';
 
 export interface ServiceAccountDeps {
   config: Config;
@@ -17,14 +17,14 @@ export function serviceAccountRoutes({ config, kubernetes, log }: ServiceAccount
   const router = Router();
   const namespace = config.computeNamespace;
 
-  router.post('/service_account', adminOnly, async (req, res) => {
+  router.post('/service_account', async (req, res) => {
     const { service_account_name: name } = req.body as { service_account_name: string };
     await orProblem(name, () => kubernetes.createServiceAccount(name));
-    audit(res, 'created', name);
+    audit(log, res, 'service_account', { change: 'created', account: name }, 'service account created');
     res.json({ service_account_name: name, namespace });
   });
 
-  router.delete('/service_account', adminOnly, async (req, res) => {
+  router.delete('/service_account', async (req, res) => {
     const { service_account_name: name } = req.body as { service_account_name: string };
     await orProblem(name, async () => {
       const { ours, resourceVersion } = await kubernetes.getServiceAccount(name);
@@ -36,15 +36,9 @@ export function serviceAccountRoutes({ config, kubernetes, log }: ServiceAccount
       }
       await kubernetes.deleteServiceAccount(name, resourceVersion);
     });
-    audit(res, 'deleted', name);
+    audit(log, res, 'service_account', { change: 'deleted', account: name }, 'service account deleted');
     res.json({ service_account_name: name, namespace, deleted: true });
   });
-
-  function audit(res: Parameters<typeof callerOf>[0], change: string, name: string) {
-    const { id, name: user } = callerOf(res);
-    const about = { audit: 'service_account', request_id: requestIdOf(res), user, user_id: id, change, account: name };
-    log.info(about, `service account ${change}`);
-  }
 
   return router;
 }

@@ -1,19 +1,21 @@
 /** Owns `GET /trust_status` and `POST /release_brake`: what administrators see of proxy roles, and let go. */
-import { Router } from 'express';
-import { type ComparisonDeps, compareNow } from '../src/comparison.ts';
-import { ApiError } from '../src/errors.ts';
-import type { ConfigMap, Kubernetes, ServiceAccount } from '../src/kubernetes.ts';
-import { KubernetesError, kubernetesUnavailable } from '../src/kubernetes-api.ts';
-import type { Watched } from '../src/kubernetes-watch.ts';
-import type { Log } from '../src/log.ts';
-import type { MappingStore } from '../src/mapping-store.ts';
-import { adminOnly, callerOf, requestIdOf } from '../src/middleware.ts';
-import type { PodIdentity } from '../src/pod-identity.ts';
-import { podIdentityReports } from '../src/pod-identity-report.ts';
-import type { PodIndex } from '../src/runs.ts';
-import { poolReports, roleReport, type TrustReportSources } from '../src/trust-report.ts';
-import { releaseAnnotation, statusName, type TrustStatus, trustStatusForm } from '../src/trust-status.ts';
-import { podIdentitySources } from './pod-identities.ts';
+import { type Request, Router } from 'express';
+import { type ComparisonDeps, compareNow } from '../src/grants/compare-now.ts';
+import { releaseRemovals } from '../src/grants/release-removals.ts';
+import { audit } from '../src/http/audit.ts';
+import { pageOf, pageQuery } from '../src/http/page.ts';
+import type { Kubernetes, ServiceAccount } from '../src/kubernetes/client.ts';
+import type { Watched } from '../src/kubernetes/watch.ts';
+import { ApiError } from '../src/lib/errors.ts';
+import type { Log } from '../src/lib/log.ts';
+import type { MappingStore } from '../src/mappings/store.ts';
+import type { PodIdentity } from '../src/pod-identity/setup.ts';
+import { podIdentityReports, podIdentitySources } from '../src/reports/pod-identity.ts';
+import { poolReports, reportedRoles, roleReport, type TrustReportSources } from '../src/reports/trust.ts';
+import { needsAttention, roleReports, trustTotals } from '../src/reports/trust-pages.ts';
+import type { Revocations } from '../src/runs/revocations.ts';
+import type { PodIndex } from '../src/runs/runs.ts';
+import type { TrustScope } from '../src/trust-policy/document.ts';
 
 export interface TrustStatusDeps extends ComparisonDeps {
   kubernetes: Pick<Kubernetes, 'getConfigMap' | 'annotateConfigMap'>;
@@ -21,83 +23,95 @@ export interface TrustStatusDeps extends ComparisonDeps {
   pods: PodIndex;
   podIdentity: PodIdentity | undefined;
   mappings: MappingStore;
+  revocations: Pick<Revocations, 'current'>;
   config: { computeNamespace: string };
+  trustScope: () => TrustScope | undefined;
   /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
   leaseHolder: () => string;
   log: Log;
 }
 
 export function trustStatusRoutes(deps: TrustStatusDeps): Router {
-  const { accounts, mappings, statuses, leaseHolder } = deps;
+  const { mappings, statuses, leaseHolder } = deps;
   const router = Router();
 
-  router.get('/trust_status', adminOnly, async (req, res) => {
+  router.get('/trust_status', async (req, res) => {
     const holder = leaseHolder();
-    const writer = { lease_holder: holder === '' ? null : holder };
+    const leader = { lease_holder: holder === '' ? null : holder };
     const asked = req.query.proxy_iam_role_arn;
     if (asked === undefined) {
-      // A role that Pod Identity alone is about is told of with its users.
-      const isProxy = ({ pods, members }: TrustStatus) => !pods || Object.keys(members).length > 0;
-      const published = [...statuses.all()].flatMap(({ status }) => (isProxy(status) ? [status.role_arn] : []));
-      const roles = [...mappings.current().managedProxies.union(new Set(published))].sort();
-      const from = sources();
-      const podIdentities = deps.podIdentity?.isSynced()
-        ? { pod_identities: podIdentityReports(podIdentitySources(deps.podIdentity, deps.pods)) }
-        : {};
-      const proxyRoles = roles.map((arn) => roleReport(arn, from));
-      res.json({ ...writer, proxy_roles: proxyRoles, pools: poolReports(from), ...podIdentities });
+      res.json({ ...leader, ...(await statusOfAll(req.query, deps)) });
       return;
     }
+    refuseBesideOneRole(req.query);
     const role = String(asked);
-    refuseForeign(role);
+    refuseUnmanaged(role);
     const compared = await compareNow(deps, role);
-    const from = sources();
+    const from = sourcesOf(deps);
     const pools = poolReports(from).filter(({ proxy_iam_role_arns: proxies }) => proxies.includes(role));
-    res.json({ ...writer, compared, proxy_roles: [roleReport(role, from)], pools });
+    res.json({ ...leader, compared, proxy_roles: [roleReport(role, from)], pools });
   });
 
-  router.post('/release_brake', adminOnly, async (req, res) => {
+  router.post('/release_brake', async (req, res) => {
     const { proxy_iam_role_arn: role } = req.body as { proxy_iam_role_arn: string };
-    // From the API server itself: the brake is for when the caches cannot be believed.
-    const known = await kept(() => deps.kubernetes.getConfigMap(statusName(role)));
-    if (!known) refuseForeign(role);
-    const brake = known && trustStatusForm.parse(known.data)?.brake;
-    if (known && brake) {
-      // The holder's clock may be ahead of ours: what it has held since then is what is meant.
-      const at = new Date(Math.max(deps.clock.now(), Date.parse(brake.since))).toISOString();
-      await kept(() => deps.kubernetes.annotateConfigMap(known.name, { [releaseAnnotation]: at }));
-      const { id, name } = callerOf(res);
-      const about = { audit: 'brake', request_id: requestIdOf(res), user: name, user_id: id, role, held: brake.held };
-      deps.log.info(about, 'the brake was released');
-    }
+    const found = await releaseRemovals(role, deps);
+    if (!found) refuseUnmanaged(role);
+    const brake = found?.guard;
+    if (brake) audit(deps.log, res, 'brake', { role, held: brake.held }, 'the brake was released');
     res.json({ proxy_iam_role_arn: role, released: brake?.held ?? [] });
   });
 
   /** One that no mapping names any more counts until its last member left. */
-  function refuseForeign(role: string): void {
+  function refuseUnmanaged(role: string): void {
     if (mappings.current().managedProxies.has(role) || statuses.get(role) !== undefined) return;
     const detail = 'No mapping names this proxy role as one whose trust policy is kept here.';
     throw new ApiError('role_not_managed', detail);
   }
 
-  function sources(): TrustReportSources {
-    return {
-      mappings: mappings.current(),
-      status: (arn) => statuses.get(arn)?.status,
-      wanted: (account) => accounts.get(account)?.wanted,
-      namespace: deps.config.computeNamespace,
-    };
-  }
-
   return router;
 }
 
-/** @returns undefined where the ConfigMap was withdrawn in the meantime. @throws ApiError `kubernetes_unavailable` */
-async function kept(call: () => Promise<ConfigMap | undefined>): Promise<ConfigMap | undefined> {
-  try {
-    return await call();
-  } catch (error) {
-    if (error instanceof KubernetesError && error.kind === 'not_found') return undefined;
-    throw kubernetesUnavailable(error);
-  }
+/** @throws ApiError `invalid_request` where the query asks for pages of one role. */
+function refuseBesideOneRole(query: Request['query']): void {
+  const wrong = ['limit', 'continue', 'needs_attention'].filter((name) => query[name] !== undefined);
+  if (wrong.length === 0) return;
+  const message = 'not together with proxy_iam_role_arn';
+  throw new ApiError('invalid_request', 'One role has no pages.', {
+    errors: wrong.map((name) => ({ path: `/query/${name}`, message })),
+  });
+}
+
+function sourcesOf({ mappings, statuses, accounts, config, trustScope }: TrustStatusDeps): TrustReportSources {
+  return {
+    mappings: mappings.current(),
+    status: (arn) => statuses.get(arn)?.status,
+    wanted: (account) => accounts.get(account)?.wanted,
+    namespace: config.computeNamespace,
+    scope: trustScope(),
+  };
+}
+
+/** All proxy roles; or, where the query says so, a page of them with what all add up to. */
+async function statusOfAll(query: Request['query'], deps: TrustStatusDeps) {
+  const from = sourcesOf(deps);
+  const published = [...deps.statuses.all()].map(({ status }) => status);
+  const roles = reportedRoles(from.mappings, published);
+  const now = deps.clock.now();
+  const isWanted = (arn: string) => String(query.needs_attention) !== 'true' || needsAttention(from.status(arn), now);
+  const wanted = roles.filter(isWanted);
+  const isPaged = query.limit !== undefined || query.continue !== undefined;
+  const page = pageQuery(query);
+  const { items, next } = isPaged ? pageOf(wanted, (arn) => arn, page, 'ascending') : { items: wanted };
+  const isFirst = page.after === undefined;
+  const { podIdentity, pods } = deps;
+  const isKnown = isFirst && podIdentity?.isSynced();
+  const podIdentities = podIdentity && isKnown ? podIdentityReports(podIdentitySources(podIdentity, pods)) : undefined;
+  const totals = { ...trustTotals(roles, from, now), revoked_runs: deps.revocations.current().size };
+  return {
+    proxy_roles: await roleReports(items, from),
+    pools: isFirst ? poolReports(from) : [],
+    ...(podIdentities ? { pod_identities: podIdentities } : {}),
+    ...(isPaged ? { totals } : {}),
+    ...(next === undefined ? {} : { next }),
+  };
 }

@@ -2,39 +2,67 @@
 import express, { type Express, type RequestHandler } from 'express';
 import { middleware as contractValidator } from 'express-openapi-validator';
 import helmet from 'helmet';
+import { type AccessDeps, accessRoutes } from '../routes/access.ts';
+import { type ActivityDeps, activityRoutes } from '../routes/activity.ts';
+import { consolePolicy, consoleRoutes, isConsole } from '../routes/console.ts';
+import { consolePageRoutes } from '../routes/console-page.ts';
 import { docsRoutes } from '../routes/docs.ts';
 import { grantRoutes } from '../routes/grants.ts';
 import { healthRoutes, type ReadinessChecks } from '../routes/health.ts';
 import { myAccessRoutes } from '../routes/my-access.ts';
+import { organizationRoutes } from '../routes/organizations.ts';
 import { podIdentityRoutes } from '../routes/pod-identities.ts';
 import { revocationRoutes } from '../routes/revocations.ts';
 import { roleMappingRoutes } from '../routes/role-mappings.ts';
+import { roleTokenRoutes } from '../routes/role-tokens.ts';
 import { serviceAccountRoutes } from '../routes/service-accounts.ts';
 import { trustStatusRoutes } from '../routes/trust-status.ts';
-import type { Callers } from './caller.ts';
-import type { Clock } from './clock.ts';
-import type { Config } from './config.ts';
-import { ApiError } from './errors.ts';
-import type { Grants } from './grants.ts';
-import type { AwsIdentity } from './iam.ts';
-import type { Kubernetes, ServiceAccount } from './kubernetes.ts';
-import type { Watched } from './kubernetes-watch.ts';
-import type { Log } from './log.ts';
-import type { MappingStore } from './mapping-store.ts';
-import type { Metrics } from './metrics.ts';
-import { authenticate, identify, limitRate, observe } from './middleware.ts';
-import type { PodIdentity } from './pod-identity.ts';
-import { problemHandler } from './problem.ts';
-import { projectFile } from './project.ts';
-import type { Revocations } from './revocations.ts';
-import type { PodIndex } from './runs.ts';
-import type { TrustStatuses } from './trust-status.ts';
+import type { Callers } from './auth/caller.ts';
+import type { SeenCallers } from './auth/seen-callers.ts';
+import type { AwsIdentity } from './aws/iam.ts';
+import type { Grants } from './grants/grant.ts';
+import type { Memberships } from './grants/membership.ts';
+import type { RoleTokens } from './grants/role-tokens.ts';
+import { readBody } from './http/body.ts';
+import { type Contract, readContract } from './http/contract.ts';
+import {
+  authenticate,
+  authorize,
+  callerOf,
+  callOf,
+  findCall,
+  identify,
+  isOpen,
+  observe,
+  senderOf,
+} from './http/middleware.ts';
+import { problemHandler } from './http/problem.ts';
+import { createRateLimits } from './http/rate-limits.ts';
+import type { Kubernetes, ServiceAccount } from './kubernetes/client.ts';
+import type { Watched } from './kubernetes/watch.ts';
+import type { Clock } from './lib/clock.ts';
+import type { Config } from './lib/config.ts';
+import { ApiError } from './lib/errors.ts';
+import type { Log } from './lib/log.ts';
+import type { Metrics } from './lib/metrics.ts';
+import type { OrganizationStore } from './mappings/organization-store.ts';
+import type { MappingStore } from './mappings/store.ts';
+import type { PodIdentityPreview } from './pod-identity/preview.ts';
+import type { PodIdentity } from './pod-identity/setup.ts';
+import type { RoleLookup } from './proxy-roles/role-lookup.ts';
+import type { TrustStatuses } from './proxy-roles/status.ts';
+import type { Revocations } from './runs/revocations.ts';
+import type { PodIndex } from './runs/runs.ts';
+import type { TrustScope } from './trust-policy/document.ts';
 
 export interface AppDeps {
   config: Config;
   callers: Callers;
   mappings: MappingStore;
+  organizations: OrganizationStore;
+  memberships: Memberships;
   grants: Grants;
+  roleTokens: RoleTokens;
   kubernetes: Kubernetes;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
@@ -42,22 +70,34 @@ export interface AppDeps {
   revocations: Revocations;
   /** Left out where no EKS cluster is named. */
   podIdentity: PodIdentity | undefined;
+  /** What a dry run says of a mapping's role; left out as well. */
+  podIdentityPreview: PodIdentityPreview | undefined;
   /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
   leaseHolder: () => string;
+  knownRoles: RoleLookup;
+  seenCallers: SeenCallers;
+  activity: ActivityDeps['activity'];
+  /** What the activity record holds of a user's organizations. */
+  recordedOrganizations: AccessDeps['recordedOrganizations'];
   /** Who we are in AWS, once that is known. */
   awsIdentity: () => AwsIdentity | undefined;
+  /** Whose tokens trust policies let in, once that is known. */
+  trustScope: () => TrustScope | undefined;
+  /** Whether the caches were filled once. */
+  isSynced: () => boolean;
   readiness: () => ReadinessChecks;
   clock: Clock;
   log: Log;
   metrics: Metrics;
 }
 
-/** The largest body: a hundred mappings of the longest ARNs. */
-const maxBody = '512kb';
-
 export function createApp(deps: AppDeps): Express {
   const { config, callers, log } = deps;
+  const contract = readContract();
+  const check = contractCheck(contract);
+  const limits = createRateLimits(config.rateLimitPerMinute, senderOf);
   const app = express();
+  app.set('trust proxy', config.trustedProxies);
   app.disable('x-powered-by');
   app.set('etag', false);
   app.use(observe(log, deps.metrics, deps.clock));
@@ -69,51 +109,67 @@ export function createApp(deps: AppDeps): Express {
       },
     }),
   );
-  app.use(healthRoutes(deps.readiness));
-  app.use(docsRoutes());
+  app.use(consolePolicy(config.dominoIssuer));
+  app.use(findCall(contract));
+  const open = express.Router();
+  // The pages' own files are no calls.
+  const isFile = (path: string) => path.startsWith('/docs/') || (config.consoleEnabled && isConsole(path));
+  open.use((req, res, next) => next(isOpen(res) || isFile(req.path) ? undefined : 'router'));
+  open.use(check, healthRoutes(deps.readiness), docsRoutes(), consoleRoutes({ config, version: contract.version }));
+  if (config.consoleEnabled) open.use(consolePageRoutes());
+  app.use(open);
 
-  app.use(identify(callers, config.allowDominoApiKey));
-  app.use(limitRate(config.rateLimitPerMinute));
-  app.use(authenticate(callers));
+  // Who may call is known before anything of a body is read.
+  app.use((_req, res, next) => {
+    res.set('Cache-Control', 'no-store');
+    next();
+  });
+  app.use(identify(callers, config.allowDominoApiKey), ...limits.before);
+  app.use(authenticate(callers, limits.passed), authorize);
+  app.use((_req, res, next) => {
+    deps.seenCallers.note(callerOf(res));
+    next();
+  });
   // Before its caches are filled a replica would take every run for unknown and every organization for not mapped.
   app.use((_req, _res, next) => {
     const detail = 'This replica has just started and does not know the cluster yet. Try again.';
-    next(deps.readiness().kubernetes ? undefined : new ApiError('kubernetes_unavailable', detail));
+    next(deps.isSynced() ? undefined : new ApiError('kubernetes_unavailable', detail));
   });
-  // Any content type is taken for JSON only where it says so; another one is refused by the contract.
-  app.use(express.json({ limit: maxBody, strict: false }));
-  const check = contractCheck();
-  // A GET with no query has nothing in it to check.
-  app.use((req, res, next) => {
-    if (req.method === 'GET' && !req.originalUrl.includes('?')) next();
-    else check(req, res, next);
-  });
+  app.use(readBody(callOf), check);
   app.use(roleMappingRoutes(deps));
+  app.use(organizationRoutes(deps));
   app.use(grantRoutes(deps));
+  app.use(roleTokenRoutes(deps));
   app.use(serviceAccountRoutes(deps));
   app.use(trustStatusRoutes(deps));
   app.use(myAccessRoutes(deps));
+  app.use(accessRoutes(deps));
+  app.use(activityRoutes(deps));
   app.use(revocationRoutes(deps));
   app.use(podIdentityRoutes(deps));
-  // Whatever comes here is no call of ours; the contract tells a wrong method from a wrong path.
-  app.use(check);
   app.use((_req, _res, next) => next(new ApiError('not_found', 'There is no such call; /docs lists them.')));
   app.use(problemHandler(log));
   return app;
 }
 
 /** Checks requests against openapi.yaml, the one source of what they may hold. */
-function contractCheck(): RequestHandler {
-  return express.Router().use(
+function contractCheck({ document }: Contract): RequestHandler {
+  const validator = express.Router().use(
     contractValidator({
-      apiSpec: projectFile('openapi.yaml'),
+      apiSpec: document as Parameters<typeof contractValidator>[0]['apiSpec'],
       // The contract is linted where it is changed.
       validateApiSpec: false,
-      // All wrong fields are named at once; bodies and lists are bounded.
+      // All wrong fields are named at once: bodies that are larger than any valid one do not come this far.
       validateRequests: { coerceTypes: false, allowUnknownQueryParameters: false, allErrors: true },
       validateResponses: false,
       // Done before anything of a body is read.
       validateSecurity: false,
+      fileUploader: false,
     }),
   );
+  // A GET with no query has nothing in it to check.
+  return (req, res, next) => {
+    if (req.method === 'GET' && !req.originalUrl.includes('?')) next();
+    else validator(req, res, next);
+  };
 }

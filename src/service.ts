@@ -1,30 +1,42 @@
-/** Owns the wiring of one replica: every room made once, with what it needs, started and stopped in order. */
-import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
+/** Owns the wiring of one replica: each part made once, with what it needs, started and stopped in order. */
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Express } from 'express';
+import { recordedOrganizations } from './activity/organizations.ts';
+import { startTrail } from './activity/start.ts';
 import { createApp } from './app.ts';
-import { oidcProviderArn } from './arn.ts';
-import { createAuthenticator } from './auth.ts';
-import { createCallers } from './caller.ts';
-import type { Clock } from './clock.ts';
-import type { Config } from './config.ts';
-import { createDomino } from './domino.ts';
-import { createGrants } from './grants.ts';
-import { type AwsIdentity, createIam, type Iam } from './iam.ts';
-import { createKubernetes } from './kubernetes.ts';
-import { createKubernetesApi } from './kubernetes-api.ts';
-import { createLease, type Lease } from './lease.ts';
-import type { Log } from './log.ts';
-import { createMappingStore } from './mapping-store.ts';
-import { mappingConfigMap } from './mappings.ts';
-import { forgetMetrics, forgetPodIdentityMetrics, type Metrics, publishMetrics } from './metrics.ts';
-import { startPodIdentity } from './pod-identity.ts';
-import { createRevocations, revokedConfigMap } from './revocations.ts';
-import { createPodIndex } from './runs.ts';
-import { createStatuses } from './statuses.ts';
-import { trustStatusForm, trustStatusLabel } from './trust-status.ts';
-import { createWriter } from './writer.ts';
+import { createCallers } from './auth/caller.ts';
+import { createDomino } from './auth/domino.ts';
+import { createSeenCallers } from './auth/seen-callers.ts';
+import { createAuthenticator } from './auth/token.ts';
+import { type AwsIdentity, createIam, type Iam } from './aws/iam.ts';
+import { awsRequestHandler } from './aws/proxy.ts';
+import { createChangesSince } from './grants/changes-since.ts';
+import { createGrants } from './grants/grant.ts';
+import { createMemberships } from './grants/membership.ts';
+import { createRoleTokens } from './grants/role-tokens.ts';
+import { createKubernetes } from './kubernetes/client.ts';
+import { createTokenMaker } from './kubernetes/tokens.ts';
+import { createKubernetesApi } from './kubernetes/transport.ts';
+import { createCandidate } from './leader/candidate.ts';
+import type { Lease } from './leader/lease.ts';
+import { eksClusterArn, oidcProviderArn } from './lib/arn.ts';
+import type { Clock } from './lib/clock.ts';
+import type { Config } from './lib/config.ts';
+import type { Log } from './lib/log.ts';
+import type { Metrics } from './lib/metrics.ts';
+import { OrganizationStore } from './mappings/organization-store.ts';
+import { contestedOrganizations, organizationConfigMap } from './mappings/organizations.ts';
+import { mappingConfigMap } from './mappings/role-mappings.ts';
+import { MappingStore } from './mappings/store.ts';
+import { createPodIdentityPreview } from './pod-identity/preview.ts';
+import { startPodIdentity } from './pod-identity/setup.ts';
+import { followPodIdentityUsers } from './pod-identity/users.ts';
+import { createRoleLookup } from './proxy-roles/role-lookup.ts';
+import { trustStatusForm, trustStatusLabel } from './proxy-roles/status.ts';
+import { createStatuses } from './reconcile/status-store.ts';
+import { Revocations, revokedConfigMap } from './runs/revocations.ts';
+import { createPodIndex } from './runs/runs.ts';
+import type { TrustScope } from './trust-policy/document.ts';
 
 export interface ServiceOptions {
   config: Config;
@@ -38,52 +50,153 @@ export interface Service {
   app: Express;
   /** Resolves when `/readyz` says 200 for the first time. */
   ready: Promise<void>;
-  /** Not ready from now on, and the writer no more; requests under way are still answered. */
+  /** Not ready from now on, and the leader no more; requests under way are still answered. */
   drain(): Promise<void>;
   /** Stops the watches, and all else. */
   stop(): Promise<void>;
 }
 
-export function startService({ config, kubeConfig, clock, log, metrics }: ServiceOptions): Service {
+export function startService(given: ServiceOptions): Service {
+  const { config, clock } = given;
   const stopping = new AbortController();
-  let isSynced = false;
-
-  const api = createKubernetesApi(kubeConfig, () => clock.monotonic());
-  const kubernetes = createKubernetes({
-    api,
-    fieldNamespace: config.fieldNamespace,
-    computeNamespace: config.computeNamespace,
-    platformNamespace: config.platformNamespace,
-    clock,
-    log,
-    onWatchRestart: (resource) => metrics.watchRestarts.inc({ resource }),
+  const { log, begin } = startTrail(given);
+  const options = { ...given, log };
+  const caches = startCaches(options);
+  const { kubernetes, pods } = caches;
+  const activity = begin(kubernetes, (run) => pods.ofRun(run).find(({ userName }) => userName)?.userName);
+  const seenCallers = createSeenCallers(clock);
+  const identity = startIdentity(options, stopping.signal);
+  const { authenticator, callers } = createIdentification(options);
+  const lease = startLease(options, { ...caches, ...identity }, stopping.signal);
+  const { podIdentity, statuses, api } = caches;
+  const mappings = caches.mappings.current;
+  const changedSince = createChangesSince({ ...caches, clock });
+  const forGrants = { ...caches, changedSince, roleTokenSeconds: config.roleTokenSeconds, clock };
+  const grants = createGrants({ ...forGrants, mappings, timeoutMs: config.grantTimeoutSeconds * 1000 });
+  const makeToken = createTokenMaker(api, config.computeNamespace);
+  const roleTokens = createRoleTokens({ ...forGrants, makeToken, log });
+  const { iam, awsIdentity, trustScope } = identity;
+  const app = createApp({
+    ...options,
+    ...caches,
+    callers,
+    grants,
+    roleTokens,
+    seenCallers,
+    activity,
+    recordedOrganizations: (userId) => recordedOrganizations(userId, activity, log),
+    podIdentityPreview:
+      podIdentity && createPodIdentityPreview({ iam, scope: trustScope, identities: podIdentity.identities }),
+    knownRoles: createRoleLookup({ status: (arn) => statuses.get(arn)?.status, iam, clock }),
+    leaseHolder: lease.holder,
+    awsIdentity,
+    trustScope,
+    readiness: () => ({
+      kubernetes: caches.isSynced() && api.isAnswering(),
+      domino_keys: authenticator.ready(),
+      domino_issuer: authenticator.issuerFits(),
+      aws_identity: awsIdentity() !== undefined,
+      accepting_requests: !stopping.signal.aborted,
+    }),
   });
+  lease.ended.catch((error: unknown) => log.error({ err: error }, 'this replica cannot become the leader'));
+
+  async function drain(): Promise<void> {
+    stopping.abort();
+    await lease.ended.catch(() => undefined);
+  }
+
+  return {
+    app,
+    ready: Promise.all([caches.synced, authenticator.warm(stopping.signal), identity.known]).then(() => undefined),
+    drain,
+    stop: async () => {
+      await drain();
+      await activity.stop();
+      caches.stop();
+    },
+  };
+}
+
+/** What this replica knows of the cluster. */
+function startCaches({ config, kubeConfig, clock, log, metrics }: ServiceOptions) {
+  const api = createKubernetesApi(kubeConfig, clock);
+  const onWatchRestart = (resource: string) => metrics.watchRestarts.inc({ resource });
+  const kubernetes = createKubernetes({ ...config, api, clock, log, onWatchRestart });
   const watches = {
     pods: kubernetes.watchPods(),
     accounts: kubernetes.watchServiceAccounts(),
     mappings: kubernetes.watchConfigMap(mappingConfigMap),
+    organizations: kubernetes.watchConfigMap(organizationConfigMap),
     statuses: kubernetes.watchConfigMaps(trustStatusLabel),
     revocations: kubernetes.watchConfigMap(revokedConfigMap),
   };
   const pods = createPodIndex(watches.pods);
   const statuses = createStatuses(trustStatusForm, watches.statuses);
-  const mappings = createMappingStore(kubernetes, watches.mappings, clock, log);
-  const tellUnusable = () => metrics.unusableMappings.set({ to: 'roles' }, mappings.current().unreadable.size);
-  tellUnusable();
-  mappings.onChange(tellUnusable);
-  const revocations = createRevocations(kubernetes, watches.revocations, clock);
+  const organizations = new OrganizationStore({ kubernetes, watched: watches.organizations, clock });
+  const mappings = new MappingStore({ kubernetes, watched: watches.mappings, organizations, clock, log });
+  const onRefused = () => metrics.organizationRefusals.inc();
+  const memberships = createMemberships({ organizations, mappings: mappings.current, clock, log, onRefused });
+  const countUnusable = () => {
+    metrics.unusableMappings.set({ to: 'roles' }, mappings.current().unreadable.size);
+    metrics.contestedOrganizations.set(contestedOrganizations(organizations.current(), mappings.current()).length);
+  };
+  countUnusable();
+  mappings.onChange(countUnusable);
+  const revocations = new Revocations({ kubernetes, watched: watches.revocations, clock });
   const podIdentity = startPodIdentity({ config, kubernetes, clock, log, metrics });
-  const caches = [...Object.values(watches), mappings, revocations];
-  const synced = Promise.all(caches.map((cache) => cache.synced)).then(() => {
+  if (podIdentity) followPodIdentityUsers(podIdentity.identities, pods, log);
+  let isSynced = false;
+  const all = [...Object.values(watches), mappings, revocations];
+  const synced = Promise.all(all.map((cache) => cache.synced)).then(() => {
     isSynced = true;
   });
+  const stop = () => {
+    for (const watch of Object.values(watches)) watch.stop();
+    podIdentity?.stop();
+    api.close();
+  };
+  const { accounts } = watches;
+  const stores = { organizations, mappings, memberships, revocations, statuses, podIdentity };
+  return { api, kubernetes, accounts, pods, ...stores, synced, isSynced: () => isSynced, stop };
+}
 
+type Caches = ReturnType<typeof startCaches>;
+
+/** Calls to AWS, and our account there. */
+function startIdentity({ config, clock, log, metrics }: ServiceOptions, signal: AbortSignal) {
+  const iam = createIam({
+    region: config.awsRegion,
+    requestHandler: awsRequestHandler(config.awsProxy),
+    monotonic: () => clock.monotonic(),
+    ownRole: config.ownRole,
+    onCall: (action, outcome, seconds) => metrics.iamSeconds.observe({ action, outcome }, seconds),
+  });
+  let identity: AwsIdentity | undefined;
+  const known = learnIdentity(iam, clock, log, signal).then((found) => {
+    identity = found;
+    return found;
+  });
+  return {
+    iam,
+    /** Resolves with undefined where the replica ends first. */
+    known,
+    awsIdentity: () => identity,
+    trustScope: () => identity && scopeOf(config, identity),
+  };
+}
+
+type Identity = ReturnType<typeof startIdentity>;
+
+/** Who calls: the tokens' keys, and Domino. */
+function createIdentification({ config, clock, log, metrics }: ServiceOptions) {
   const authenticator = createAuthenticator({
     issuer: config.dominoIssuer,
     jwksUrl: config.dominoJwksUrl,
     audience: config.dominoAudience,
     clock,
     log,
+    onRefused: (reason) => metrics.tokenRefusals.inc({ reason }),
   });
   const domino = createDomino({
     baseUrl: config.dominoUserHost,
@@ -95,123 +208,30 @@ export function startService({ config, kubeConfig, clock, log, metrics }: Servic
     },
   });
   const callers = createCallers({ domino, authenticator, clock, allowApiKey: config.allowDominoApiKey });
-  const grants = createGrants({
-    kubernetes,
-    accounts: watches.accounts,
-    pods,
-    statuses,
-    revocations,
-    mappings: mappings.current,
-    timeoutMs: config.grantTimeoutSeconds * 1000,
-    clock,
-  });
-  const iam = createIam({
-    region: config.awsRegion,
-    monotonic: () => clock.monotonic(),
-    onCall: (action, outcome, seconds) => metrics.iamSeconds.observe({ action, outcome }, seconds),
-  });
-  let identity: AwsIdentity | undefined;
-  const identified = learnIdentity(iam, clock, log, stopping.signal).then((found) => {
-    identity = found;
-    return found;
-  });
+  return { authenticator, callers };
+}
 
-  let leaseHolder: Lease['holder'] = () => '';
-  const ready = Promise.all([synced, authenticator.warm(stopping.signal), identified]).then(() => undefined);
-  const writing = Promise.all([synced, identified]).then(async ([, found]) => {
-    if (!found) return;
-    const writer = createWriter({
-      kubernetes,
-      iam,
-      accounts: watches.accounts,
-      pods,
-      statuses,
-      revocations,
-      mappings,
-      scope: {
-        issuer: config.oidcProvider,
-        audience: config.oidcAudience,
-        providerArn: oidcProviderArn(found.partition, found.account, config.oidcProvider),
-        namespace: config.computeNamespace,
-      },
-      maxChars: config.trustPolicyMaxChars,
-      readsPerSecond: config.iamReadsPerSecond,
-      writesPerSecond: config.iamWritesPerSecond,
-      resyncMs: config.resyncSeconds * 1000,
-      podIdentity,
-      clock,
-      log,
-      metrics: {
-        written: (_role, added) => metrics.batchSize.observe(added),
-        revoked: (seconds) => metrics.revokeSeconds.observe(seconds),
-        drifted: (role) => metrics.drifts.inc({ role }),
-        published: (status) => publishMetrics(metrics, status),
-        forgotten: (role) => forgetMetrics(metrics, role),
-      },
-    });
-    const lease = createLease({
-      kubernetes,
-      identity: `${hostname()}-${randomUUID().slice(0, 8)}`,
-      durationMs: config.leaseSeconds * 1000,
-      clock,
-      log,
-      hold: async (signal) => {
-        metrics.leaseHeld.set(1);
-        try {
-          await writer.hold(lease, signal);
-        } finally {
-          metrics.leaseHeld.set(0);
-          // Another replica tells of the roles from now on.
-          for (const { status } of statuses.all()) forgetMetrics(metrics, status.role_arn);
-          for (const { status } of podIdentity?.statuses.all() ?? [])
-            forgetPodIdentityMetrics(metrics, status.service_account);
-        }
-      },
-    });
-    leaseHolder = lease.holder;
-    await lease.run(stopping.signal);
+/** Contends for the lease once the caches are filled and our AWS account is known. */
+function startLease(options: ServiceOptions, known: Caches & Identity, signal: AbortSignal) {
+  let holder: Lease['holder'] = () => '';
+  const stopped = new Promise<undefined>((resolve) => {
+    signal.addEventListener('abort', () => resolve(undefined), { once: true });
   });
-  writing.catch((error: unknown) => log.error({ err: error }, 'this replica cannot become the writer'));
-
-  const app = createApp({
-    config,
-    callers,
-    mappings,
-    grants,
-    kubernetes,
-    accounts: watches.accounts,
-    pods,
-    statuses,
-    revocations,
-    podIdentity,
-    leaseHolder: () => leaseHolder(),
-    awsIdentity: () => identity,
-    readiness: () => ({
-      kubernetes: isSynced,
-      domino_keys: authenticator.ready(),
-      aws_identity: identity !== undefined,
-      accepting_requests: !stopping.signal.aborted,
-    }),
-    clock,
-    log,
-    metrics,
+  // A replica that has to end before it knows the cluster has nothing to write.
+  const ended = Promise.race([Promise.all([known.synced, known.known]), stopped]).then(async (found) => {
+    const identity = found?.[1];
+    if (!identity || signal.aborted) return;
+    const lease = createCandidate({ ...options, ...known, scope: scopeOf(options.config, identity) });
+    holder = lease.holder;
+    await lease.run(signal);
   });
+  return { ended, holder: () => holder() };
+}
 
-  async function drain(): Promise<void> {
-    stopping.abort();
-    await writing.catch(() => undefined);
-  }
-
-  return {
-    app,
-    ready,
-    drain,
-    stop: async () => {
-      await drain();
-      for (const watch of Object.values(watches)) watch.stop();
-      podIdentity?.stop();
-    },
-  };
+function scopeOf(config: Config, { partition, account }: AwsIdentity): TrustScope {
+  const { oidcProvider: issuer, oidcAudience: audience, computeNamespace: namespace, eksCluster: name } = config;
+  const cluster = name && eksClusterArn(partition, config.awsRegion, account, name);
+  return { issuer, audience, providerArn: oidcProviderArn(partition, account, issuer), namespace, cluster };
 }
 
 /** Asks STS who we are until it says so. @returns undefined when `signal` was aborted first. */

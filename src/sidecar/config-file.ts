@@ -21,24 +21,40 @@ export function readText(path: string): { text: string } | { text: undefined; co
 }
 
 /**
- * Writes beside the file, then renames: readers see the old text or the new one, whole, whatever ends this process.
  * @returns whether the file was written: a text that differs in its time of writing alone is not.
  * @throws Failure `disk_full` or `config_not_writable`; the old file is then as it was.
  */
 export function writeConfigFile(path: string, text: string, disk: Disk = systemDisk): boolean {
   const old = readText(path).text;
   if (old !== undefined && untimed(old) === untimed(text)) return false;
+  try {
+    // The umask must not keep the workload's user out.
+    replaceFile(path, text, 0o644, disk);
+  } catch (error) {
+    const code = errorCode(error);
+    throw new Failure(/^(ENOSPC|EDQUOT)$/.test(code) ? 'disk_full' : 'config_not_writable', {
+      detail: `${path}: ${code}`,
+      cause: error,
+    });
+  }
+  return true;
+}
+
+/**
+ * Writes beside the file, then renames: readers see the old text or the new one, whole, whatever ends this process.
+ * @param mode of the new file, whatever the umask. @throws the system's error; the old file is then as it was.
+ */
+export function replaceFile(path: string, text: string, mode: number, disk: Disk): void {
   // Always the same name, so that a process killed in the middle leaves no more than one behind.
   const fresh = join(dirname(path), `.${basename(path)}.irsa-new`);
   try {
     disk.mkdirSync(dirname(path), { recursive: true });
     fs.rmSync(fresh, { force: true });
     // Exclusive: the folder is the user's too, and a link of theirs must not lead the write elsewhere.
-    const file = disk.openSync(fresh, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o644);
+    const file = disk.openSync(fresh, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, mode);
     try {
       fs.writeFileSync(file, text);
-      // The umask must not keep the workload's user out.
-      fs.fchmodSync(file, 0o644);
+      fs.fchmodSync(file, mode);
       fs.fsyncSync(file);
     } finally {
       fs.closeSync(file);
@@ -46,14 +62,22 @@ export function writeConfigFile(path: string, text: string, disk: Disk = systemD
     disk.renameSync(fresh, path);
   } catch (error) {
     removeIfAny(fresh);
-    const code = errorCode(error);
-    throw new Failure(/^(ENOSPC|EDQUOT)$/.test(code) ? 'disk_full' : 'config_not_writable', {
-      detail: `${path}: ${code}`,
-      cause: error,
-    });
+    throw error;
   }
   syncFolder(dirname(path));
-  return true;
+}
+
+const markForm = /^# irsa-svc: this run is shut out[^\n]*\n/;
+
+/** Puts a line at the top of the file that says that its profiles get no new sessions, and why; in one line. */
+export function markConfigFile(path: string, why: string, now: number, disk: Disk = systemDisk): boolean {
+  const old = (readText(path).text ?? '').replace(markForm, '');
+  const time = new Date(now).toISOString();
+  return writeConfigFile(
+    path,
+    `# irsa-svc: this run is shut out of its AWS roles, written ${time}: ${why}\n${old}`,
+    disk,
+  );
 }
 
 function removeIfAny(path: string): void {

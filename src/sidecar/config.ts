@@ -1,8 +1,11 @@
 /**
- * Owns the side-car's settings: their environment names, defaults and forms.
+ * Owns the sidecar's settings: their environment names, defaults and forms.
  *
  * By hand and not with zod, as the service's are: builtins.ts says why.
  */
+import { type ProxyEnvironment, proxyProblems } from '../lib/forward-proxy.ts';
+import { regionForm } from './config-form.ts';
+import { folderForm } from './process-form.ts';
 
 export interface SidecarConfig {
   /** The downward API's file of pod labels. */
@@ -17,11 +20,25 @@ export interface SidecarConfig {
   readonly requestTimeoutMs: number;
   readonly configFile: string;
   readonly tokenFile: string;
+  /** Of the role tokens, in memory; undefined: they are not asked for. */
+  readonly roleTokenDir: string | undefined;
+  /** The pod's name. */
+  readonly podName: string;
+  /** `chain`: profiles name roles, and each tool asks STS. `process`: the sidecar does, and profiles run a script. */
+  readonly credentials: 'process' | 'chain';
+  /** Of the sessions, where `credentials` is `process`; in memory, since they must not reach a disk. */
+  readonly credentialsDir: string;
+  /** Whether the profile that a person chooses is served to code that names none. */
+  readonly defaultCredentials: boolean;
   /** For profiles that name no region. */
   readonly region: string | undefined;
   /** In place of the regional STS. */
   readonly stsEndpoint: string | undefined;
+  /** The forward proxy for STS: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in either case. */
+  readonly proxyEnv: ProxyEnvironment;
   readonly prove: boolean;
+  /** How often AWS is asked whether a proved profile still works; 0 is off. */
+  readonly recheckMs: number;
   readonly port: number;
   /** 0 is off. */
   readonly refreshMs: number;
@@ -53,7 +70,10 @@ const matching =
 
 const flag = matching(/^(true|false)$/i, 'expected true or false');
 const path = matching(/^\/\S+$/, 'expected an absolute path without white space');
-const region = matching(/^[a-z]{2,5}(-[a-z]+)+-\d{1,2}$/, 'expected the name of an AWS region: us-west-2');
+const form = matching(/^(process|chain)$/i, 'expected process or chain');
+const folder = matching(folderForm, 'expected an absolute path of letters, digits, dots, hyphens and underscores');
+const pod = matching(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, 'expected the name of a Kubernetes pod');
+const region = matching(regionForm, 'expected the name of an AWS region: us-west-2');
 const level = matching(
   /^(fatal|error|warn|info|debug|trace|silent)$/,
   'expected one of fatal, error, warn, info, debug, trace, silent',
@@ -100,10 +120,17 @@ export function loadSidecarConfig(env: Readonly<Record<string, string | undefine
     requestTimeoutMs: 1000 * Number(read('IRSA_REQUEST_TIMEOUT_SECONDS', '60', whole(1, 300))),
     configFile: read('AWS_CONFIG_FILE', '/var/run/.aws/config', path),
     tokenFile: read('AWS_WEB_IDENTITY_TOKEN_FILE', '/var/run/secrets/eks.amazonaws.com/serviceaccount/token', path),
+    roleTokenDir: optional('ROLE_TOKEN_DIR', folder),
+    podName: optional('POD_NAME', pod) ?? env.HOSTNAME ?? '',
+    credentials: /^process$/i.test(read('IRSA_CREDENTIALS', 'chain', form)) ? 'process' : 'chain',
+    credentialsDir: read('IRSA_CREDENTIALS_DIR', '/var/run/irsa-credentials', folder),
+    defaultCredentials: isSet('IRSA_DEFAULT_CREDENTIALS', false),
     region: optional('AWS_REGION', region) ?? optional('AWS_DEFAULT_REGION', region),
     // The names and their order are the AWS SDKs' own.
     stsEndpoint: optional('AWS_ENDPOINT_URL_STS', url) ?? optional('AWS_ENDPOINT_URL', url),
+    proxyEnv: Object.fromEntries(Object.entries(env).filter(([name]) => /^(https?|no)_proxy$/i.test(name))),
     prove: isSet('IRSA_PROVE', true),
+    recheckMs: 1000 * Number(read('IRSA_RECHECK_SECONDS', '60', whole(0, 3600))),
     port: Number(read('IRSA_SIDECAR_PORT', '6003', whole(0, 65_535))),
     refreshMs: 1000 * Number(read('IRSA_REFRESH_SECONDS', '900', whole(0, 86_400))),
     once: isSet('IRSA_ONCE', false),
@@ -113,6 +140,18 @@ export function loadSidecarConfig(env: Readonly<Record<string, string | undefine
     logLevel: read('LOG_LEVEL', 'info', level),
   };
 
+  if (config.once && config.roleTokenDir !== undefined) {
+    problems.push('ROLE_TOKEN_DIR: role tokens need a sidecar that goes on, to renew them; not with IRSA_ONCE=true');
+  }
+  if (config.defaultCredentials && config.credentials === 'chain') {
+    problems.push('IRSA_DEFAULT_CREDENTIALS: there are sessions to serve only with IRSA_CREDENTIALS=process');
+  }
+  if (config.once && config.credentials === 'process') {
+    problems.push(
+      'IRSA_CREDENTIALS: process needs a sidecar that goes on, to renew sessions; with IRSA_ONCE=true only chain',
+    );
+  }
+  if (config.prove || config.credentials === 'process') problems.push(...proxyProblems(env));
   // The bearer token must not cross the cluster in clear unless someone said so.
   if (config.tlsVerify && url(config.endpoint) === undefined && isClear(new URL(config.endpoint))) {
     problems.push('DOMINO_IRSA_ENDPOINT: expected https; http to another machine needs IRSA_TLS_VERIFY=false');

@@ -1,9 +1,9 @@
-/** Owns what can go wrong in the side-car: a stable code each, what happened, and what to do, for a data scientist. */
+/** Owns what can go wrong in the sidecar: a stable code each, what happened, and what to do, for a data scientist. */
 
 /** Code -> what happened, and what to do. Codes never change their meaning; the words may. */
 const words = {
   run_unknown: [
-    'The side-car cannot tell which run this is: the pod labels name none',
+    'The sidecar cannot tell which run this is: the pod labels name none',
     'Ask your administrator to check the labels volume (POD_INFO_PATH) of the Domino mutation.',
   ],
   token_proxy_unreachable: [
@@ -20,15 +20,15 @@ const words = {
   ],
   service_unreachable: [
     'The IRSA service cannot be reached',
-    'It may be restarting; the side-car keeps trying. If this lasts, tell your administrator.',
+    'It may be restarting; the sidecar keeps trying. If this lasts, tell your administrator.',
   ],
   service_timeout: [
     'The IRSA service did not answer in time',
-    'It may be busy; the side-car keeps trying. If this lasts, tell your administrator.',
+    'It may be busy; the sidecar keeps trying. If this lasts, tell your administrator.',
   ],
   connection_cut: [
     'The connection to the IRSA service was cut before its answer was complete',
-    'It may be restarting; the side-car keeps trying. If this lasts, tell your administrator.',
+    'It may be restarting; the sidecar keeps trying. If this lasts, tell your administrator.',
   ],
   certificate_refused: [
     'The IRSA service showed a certificate that this workload does not trust, so nothing was sent to it',
@@ -40,7 +40,7 @@ const words = {
   ],
   invalid_request: [
     'The IRSA service did not understand the request',
-    'Ask your administrator whether the side-car and the IRSA service are of the same release.',
+    'Ask your administrator whether the sidecar and the IRSA service are of the same release.',
   ],
   unauthenticated: [
     'The IRSA service did not accept your Domino token',
@@ -66,13 +66,21 @@ const words = {
     'This run shares its service account with runs of another user, so it can have no roles of its own',
     'Ask your administrator for a service account of your own; end the other runs until then.',
   ],
+  too_many_roles: [
+    'You have more AWS roles than one run can carry',
+    'Ask your administrator to map fewer roles to your organizations: another try does not help.',
+  ],
+  kubernetes_refused: [
+    'Kubernetes refuses to record what this run wants',
+    'The message has the reason: a quota or policy of the cluster. Ask your administrator to have it changed.',
+  ],
   too_many_requests: [
     'The IRSA service gets too many requests from you just now',
-    'Nothing to do: the side-car waits as long as it was asked to.',
+    'Nothing to do: the sidecar waits as long as it was asked to.',
   ],
   grant_pending: [
     'The IRSA service is still writing your roles into AWS',
-    'Nothing to do: the side-car asks again shortly.',
+    'Nothing to do: the sidecar asks again shortly.',
   ],
   trust_policy_full: [
     'The AWS roles have no room left for this run',
@@ -80,15 +88,19 @@ const words = {
   ],
   service_unavailable: [
     'The IRSA service cannot do its work just now',
-    'Nothing to do: the side-car keeps trying. If this lasts, tell your administrator.',
+    'Nothing to do: the sidecar keeps trying. If this lasts, tell your administrator.',
   ],
   service_failed: [
     'The IRSA service failed',
-    'The side-car keeps trying. If this lasts, give your administrator the request id, if there is one.',
+    'The sidecar keeps trying. If this lasts, give your administrator the request id, if there is one.',
   ],
   unexpected_answer: [
     'Something other than the IRSA service answered, so its answer was not used',
     'Ask your administrator to check DOMINO_IRSA_ENDPOINT, and proxies on the way.',
+  ],
+  config_refused: [
+    'The answer of the IRSA service holds what no AWS config file of its own holds, so it was not used',
+    'Tell your administrator at once: the service may be of another release, or not in the hands of its owner.',
   ],
   disk_full: [
     'The AWS config file could not be written, since its disk is full; the old file is whole and in its place',
@@ -96,13 +108,21 @@ const words = {
   ],
   config_not_writable: [
     'The AWS config file could not be written; the old file, if there was one, is whole and in its place',
-    'Ask your administrator whether the side-car may write to the folder of AWS_CONFIG_FILE.',
+    'Ask your administrator whether the sidecar may write to the folder of AWS_CONFIG_FILE.',
+  ],
+  sessions_not_writable: [
+    'The sessions of your AWS roles could not be written',
+    'Ask your administrator whether the sidecar may write to the folder of IRSA_CREDENTIALS_DIR, and whether it is full.',
+  ],
+  tokens_not_writable: [
+    'The tokens of your AWS roles could not be written',
+    'Ask your administrator whether the sidecar may write to the folder of ROLE_TOKEN_DIR, and whether it is full.',
   ],
   not_proved: [
     'The AWS config file is written, but AWS does not let this run use all of its roles',
-    'Roles that the profiles list shows with proof times work. For the others, give your administrator this message.',
+    'Roles that the profiles list shows as proved work. For the others it says what to do; give your administrator this message.',
   ],
-  internal: ['The side-car failed in a way that nobody foresaw', 'Give your administrator the log of the side-car.'],
+  internal: ['The sidecar failed in a way that nobody foresaw', 'Give your administrator the log of the sidecar.'],
 } as const;
 
 export type FailureCode = keyof typeof words;
@@ -113,6 +133,13 @@ export interface FailureOptions {
   cause?: unknown;
   /** Seconds that the other side asked to wait. */
   retryAfterSeconds?: number | undefined;
+  answer?: Answered | undefined;
+}
+
+/** What the service answered, where it did: its HTTP status, and its own code, empty where it gave none. */
+export interface Answered {
+  readonly status: number;
+  readonly code: string;
 }
 
 /** Why a round did not come to its end. `message` and `advice` are for people, `code` for programs. */
@@ -120,14 +147,16 @@ export class Failure extends Error {
   readonly code: FailureCode;
   readonly advice: string;
   readonly retryAfterSeconds: number | undefined;
+  readonly answer: Answered | undefined;
 
-  constructor(code: FailureCode, { detail, cause, retryAfterSeconds }: FailureOptions = {}) {
+  constructor(code: FailureCode, { detail, cause, retryAfterSeconds, answer }: FailureOptions = {}) {
     const [what, advice] = words[code];
     super(detail === undefined ? `${what}.` : `${what} (${detail}).`, cause === undefined ? {} : { cause });
     this.name = 'Failure';
     this.code = code;
     this.advice = advice;
     this.retryAfterSeconds = retryAfterSeconds;
+    this.answer = answer;
   }
 }
 

@@ -1,4 +1,4 @@
-/** Owns the side-car's HTTP on loopback: `/healthz`, `/readyz`, `/refresh` and `/status`, in JSON for a terminal. */
+/** Owns the sidecar's HTTP on loopback: its paths, in JSON for a terminal, and `/doctor` in text for people. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { http } from './builtins.ts';
@@ -9,7 +9,8 @@ const host = '127.0.0.1';
 
 export interface Reply {
   status: number;
-  body: object;
+  /** JSON, or text as it is. */
+  body: object | string;
   retryAfterSeconds?: number | undefined;
 }
 
@@ -17,6 +18,12 @@ export interface HttpHandlers {
   ready: () => Reply;
   refresh: () => Promise<Reply>;
   status: () => Reply;
+  /** @param environment what `env` prints, where it was sent along. */
+  doctor: (asJson: boolean, environment: string | undefined) => Promise<Reply>;
+  /** `/default`, and what is below it; where it is not switched on, there is no such path. */
+  default?:
+    | ((path: string, query: URLSearchParams, authorization: string | undefined) => Reply | undefined)
+    | undefined;
 }
 
 export interface HttpListening {
@@ -30,7 +37,7 @@ export async function listenHttp(port: number, handlers: HttpHandlers): Promise<
   const server = http.createServer((request, response) => {
     answer(request, handlers).then(
       (reply) => send(request, response, reply),
-      () => send(request, response, { status: 500, body: { error: 'The side-car failed; see its log.' } }),
+      () => send(request, response, { status: 500, body: { error: 'The sidecar failed; see its log.' } }),
     );
   });
   await new Promise<void>((resolve, reject) => {
@@ -47,24 +54,48 @@ export async function listenHttp(port: number, handlers: HttpHandlers): Promise<
   };
 }
 
-async function answer({ method = 'GET', url = '/' }: IncomingMessage, handlers: HttpHandlers): Promise<Reply> {
+async function answer(request: IncomingMessage, handlers: HttpHandlers): Promise<Reply> {
+  const { method = 'GET', url = '/', headers } = request;
   const path = url.split('?')[0];
   const reads = method === 'GET' || method === 'HEAD';
   if (path === '/refresh' && (reads || method === 'POST')) return await handlers.refresh();
   if (path === '/healthz' && reads) return { status: 200, body: { status: 'Healthy' } };
   if (path === '/readyz' && reads) return handlers.ready();
   if (path === '/status' && reads) return handlers.status();
-  const known = /^\/(refresh|healthz|readyz|status)$/.test(path ?? '');
+  if (path === '/doctor' && (reads || method === 'POST')) {
+    const environment = method === 'POST' ? await readText(request) : undefined;
+    return await handlers.doctor(/\bapplication\/json\b/.test(headers.accept ?? ''), environment);
+  }
+  const found = reads
+    ? handlers.default?.(path ?? '', new URL(url, 'http://localhost').searchParams, headers.authorization)
+    : undefined;
+  if (found) return found;
+  const known = /^\/(refresh|healthz|readyz|status|doctor)$/.test(path ?? '');
   if (known) return { status: 405, body: { error: `${path} does not take ${method}` } };
-  return { status: 404, body: { error: 'The side-car has /status, /refresh, /readyz and /healthz.' } };
+  return { status: 404, body: { error: 'The sidecar has /doctor, /status, /refresh, /readyz and /healthz.' } };
+}
+
+/** More than the AWS variables of any environment. */
+const longestBody = 64 * 1024;
+
+/** What is longer is cut: nothing of it is kept. */
+async function readText(request: IncomingMessage): Promise<string> {
+  let text = '';
+  for await (const chunk of request.setEncoding('utf8')) {
+    text += chunk;
+    if (text.length > longestBody) break;
+  }
+  return text.slice(0, longestBody);
 }
 
 function send(request: IncomingMessage, response: ServerResponse, { status, body, retryAfterSeconds }: Reply): void {
-  // Whatever was sent with the request is of no interest.
-  request.resume();
+  // A body is of no interest, and is not read to its end.
+  if (!request.complete) response.setHeader('connection', 'close');
   if (retryAfterSeconds !== undefined) response.setHeader('retry-after', String(Math.ceil(retryAfterSeconds)));
-  if (status === 405) response.setHeader('allow', request.url?.startsWith('/refresh') ? 'GET, POST' : 'GET');
-  response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' });
+  if (status === 405) response.setHeader('allow', /^\/(refresh|doctor)/.test(request.url ?? '') ? 'GET, POST' : 'GET');
+  const type = typeof body === 'string' ? 'text/plain; charset=utf-8' : 'application/json';
+  response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' });
+  if (typeof body === 'string') return void response.end(body);
   // v1.8's clients know the health check to the letter; the rest is laid out for people.
   response.end(request.url?.startsWith('/healthz') ? JSON.stringify(body) : terminalJson(body));
 }

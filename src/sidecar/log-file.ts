@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { fs } from './builtins.ts';
 
 export interface LogFile {
-  /** Appends a line; never throws, since a full disk must not end the side-car. */
+  /** Appends a line; never throws, since a full disk must not end the sidecar. */
   write(line: string): void;
 }
 

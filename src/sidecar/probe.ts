@@ -1,8 +1,8 @@
 /**
- * Owns the exec probe of a container: whether the side-car beside it is ready. The kubelet's own HTTP probes come from
- * the node and do not reach the loopback that the side-car listens on, and its image need not have curl.
+ * Owns the exec probe of a container: whether the sidecar beside it is ready. The kubelet's own HTTP probes come from
+ * the node and do not reach the loopback that the sidecar listens on, and its image need not have curl.
  */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../lib/clock.ts';
 import { exchange } from './exchange.ts';
 
 /** @returns whether `/readyz` says 200, and its answer for the kubelet's event. */
@@ -10,9 +10,16 @@ export async function probe(port: number, clock: Clock): Promise<{ ready: boolea
   const url = `http://127.0.0.1:${port}/readyz`;
   const signal = new AbortController().signal;
   try {
-    const { status, text } = await exchange({ url, method: 'GET', deadlineMs: 2_000, clock, signal });
+    const { status, text } = await exchange({
+      url,
+      method: 'GET',
+      deadlineMs: 2_000,
+      maxBytes: 64 * 1024,
+      clock,
+      signal,
+    });
     return { ready: status === 200, text };
   } catch (error) {
-    return { ready: false, text: `The side-car does not answer on port ${port}: ${String(error)}\n` };
+    return { ready: false, text: `The sidecar does not answer on port ${port}: ${String(error)}\n` };
   }
 }

@@ -1,112 +1,104 @@
 /**
- * Owns the proof that a source profile works: AssumeRoleWithWebIdentity, asked until STS agrees or a minute has passed,
+ * Owns the proof that a profile works: both of its hops, each asked until STS agrees or the profile's minute has passed,
  * since IAM takes seconds to spread a change.
- *
- * The call needs no signature, so it is made without the AWS SDK (builtins.ts says why):
- * https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
  */
-import type { Clock } from '../clock.ts';
-import { readText } from './config-file.ts';
-import { Broken, exchange } from './exchange.ts';
-import { oneLine } from './failure.ts';
-import type { SourceProfile } from './profiles.ts';
-import { systemTrust, withTrust } from './trust.ts';
+import { createGate, type Gate } from './gate.ts';
+import type { ParsedConfig, SourceProfile, TargetProfile } from './profiles.ts';
+import { assumeSource, assumeTarget, type HopResult, type IssuedSession, type StsOptions } from './sts.ts';
+import { type StsProblem, stsProblem } from './sts-problem.ts';
 
-/** What came of one source profile. */
+/** What came of one profile. */
 export interface Proof {
   readonly profile: string;
-  /** From the first try to STS's yes, or to the end of patience. */
+  /** From the first try to STS's last yes, or to the end of patience. */
   readonly seconds: number;
+  /** Of both hops together. */
   readonly tries: number;
-  /** Why it is not proved, in words; undefined when it is. */
-  readonly problem: string | undefined;
+  /** Why it is not proved; undefined when it is. */
+  readonly problem: StsProblem | undefined;
 }
 
-export interface ProofOptions {
-  tokenFile: string;
-  /** For profiles without a region. */
-  region: string | undefined;
-  /** In place of the regional STS. */
-  endpoint: string | undefined;
-  clock: Clock;
+export interface ProofOptions extends StsOptions {
   random: () => number;
-  signal: AbortSignal;
+  /** A proof that still holds, so that STS need not be asked. */
+  known?: (profile: TargetProfile, source: SourceProfile) => Proof | undefined;
+  /** Takes the session of a proved profile; without it, the session is forgotten. */
+  onSession?: (way: Way, session: IssuedSession, proof: Proof) => void;
+}
+
+/** A profile and the source by which it is reached. */
+export interface Way {
+  readonly profile: TargetProfile;
+  readonly source: SourceProfile;
 }
 
 const patienceMs = 60_000;
-const tryMs = 5_000;
 const [firstWaitMs, longestWaitMs] = [200, 3_000];
+/** An answer with thousands of profiles must not take thousands of connections. */
+const callsAtOnce = 8;
 
-export async function prove(sources: readonly SourceProfile[], options: ProofOptions): Promise<Proof[]> {
-  return await Promise.all(sources.map((source) => proveOne(source, options)));
+/** @returns a proof for each profile that people use. Profiles that share a proxy role share its session. */
+export async function prove(
+  { profiles, sources }: Pick<ParsedConfig, 'profiles' | 'sources'>,
+  options: ProofOptions,
+): Promise<Proof[]> {
+  const gate = createGate(callsAtOnce);
+  const shared = new Map<string, Promise<Hop>>();
+  const bySource = (source: SourceProfile): Promise<Hop> => {
+    const { place } = options.webIdentity(source);
+    const key = [source.roleArn, source.sessionName, source.region, place].join(' ');
+    const asked = shared.get(key) ?? untilAgreed(options, gate, () => assumeSource(source, options));
+    shared.set(key, asked);
+    return asked;
+  };
+  return await Promise.all(
+    profiles.map(async (profile) => {
+      const source = sources.find(({ name }) => name === profile.source);
+      if (!source) return { profile: profile.name, seconds: 0, tries: 0, problem: stsProblem('source', 'no_source') };
+      return options.known?.(profile, source) ?? (await proveOne({ profile, source }, bySource, options, gate));
+    }),
+  );
 }
 
-async function proveOne(source: SourceProfile, options: ProofOptions): Promise<Proof> {
-  const { clock, random, signal } = options;
-  const start = clock.monotonic();
+async function proveOne(
+  way: Way,
+  bySource: (source: SourceProfile) => Promise<Hop>,
+  options: ProofOptions,
+  gate: Gate,
+): Promise<Proof> {
+  const { profile, source } = way;
+  const start = options.clock.monotonic();
+  let { result, tries } = await bySource(source);
+  const { session } = result;
+  // A profile that is its own source has no second hop.
+  if (session && profile.name !== profile.source) {
+    const hop = await untilAgreed(options, gate, () => assumeTarget(profile, session, options), start);
+    result = hop.result;
+    tries += hop.tries;
+  }
+  const seconds = (options.clock.monotonic() - start) / 1000;
+  const proof = { profile: profile.name, seconds, tries, problem: result.problem };
+  if (result.session) options.onSession?.(way, result.session, proof);
+  return proof;
+}
+
+interface Hop {
+  readonly result: HopResult;
+  readonly tries: number;
+}
+
+/** Asks once at least. @param start when patience began to run, on the monotonic clock. */
+async function untilAgreed(
+  { clock, random, signal }: ProofOptions,
+  gate: Gate,
+  ask: () => Promise<HopResult>,
+  start: number = clock.monotonic(),
+): Promise<Hop> {
   for (let tries = 1; ; tries += 1) {
-    const left = () => start + patienceMs - clock.monotonic();
-    const problem = await tryOnce(source, options);
-    const over = problem === undefined || left() <= 0 || signal.aborted;
-    if (over) return { profile: source.name, seconds: (clock.monotonic() - start) / 1000, tries, problem };
+    const result = await gate(ask);
+    const left = start + patienceMs - clock.monotonic();
+    if (result.problem === undefined || left <= 0 || signal.aborted) return { result, tries };
     const wait = Math.min(longestWaitMs, firstWaitMs * 2 ** (tries - 1)) * (0.5 + random() / 2);
-    await clock.sleep(Math.min(wait, left()), signal);
+    await clock.sleep(Math.min(wait, left), signal);
   }
-}
-
-/** @returns why STS did not agree, or undefined. What it gives on a yes is neither read nor kept. */
-async function tryOnce(source: SourceProfile, options: ProofOptions): Promise<string | undefined> {
-  const { clock, signal } = options;
-  const url = options.endpoint ?? stsEndpoint(source.roleArn, source.region ?? options.region);
-  if (url === undefined) return 'neither the profile nor AWS_REGION names a region';
-  // Anew for each try: the kubelet replaces it long before it expires.
-  const token = readText(options.tokenFile).text?.trim();
-  if (!token) return `there is no web identity token in ${options.tokenFile}`;
-  const body = new URLSearchParams({
-    Action: 'AssumeRoleWithWebIdentity',
-    Version: '2011-06-15',
-    RoleArn: source.roleArn,
-    RoleSessionName: source.sessionName ?? 'irsa-svc-sidecar',
-    // The shortest that STS gives: nobody uses the session.
-    DurationSeconds: '900',
-    WebIdentityToken: token,
-  }).toString();
-  const headers = { 'content-type': 'application/x-www-form-urlencoded', 'user-agent': 'irsa-svc-sidecar' };
-  try {
-    const { status, text } = await withTrust(systemTrust, (secureContext) =>
-      exchange({ url, method: 'POST', headers, body, deadlineMs: tryMs, clock, signal, tls: { secureContext } }),
-    );
-    return status === 200 ? undefined : inWords(status, text);
-  } catch (error) {
-    if (!(error instanceof Broken)) throw error;
-    return `STS cannot be reached at ${new URL(url).host} (${error.code})`;
-  }
-}
-
-/** https://docs.aws.amazon.com/general/latest/gr/sts.html, and the SDKs' partitions.json for the suffixes. */
-const suffixes: Record<string, string> = {
-  'aws-cn': 'amazonaws.com.cn',
-  'aws-eusc': 'amazonaws.eu',
-  'aws-iso': 'c2s.ic.gov',
-  'aws-iso-b': 'sc2s.sgov.gov',
-};
-
-/** The regional one always: the global one is in another region, and may be closed to the cluster. */
-export function stsEndpoint(roleArn: string, region: string | undefined): string | undefined {
-  const partition = roleArn.split(':')[1] ?? 'aws';
-  return region === undefined ? undefined : `https://sts.${region}.${suffixes[partition] ?? 'amazonaws.com'}/`;
-}
-
-const reasons: Record<string, string> = {
-  AccessDenied: "the role's trust policy does not let this run in (yet)",
-  InvalidIdentityToken: "AWS does not know the cluster's tokens: its OIDC provider is missing in the role's account",
-  ExpiredTokenException: 'the web identity token has expired and was not replaced',
-  IDPCommunicationError: "AWS cannot reach the cluster's OIDC provider",
-};
-
-function inWords(status: number, text: string): string {
-  const code = /<Code>([^<]*)<\/Code>/.exec(text)?.[1] ?? `HTTP ${status}`;
-  const message = /<Message>([^<]*)<\/Message>/.exec(text)?.[1] ?? '';
-  const reason = Object.hasOwn(reasons, code) ? reasons[code] : undefined;
-  return reason === undefined ? oneLine(`${code} ${message}`, 200) : `${reason} (${code})`;
 }

@@ -1,5 +1,5 @@
 /** Owns when rounds happen: one at a time, shared by all who ask; again after a failure, after a while, and on demand. */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../lib/clock.ts';
 import { Failure } from './failure.ts';
 
 export interface Outcome<T> {
@@ -32,7 +32,8 @@ export interface Rounds<T> {
 }
 
 export interface RoundsOptions<T> {
-  round: (signal: AbortSignal) => Promise<T>;
+  /** @param cause as in Outcome. */
+  round: (signal: AbortSignal, cause: string) => Promise<T>;
   /** Told of every outcome, with the milliseconds until the next round begins by itself. */
   onOutcome: (outcome: Outcome<T>, nextInMs: number | undefined) => void;
   /** After a success; 0 is never. */
@@ -79,7 +80,7 @@ export function createRounds<T>({ round, onOutcome, refreshMs, clock, random }: 
 
   async function run(cause: string): Promise<Outcome<T>> {
     const began = clock.monotonic();
-    const settled = await round(stopping.signal).then(
+    const settled = await round(stopping.signal, cause).then(
       (result) => ({ result, failure: undefined }),
       (error: unknown) => {
         const failure = error instanceof Failure ? error : new Failure('internal', { cause: error });

@@ -1,8 +1,9 @@
 /** Owns the call to the IRSA service: one request, and what its refusals mean. */
-import type { Clock } from '../clock.ts';
-import type { ErrorCode } from '../errors.ts';
-import type { Log } from '../log.ts';
-import { type Answer, Broken, type BrokenKind, exchange } from './exchange.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { ErrorCode } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
+import { Broken, type BrokenKind } from './broken.ts';
+import { type Answer, exchange } from './exchange.ts';
 import { Failure, type FailureCode, oneLine } from './failure.ts';
 import type { RunIdentity } from './labels.ts';
 import { readTrust, withTrust } from './trust.ts';
@@ -13,36 +14,98 @@ export interface ServiceCall {
   tlsVerify: boolean;
   deadlineMs: number;
   identity: RunIdentity;
+  /** Whether this sidecar keeps role tokens. */
+  roleTokens?: boolean;
   token: string;
   clock: Clock;
   log: Log;
   signal: AbortSignal;
 }
 
+/** More than any AWS config file. */
+const maxBytes = 1024 * 1024;
+
 /** @returns the AWS config file's text. @throws Failure */
 export async function askService(call: ServiceCall): Promise<string> {
-  const { clock, log } = call;
   if (!call.tlsVerify) {
-    log.warn('IRSA_TLS_VERIFY=false: whoever answers in the place of the IRSA service gets the token');
+    call.log.warn('IRSA_TLS_VERIFY=false: whoever answers in the place of the IRSA service gets the token');
   }
-  const answer = await post(call).catch((error: unknown) => {
+  return await answered(call, 'POST');
+}
+
+/** @returns what the service knows of this run's roles, at no cost to AWS; undefined where its address does not lead there. @throws Failure */
+export async function askAccess(call: ServiceCall): Promise<string | undefined> {
+  const endpoint = call.endpoint.replace(/\/map_iam_roles_to_pod_sa$/, `/my_access?run_id=${call.identity.run}`);
+  return endpoint === call.endpoint ? undefined : await answered({ ...call, endpoint }, 'GET');
+}
+
+export interface RoleTokenAnswer {
+  tokens: { profile: string; token: string; expiresAt: number }[];
+  refused: { profile: string; code: string }[];
+}
+
+/** The tokens of this pod for the roles that come by them. @throws Failure */
+export async function askRoleTokens(call: ServiceCall, pod: string): Promise<RoleTokenAnswer> {
+  const endpoint = call.endpoint.replace(/\/map_iam_roles_to_pod_sa$/, '/role_tokens');
+  return readTokens(await answered({ ...call, endpoint }, 'POST', { run_id: call.identity.run, pod }));
+}
+
+export const tokenForm = /^[\w-]+\.[\w-]+\.[\w-]+$/;
+
+/** What does not look like a token is another program's, and no text of it is shown. */
+function readTokens(text: string): RoleTokenAnswer {
+  const wrong = new Failure('unexpected_answer', { detail: 'it holds no role tokens' });
+  const fieldsOf = (value: unknown): Record<string, unknown> => {
+    if (typeof value !== 'object' || value === null) throw wrong;
+    return value as Record<string, unknown>;
+  };
+  const listOf = (value: unknown): Record<string, unknown>[] => {
+    if (!Array.isArray(value)) throw wrong;
+    return value.map(fieldsOf);
+  };
+  const body = fieldsOf(parsedOrNothing(text));
+  const tokens = listOf(body.tokens).map(({ profile, token, expires_at: end }) => {
+    const expiresAt = Date.parse(String(end));
+    if (typeof profile !== 'string' || typeof token !== 'string') throw wrong;
+    if (!tokenForm.test(token) || Number.isNaN(expiresAt)) throw wrong;
+    return { profile, token, expiresAt };
+  });
+  const refused = listOf(body.refused).map(({ profile, code }) => {
+    return { profile: oneLine(String(profile), 80), code: oneLine(String(code), 40) };
+  });
+  return { tokens, refused };
+}
+
+function parsedOrNothing(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The text of an answer with status 200. @throws Failure, with the `answer` where there was one. */
+async function answered(call: ServiceCall, method: 'GET' | 'POST', content?: object): Promise<string> {
+  const answer = await send(call, method, content).catch((error: unknown) => {
     if (!(error instanceof Broken)) throw error;
     throw new Failure(failureOfBroken[error.kind], { detail: error.code, cause: error });
   });
   if (answer.status === 200) return answer.text;
-  throw refusal(answer, clock.now());
+  throw refusal(`${method} ${call.endpoint}`, answer, call.clock.now());
 }
 
-async function post(call: ServiceCall): Promise<Answer> {
+async function send(call: ServiceCall, method: 'GET' | 'POST', content?: object): Promise<Answer> {
   const { endpoint: url, deadlineMs, identity, clock, log, signal } = call;
   const headers = {
     authorization: `Bearer ${call.token}`,
-    'content-type': 'application/json',
-    accept: 'text/plain, application/problem+json',
+    accept: 'text/plain, application/json, application/problem+json',
     'user-agent': 'irsa-svc-sidecar',
+    ...(method === 'POST' ? { 'content-type': 'application/json' } : {}),
   };
-  const body = JSON.stringify({ run_id: identity.run, irsa_workload_type: identity.workloadType });
-  const request = { url, method: 'POST' as const, headers, body, deadlineMs, clock, signal };
+  const asked = { run_id: identity.run, irsa_workload_type: identity.workloadType };
+  const body = JSON.stringify(content ?? { ...asked, ...(call.roleTokens ? { role_tokens: true } : {}) });
+  const sent = method === 'POST' ? { body } : {};
+  const request = { url, method, headers, ...sent, deadlineMs, maxBytes, clock, signal };
   if (!url.startsWith('https:')) return await exchange(request);
   if (!call.tlsVerify) return await exchange({ ...request, tls: { rejectUnauthorized: false } });
   const trust = readTrust(call.certFile);
@@ -58,21 +121,43 @@ const failureOfBroken: Record<BrokenKind, FailureCode> = {
   tls: 'tls_failed',
   cut: 'connection_cut',
   too_long: 'unexpected_answer',
+  // The service is inside the cluster: no forward proxy is asked for it.
+  proxy: 'service_unreachable',
 };
 
-/** The service's stable codes first; where something else answered, its status. */
-const failureOfCode: Partial<Record<ErrorCode, FailureCode>> = {
+/** The service's stable codes first, every one of them; where something else answered, and for `undefined`, its status. */
+const failureOfCode: Record<ErrorCode, FailureCode | undefined> = {
   invalid_request: 'invalid_request',
   unauthenticated: 'unauthenticated',
   forbidden: 'forbidden',
   run_revoked: 'run_revoked',
   not_found: 'endpoint_not_found',
+  method_not_allowed: 'endpoint_not_found',
   run_not_found: 'run_not_found',
   shared_service_account: 'shared_service_account',
+  too_many_roles: 'too_many_roles',
+  kubernetes_refused: 'kubernetes_refused',
   too_many_requests: 'too_many_requests',
+  request_timeout: 'service_timeout',
   grant_pending: 'grant_pending',
   trust_policy_full: 'trust_policy_full',
   internal: 'service_failed',
+  domino_unavailable: undefined,
+  kubernetes_unavailable: undefined,
+  aws_unavailable: undefined,
+  // Of a request that the sidecar does not make so.
+  payload_too_large: 'invalid_request',
+  unsupported_media_type: 'invalid_request',
+  expectation_failed: 'invalid_request',
+  headers_too_large: 'invalid_request',
+  // Of calls that the sidecar does not make.
+  user_not_found: undefined,
+  mapping_not_found: undefined,
+  role_not_managed: undefined,
+  pod_identity_disabled: undefined,
+  service_account_not_found: undefined,
+  conflict: undefined,
+  service_account_conflict: undefined,
 };
 const failureOfStatus: Record<number, FailureCode> = {
   400: 'invalid_request',
@@ -83,14 +168,15 @@ const failureOfStatus: Record<number, FailureCode> = {
   503: 'service_unavailable',
 };
 
-function refusal({ status, headers, text }: Answer, now: number): Failure {
+function refusal(asked: string, { status, headers, text }: Answer, now: number): Failure {
   const problem = readProblem(text);
   const known = Object.hasOwn(failureOfCode, problem.code) ? failureOfCode[problem.code as ErrorCode] : undefined;
   const otherwise = status >= 500 ? 'service_failed' : 'unexpected_answer';
-  const said = [`HTTP ${status}`, problem.detail, problem.requestId && `request id ${problem.requestId}`];
+  const said = [`HTTP ${status}`, problem.detail, problem.requestId && `request id ${problem.requestId}`, asked];
   return new Failure(known ?? failureOfStatus[status] ?? otherwise, {
     detail: said.filter(Boolean).join(', '),
     retryAfterSeconds: retryAfter(headers['retry-after'], now),
+    answer: { status, code: problem.code },
   });
 }
 
@@ -109,7 +195,7 @@ function readProblem(text: string): { code: string; detail: string; requestId: s
   }
 }
 
-/** Longer than any service means: a mistaken header must not put the side-car to sleep for days. */
+/** Longer than any service means: a mistaken header must not put the sidecar to sleep for days. */
 const longestSeconds = 900;
 
 /** Seconds from `Retry-After`, a number or a date (RFC 9110 section 10.2.3). */

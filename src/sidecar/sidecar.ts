@@ -1,31 +1,28 @@
-/** Owns the wiring of the side-car: rounds, their record, HTTP and the token watch, started and stopped together. */
-import type { Clock } from '../clock.ts';
-import type { Log } from '../log.ts';
-import type { SidecarConfig } from './config.ts';
-import { type Disk, systemDisk } from './config-file.ts';
-import type { Failure } from './failure.ts';
-import { type HttpListening, listenHttp, type Reply } from './http.ts';
-import { runRound, type Written } from './round.ts';
-import { createRounds, type Outcome } from './rounds.ts';
+/** Owns the wiring of the sidecar: rounds, their record, HTTP and the token watch, started and stopped together. */
+import { watchAccess } from './access-watch.ts';
+import { readText } from './config-file.ts';
+import { doctorText, doctorView } from './doctor.ts';
+import { Failure } from './failure.ts';
+import { type HttpHandlers, type HttpListening, listenHttp, type Reply } from './http.ts';
+import { createKeeper, type Keeper, type SidecarOptions } from './keeper.ts';
+import type { SourceProfile } from './profiles.ts';
+import { recheck } from './recheck.ts';
+import { serviceCall } from './round.ts';
+import { askAccess } from './service.ts';
 import {
+  noticeOf,
+  offeredOf,
   problemView,
   type RefreshView,
-  refreshView,
   type StatusView,
   stateOf,
   statusView,
   type Told,
 } from './status.ts';
-import { tidySoon } from './tidy.ts';
+import { assumeSource } from './sts.ts';
 import { watchTokenFile } from './token-file.ts';
 
-export interface SidecarOptions {
-  config: SidecarConfig;
-  clock: Clock;
-  log: Log;
-  random?: () => number;
-  disk?: Disk;
-}
+export type { SidecarOptions } from './keeper.ts';
 
 export interface Sidecar {
   /** `http://127.0.0.1:<port>` */
@@ -41,13 +38,19 @@ export interface Sidecar {
 
 /** Begins the first round and listens. @throws where the port is taken. */
 export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
-  const { config, clock, log } = options;
-  const keeper = createKeeper(options);
+  const { config, clock, log, random = Math.random } = options;
   const stopping = new AbortController();
-  const { refresh } = keeper;
+  const { signal } = stopping;
+  const keeper = createKeeper(options, signal);
+  const { refresh, sessions } = keeper;
   const http: HttpListening = await listenHttp(config.port, {
     ready: () => readyReply(keeper.told()),
     status: () => ({ status: 200, body: statusView(keeper.told()) }),
+    default: serveDefault(keeper),
+    doctor: async (asJson, environment) => {
+      const view = await examine(options, keeper, signal, environment);
+      return { status: 200, body: asJson ? view : doctorText(view) };
+    },
     refresh: async () => {
       const body = await refresh();
       if (body.result === 'ok') return { status: 200, body };
@@ -57,7 +60,20 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   });
   log.info({ port: http.port, refresh_seconds: config.refreshMs / 1000, prove: config.prove }, 'listening');
   void keeper.rounds.ask('start');
-  void watchTokenFile(config.tokenFile, clock, stopping.signal, () => {
+  void sessions?.keepFresh(signal);
+  void keeper.roleTokens?.keepFresh(() => serviceCall(options, signal), signal);
+  const looks = { clock, random, signal };
+  // Where the sidecar holds the sessions, AWS says at each renewal whether it lets this run in.
+  if (sessions) {
+    const ask = async () => askAccess(await serviceCall(options, signal));
+    const onLost = () => void keeper.rounds.askAfter('recheck');
+    void watchAccess({ ...looks, everyMs: config.recheckMs, log, ask, onLost });
+  } else {
+    const everyMs = config.prove ? config.recheckMs : 0;
+    const ask = (source: SourceProfile) => assumeSource(source, keeper.sts());
+    void recheck({ ...looks, everyMs, proved: keeper.proved, ask, onRefused: keeper.onRefused });
+  }
+  void watchTokenFile(config.tokenFile, clock, signal, () => {
     log.info('the web identity token was replaced');
     void keeper.rounds.askAfter('token');
   });
@@ -74,11 +90,37 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   };
 }
 
+/** @returns undefined where a person's choice is not to be served: it is off unless asked for. */
+function serveDefault({ defaultProfile, told }: Keeper): HttpHandlers['default'] {
+  if (!defaultProfile) return undefined;
+  return (path, query, authorization) => {
+    const offered = offeredOf(told());
+    if (path === '/default') return defaultProfile.choose(query, offered);
+    return path === '/default/credentials' ? defaultProfile.credentials(authorization, offered) : undefined;
+  };
+}
+
+/** Asks the service who the person is, and puts together what is known. */
+async function examine(options: SidecarOptions, keeper: Keeper, signal: AbortSignal, environment: string | undefined) {
+  const { config, clock } = options;
+  const { endpoint, credentials } = config;
+  const call = serviceCall(options, signal).then((made) => askAccess({ ...made, deadlineMs: doctorMs }));
+  const access = await call.catch((error: unknown) =>
+    error instanceof Failure ? error : new Failure('internal', { cause: error }),
+  );
+  const configText = readText(config.configFile).text;
+  const [told, clockAheadMs] = [keeper.told(), keeper.clockAheadMs()];
+  return doctorView({ told, now: clock.now(), endpoint, credentials, configText, access, clockAheadMs, environment });
+}
+
+/** A person waits. */
+const doctorMs = 5_000;
+
 /** Rounds until one did well, without HTTP. @returns whether one did before `onceTimeoutMs`, or the signal. */
 export async function runOnce(options: SidecarOptions, signal: AbortSignal): Promise<boolean> {
   const { config, clock, log } = options;
-  const keeper = createKeeper({ ...options, config: { ...config, refreshMs: 0 } });
   const end = new AbortController();
+  const keeper = createKeeper({ ...options, config: { ...config, refreshMs: 0 } }, end.signal);
   void keeper.rounds.ask('start');
   const timeout = clock.sleep(config.onceTimeoutMs, AbortSignal.any([signal, end.signal])).then(() => false);
   const done = await Promise.race([keeper.ready.then(() => true), timeout]);
@@ -88,79 +130,15 @@ export async function runOnce(options: SidecarOptions, signal: AbortSignal): Pro
   return done;
 }
 
-/** The rounds, and the record of what they did. */
-function createKeeper({ config, clock, log, random = Math.random, disk = systemDisk }: SidecarOptions) {
-  let ready = false;
-  let becomeReady: () => void = () => undefined;
-  const readyOnce = new Promise<void>((resolve) => {
-    becomeReady = resolve;
-  });
-  let written: Told['written'];
-  let lastError: Told['lastError'];
-  /** What the round under way, or the last, put on disk. */
-  let ofRound: Written | undefined;
-
-  const rounds = createRounds<Written>({
-    round: (signal) => {
-      ofRound = undefined;
-      return runRound({ config, clock, log, disk, random }, signal, (what) => {
-        ofRound = what;
-        written = { what, at: clock.now() };
-      });
-    },
-    onOutcome: (outcome, nextInMs) => {
-      tidySoon();
-      if (outcome.failure) {
-        lastError = { failure: outcome.failure, at: outcome.at };
-        logFailure(log, outcome.failure, rounds.failures, nextInMs);
-        return;
-      }
-      logSuccess(log, outcome);
-      ready = true;
-      becomeReady();
-    },
-    refreshMs: config.refreshMs,
-    clock,
-    random,
-  });
-  const told = (): Told => ({
-    configFile: config.configFile,
-    prove: config.prove,
-    ready,
-    written,
-    lastError,
-    rounds,
-  });
-  const refresh = async () => refreshView(await rounds.ask('refresh'), ofRound, rounds.nextAt);
-  return { rounds, told, refresh, ready: readyOnce };
-}
-
 function readyReply(told: Told): Reply {
-  if (told.ready) return { status: 200, body: { status: 'Ready' } };
+  const state = stateOf(told);
+  const notice = noticeOf(told);
+  if (told.ready && state !== 'revoked') {
+    return { status: 200, body: { status: 'Ready', ...(notice ? { notice } : {}) } };
+  }
   const failure = told.rounds.last?.failure;
   const proving = told.written ? 'The AWS config is written; AWS is being asked whether it works.' : undefined;
   const reason = proving ?? 'The first AWS config is being fetched.';
   const body = failure ? problemView(failure) : { reason };
-  return { status: 503, body: { status: 'NotReady', state: stateOf(told), ...body } };
-}
-
-/** Failures in a row after which a person should act and not wait: with the longest waits, about a minute. */
-const patience = 8;
-
-function logFailure(log: Log, failure: Failure, failures: number, nextInMs: number | undefined): void {
-  const next_try_seconds = nextInMs === undefined ? undefined : Math.round(nextInMs / 100) / 10;
-  const about = { ...problemView(failure), failures, next_try_seconds, err: failure.cause };
-  log[failures === patience ? 'error' : 'warn'](about, 'no round: trying again');
-}
-
-function logSuccess(log: Log, { cause, seconds, result }: Outcome<Written>): void {
-  if (!result) return;
-  const { added, removed, changed, kept } = result.changes;
-  const proof_seconds = Object.fromEntries(result.proofs.map((proof) => [proof.profile, proof.seconds]));
-  const { refused } = result.config;
-  const profiles = { added, removed, changed, kept: kept.length };
-  log.info(
-    { cause, seconds, run: result.run, written: result.written, ...profiles, refused, proof_seconds },
-    'round done',
-  );
+  return { status: 503, body: { status: 'NotReady', state, ...body } };
 }

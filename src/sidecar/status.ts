@@ -1,11 +1,17 @@
-/** Owns what the side-car says of itself: the answers of `/status`, `/readyz` and `/refresh`, short enough for a terminal. */
+/** Owns what the sidecar says of itself: the answers of `/status`, `/readyz` and `/refresh`, short enough for a terminal. */
+import type { DefaultView, Offered } from './default-profile.ts';
 import type { Failure } from './failure.ts';
 import type { RefusedRole } from './profiles.ts';
 import type { Written } from './round.ts';
 import type { Outcome, Rounds } from './rounds.ts';
+import type { Hop, StsProblem } from './sts-problem.ts';
+import { type NoticeView, noticeView } from './unmapped.ts';
 
-/** `starting`: no round has ended. `ready`: the last did well. `retrying`: none did yet. `stale`: one did, not the last. */
-export type State = 'starting' | 'ready' | 'retrying' | 'stale';
+/**
+ * `starting`: no round has ended. `ready`: the last did well. `unmapped`: it did, and the person has no roles.
+ * `retrying`: none did well yet. `stale`: one did, not the last. `revoked`: an administrator has shut the run out.
+ */
+export type State = 'starting' | 'ready' | 'unmapped' | 'retrying' | 'stale' | 'revoked';
 
 export interface ProblemView {
   code: string;
@@ -20,6 +26,14 @@ export interface ProfileView {
   proved: boolean | 'off';
   proof_seconds?: number;
   problem?: string;
+  /** A stable code, and which hop it was: `source` is the proxy role, `target` the role itself. */
+  problem_code?: string;
+  hop?: Hop;
+  what_to_do?: string;
+  /** Of the session that the sidecar holds for it, where it holds any. */
+  session_expires?: string;
+  /** Of the role token that the sidecar keeps for it. */
+  token_expires?: string;
 }
 
 export interface StatusView {
@@ -32,6 +46,10 @@ export interface StatusView {
   last_round: { at: string; cause: string; seconds: number; result: 'ok' | 'failed' } | null;
   profiles: ProfileView[];
   refused: readonly RefusedRole[];
+  /** What is no error, and should be known: that no organization of the person is mapped. */
+  notice: NoticeView | null;
+  /** Null where it is not switched on. */
+  default_profile: DefaultView | null;
   next_try: string | null;
   last_error: ProblemView | null;
 }
@@ -44,6 +62,7 @@ export interface RefreshView {
   changed?: readonly string[];
   kept?: readonly string[];
   refused?: readonly RefusedRole[];
+  notice?: NoticeView;
   proof_seconds?: number | null;
   seconds: number;
   error?: ProblemView;
@@ -60,6 +79,14 @@ export interface Told {
   written: { what: Written; at: number } | undefined;
   /** The newest failure, whatever came after it. */
   lastError: { failure: Failure; at: number } | undefined;
+  /** When a profile's session expires, where the sidecar holds one. */
+  expiresAt?: ((profile: string) => number | undefined) | undefined;
+  /** Why a profile's session ran out, or its role token did where tools take both hops. */
+  lapsed?: ((profile: string) => StsProblem | undefined) | undefined;
+  /** When the role token of a profile ends, where it has one. */
+  tokenEndOf?: ((profile: string) => number | undefined) | undefined;
+  /** The default profile, where it is switched on. */
+  defaultView?: ((offered: Offered) => DefaultView) | undefined;
   rounds: Pick<Rounds<Written>, 'running' | 'last' | 'nextAt'>;
 }
 
@@ -68,7 +95,8 @@ const rounded = (seconds: number) => Math.round(seconds * 1000) / 1000;
 
 export function stateOf({ ready, rounds: { last } }: Told): State {
   if (!last) return 'starting';
-  if (!last.failure) return 'ready';
+  if (last.failure?.code === 'run_revoked') return 'revoked';
+  if (!last.failure) return last.result?.config.unmapped ? 'unmapped' : 'ready';
   return ready ? 'stale' : 'retrying';
 }
 
@@ -80,8 +108,10 @@ export function problemView(failure: Failure, at?: number): ProblemView {
 export function statusView(told: Told): StatusView {
   const { written, lastError, rounds } = told;
   const { last } = rounds;
+  const state = stateOf(told);
+  const revoked = state === 'revoked' ? last?.failure : undefined;
   return {
-    state: stateOf(told),
+    state,
     run_id: written?.what.run ?? null,
     config_file: told.configFile,
     fetched_at: time(written?.at),
@@ -94,25 +124,57 @@ export function statusView(told: Told): StatusView {
           result: last.failure ? 'failed' : 'ok',
         }
       : null,
-    profiles: written ? profileViews(written.what, told.prove) : [],
+    profiles: written ? profileViews(written.what, told, revoked) : [],
     refused: written?.what.config.refused ?? [],
+    notice: noticeOf(told),
+    default_profile: told.defaultView?.(offeredOf(told)) ?? null,
     next_try: time(rounds.nextAt),
     last_error: lastError ? problemView(lastError.failure, lastError.at) : null,
   };
 }
 
-function profileViews({ config, proofs }: Written, prove: boolean): ProfileView[] {
-  return config.profiles.map(({ name, roleArn, source }) => {
-    const proof = proofs.find(({ profile }) => profile === source);
-    const proved = prove ? proof !== undefined && proof.problem === undefined : 'off';
+/** What the person's default profile may be. */
+export function offeredOf({ written }: Pick<Told, 'written'>): Offered {
+  const { profiles = [], proposed = [], refused = [] } = written?.what.config ?? {};
+  return { profiles: profiles.map(({ name }) => name), proposed, refused };
+}
+
+export function noticeOf({ written }: Told): NoticeView | null {
+  const unmapped = written?.what.config.unmapped;
+  return unmapped ? noticeView(unmapped) : null;
+}
+
+/** @param revoked why no profile works, whatever was proved before. */
+function profileViews(
+  { config, proofs }: Written,
+  { prove, expiresAt, lapsed, tokenEndOf }: Told,
+  revoked: Failure | undefined,
+): ProfileView[] {
+  return config.profiles.map(({ name, roleArn }) => {
+    if (revoked) {
+      const { message: problem, code: problem_code, advice: what_to_do } = revoked;
+      return { name, role: roleArn, proved: false, problem, problem_code, what_to_do };
+    }
+    const proof = proofs.find(({ profile }) => profile === name);
+    const [expires, tokenEnd] = [expiresAt?.(name), tokenEndOf?.(name)];
+    // What was proved before is over with the session.
+    const problem = proof?.problem ?? lapsed?.(name);
+    const proved = prove ? proof !== undefined && problem === undefined : 'off';
     return {
       name,
       role: roleArn,
       proved,
       ...(proof ? { proof_seconds: rounded(proof.seconds) } : {}),
-      ...(proof?.problem === undefined ? {} : { problem: proof.problem }),
+      ...problemOf(problem),
+      ...(expires === undefined ? {} : { session_expires: new Date(expires).toISOString() }),
+      ...(tokenEnd === undefined ? {} : { token_expires: new Date(tokenEnd).toISOString() }),
     };
   });
+}
+
+function problemOf(problem: StsProblem | undefined): Partial<ProfileView> {
+  if (!problem) return {};
+  return { problem: problem.text, problem_code: problem.code, hop: problem.hop, what_to_do: problem.advice };
 }
 
 /** @param written what the round put on disk, also where it failed after that. */
@@ -135,6 +197,7 @@ export function refreshView(
           ...(changed.length > 0 ? { changed } : {}),
           kept,
           refused: written.config.refused,
+          ...(written.config.unmapped ? { notice: noticeView(written.config.unmapped) } : {}),
           proof_seconds: Number.isFinite(slowest) ? rounded(slowest) : null,
         }
       : {}),

@@ -1,4 +1,4 @@
-/** Owns the giving back of memory after rounds, so that the side-car idles under 60 MB. */
+/** Owns the giving back of memory after rounds, so that the sidecar idles under 60 MB. */
 
 /** Long enough for the answers of a round to be out first: the collection stops everything for 10 to 80 ms. */
 const waitMs = 1000;

@@ -1,8 +1,8 @@
 /** Owns the watch over the web identity token: the kubelet replaces it, and a new one is worth a new proof. */
-import type { Clock } from '../clock.ts';
+import type { Clock } from '../lib/clock.ts';
 import { fs } from './builtins.ts';
 
-/** Looked at and not watched: the kubelet moves links around, and some file systems tell of no changes. */
+/** Looked at and not watched: the kubelet moves links around, and some file systems report no changes. */
 const lookEveryMs = 30_000;
 
 /** Calls back each time the file is another than before; ends with `signal`. */

@@ -1,20 +1,30 @@
 /** Owns the bearer token: asked of Domino's proxy in the workload for each try, since it lives five minutes. */
-import type { Clock } from '../clock.ts';
-import { Broken, exchange } from './exchange.ts';
+import type { Clock } from '../lib/clock.ts';
+import { Broken } from './broken.ts';
+import { exchange } from './exchange.ts';
 import { Failure } from './failure.ts';
 
 /** The proxy runs in the same pod and answers from memory. */
 const deadlineMs = 5_000;
+/** More than any token, which has to fit into a header. */
+const maxBytes = 64 * 1024;
 
 /** @throws Failure `token_proxy_unreachable` or `token_proxy_failed`; never with the token in it. */
 export async function fetchToken(apiProxy: string, clock: Clock, signal: AbortSignal): Promise<string> {
-  const answer = await exchange({ url: `${apiProxy}/access-token`, method: 'GET', deadlineMs, clock, signal }).catch(
-    (error: unknown) => {
-      const detail = error instanceof Broken ? error.code : undefined;
-      throw new Failure('token_proxy_unreachable', { detail, cause: error });
-    },
-  );
-  if (answer.status !== 200) throw new Failure('token_proxy_failed', { detail: `HTTP ${answer.status}` });
+  const answer = await exchange({
+    url: `${apiProxy}/access-token`,
+    method: 'GET',
+    deadlineMs,
+    maxBytes,
+    clock,
+    signal,
+  }).catch((error: unknown) => {
+    const detail = error instanceof Broken ? error.code : undefined;
+    const answered = error instanceof Broken && error.kind === 'too_long';
+    throw new Failure(answered ? 'token_proxy_failed' : 'token_proxy_unreachable', { detail, cause: error });
+  });
+  if (answer.status !== 200)
+    throw new Failure('token_proxy_failed', { detail: `GET ${apiProxy}/access-token: HTTP ${answer.status}` });
   const token = answer.text.trim();
   // A login page, or an error as text, is no token; it must not become a header either.
   if (!/^[\w.~+/=-]{8,}$/.test(token)) {

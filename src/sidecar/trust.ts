@@ -1,14 +1,14 @@
 /**
- * Owns whom the side-car trusts at the other end of a TLS connection: the file that it was given, Node's CAs, the
+ * Owns which CAs the sidecar trusts at the other end of a TLS connection: the file that it was given, Node's CAs, the
  * machine's CAs.
  *
  * They are tried one after the other and not merged: parsing all CAs for each connection takes 8 MB that stay. The
  * outcome is the same, since a chain ends in one anchor; and nothing is sent before a handshake succeeded.
  */
 import type { SecureContext } from 'node:tls';
+import { Broken } from './broken.ts';
 import { tls } from './builtins.ts';
 import { readText } from './config-file.ts';
-import { Broken } from './exchange.ts';
 
 export interface Trust {
   /** Each makes a set of trust anchors; made only when those before it did not do. */

@@ -6,15 +6,18 @@ import type { RateResult } from './load.ts';
 
 const agent = new Agent({ keepAlive: true });
 
+/** @param timeoutMs for the whole answer. @throws Error where there is none by then. */
 export function post(
   url: string,
   body: unknown,
   headers: Record<string, string> = {},
+  timeoutMs = 60_000,
 ): Promise<{ status: number; text: string }> {
+  const signal = AbortSignal.timeout(timeoutMs);
   return new Promise((resolve, reject) => {
     const sent = request(
       url,
-      { agent, method: 'POST', headers: { ...headers, 'content-type': 'application/json' } },
+      { agent, method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, signal },
       (response) => {
         let text = '';
         response.setEncoding('utf8');

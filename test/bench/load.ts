@@ -1,53 +1,32 @@
-/** Owns the load, in a process of its own: one JSON job on stdin, one JSON result on stdout. */
+/** Owns the load, in a process of its own: one JSON job on stdin, one JSON result on stdout, and its progress before. */
 
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
+import { type Asked, codeOf, nameOf, proxyArnsOf, type StormResult } from './answers.ts';
 import { keepAsking, post } from './clients.ts';
-
-export interface Asked {
-  url: string;
-  token: string;
-  run: string;
-}
+import { type PacedJob, paced } from './paced.ts';
 
 export type Job =
   /** All at once; each 200 is held against the trust policies as soon as it is there, and when all is over. */
   | { kind: 'storm'; asked: Asked[]; controlUrl: string; roles: number }
+  /** So many a second, whatever the answers take: the config, and the token where the role comes by one. */
+  | PacedJob
   /** One after the other. */
   | { kind: 'serial'; asked: Asked[]; pauseMs: number }
   /** GET over so many connections, each with one request under way. */
   | { kind: 'rate'; url: string; token: string; connections: number; seconds: number };
-
-export interface StormResult {
-  /** Milliseconds from sending to the whole answer, of each 200. */
-  ms: number[];
-  /** Answers that were no 200, with how often: `503 grant_pending`. */
-  failed: Record<string, number>;
-  /** Runs that were told of a role whose trust policy did not let them in, or of too few roles. */
-  lost: string[];
-}
 
 export interface RateResult {
   perSecond: number;
   requests: number;
 }
 
-/** The proxy roles' names in an AWS config text, one for each profile. */
-function proxiesOf(config: string): string[] {
-  return [...config.matchAll(/^\[profile src_[^\]]*\][^[]*?^role_arn = \S+?:role\/(\S+)$/gm)].map(
-    (match) => match[1] ?? '',
-  );
-}
+const proxiesOf = (config: string) => proxyArnsOf(config).map(nameOf);
 
 async function grant({ url, token, run }: Asked) {
   const start = performance.now();
   const answer = await post(`${url}/map_iam_roles_to_pod_sa`, { run_id: run }, { authorization: `Bearer ${token}` });
   return { ...answer, ms: performance.now() - start };
-}
-
-function codeOf(status: number, text: string): string {
-  const code = /"code":"(\w+)"/.exec(text)?.[1];
-  return code === undefined ? String(status) : `${status} ${code}`;
 }
 
 async function storm({ asked, controlUrl, roles }: Extract<Job, { kind: 'storm' }>): Promise<StormResult> {
@@ -94,17 +73,22 @@ async function serial({ asked, pauseMs }: Extract<Job, { kind: 'serial' }>): Pro
   return { ms };
 }
 
+function say(line: object): void {
+  process.stdout.write(`${JSON.stringify(line)}\n`);
+}
+
 function run(job: Job): Promise<StormResult | RateResult | { ms: number[] }> {
   if (job.kind === 'storm') return storm(job);
+  if (job.kind === 'paced') return paced(job, (done) => say({ progress: `${done} of ${job.asked.length} runs` }));
   return job.kind === 'serial' ? serial(job) : keepAsking(job);
 }
 
 createInterface(process.stdin)
   .on('line', async (line) => {
     try {
-      process.stdout.write(`${JSON.stringify({ result: await run(JSON.parse(line) as Job) })}\n`);
+      say({ result: await run(JSON.parse(line) as Job) });
     } catch (error) {
-      process.stdout.write(`${JSON.stringify({ failure: String(error) })}\n`);
+      say({ failure: String(error) });
     }
   })
   .on('close', () => process.exit(0));

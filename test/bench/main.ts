@@ -1,4 +1,4 @@
-/** Owns `npm run bench [-- <name>... --seconds 120]`: runs the benchmarks, prints their tables and keeps their figures as JSON. */
+/** Owns `npm run bench [-- <name>... --seconds 120 --runs 500]`: runs the benchmarks, prints their tables and keeps their figures as JSON. */
 import { parseArgs } from 'node:util';
 import { footprint } from './footprint.ts';
 import { podIdentity } from './pod-identity.ts';
@@ -8,15 +8,21 @@ import { sidecar } from './sidecar.ts';
 import { single } from './single.ts';
 import { soak } from './soak.ts';
 import { storms } from './storm.ts';
+import { tokens } from './tokens.ts';
 
 const { values, positionals: asked } = parseArgs({
   allowPositionals: true,
-  /** How long the soak is. */
-  options: { seconds: { type: 'string', default: '60' } },
+  options: {
+    /** How long the soak is. */
+    seconds: { type: 'string', default: '60' },
+    /** How many runs take their roles by tokens. */
+    runs: { type: 'string', default: '5000' },
+  },
 });
 const soakSeconds = Number(values.seconds);
 const benches: Record<string, () => Promise<Report>> = {
   storm: storms,
+  tokens: () => tokens(Number(values.runs)),
   single,
   reads,
   footprint,
@@ -27,7 +33,7 @@ const benches: Record<string, () => Promise<Report>> = {
 /** Only where they are asked for by name. */
 const onlyAsked = new Set(['soak']);
 /** The whole bench ends by then, whatever hangs. */
-const limitMs = 5 * 60_000 + (asked.includes('soak') ? soakSeconds * 1000 : 0);
+const limitMs = 7 * 60_000 + (asked.includes('soak') ? soakSeconds * 1000 : 0);
 
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));
 if (unknown.length > 0) {

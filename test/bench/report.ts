@@ -5,7 +5,13 @@ import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
 /** How long the stand-ins take: IAM and STS by action, and Domino. */
-export const latency = { GetRole: 60, UpdateAssumeRolePolicy: 120, AssumeRoleWithWebIdentity: 30, domino: 5 };
+export const latency = {
+  GetRole: 60,
+  UpdateAssumeRolePolicy: 120,
+  AssumeRoleWithWebIdentity: 30,
+  AssumeRole: 30,
+  domino: 5,
+};
 /** One IAM read and one IAM write, which no first grant can do without. */
 export const boundMs = latency.GetRole + latency.UpdateAssumeRolePolicy;
 

@@ -1,4 +1,4 @@
-/** Owns the side-car's figures: from the service's answer to a proved config, and the memory of one that is idle. */
+/** Owns the sidecar's figures: from the service's answer to a proved config, and the memory of one that is idle. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { type System, withSystem } from './system.ts';
 const starts = 20;
 /** As in a small organization: two roles, each proved. */
 const roles = 2;
-/** How many of them stay, to be looked at when they are idle. */
+/** How many of each form of the config file stay, to be looked at when they are idle. */
 const kept = 3;
 const idleMs = 10_000;
 
@@ -24,28 +24,39 @@ interface Start {
 }
 
 export async function sidecar(): Promise<Report> {
-  return withSystem(1, async (system) => {
+  return withSystem(0, async (system) => {
     const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-bench-'));
+    // In a cluster each pod has its token at one path, which the service writes into each file; here the pods share it.
+    const token = join(folder, 'token');
+    await system.addReplica({ settings: { WEB_IDENTITY_TOKEN_PATH: token } });
     const pair = makeCertificate();
     const certificate = join(folder, 'ca.crt');
     writeFileSync(certificate, pair.cert);
-    // The service and STS over TLS as in a cluster, since that is what costs a side-car time and memory.
+    // The service and STS over TLS as in a cluster, since that is what costs a sidecar time and memory.
     const service = await startRelay(system.replicas[0]?.url ?? '', pair);
     const sts = await startRelay(system.stack.awsUrl, pair);
     const running: SidecarProcess[] = [];
     try {
       await system.mapRoles(roles, 1);
       const [user] = await system.addUsers(1);
-      const runs = await system.startRuns(user?.name ?? '', starts);
+      const runs = await system.startRuns(user?.name ?? '', starts + kept);
       const times: Start[] = [];
+      const around = { folder, token, user: user?.name ?? '', certificate, service, sts };
+      const holding: SidecarProcess[] = [];
+      for (const run of runs.splice(starts)) {
+        const { sidecar } = await start(system, { ...around, run, credentials: 'process' });
+        running.push(sidecar);
+        holding.push(sidecar);
+      }
       for (const [index, run] of runs.entries()) {
-        const started = await start(system, { folder, run, user: user?.name ?? '', certificate, service, sts });
+        const started = await start(system, { ...around, run, credentials: 'chain' });
         times.push(started);
         running.push(started.sidecar);
         if (index < starts - kept) await running.pop()?.stop();
       }
       await delay(idleMs);
-      const idle = running.map(({ child }) => resident(child.pid));
+      const idle = running.slice(kept).map(({ child }) => resident(child.pid));
+      const idleHolding = holding.map(({ child }) => resident(child.pid));
       const fromAnswer = times.map((time) => time.fromAnswer);
       const fromStart = times.map((time) => time.fromStart);
       return {
@@ -61,6 +72,12 @@ export async function sidecar(): Promise<Report> {
           { name: "process's start to ready: slowest", value: Math.max(...fromStart), unit: 'ms' },
           { name: `RSS, idle for 10 s: p50 of ${kept}`, value: median(idle), unit: 'MB' },
           { name: 'RSS, idle for 10 s: largest', value: Math.max(...idle), unit: 'MB', target: { atMost: 60 } },
+          {
+            name: 'RSS, idle for 10 s, IRSA_CREDENTIALS=process: largest',
+            value: Math.max(...idleHolding),
+            unit: 'MB',
+            target: { atMost: 60 },
+          },
         ],
         wrong: [],
       };
@@ -75,21 +92,29 @@ export async function sidecar(): Promise<Report> {
 
 interface Surroundings {
   folder: string;
+  token: string;
   run: string;
+  credentials: 'process' | 'chain';
   user: string;
   certificate: string;
   service: Relay;
   sts: Relay;
 }
 
-/** Asks for `/readyz` once the service has answered: not before, since that would keep the side-car from its work. */
+/** Asks for `/readyz` once the service has answered: not before, since that would keep the sidecar from its work. */
 async function start({ stack }: System, around: Surroundings): Promise<Start> {
-  const { folder, run, user, certificate, service, sts } = around;
-  const files = podFiles(mkdtempSync(join(folder, 'pod-')));
+  const { folder, token, run, credentials, user, certificate, service, sts } = around;
+  const pod = mkdtempSync(join(folder, 'pod-'));
+  const files = { ...podFiles(pod), token };
   await fillPod(stack, files, run);
   const before = service.answeredAt;
   // STS is trusted as in a cluster: by Node's own list.
-  const settings = { AWS_ENDPOINT_URL_STS: sts.url, NODE_EXTRA_CA_CERTS: certificate };
+  const settings = {
+    AWS_ENDPOINT_URL_STS: sts.url,
+    NODE_EXTRA_CA_CERTS: certificate,
+    IRSA_CREDENTIALS: credentials,
+    IRSA_CREDENTIALS_DIR: join(pod, 'sessions'),
+  };
   const started = await startSidecarProcess(stack, { user, files, service: service.url, certificate, settings });
   const end = performance.now() + 10_000;
   while (service.answeredAt === before || (await fetch(`${started.url}/readyz`)).status !== 200) {

@@ -6,7 +6,7 @@ import { metric, type System, withSystem } from './system.ts';
 
 const alive = 500;
 const comingEveryMs = 500;
-/** How often a side-car asks for what it has already. */
+/** How often a sidecar asks for what it has already. */
 const refreshEveryMs = 60_000;
 /** 805 places: 161 in each, and a role is never quite full while runs come before others are out. */
 const proxies = 5;

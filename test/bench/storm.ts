@@ -1,6 +1,6 @@
 /** Owns the storms: many runs that ask for their roles at the same moment, over several replicas. */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { StormResult } from './load.ts';
+import type { StormResult } from './answers.ts';
 import { median, percentile, type Report } from './report.ts';
 import { type System, withSystem } from './system.ts';
 

@@ -10,8 +10,10 @@ import {
   startReplica,
   startStack,
 } from '../stack/processes.ts';
+import type { StormResult } from './answers.ts';
 import { post } from './clients.ts';
-import type { Job, RateResult, StormResult } from './load.ts';
+import type { Job, RateResult } from './load.ts';
+import { type PacedJob, pacedLimitMs } from './paced.ts';
 import { latency } from './report.ts';
 
 /** The most that AWS grants on request: 161 runs in one trust policy. */
@@ -22,15 +24,18 @@ export interface System {
   replicas: ReplicaProcess[];
   addReplica(options?: ReplicaOptions): Promise<ReplicaProcess>;
   /** Makes target roles, each with a pool of so many proxy roles, that all bench users may have. */
-  mapRoles(targets: number, proxies: number): Promise<void>;
+  mapRoles(targets: number, proxies: number, carrier?: 'token'): Promise<void>;
   /** Makes users of the mapped organization, with a token each. */
   addUsers(count: number): Promise<{ name: string; token: string }[]>;
   /** Starts so many new runs of a user. @returns their ids. */
   startRuns(user: string, count: number): Promise<string[]>;
+  /** As `startRuns`. @returns the ids with the name of each run's pod. */
+  startPods(user: string, count: number): Promise<{ run: string; pod: string }[]>;
   /** How often an action was asked of the AWS stand-in, since `forgetCalls`. */
   awsCalls(): Promise<Record<string, number>>;
   forgetCalls(): Promise<void>;
   storm(job: Omit<Extract<Job, { kind: 'storm' }>, 'kind'>): Promise<StormResult>;
+  paced(job: Omit<PacedJob, 'kind' | 'stsUrl' | 'controlUrl'>): Promise<StormResult>;
   serial(job: Omit<Extract<Job, { kind: 'serial' }>, 'kind'>): Promise<{ ms: number[] }>;
   rate(job: Omit<Extract<Job, { kind: 'rate' }>, 'kind'>): Promise<RateResult>;
 }
@@ -53,7 +58,7 @@ async function startSystem(count: number, children: Child[]): Promise<System> {
   const stack = await startStack();
   children.push(stack.child);
   await stack.knobs('aws', {
-    latencyMs: pick('GetRole', 'UpdateAssumeRolePolicy', 'AssumeRoleWithWebIdentity'),
+    latencyMs: pick('GetRole', 'UpdateAssumeRolePolicy', 'AssumeRoleWithWebIdentity', 'AssumeRole'),
     quota: maxChars,
   });
   await stack.knobs('domino', { latencyMs: latency.domino });
@@ -63,10 +68,10 @@ async function startSystem(count: number, children: Child[]): Promise<System> {
   let runs = 0;
 
   async function send<T>(job: Job): Promise<T> {
-    const answered = load.line<{ result?: T; failure?: string }>(
-      (line) => 'result' in line || 'failure' in line,
-      120_000,
-    );
+    const answered = load.line<{ result?: T; failure?: string }>((line) => {
+      if ('progress' in line) console.error(line.progress);
+      return 'result' in line || 'failure' in line;
+    }, limitMs(job));
     load.write(`${JSON.stringify(job)}\n`);
     const { result, failure } = await answered;
     if (result === undefined) throw new Error(`the load failed: ${failure}`);
@@ -89,19 +94,23 @@ async function startSystem(count: number, children: Child[]): Promise<System> {
       replicas.push(replica);
       return replica;
     },
-    mapRoles: async (targets, proxies) => {
+    mapRoles: async (targets, proxies, carrier) => {
       const roleData: object[] = [];
       for (let target = 1; target <= targets; target += 1) {
         const pool = Array.from({ length: proxies }, (_, index) => `bench-${target}-proxy-${index + 1}`);
         const pair = await stack.order('add-role-pair', { name: `bench-${target}`, proxies: pool });
-        for (const proxy of pair.proxies) roleData.push({ iam_role_arn: pair.target, proxy_iam_role_arn: proxy });
+        const more = carrier ? { carrier } : {};
+        for (const proxy of pair.proxies) {
+          roleData.push({ iam_role_arn: pair.target, proxy_iam_role_arn: proxy, ...more });
+        }
+        if (carrier) await stack.order('list-audiences', pool);
       }
       await stack.order('add-user', { name: 'admin', admin: true });
       const authorization = `Bearer ${await stack.token('admin')}`;
       const body = { domino_org: 'bench', role_data: roleData };
       const { status, text } = await post(`${replicas[0]?.url}/update_multirole_mapping`, body, { authorization });
       if (status !== 200) throw new Error(`the mapping was refused: ${status} ${text}`);
-      // The writer compares each role once, and the budget fills up again: a storm starts in quiet times.
+      // The leader compares each role once, and the budget fills up again: a storm starts in quiet times.
       await delay(2_500);
     },
     addUsers: (number) =>
@@ -112,22 +121,30 @@ async function startSystem(count: number, children: Child[]): Promise<System> {
           return { name, token: await stack.token(name) };
         }),
       ),
-    startRuns: async (user, number) => {
+    startRuns: async (user, number) => (await system.startPods(user, number)).map(({ run }) => run),
+    startPods: async (user, number) => {
       const ids = Array.from({ length: number }, () => {
         runs += 1;
         return createHash('sha256').update(`run ${runs}`).digest('hex').slice(0, 24);
       });
-      await stack.order('start-runs', { user, runs: ids });
-      return ids;
+      const started = await stack.order('start-runs', { user, runs: ids });
+      return started.map(({ pod }, index) => ({ run: ids[index] ?? '', pod }));
     },
     awsCalls: async () => (await fetch(`${stack.awsUrl}/__stack/calls`)).json() as Promise<Record<string, number>>,
     forgetCalls: async () => void (await post(`${stack.awsUrl}/__stack/reset-calls`, {})),
     storm: (job) => send({ kind: 'storm', ...job }),
+    paced: (job) => send({ kind: 'paced', ...job, stsUrl: stack.awsUrl, controlUrl: stack.controlUrl }),
     serial: (job) => send({ kind: 'serial', ...job }),
     rate: (job) => send({ kind: 'rate', ...job }),
   };
   await Promise.all(Array.from({ length: count }, () => system.addReplica()));
   return system;
+}
+
+/** How long a job may take; a load ends by itself sooner, unless it hangs. */
+function limitMs(job: Job): number {
+  if (job.kind === 'paced') return pacedLimitMs(job);
+  return 120_000 + (job.kind === 'rate' ? job.seconds * 1000 : 0);
 }
 
 function pick(...actions: Exclude<keyof typeof latency, 'domino'>[]): Record<string, number> {

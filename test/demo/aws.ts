@@ -5,7 +5,7 @@ import {
   ListPodIdentityAssociationsCommand,
   type PodIdentityAssociation,
 } from '@aws-sdk/client-eks';
-import { GetRoleCommand, IAMClient } from '@aws-sdk/client-iam';
+import { AddClientIDToOpenIDConnectProviderCommand, GetRoleCommand, IAMClient } from '@aws-sdk/client-iam';
 import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { hasAws, hasBoto3, type ProgramResult, runAws, runBoto3, runNode } from '../stack/clients.ts';
 import type { System } from './system.ts';
@@ -31,6 +31,24 @@ export async function trustPolicy({ stack }: System, roleArn: string): Promise<T
   } finally {
     iam.destroy();
   }
+}
+
+/** Lists an audience in the cluster's OIDC provider. @returns the provider's ARN. */
+export async function listAudience({ stack }: System, audience: string): Promise<string> {
+  const iam = new IAMClient({ region: 'us-west-2', endpoint: stack.awsUrl, credentials: keysOf(stack) });
+  const provider = `arn:aws:iam::111111111111:oidc-provider/${stack.environment.OIDC_PROVIDER ?? ''}`;
+  const input = { OpenIDConnectProviderArn: provider, ClientID: audience };
+  try {
+    await iam.send(new AddClientIDToOpenIDConnectProviderCommand(input));
+    return provider;
+  } finally {
+    iam.destroy();
+  }
+}
+
+/** How often AWS was asked each action. */
+export async function awsCalls({ stack }: System): Promise<Readonly<Record<string, number>>> {
+  return (await fetch(`${stack.awsUrl}/__stack/calls`)).json() as Promise<Record<string, number>>;
 }
 
 /** The cluster's Pod Identity associations, each in full. */
@@ -122,8 +140,8 @@ export function workloadEnvironment({ stack, files }: System, profile: string): 
   };
 }
 
-export function assumeWords(roleArn: string): string[] {
-  const token = '"$(cat $AWS_WEB_IDENTITY_TOKEN_FILE)"';
+export function assumeWords(roleArn: string, file = '$AWS_WEB_IDENTITY_TOKEN_FILE'): string[] {
+  const token = `"$(cat ${file})"`;
   return ['aws sts assume-role-with-web-identity', `--role-arn ${roleArn}`, `--web-identity-token ${token}`];
 }
 

@@ -12,7 +12,7 @@ export interface Mutation {
 export interface DemoCluster {
   /** Undefined where there is none. */
   mutation(name: string): Promise<Mutation | undefined>;
-  /** `kubectl apply` of an object that is there: its rules become these, whoever wrote the others. */
+  /** `kubectl apply` of an object that is there: its rules become these, and replace all others. */
   replaceRules(name: string, rules: Mutation['rules']): Promise<void>;
   serviceAccount(name: string): Promise<V1ServiceAccount | undefined>;
   /** Names of pods that use the service account. */

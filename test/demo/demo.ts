@@ -1,23 +1,40 @@
-/** Owns `npm run demo`: the walk through the main job, step by step; exit code 0 when every step held. */
+/**
+ * Owns `npm run demo`: the walk through the main job, step by step; exit code 0 when every step held.
+ *
+ * `--short` plays the steps from a mapping to the end of the run, and `--step` waits for Enter after each.
+ */
+import { createInterface } from 'node:readline/promises';
+import { parseArgs } from 'node:util';
 import { newScene, type Scene } from './scene.ts';
 import { type Screen, terminal } from './screen.ts';
-import { steps } from './steps.ts';
+import { shortSteps, steps } from './steps.ts';
 import { type System, startSystem } from './system.ts';
 
 /** The demo ends by then, whatever hangs. */
 const limitMs = 120_000;
 
+const { values: wanted } = parseArgs({ options: { short: { type: 'boolean' }, step: { type: 'boolean' } } });
 const screen = terminal();
-setTimeout(() => {
-  screen.failed(`the demo is not done after ${limitMs / 1000} s`);
-  process.exit(1);
-}, limitMs).unref();
-process.exitCode = await demo(screen);
+if (!wanted.step) {
+  setTimeout(() => {
+    screen.failed(`the demo is not done after ${limitMs / 1000} s`);
+    process.exit(1);
+  }, limitMs).unref();
+}
+process.exitCode = await demo(screen, wanted.short ? shortSteps : steps);
 
-async function demo(shown: Screen): Promise<number> {
+/** Until Enter is pressed; at once where nobody can press it. */
+async function enter(): Promise<void> {
+  if (!process.stdin.isTTY) return;
+  const terminalLines = createInterface({ input: process.stdin, output: process.stdout });
+  await terminalLines.question('   Enter goes on ');
+  terminalLines.close();
+}
+
+async function demo(shown: Screen, played: typeof steps): Promise<number> {
   const start = performance.now();
   shown.heading('irsa-svc: a run gets the AWS roles of the person who started it');
-  shown.line('   The service and the side-car are the real ones, processes of their own over HTTPS. Domino,');
+  shown.line('   The service and the sidecar are the real ones, processes of their own over HTTPS. Domino,');
   shown.line('   Kubernetes and AWS are stand-ins on this machine that speak their protocols; nothing leaves it.');
   let system: System | undefined;
   let scene: Scene | undefined;
@@ -26,10 +43,11 @@ async function demo(shown: Screen): Promise<number> {
     system = await startSystem();
     shown.line(`   IRSA=${system.replica.url}  (CA: the service’s self-made certificate, verified)`);
     scene = newScene(system, shown);
-    for (const [index, step] of steps.entries()) {
+    for (const [index, step] of played.entries()) {
       shown.step(index + 1, step.title, step.why);
       await step.play(scene);
       held += 1;
+      if (wanted.step && held < played.length) await enter();
     }
   } catch (error) {
     shown.failed(error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -41,6 +59,7 @@ async function demo(shown: Screen): Promise<number> {
   }
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   shown.line();
-  shown.heading(`${held} of ${steps.length} steps held, in ${seconds} s`);
-  return held === steps.length ? 0 : 1;
+  shown.heading(`${held} of ${played.length} steps held, in ${seconds} s`);
+  if (wanted.short) shown.line('   npm run demo shows them all; npm run demo -- --step waits for Enter after each.');
+  return held === played.length ? 0 : 1;
 }

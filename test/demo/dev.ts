@@ -1,6 +1,7 @@
-/** Owns `npm run dev`: the demo's system kept up, with its addresses and lines to try, until Ctrl-C. */
+/** Owns `npm run dev`: the demo's system kept up, with its addresses and lines to try, until Ctrl-C; `--watch` follows changes. */
 import { openPlayground, type Playground, usableLines } from './playground.ts';
 import { type Screen, terminal } from './screen.ts';
+import { rebuildOnChange } from './watch.ts';
 
 const screen = terminal();
 let asked = false;
@@ -15,15 +16,18 @@ const ending = new Promise<string>((resolve) => {
 process.exit(await dev(screen));
 
 async function dev(shown: Screen): Promise<number> {
-  shown.line('starting Domino, Kubernetes and AWS stand-ins, the service, and a side-car');
+  shown.line('starting Domino, Kubernetes and AWS stand-ins, the service, and a sidecar');
   const playground = await openPlayground();
   const { system, sidecar } = playground;
   const { stack, replica } = system;
   print(shown, playground);
+  const isWatching = process.argv.includes('--watch');
+  if (isWatching) rebuildOnChange(system, shown);
   const died = Promise.race([
     stack.child.exited.then((code) => `the stack ended with ${code}`),
-    replica.child.exited.then((code) => `the service ended with ${code}`),
-    sidecar.child.exited.then((code) => `the side-car ended with ${code}`),
+    // While watching, the service ends at each change, and may end by a mistake in the change.
+    ...(isWatching ? [] : [replica.child.exited.then((code) => `the service ended with ${code}`)]),
+    sidecar.child.exited.then((code) => `the sidecar ended with ${code}`),
   ]);
   const why = await Promise.race([ending, died]);
   shown.line();
@@ -40,10 +44,11 @@ async function dev(shown: Screen): Promise<number> {
 function print(shown: Screen, { system, sidecar, variables }: Playground): void {
   const { stack, replica, files } = system;
   const addresses = {
+    console: `${replica.url}/console`,
     service: replica.url,
-    'its page': `${replica.url}/docs`,
+    'its calls': `${replica.url}/docs`,
     metrics: replica.metricsUrl,
-    'side-car': sidecar.url,
+    sidecar: sidecar.url,
     Domino: stack.dominoUrl,
     Kubernetes: stack.kubernetesUrl,
     'IAM, STS, EKS': stack.awsUrl,
@@ -55,9 +60,17 @@ function print(shown: Screen, { system, sidecar, variables }: Playground): void 
   for (const [name, address] of Object.entries(addresses)) shown.line(`   ${name.padEnd(16)}${address}`);
   shown.line();
   shown.line(
-    '   Alice (data-science), bob (finance), carol (nothing) and admin; alice has a run going, with a side-car.',
+    '   Alice (data-science), bob (finance), carol (nothing) and admin; alice has a run going, with a sidecar.',
   );
   shown.line('   Domino service accounts svc-user-1, which has a role by EKS Pod Identity, svc-user-2 and svc-user-3.');
+  shown.line();
+  shown.line(
+    '   In the console, log in as admin, or as alice, who sees herself alone; the realm asks for no password, and the',
+  );
+  shown.line(
+    '   browser has to be told to take the certificate, which was made for this system. There are thirty runs, a',
+  );
+  shown.line('   full pool, a role in error, one that comes by tokens, an external change, and a revoked run.');
   shown.line();
   shown.line('   In another terminal, first this:');
   shown.heading(`. ${variables}`);

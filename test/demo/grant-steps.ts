@@ -1,4 +1,4 @@
-/** Owns the heart of the demo: a run starts, its side-car asks for its roles, and plain AWS clients take them. */
+/** Owns the heart of the demo: a run starts, its sidecar asks for its roles, and plain AWS clients take them. */
 import assert from 'node:assert/strict';
 import {
   assumedText,
@@ -16,56 +16,54 @@ import type { Step } from './steps.ts';
 
 export const profile = 'acme-list-bucket-role';
 
+export const startStep: Step = {
+  title: 'Alice starts a run',
+  why: 'Domino makes a pod and a service account of its own for it. EKS puts a signed token into the pod that says so.',
+  play: async (scene) => {
+    const { system, screen } = scene;
+    scene.account = (await system.startRun('alice', scene.run)).account;
+    screen.command('kubectl -n domino-compute get pods,serviceaccounts');
+    screen.answer(`pod/run-${scene.run}-…        Running   started by alice\nserviceaccount/${scene.account}`);
+    screen.command('cut -d. -f2 $AWS_WEB_IDENTITY_TOKEN_FILE | base64 -d');
+    const claims = tokenClaims(await podToken(scene));
+    screen.answer(`… "aud": ${JSON.stringify(claims.aud)},\n  "sub": ${JSON.stringify(claims.sub)} …`);
+    check(scene, claims.sub.endsWith(`:domino-compute:${scene.account}`), 'the token names the run’s service account');
+  },
+};
+
+export const refusedStep: Step = {
+  title: 'Until the run asks, AWS refuses it',
+  why: 'The token is real and AWS knows its issuer, but the proxy role’s trust policy does not name this run.',
+  play: async (scene) => {
+    const { list } = scene.system.roles;
+    scene.screen.command(...assumeWords(list.proxy));
+    const assumed = await assumeProxy(scene.system, await podToken(scene), list.proxy);
+    scene.screen.answer(assumedText(assumed));
+    check(scene, 'refused' in assumed && assumed.refused.startsWith('AccessDenied'), 'access denied by STS');
+  },
+};
+
+export const policyStep: Step = {
+  title: 'The trust policy, as IAM has it now',
+  why: 'The leader keeps the list of subjects; everything else in the document stays as its owner wrote it.',
+  play: async (scene) => {
+    const { list } = scene.system.roles;
+    const name = list.proxy.slice(list.proxy.lastIndexOf('/') + 1);
+    scene.screen.command(`aws iam get-role --role-name ${name}`, '--query Role.AssumeRolePolicyDocument');
+    const policy = await trustPolicy(scene.system, list.proxy);
+    const issuer = scene.system.stack.environment.OIDC_PROVIDER ?? '';
+    scene.screen.answer(JSON.stringify(policy, null, 2).replaceAll(issuer, '<issuer>'));
+    scene.screen.note(`<issuer> is ${issuer}`);
+    check(scene, subjectsOf(policy).join() === `*:domino-compute:${scene.account}`, 'it lets in this run and no other');
+  },
+};
+
 export const grantSteps: readonly Step[] = [
-  {
-    title: 'Alice starts a run',
-    why: 'Domino makes a pod and a service account of its own for it. EKS puts a signed token into the pod that says so.',
-    play: async (scene) => {
-      const { system, screen } = scene;
-      scene.account = await system.startRun('alice', scene.run);
-      screen.command('kubectl -n domino-compute get pods,serviceaccounts');
-      screen.answer(`pod/run-${scene.run}-…        Running   started by alice\nserviceaccount/${scene.account}`);
-      screen.command('cut -d. -f2 $AWS_WEB_IDENTITY_TOKEN_FILE | base64 -d');
-      const claims = tokenClaims(await podToken(scene));
-      screen.answer(`… "aud": ${JSON.stringify(claims.aud)},\n  "sub": ${JSON.stringify(claims.sub)} …`);
-      check(
-        scene,
-        claims.sub.endsWith(`:domino-compute:${scene.account}`),
-        'the token names the run’s service account',
-      );
-    },
-  },
-  {
-    title: 'Until the run asks, AWS refuses it',
-    why: 'The token is real and AWS knows its issuer, but the proxy role’s trust policy does not name this run.',
-    play: async (scene) => {
-      const { list } = scene.system.roles;
-      scene.screen.command(...assumeWords(list.proxy));
-      const assumed = await assumeProxy(scene.system, await podToken(scene), list.proxy);
-      scene.screen.answer(assumedText(assumed));
-      check(scene, 'refused' in assumed && assumed.refused.startsWith('AccessDenied'), 'access denied by STS');
-    },
-  },
+  startStep,
+  refusedStep,
   sidecarStep,
   byHandStep,
-  {
-    title: 'The trust policy, as IAM has it now',
-    why: 'One writer keeps the list of subjects; everything else in the document stays as its owner wrote it.',
-    play: async (scene) => {
-      const { list } = scene.system.roles;
-      const name = list.proxy.slice(list.proxy.lastIndexOf('/') + 1);
-      scene.screen.command(`aws iam get-role --role-name ${name}`, '--query Role.AssumeRolePolicyDocument');
-      const policy = await trustPolicy(scene.system, list.proxy);
-      const issuer = scene.system.stack.environment.OIDC_PROVIDER ?? '';
-      scene.screen.answer(JSON.stringify(policy, null, 2).replaceAll(issuer, '<issuer>'));
-      scene.screen.note(`<issuer> is ${issuer}`);
-      check(
-        scene,
-        subjectsOf(policy).join() === `*:domino-compute:${scene.account}`,
-        'it lets in this run and no other',
-      );
-    },
-  },
+  policyStep,
   {
     title: 'AWS clients take the role through the chain',
     why: 'They read the config file: the pod’s token gets them the proxy role, the proxy role gets them the target role. No keys.',

@@ -1,12 +1,14 @@
 /** Owns what `npm run dev` offers: the demo's system with roles mapped and a run going, and lines to copy and paste. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { PodIdentityReport } from '../../src/pod-identity-report.ts';
+import type { PodIdentityReport } from '../../src/reports/pod-identity.ts';
 import { which } from '../stack/clients.ts';
+import { consoleClientId } from '../stack/domino.ts';
 import type { SidecarProcess } from '../stack/sidecars.ts';
 import { podIdentityLines } from './pod-identity-lines.ts';
 import { variableOf } from './scene.ts';
 import { eventually } from './screen.ts';
+import { type Seeded, seed } from './seed.ts';
 import { people, type System, startSystem } from './system.ts';
 
 export interface Playground {
@@ -15,6 +17,7 @@ export interface Playground {
   readonly sidecar: SidecarProcess;
   /** A shell file that sets the variables which the lines use. */
   readonly variables: string;
+  readonly seeded: Seeded;
 }
 
 /** One thing to try. */
@@ -51,7 +54,7 @@ export const lines: readonly Line[] = [
     shows: /"role_data"/,
   },
   {
-    about: 'what the side-car of alice’s run has, and whether AWS lets it work',
+    about: 'what the sidecar of alice’s run has, and whether AWS lets it work',
     typed: 'curl -s $SIDECAR/status',
     shows: /"state": "ready"[\s\S]*"acme-read-bucket-role"[\s\S]*"proved": true/,
   },
@@ -61,12 +64,12 @@ export const lines: readonly Line[] = [
     shows: /"role_data"/,
   },
   {
-    about: 'have the side-car look at once; by itself it does every 15 minutes',
+    about: 'have the sidecar look at once; by itself it does every 15 minutes',
     typed: 'curl -s $SIDECAR/refresh',
     shows: /"added": \[ "acme-update-bucket-role" \]/,
   },
   {
-    about: 'the roles of alice’s run without the side-car, written where AWS clients look for them',
+    about: 'the roles of alice’s run without the sidecar, written where AWS clients look for them',
     typed: `${map} -H "Authorization: Bearer $ALICE" -d '{"run_id":"${run}"}' | tee $AWS_CONFIG_FILE`,
     shows: /\[profile acme-list-bucket-role\]/,
   },
@@ -122,8 +125,9 @@ export function usableLines(): readonly Line[] {
   return lines.filter(({ needs }) => needs === undefined || which(needs) !== undefined);
 }
 
-export async function openPlayground(): Promise<Playground> {
-  const system = await startSystem();
+/** @param settings of the service, beside the system's own. */
+export async function openPlayground(settings: Record<string, string> = {}): Promise<Playground> {
+  const system = await startSystem({ CONSOLE_CLIENT_ID: consoleClientId, ...settings });
   const { list, read, update } = system.roles;
   const entry = ({ target, proxy }: typeof list) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy });
   for (const [org, roles] of Object.entries({ 'data-science': [list, read], finance: [update] })) {
@@ -133,11 +137,12 @@ export async function openPlayground(): Promise<Playground> {
   }
   await system.startRun('alice', run);
   const sidecar = await system.startSidecar('alice');
-  await eventually('the side-car is ready', async () =>
+  await eventually('the sidecar is ready', async () =>
     (await fetch(`${sidecar.url}/readyz`)).status === 200 ? true : undefined,
   );
   await mapToPodIdentity(system);
-  return { system, sidecar, variables: await writeVariables(system, sidecar) };
+  const seeded = await seed(system);
+  return { system, sidecar, seeded, variables: await writeVariables(system, sidecar) };
 }
 
 async function mapToPodIdentity(system: System): Promise<void> {

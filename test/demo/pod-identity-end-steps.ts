@@ -9,7 +9,7 @@ import { endWorkload } from './workload.ts';
 
 const repairStep: Step = {
   title: 'Somebody applies the Mutation from an old file',
-  why: 'With kubectl apply the last one wins. The writer compares, puts it right, and says that it happened.',
+  why: 'With kubectl apply the last one wins. The leader compares, puts it right, and says that it happened.',
   play: async (scene) => {
     const { system, screen } = scene;
     const cluster = demoCluster(system.stack);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { stringify } from 'yaml';
-import type { PodIdentityReport } from '../../src/pod-identity-report.ts';
+import type { PodIdentityReport } from '../../src/reports/pod-identity.ts';
 import { associations, trustPolicy } from './aws.ts';
 import { demoCluster } from './cluster.ts';
 import { check, curl, type Scene } from './scene.ts';
@@ -46,7 +46,7 @@ const partsStep: Step = {
   title: 'What was put in place',
   why:
     'In this order: a service account, a trust statement that lets EKS in for just that account, an association, and ' +
-    'last the Mutation by which domsed gives the account to the user’s new pods. The writer keeps all four.',
+    'last the Mutation by which domsed gives the account to the user’s new pods. The leader keeps all four.',
   play: async (scene) => {
     const { system, screen } = scene;
     const cluster = demoCluster(system.stack);
@@ -211,7 +211,7 @@ export function workloadOf({ workloads }: Scene, name: string): Workload {
   return found;
 }
 
-/** Waits until what an administrator is told of the user says so. */
+/** Waits until the report for an administrator says so. */
 export async function untilReport(
   { system }: Scene,
   user: string,

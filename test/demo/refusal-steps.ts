@@ -1,4 +1,4 @@
-/** Owns the demo's last steps: who is refused and how that looks, and what the end of a run takes away. */
+/** Owns the demo's last steps: which calls are refused and how that looks, and what the end of a run takes away. */
 import {
   assumedText,
   assumeProxy,
@@ -13,10 +13,50 @@ import { check, curl } from './scene.ts';
 import { eventually } from './screen.ts';
 import type { Step } from './steps.ts';
 
+export const endStep: Step = {
+  title: 'The run ends',
+  why: 'Its pod and service account go. The leader sees it and takes the run out of each trust policy within seconds.',
+  play: async (scene) => {
+    const { system, screen, account, sidecar } = scene;
+    const { list, read } = system.roles;
+    const token = await podToken(scene);
+    const label = `dominodatalab.com/execution-id=${scene.run}`;
+    screen.command('kubectl -n domino-compute delete pod,serviceaccount', `-l ${label}`);
+    await system.endRun(scene.run);
+    const start = performance.now();
+    const code = await sidecar?.stop();
+    const took = performance.now() - start;
+    check(scene, code === 0 && took < 1_000, `the sidecar ends with its pod, ${Math.round(took)} ms after SIGTERM`);
+    const subject = `*:domino-compute:${account}`;
+    const left = await eventually(`${subject} leaves both trust policies`, async () => {
+      const policies = await Promise.all([list, read].map(({ proxy }) => trustPolicy(system, proxy)));
+      const subjects = policies.map(subjectsOf);
+      return subjects.some((names) => names.includes(subject)) ? undefined : subjects;
+    });
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    screen.answer(`subjects after ${seconds} s: ${JSON.stringify(left[0])}`);
+    screen.note('With nobody in, the list holds a subject that no token can have: an empty list could mean anybody.');
+    check(
+      scene,
+      left.flat().every((name) => name === 'irsa-svc:no-live-runs'),
+      'the run is in neither trust policy',
+    );
+
+    screen.command(...assumeWords(list.proxy));
+    const assumed = await assumeProxy(system, token, list.proxy);
+    screen.answer(assumedText(assumed));
+    check(scene, 'refused' in assumed && assumed.refused.startsWith('AccessDenied'), 'its old token opens nothing');
+    const [client] = programs;
+    const result = await client?.run(workloadEnvironment(system, profile));
+    check(scene, result?.code !== 0, `nor does its old config file, for ${client?.name}`);
+    screen.note('Sessions that AWS had issued before live on until they expire, as a rule for an hour.');
+  },
+};
+
 export const refusalSteps: readonly Step[] = [
   {
     title: 'Bob tries to get the roles of Alice’s run',
-    why: 'A run belongs to whoever started its live pods. Someone else’s run looks the same as one that does not exist.',
+    why: 'A run belongs to the person who started its live pods. Someone else’s run looks the same as one that does not exist.',
     play: async (scene) => {
       const body = { run_id: scene.run };
       const { text } = await curl(scene, 'POST', '/map_iam_roles_to_pod_sa', { as: 'bob', body, status: 404 });
@@ -27,7 +67,7 @@ export const refusalSteps: readonly Step[] = [
     },
   },
   {
-    title: 'A forged token, and a user whom nobody mapped',
+    title: 'A forged token, and a user without a mapping',
     why: 'Tokens are verified against the keys of Domino’s realm. Being known is not enough: some organization must be mapped.',
     play: async (scene) => {
       const { system, run } = scene;
@@ -50,45 +90,7 @@ export const refusalSteps: readonly Step[] = [
       await system.endRun(other);
     },
   },
-  {
-    title: 'The run ends',
-    why: 'Its pod and service account go. The writer sees it and takes the run out of each trust policy within seconds.',
-    play: async (scene) => {
-      const { system, screen, account, sidecar } = scene;
-      const { list, read } = system.roles;
-      const token = await podToken(scene);
-      const label = `dominodatalab.com/execution-id=${scene.run}`;
-      screen.command('kubectl -n domino-compute delete pod,serviceaccount', `-l ${label}`);
-      await system.endRun(scene.run);
-      const start = performance.now();
-      const code = await sidecar?.stop();
-      const took = performance.now() - start;
-      check(scene, code === 0 && took < 1_000, `the side-car ends with its pod, ${Math.round(took)} ms after SIGTERM`);
-      const subject = `*:domino-compute:${account}`;
-      const left = await eventually(`${subject} leaves both trust policies`, async () => {
-        const policies = await Promise.all([list, read].map(({ proxy }) => trustPolicy(system, proxy)));
-        const subjects = policies.map(subjectsOf);
-        return subjects.some((names) => names.includes(subject)) ? undefined : subjects;
-      });
-      const seconds = ((performance.now() - start) / 1000).toFixed(1);
-      screen.answer(`subjects after ${seconds} s: ${JSON.stringify(left[0])}`);
-      screen.note('With nobody in, the list holds a subject that no token can have: an empty list could mean anybody.');
-      check(
-        scene,
-        left.flat().every((name) => name === 'irsa-svc:no-live-runs'),
-        'the run is in neither trust policy',
-      );
-
-      screen.command(...assumeWords(list.proxy));
-      const assumed = await assumeProxy(system, token, list.proxy);
-      screen.answer(assumedText(assumed));
-      check(scene, 'refused' in assumed && assumed.refused.startsWith('AccessDenied'), 'its old token opens nothing');
-      const [client] = programs;
-      const result = await client?.run(workloadEnvironment(system, profile));
-      check(scene, result?.code !== 0, `nor does its old config file, for ${client?.name}`);
-      screen.note('Sessions that AWS had issued before live on until they expire, for an hour at most.');
-    },
-  },
+  endStep,
 ];
 
 function codeOf(text: string): string {

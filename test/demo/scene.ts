@@ -9,10 +9,12 @@ import type { Workload } from './workload.ts';
 export interface Scene {
   readonly system: System;
   readonly screen: Screen;
-  /** The run of the story, 24 hex digits; its service account and its side-car, once there are any. */
+  /** The run of the story, 24 hex digits; its service account and its sidecar, once there are any. */
   readonly run: string;
   account: string;
   sidecar: SidecarProcess | undefined;
+  /** The run that has its role by a token, once there is one. */
+  tokenRun: { readonly pod: string; readonly sidecar: SidecarProcess } | undefined;
   /** By user, the workload under Pod Identity that was started last. */
   readonly workloads: Map<string, Workload>;
 }
@@ -32,7 +34,8 @@ export interface Call {
 }
 
 export function newScene(system: System, screen: Screen): Scene {
-  return { system, screen, run: '646d27b817c28b5ea4b5b0c1', account: '', sidecar: undefined, workloads: new Map() };
+  const none = { account: '', sidecar: undefined, tokenRun: undefined };
+  return { system, screen, run: '646d27b817c28b5ea4b5b0c1', ...none, workloads: new Map() };
 }
 
 /** Makes a call as a person would with curl, and shows both. @throws AssertionError when another status came back. */

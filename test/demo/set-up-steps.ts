@@ -2,6 +2,27 @@
 import { check, curl } from './scene.ts';
 import type { Step } from './steps.ts';
 
+export const mapStep: Step = {
+  title: 'An administrator maps two organizations to AWS roles',
+  why:
+    'Each mapping names the role with the permissions (account 222222222222) and the proxy role in the cluster’s own ' +
+    'account (111111111111) through which it is reached. Only the proxy role’s trust policy ever changes.',
+  play: async (scene) => {
+    const { list, read, update } = scene.system.roles;
+    const entry = ({ target, proxy }: typeof list) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy });
+    const two = { domino_org: 'data-science', role_data: [entry(list), entry(read)] };
+    await curl(scene, 'POST', '/update_multirole_mapping', { as: 'admin', body: two });
+    await curl(scene, 'POST', '/update_role_mapping', {
+      as: 'admin',
+      body: { domino_org: 'finance', ...entry(update) },
+    });
+    const all = await scene.system.call('GET', '/role_mappings', { as: 'admin' });
+    const { all_role_mappings: stored } = JSON.parse(all.text) as { all_role_mappings: Record<string, unknown[]> };
+    const counts = Object.entries(stored).map(([org, roles]) => `${org} ${roles.length}`);
+    check(scene, counts.join() === 'data-science 2,finance 1', `stored: ${counts.join(', ')}`);
+  },
+};
+
 export const setUpSteps: readonly Step[] = [
   {
     title: 'The service is up',
@@ -13,26 +34,7 @@ export const setUpSteps: readonly Step[] = [
       check(scene, seconds < 10, `ready ${seconds.toFixed(1)} s after its process began`);
     },
   },
-  {
-    title: 'An administrator maps two organizations to AWS roles',
-    why:
-      'Each mapping names the role with the permissions (account 222222222222) and the proxy role in the cluster’s own ' +
-      'account (111111111111) through which it is reached. Only the proxy role’s trust policy ever changes.',
-    play: async (scene) => {
-      const { list, read, update } = scene.system.roles;
-      const entry = ({ target, proxy }: typeof list) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy });
-      const two = { domino_org: 'data-science', role_data: [entry(list), entry(read)] };
-      await curl(scene, 'POST', '/update_multirole_mapping', { as: 'admin', body: two });
-      await curl(scene, 'POST', '/update_role_mapping', {
-        as: 'admin',
-        body: { domino_org: 'finance', ...entry(update) },
-      });
-      const all = await scene.system.call('GET', '/role_mappings', { as: 'admin' });
-      const { all_role_mappings: stored } = JSON.parse(all.text) as { all_role_mappings: Record<string, unknown[]> };
-      const counts = Object.entries(stored).map(([org, roles]) => `${org} ${roles.length}`);
-      check(scene, counts.join() === 'data-science 2,finance 1', `stored: ${counts.join(', ')}`);
-    },
-  },
+  mapStep,
   {
     title: 'Alice lists the roles that she may have',
     why: 'Who she is and which organizations she is in, the service asks Domino, with her own token.',

@@ -1,4 +1,4 @@
-/** Owns the demo's steps with the side-car: it starts beside the run, and keeps its roles as the mappings say. */
+/** Owns the demo's steps with the sidecar: it starts beside the run, and keeps its roles as the mappings say. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { RefreshView, StatusView } from '../../src/sidecar/status.ts';
@@ -9,7 +9,7 @@ import { eventually } from './screen.ts';
 import type { Step } from './steps.ts';
 
 export const sidecarStep: Step = {
-  title: 'The side-car starts beside the run',
+  title: 'The sidecar starts beside the run',
   why:
     'In the same pod: the run’s id from the pod’s labels, Alice’s token from Domino’s proxy, then the service. Once ' +
     'IAM has accepted the run, the answer goes into $AWS_CONFIG_FILE, and AWS is asked whether each role works.',
@@ -21,7 +21,7 @@ export const sidecarStep: Step = {
     const sidecar = await system.startSidecar('alice');
     scene.sidecar = sidecar;
     screen.note(`This one listens on ${sidecar.host}; in a pod it is localhost:6003.`);
-    await eventually('the side-car is ready', async () =>
+    await eventually('the sidecar is ready', async () =>
       (await fetch(`${sidecar.url}/readyz`)).status === 200 ? true : undefined,
     );
     const seconds = (performance.now() - sidecar.child.startedAt) / 1000;
@@ -39,20 +39,20 @@ export const sidecarStep: Step = {
 
 export const byHandStep: Step = {
   title: 'The same by hand, from a notebook',
-  why: 'The side-car makes one call that anybody in the pod can make: the answer is the AWS config file as it is.',
+  why: 'The sidecar makes one call that anybody in the pod can make: the answer is the AWS config file as it is.',
   play: async (scene) => {
     const body = { run_id: scene.run };
     const call = { as: 'alice', body, show: firstLine };
     const { text } = await curl(scene, 'POST', '/map_iam_roles_to_pod_sa', call);
     const written = readFileSync(scene.system.files.config, 'utf8');
-    check(scene, profilesOf(text) === profilesOf(written), 'the profiles that the side-car wrote');
+    check(scene, profilesOf(text) === profilesOf(written), 'the profiles that the sidecar wrote');
   },
 };
 
 export const refreshSteps: readonly Step[] = [
   {
     title: 'A mapping is added, and a refresh brings it',
-    why: 'Alice is in the organization research too. The side-car looks every 15 minutes by itself, and when it is asked.',
+    why: 'Alice is in the organization research too. The sidecar looks every 15 minutes by itself, and when it is asked.',
     play: async (scene) => {
       const { target, proxy } = scene.system.roles.update;
       const body = { domino_org: 'research', iam_role_arn: target, proxy_iam_role_arn: proxy };
@@ -86,9 +86,9 @@ export const refreshSteps: readonly Step[] = [
   },
 ];
 
-/** Asks the side-car as a person would with curl, and shows both. */
+/** Asks the sidecar as a person would with curl, and shows both. */
 async function ask<T>({ screen, sidecar }: Scene, path: string): Promise<T> {
-  assert.ok(sidecar, 'the side-car was not started');
+  assert.ok(sidecar, 'the sidecar was not started');
   screen.command(`curl ${sidecar.host}${path}`);
   const text = await (await fetch(`${sidecar.url}${path}`)).text();
   screen.answer(text);

@@ -1,11 +1,12 @@
-/** Owns the walk through the main job and Pod Identity: its steps in order, and what each of them may use. */
-import { grantSteps, operatorStep } from './grant-steps.ts';
+/** Owns the walks through the main job, role tokens and Pod Identity, long and short: their steps in order, and what each may use. */
+import { grantSteps, operatorStep, policyStep, refusedStep, startStep } from './grant-steps.ts';
 import { podIdentityEndSteps } from './pod-identity-end-steps.ts';
 import { podIdentitySteps } from './pod-identity-steps.ts';
-import { refusalSteps } from './refusal-steps.ts';
+import { endStep, refusalSteps } from './refusal-steps.ts';
 import type { Scene } from './scene.ts';
-import { setUpSteps } from './set-up-steps.ts';
-import { refreshSteps } from './sidecar-steps.ts';
+import { mapStep, setUpSteps } from './set-up-steps.ts';
+import { refreshSteps, sidecarStep } from './sidecar-steps.ts';
+import { tokenSteps } from './token-steps.ts';
 
 /** One step. It throws when something did not hold, and the demo has failed then. */
 export interface Step {
@@ -21,6 +22,10 @@ export const steps: readonly Step[] = [
   ...refreshSteps,
   operatorStep,
   ...refusalSteps,
+  ...tokenSteps,
   ...podIdentitySteps,
   ...podIdentityEndSteps,
 ];
+
+/** The main job alone: a mapping, a run without and with its roles, and its end. */
+export const shortSteps: readonly Step[] = [mapStep, startStep, refusedStep, sidecarStep, policyStep, endStep];

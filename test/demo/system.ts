@@ -1,8 +1,15 @@
-/** Owns the system of the demo: the stack, one service over HTTPS, a side-car, the story's people and their AWS roles. */
+/** Owns the system of the demo: the stack, one service over HTTPS, a sidecar, the story's people and their AWS roles. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildService, type ReplicaProcess, type StackProcess, startReplica, startStack } from '../stack/processes.ts';
+import {
+  buildService,
+  makeCertificate,
+  type ReplicaProcess,
+  type StackProcess,
+  startReplica,
+  startStack,
+} from '../stack/processes.ts';
 import { fillPod, type PodFiles, podFiles, type SidecarProcess, startSidecarProcess } from '../stack/sidecars.ts';
 import { type Answer, send } from './https.ts';
 
@@ -17,8 +24,8 @@ export interface System {
   readonly stack: StackProcess;
   readonly replica: ReplicaProcess;
   /** What the workload finds in its pod, and the service's certificate. */
-  readonly files: PodFiles & { readonly folder: string; readonly certificate: string };
-  readonly roles: { list: RolePair; read: RolePair; update: RolePair };
+  readonly files: PodFiles & { readonly folder: string; readonly certificate: string; readonly roleTokens: string };
+  readonly roles: { list: RolePair; read: RolePair; update: RolePair; report: RolePair };
   /** Roles in the cluster's account that pods are to get by EKS Pod Identity. */
   readonly podRoles: { one: string; two: string };
   /** Where EKS's Pod Identity agent answers, on this machine. */
@@ -26,11 +33,13 @@ export interface System {
   /** The cluster's name, as EKS has it. */
   readonly cluster: string;
   call(method: string, path: string, options?: { as?: string; token?: string; body?: unknown }): Promise<Answer>;
-  /** A run of a user: its pod and its service account appear in Kubernetes. @returns the service account. */
-  startRun(user: string, run: string): Promise<string>;
-  /** The side-car of the run that was started last; it ends with the system, or with the run. */
-  startSidecar(user: string): Promise<SidecarProcess>;
+  /** A run of a user: its pod and its service account appear in Kubernetes. */
+  startRun(user: string, run: string): Promise<{ account: string; pod: string }>;
+  /** The sidecar of the run that was started last; it ends with the system, or with the run. */
+  startSidecar(user: string, settings?: Record<string, string>): Promise<SidecarProcess>;
   endRun(run: string): Promise<void>;
+  /** Builds the service anew and starts it in place of the one that runs, at the same addresses. @throws Error as the build did. */
+  rebuild(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -40,6 +49,7 @@ export const people = [
   { name: 'alice', orgs: ['data-science', 'research'] },
   { name: 'bob', orgs: ['finance'] },
   { name: 'carol', orgs: [] },
+  { name: 'dave', orgs: ['reports'] },
   { name: 'svc-user-1', orgs: ['finance'] },
   { name: 'svc-user-2', orgs: [] },
   { name: 'svc-user-3', orgs: [] },
@@ -57,7 +67,12 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
   const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-demo-'));
   const remove = () => rmSync(folder, { recursive: true, force: true });
   process.once('exit', remove);
-  const files = { ...podFiles(folder), folder, certificate: join(folder, 'service.crt') };
+  const files = {
+    ...podFiles(folder),
+    folder,
+    certificate: join(folder, 'service.crt'),
+    roleTokens: join(folder, 'tokens'),
+  };
   const [stack] = await Promise.all([startStack(), buildService()]);
   for (const person of people) await stack.order('add-user', person);
   const pair = async (name: string): Promise<RolePair> => {
@@ -68,6 +83,7 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
     list: await pair('acme-list-bucket-role'),
     read: await pair('acme-read-bucket-role'),
     update: await pair('acme-update-bucket-role'),
+    report: await pair('acme-report-bucket-role'),
   };
   const podRole = async (name: string) =>
     (await stack.order('add-role', { account: '111111111111', name, trust: ec2Trust })).arn;
@@ -76,18 +92,23 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
     two: await podRole('example-eks-pod-identity2-role'),
   };
   const { credentialsUrl: agentUrl } = await stack.order('admit-pods', undefined);
-  const replica = await startReplica(stack, {
-    https: true,
-    settings: { WEB_IDENTITY_TOKEN_PATH: files.token, EKS_CLUSTER_NAME: cluster, ...settings },
-  });
+  const certificate = makeCertificate();
+  writeFileSync(files.certificate, certificate.cert);
+  const own = { WEB_IDENTITY_TOKEN_PATH: files.token, ROLE_TOKEN_DIR: files.roleTokens, EKS_CLUSTER_NAME: cluster };
+  const start = (ports: Record<string, string> = {}) =>
+    startReplica(stack, {
+      https: certificate,
+      settings: { ...own, ...settings, ...ports },
+    });
+  let replica = await start();
   await replica.ready;
-  const ca = replica.ca ?? '';
-  writeFileSync(files.certificate, ca);
   const sidecars: SidecarProcess[] = [];
 
   return {
     stack,
-    replica,
+    get replica() {
+      return replica;
+    },
     files,
     roles,
     podRoles,
@@ -95,20 +116,28 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
     cluster,
     call: async (method, path, { as, token, body } = {}) => {
       const bearer = as === undefined ? token : await stack.token(as, 300);
-      return send(`${replica.url}${path}`, { method, ca, token: bearer, body });
+      return send(`${replica.url}${path}`, { method, ca: certificate.cert, token: bearer, body });
     },
     startRun: async (user, run) => {
       const [started] = await stack.order('start-runs', { user, runs: [run] });
       await fillPod(stack, files, run);
-      return started?.account ?? '';
+      return started ?? { account: '', pod: '' };
     },
-    startSidecar: async (user) => {
-      const { certificate } = files;
-      const sidecar = await startSidecarProcess(stack, { user, files, service: replica.url, certificate });
+    startSidecar: async (user, sidecarSettings = {}) => {
+      const service = { service: replica.url, certificate: files.certificate };
+      const sidecar = await startSidecarProcess(stack, { user, files, ...service, settings: sidecarSettings });
       sidecars.push(sidecar);
       return sidecar;
     },
     endRun: async (run) => void (await stack.order('end-runs', [run])),
+    rebuild: async () => {
+      await buildService();
+      await replica.stop();
+      replica = await start({
+        PORT: new URL(replica.url).port,
+        PROMETHEUS_METRICS_PORT: new URL(replica.metricsUrl).port,
+      });
+    },
     stop: async () => {
       // The stack last: the service gives its lease back, for which it needs it.
       await Promise.all([replica.stop(), ...sidecars.map((sidecar) => sidecar.stop())]);

@@ -1,4 +1,4 @@
-/** Owns the time bounds: what a change of the writer costs whoever waits, measured on an otherwise quiet system. */
+/** Owns the time bounds: what a change of the leader costs a user who waits, measured on an otherwise quiet system. */
 import { startLoad } from './load.ts';
 import { createRandom } from './random.ts';
 import { leaseSeconds, startFaultSystem } from './system.ts';

@@ -1,5 +1,6 @@
 /** Owns what a fault is: what it gets, and what several faults do alike. */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Hands } from './hands.ts';
 import type { Load } from './load.ts';
 import type { PodLoad } from './pod-load.ts';
 import type { Random } from './random.ts';
@@ -9,6 +10,7 @@ export interface FaultContext {
   system: FaultSystem;
   load: Pick<Load, 'startRun'>;
   pods: PodLoad;
+  hands: Hands;
   random: Random;
   /** What must not be, whatever comes after. */
   wrong: (what: string) => void;

@@ -29,7 +29,7 @@ async function terminate({ system, wrong }: FaultContext, slot: Slot): Promise<v
   else if ((await ended) !== 0 && !killed.has(replica)) wrong(`${name} ended with ${await ended} after SIGTERM`);
 }
 
-/** Stops a replica's process until somebody else has the lease, and lets it go on. */
+/** Stops a replica's process until another replica has the lease, and lets it go on. */
 async function pause({ system, load }: FaultContext, slot: Slot): Promise<void> {
   const { replica } = slot;
   const before = await system.stack.order('lease-holder', undefined);
@@ -173,6 +173,15 @@ export const faults: Readonly<Record<string, Fault>> = {
     const shown = () => shownCertificate(replica.url, slot.cas).catch(() => before);
     const taken = await until(async () => slot.replica !== replica || slot.paused || (await shown()) !== before, 8_000);
     if (!taken && system.isAlive(slot)) wrong(`${name} still shows the certificate that was replaced 8 s ago`);
+  },
+  'our statement altered by hand': async ({ hands, random, wrong }) => hands.alter(random, wrong),
+  'role refused while its mapping goes': async (context) => {
+    const { hands, system, random, wrong } = context;
+    const kills = random.chance(0.5);
+    await hands.refuse(wrong, async () => {
+      if (kills) await kill(context, await system.holder());
+      else await delay(random.int(500, 3_000));
+    });
   },
   'clock moved': async ({ system, load, random }) => {
     const slot = random.pick(system.slots);

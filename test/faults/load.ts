@@ -1,4 +1,4 @@
-/** Owns what people do meanwhile: runs that come, ask as a side-car does, and go; mappings that change. */
+/** Owns what people do meanwhile: runs that come, ask as a sidecar does, and go; mappings that change. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { profilesOf } from './client.ts';
 import { foreignDocument } from './documents.ts';
@@ -87,7 +87,7 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
   async function newRun(): Promise<Run> {
     const user = random.chance(0.7) ? 'alice' : 'bob';
     made += 1;
-    const id = made.toString(16).padStart(24, '5');
+    const id = `5${made.toString(16).padStart(23, '0')}`;
     const accounts = random.chance(0.15) ? [`run-${id}`, `ray-${id}-ray`] : [`run-${id}`];
     for (const each of accounts) await stack.order('start-runs', { user, runs: [id], options: { account: each } });
     const run: Run = {

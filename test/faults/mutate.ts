@@ -34,8 +34,7 @@ for (const [index, mutation] of mutations.entries()) {
       const path = join(tree, edit.file);
       writeFileSync(path, mutated(readFileSync(path, 'utf8'), edit));
     }
-    const some = ['--no-config', '--node-option', 'import=tsx', '--exit', '--timeout', '20000', ...values.test];
-    const args = values.test.length > 0 ? some : [];
+    const args = values.test.length > 0 ? values.test : ['test/**/*.test.ts'];
     const unit = run(tree, ['node_modules/.bin/mocha', '--reporter', 'json', ...args], 300_000);
     console.log(`   tests: ${names(failedTests(unit))}`);
     if (values.rounds === '0') continue;

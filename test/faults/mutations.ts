@@ -12,9 +12,9 @@ export const mutations: readonly Mutation[] = [
     invariant: 1,
     what: 'writes are not held against the lease: no guard, no deadline',
     edits: [
-      { file: 'src/aws-call.ts', from: 'if (!mayWrite()) throw', to: 'if (mayWrite === undefined) throw' },
+      { file: 'src/aws/call.ts', from: 'if (!mayWrite()) throw', to: 'if (mayWrite === undefined) throw' },
       {
-        file: 'src/aws-call.ts',
+        file: 'src/aws/call.ts',
         from: 'Math.min(deadlineMs, lease.holdsUntil() - clock.monotonic())',
         to: 'lease === undefined ? 0 : deadlineMs',
       },
@@ -23,55 +23,83 @@ export const mutations: readonly Mutation[] = [
   {
     invariant: 1,
     what: 'a candidate takes the lease without waiting for it to run out',
-    edits: [{ file: 'src/lease.ts', from: '!mine && !expired', to: '!mine && !expired && false' }],
+    edits: [{ file: 'src/leader/lease.ts', from: '!mine && !expired', to: '!mine && !expired && false' }],
   },
   {
     invariant: 2,
     what: 'subjects that are not ours are dropped',
-    edits: [{ file: 'src/trust-policy.ts', from: '[...ours.home.foreign, ...managed]', to: '[...managed]' }],
+    edits: [
+      { file: 'src/trust-policy/document.ts', from: '[...home.foreign, ...managed], stays', to: '[...managed], stays' },
+    ],
   },
   {
     invariant: 3,
     what: 'no second look before many are dropped',
-    edits: [{ file: 'src/brake.ts', from: 'await deps.stillWanted(role, dropped)', to: 'new Set<string>()' }],
+    edits: [
+      {
+        file: 'src/proxy-roles/removal-guard.ts',
+        from: 'await deps.stillRequested(role, dropped)',
+        to: 'new Set<string>()',
+      },
+    ],
   },
   {
     invariant: 3,
-    what: 'the writer does not wait for its caches',
+    what: 'the leader does not wait for its caches',
     edits: [
       {
         file: 'src/service.ts',
-        from: 'const writing = Promise.all([synced, identified])',
-        to: 'const writing = Promise.all([undefined, identified])',
+        from: 'Promise.race([Promise.all([known.synced, known.known]), stopped])',
+        to: 'Promise.race([Promise.all([undefined, known.known]), stopped])',
       },
     ],
   },
   {
     invariant: 4,
     what: 'with nobody in, the list of subjects is empty',
-    edits: [{ file: 'src/trust-policy.ts', from: 'list.length > 0 ? list : [placeholderSubject]', to: 'list' }],
+    edits: [{ file: 'src/trust-policy/document.ts', from: 'managed.push(placeholderSubject)', to: 'managed.sort()' }],
+  },
+  {
+    invariant: 2,
+    what: 'subjects of ours stay in a statement that somebody altered',
+    edits: [{ file: 'src/trust-policy/web-identity.ts', from: 'if (!values.some(leaves)) continue;', to: 'continue;' }],
+  },
+  {
+    invariant: 2,
+    what: 'a role is forgotten when IAM refuses it',
+    edits: [
+      {
+        file: 'src/proxy-roles/controller.ts',
+        from: "const isGone = conditions.error?.code === 'role_not_found';",
+        to: 'const isGone = conditions.error !== undefined;',
+      },
+    ],
   },
   {
     invariant: 4,
     what: ':aud is left out',
     edits: [
       {
-        file: 'src/trust-statement.ts',
-        from: 'audience === undefined ? { ...like, [audKey]: scope.audience } : like',
-        to: 'like',
+        file: 'src/trust-policy/web-identity.ts',
+        from: 'literal.length + patterns.length > 0 ? patterns : [[audKey, scope.audience] as const]',
+        to: 'patterns',
       },
     ],
   },
   {
     invariant: 5,
     what: 'another user’s run is as good as one’s own',
-    edits: [{ file: 'src/runs.ts', from: 'pod.run === id && pod.user === callerId', to: 'pod.run === id' }],
+    edits: [{ file: 'src/runs/runs.ts', from: 'pod.run === id && pod.user === callerId', to: 'pod.run === id' }],
   },
   {
     invariant: 5,
     what: 'an account that pods of two users share is accepted',
     edits: [
-      { file: 'src/runs.ts', from: '!allStartedBy(users, callerId)', to: '!allStartedBy(users.slice(0, 1), callerId)' },
+      {
+        file: 'src/runs/runs.ts',
+        from: '!allStartedBy(users, callerId)',
+        to: '!allStartedBy(users.slice(0, 1), callerId)',
+      },
     ],
   },
   {
@@ -79,7 +107,7 @@ export const mutations: readonly Mutation[] = [
     what: 'a run counts as in by its name alone, whatever it was let in for',
     edits: [
       {
-        file: 'src/grants.ts',
+        file: 'src/grants/outcome.ts',
         from: 'Object.hasOwn(members, name) && counts(name, members[name]?.want)',
         to: 'Object.hasOwn(members, name)',
       },
@@ -89,25 +117,25 @@ export const mutations: readonly Mutation[] = [
     invariant: 7,
     what: 'a pending pod does not live',
     edits: [
-      { file: 'src/kubernetes-objects.ts', from: "live: phase !== 'Succeeded'", to: "live: phase !== 'Pending'" },
+      { file: 'src/kubernetes/objects.ts', from: "live: phase !== 'Succeeded'", to: "live: phase !== 'Pending'" },
     ],
   },
   {
     invariant: 8,
     what: 'the quota error is throttling',
-    edits: [{ file: 'src/iam.ts', from: "LimitExceeded: 'trust_policy_full'", to: "LimitExceeded: 'throttled'" }],
+    edits: [{ file: 'src/aws/iam.ts', from: "LimitExceeded: 'trust_policy_full'", to: "LimitExceeded: 'throttled'" }],
   },
   {
     invariant: 9,
     what: 'credentials are logged',
-    edits: [{ file: 'src/log.ts', from: 'paths: secretPaths', to: 'paths: secretPaths.slice(6)' }],
+    edits: [{ file: 'src/lib/log.ts', from: 'paths: secretPaths', to: 'paths: secretPaths.slice(6)' }],
   },
   {
     invariant: 'Pod Identity',
     what: 'the idempotency token is not published before the call',
     edits: [
       {
-        file: 'src/pod-identity-association.ts',
+        file: 'src/pod-identity/association.ts',
         from: 'record.creating ??= randomUUID();\n  await deps.publish(record);',
         to: 'record.creating ??= randomUUID();',
       },
@@ -115,10 +143,10 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 'Pod Identity',
-    what: 'associations that somebody else made are taken over',
+    what: 'associations that another tool made are taken over',
     edits: [
       {
-        file: 'src/associations.ts',
+        file: 'src/pod-identity/association-client.ts',
         from: 'return tags[managedByTag] === managedBy;',
         to: 'return tags[managedByTag] !== undefined || managedBy !== undefined;',
       },
@@ -129,21 +157,9 @@ export const mutations: readonly Mutation[] = [
     what: 'taking away begins with the association, before the Mutation’s entry',
     edits: [
       {
-        file: 'src/pod-identity-removal.ts',
-        from: /record\.isReady = false;\n {2}if \(deps\.mutation\.gives\(account\)\) \{[^}]*\}\n {2}record\.parts\.mutation = false;\n/,
-        to: '',
-      },
-      {
-        file: 'src/pod-identity-removal.ts',
-        from: 'deps.trust.want(account, new Map());\n',
-        to: `record.isReady = false;
-  if (deps.mutation.gives(account)) {
-    deps.mutation.sync();
-    return wait('waiting_for_mutation', 'the Mutation is being written');
-  }
-  record.parts.mutation = false;
-  deps.trust.want(account, new Map());
-`,
+        file: 'src/pod-identity/reconcile.ts',
+        from: 'return removeMutation(deps, record) ?? (await removeAssociation(deps, record)) ??',
+        to: 'return (await removeAssociation(deps, record)) ?? removeMutation(deps, record) ??',
       },
     ],
   },

@@ -11,13 +11,13 @@ const clusterAccount = '111111111111';
 const target = 'arn:aws:iam::222222222222:role/acme-pod-target';
 const users = ['svc-user-1', 'svc-user-2', 'svc-user-3', 'svc-user-4', 'svc-user-5'] as const;
 const roleNames = ['acme-pods-shared', 'acme-pods-one', 'acme-pods-two'] as const;
-/** An account that whoever is mapped to it has, one after the other; and one that was there before. */
+/** An account that one user after the other is mapped to; and one that existed before. */
 const movingAccount = 'team-sa';
 const lasting = 'static-sa';
 const mostWorkloads = 6;
 
 export interface PodLoad {
-  /** Maps somebody, or changes a mapping. @returns whom, once an administrator was told that it is done. */
+  /** Maps a user, or changes a mapping. @returns the user, once the service has told the administrator that it is done. */
   mapSomebody(): Promise<string>;
   /** Maps a user of no mapping, whose account `before` is told of first. @returns undefined where all are mapped. */
   mapNewcomer(before: (account: string, role: string) => Promise<void>): Promise<string | undefined>;
@@ -130,7 +130,7 @@ export async function startPodLoad(system: FaultSystem, random: Random): Promise
     const user = random.pick(users);
     made += 1;
     counts.workloads += 1;
-    const run = made.toString(16).padStart(24, '7');
+    const run = `7${made.toString(16).padStart(23, '0')}`;
     const { metadata: of, spec } = await stack.order('start-workload', { user, run });
     workloads.push({ run, user, pod: of?.name ?? '', account: spec?.serviceAccountName ?? '' });
   }

@@ -39,19 +39,21 @@ export type PodState = ReturnType<Orders['pod-identity-state']>;
 /** What stands for every account in a trust policy: a statement without conditions. */
 export const anyAccount = '*';
 
-/** The accounts that a trust policy lets EKS Pod Identity in for, and all of it that is somebody else's. */
+/** The accounts that a trust policy lets EKS Pod Identity in for, and all of it that others keep. */
 export function podTrustIn(document: Document): { accounts: Set<string>; rest: Document; bad: string[] } {
   const statements = document.Statement as Document[];
   const isPods = ({ Principal }: Document) => isDeepStrictEqual(Principal, { Service: 'pods.eks.amazonaws.com' });
   const own = statements.filter(isPods);
   const bad = own.length > 1 ? ['several statements for Pod Identity'] : [];
   const accounts = new Set<string>();
-  for (const { Condition: condition } of own) {
-    const tags = (condition as { StringEquals?: Record<string, string[]> } | undefined)?.StringEquals;
+  for (const { Condition: condition = {} } of own) {
+    const { StringEquals: tags, ArnEquals: source } = condition as Record<string, Record<string, string[]> | undefined>;
+    const isOpen = source?.['aws:SourceArn'] !== undefined;
     const named = tags?.['aws:RequestTag/kubernetes-service-account'];
-    for (const account of condition === undefined ? [anyAccount] : (named ?? [])) accounts.add(account);
+    for (const account of isOpen ? [anyAccount] : (named ?? [])) accounts.add(account);
     const namespaces = tags?.['aws:RequestTag/kubernetes-namespace'];
-    if (condition !== undefined && !isDeepStrictEqual(namespaces, ['domino-compute'])) bad.push('no namespace');
+    if (!isOpen && !isDeepStrictEqual(namespaces, ['domino-compute'])) bad.push('no namespace');
+    if (!isOpen && tags?.['aws:RequestTag/eks-cluster-arn']?.length !== 1) bad.push('no cluster');
     if (accounts.size === 0) bad.push('a statement for Pod Identity that names nobody');
   }
   return { accounts, rest: { ...document, Statement: statements.filter((one) => !isPods(one)) }, bad };

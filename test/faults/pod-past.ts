@@ -46,7 +46,7 @@ function mutationVersions(facts: PodPastFacts): string[] {
     if (new Set(accounts).size < accounts.length) problems.push(`two users had one account: ${JSON.stringify(users)}`);
     for (const [user, account] of users) {
       const isMapped = anyMapping(facts, at, (mapped, name) => name === user && mapped.account === account);
-      if (!isMapped) problems.push(`the Mutation gave ${account} to ${user}, whom nobody mapped to it`);
+      if (!isMapped) problems.push(`the Mutation gave ${account} to ${user}, who is not mapped to it`);
     }
     for (const [user, account] of added) {
       if (associated.includes(account) || handled.includes(account)) continue;
@@ -91,7 +91,7 @@ function eksWriteProblems(facts: PodPastFacts, write: EksWrite, index: number): 
     if (outcome === 'hung' || other.outcome === 'hung' || other.startedAt >= (write.endedAt ?? Infinity)) continue;
     problems.push(`${other.by}'s ${other.action} began during ${what}`);
   }
-  if (past.foreign.includes(write.associationId)) problems.push(`${what}: somebody else's association`);
+  if (past.foreign.includes(write.associationId)) problems.push(`${what}: another tool's association`);
   const { clientRequestToken: token, roleArn: role } = body;
   if (action.startsWith('Create') && !past.tokens.some((one) => one.token === token && one.at <= startedAt)) {
     problems.push(`${what} with a token that was not published before`);
@@ -115,7 +115,7 @@ function eksWriteProblems(facts: PodPastFacts, write: EksWrite, index: number): 
   return problems;
 }
 
-/** Whom a replica's Mutation gave the account to at that moment; nobody where somebody else had written over it. */
+/** The user that a replica's Mutation gave the account to at that moment; none where another tool had written over it. */
 function usersOf(mutations: readonly MutationVersion[], at: number, account: string): string[] {
   const version = mutations.findLast((one) => one.at <= at);
   if (!version || version.byHand) return [];

@@ -1,7 +1,9 @@
 /** Owns one round: a system, some load, some faults, then quiet, and what the model says about all of it. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { connectionFaults } from './connection-faults.ts';
 import type { Fault } from './fault.ts';
-import { needsHttps, faults as platformFaults } from './faults.ts';
+import { needsHttps, faults as systemFaults } from './faults.ts';
+import { createHands } from './hands.ts';
 import { type Load, startLoad } from './load.ts';
 import { overlapProblems, pastProblems, settledProblems } from './model.ts';
 import { podFaults } from './pod-faults.ts';
@@ -10,6 +12,7 @@ import { createRandom, type Random } from './random.ts';
 import { type FaultSystem, startFaultSystem } from './system.ts';
 import { until } from './waiting.ts';
 
+const platformFaults = { ...systemFaults, ...connectionFaults };
 export const faults = { ...platformFaults, ...podFaults };
 
 export interface RoundPlan {
@@ -71,6 +74,7 @@ async function carryOut(
   const problems: string[] = [];
   const load = await startLoad(system, random.fork());
   const pods = await startPodLoad(system, random.fork());
+  const hands = createHands(system, random.fork());
   for (let started = random.int(12, 16); started > 0; started -= 1) await load.startRun();
   await delay(random.int(0, 1_500));
   progress.at = 'the faults';
@@ -82,6 +86,7 @@ async function carryOut(
       system,
       load,
       pods,
+      hands,
       random: random.fork(),
       wrong: (what) => problems.push(`${kind}: ${what}`),
     });
@@ -100,7 +105,11 @@ async function carryOut(
   progress.at = 'settling';
   problems.push(...(await load.untilAnswered(settleLimitMs)));
   const left = () => settleLimitMs - (performance.now() - quietAt);
-  const notSettled = async () => [...settledProblems(await load.facts(true)), ...(await pods.settled())];
+  const notSettled = async () => [
+    ...settledProblems(await load.facts(true)),
+    ...(await pods.settled()),
+    ...(await hands.settled()),
+  ];
   const settled = async () => (await notSettled()).length === 0;
   await until(settled, Math.max(5_000, left()), 100);
   const settleMs = performance.now() - quietAt;

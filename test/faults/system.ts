@@ -76,6 +76,8 @@ const quietKubernetes = {
   down: false,
   freezeWatches: false,
   emptyLists: false,
+  silent: 'none',
+  goawayChance: 0,
 };
 
 /** The service must have been built. */

@@ -3,14 +3,25 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
-import { loadConfig } from '../../src/config.ts';
+import { loadConfig } from '../../src/lib/config.ts';
+import { settings } from '../../src/lib/settings.ts';
 import { section, textOf } from '../support/pages.ts';
 import { goldenDifference, valuesFiles } from './golden.ts';
-import { containerOf, environment, needsHelm, service, type Workload } from './objects.ts';
+import { type Container, containerOf, environment, needsHelm, service, type Workload } from './objects.ts';
 import { chart, objectNamed, type Rendered, renderChart, renderFiles, type Values } from './render.ts';
 import { root } from './tools.ts';
 
-const settingsFile = readFileSync(join(root, 'src', 'config.ts'), 'utf8');
+interface Mutating extends Rendered {
+  rules: {
+    insertContainer?: { spec: Container };
+    insertVolumes?: { name: string }[];
+    insertVolumeMounts?: { volumeMounts: { mountPath: string }[] };
+  }[];
+}
+
+const mutationOf = (objects: readonly Rendered[]) => objectNamed<Mutating>(objects, 'Mutation', 'irsa');
+const sidecarOf = (objects: readonly Rendered[]) =>
+  mutationOf(objects).rules.flatMap(({ insertContainer }) => insertContainer?.spec ?? [])[0] as Container;
 
 describe('the chart', function () {
   this.timeout(60_000);
@@ -31,7 +42,7 @@ describe('the chart', function () {
   });
 
   it('reaches every setting of the service', () => {
-    const names = [...settingsFile.matchAll(/^ {2}([A-Z][A-Z_]+): /gm)].map(([, name = '']) => name);
+    const names = Object.keys(settings.shape);
     assert.ok(names.length > 25, names.join());
     const schema = JSON.parse(readFileSync(join(chart, 'values.schema.json'), 'utf8')) as {
       properties: { settings: { properties: Record<string, unknown> } };
@@ -39,6 +50,7 @@ describe('the chart', function () {
     // What has a value of its own; SSL_OFF is tls.mode off.
     const byOthers = [
       ...['OIDC_PROVIDER', 'OIDC_PROVIDER_AUDIENCE', 'DOMINO_ISSUER', 'AWS_REGION', 'SSL_OFF'],
+      ...['CONSOLE_ENABLED', 'CONSOLE_CLIENT_ID', 'RUNBOOK_URL'],
       ...['DEFAULT_FIELD_NS', 'DEFAULT_COMPUTE_NS', 'DEFAULT_PLATFORM_NS', 'EKS_CLUSTER_NAME'],
     ];
     const inSettings = Object.keys(schema.properties.settings.properties);
@@ -62,6 +74,108 @@ describe('the chart', function () {
     const settings = { DOMINO_USER_HOST: 'https://domino.acme.example' };
     assert.equal(hostOf({ env: { namespace }, settings }), 'https://domino.acme.example');
     assert.equal(hostOf({ env: { namespace }, settings: { DOMINO_USER_HOST: '' } }), hostOf({ env: { namespace } }));
+  });
+
+  it('gives the proxy to the service and to the sidecar, under 1.8’s names of the values', () => {
+    const proxy = { https_proxy: 'http://proxy.acme.example:3128', http_proxy: '', no_proxy: '.acme.example' };
+    const objects = renderChart({ env: { proxy } });
+    const wanted = { HTTPS_PROXY: proxy.https_proxy, NO_PROXY: proxy.no_proxy };
+    const sidecar = sidecarOf(objects);
+    for (const env of [environment(containerOf(service(objects))), environment(sidecar)]) {
+      assert.deepEqual({ ...env, ...wanted }, env);
+      assert.equal('HTTP_PROXY' in env, false);
+    }
+    assert.doesNotMatch(JSON.stringify(renderChart()), /"(HTTPS?|NO)_PROXY"/);
+  });
+
+  it('mounts a company’s CA, and other volumes, in the service and in the sidecar, and in no container of a user', () => {
+    const file = '/etc/ssl/certs/irsa-ca/ca.crt';
+    const more = {
+      extraVolumes: [{ name: 'acme', emptyDir: {} }],
+      extraVolumeMounts: [{ name: 'acme', mountPath: '/acme' }],
+    };
+    for (const tls of [{}, { mode: 'off' }]) {
+      const objects = renderChart({
+        ...more,
+        tls,
+        ca: { secret: 'acme-ca', key: 'root.pem' },
+        irsa_client_sidecar: { ...more, ca: { configMap: 'acme-cas' } },
+      });
+      const pod = service(objects).spec.template.spec;
+      const items = (key: string) => [{ key, path: 'ca.crt' }];
+      const named = (volumes: readonly { name: string }[] | undefined, name: string) =>
+        volumes?.find((volume) => volume.name === name);
+      assert.deepEqual(named(pod.volumes, 'irsa-more-cas'), {
+        name: 'irsa-more-cas',
+        secret: { secretName: 'acme-ca', items: items('root.pem') },
+      });
+      const sidecar = sidecarOf(objects);
+      const inserted = mutationOf(objects).rules.flatMap((rule) => rule.insertVolumes ?? []);
+      assert.deepEqual(named(inserted, 'irsa-more-cas'), {
+        name: 'irsa-more-cas',
+        configMap: { name: 'acme-cas', optional: true, items: items('ca.crt') },
+      });
+      for (const [container, volumes] of [
+        [containerOf(service(objects)), pod.volumes],
+        [sidecar, inserted],
+      ] as const) {
+        assert.equal(environment(container).NODE_EXTRA_CA_CERTS, file);
+        const paths = container.volumeMounts?.map(({ mountPath }) => mountPath) ?? [];
+        assert.deepEqual(paths.slice(-2), ['/etc/ssl/certs/irsa-ca', '/acme']);
+        for (const { name } of container.volumeMounts ?? []) assert.ok(named(volumes, name), name);
+      }
+      const users = mutationOf(objects).rules.flatMap((rule) => rule.insertVolumeMounts?.volumeMounts ?? []);
+      assert.equal(users.filter(({ mountPath }) => /irsa-ca|acme/.test(mountPath)).length, 0);
+    }
+  });
+
+  it('takes the registry and the pull secrets that an umbrella chart gives to all', () => {
+    const global = { imageRegistry: 'mirror.example:5000/', imagePullSecrets: ['one', { name: 'two' }] };
+    const image = { repository: 'team/irsa-svc', pullSecrets: [{ name: 'two' }] };
+    const objects = renderChart({ global, image });
+    for (const name of ['irsa-svc', 'irsa-svc-ca-publisher']) {
+      const workload = objectNamed<Workload>(objects, 'Deployment', name);
+      assert.equal(containerOf(workload).image, 'mirror.example:5000/team/irsa-svc:2.1.0');
+      const { imagePullSecrets } = workload.spec.template.spec as { imagePullSecrets?: { name: string }[] };
+      assert.deepEqual(imagePullSecrets?.map((secret) => secret.name).sort(), ['one', 'two']);
+    }
+    assert.equal(sidecarOf(objects).image, 'mirror.example:5000/team/irsa-svc:2.1.0');
+    const own = renderChart({ image: { repository: 'localhost/irsa-svc' } });
+    assert.equal(containerOf(service(own)).image, 'localhost/irsa-svc:2.1.0');
+  });
+
+  it('says at each alert where its section of the runbook is', () => {
+    const alertsOf = (prometheusRule: Values) =>
+      objectNamed<Rendered & { spec: { groups: { rules: { alert: string; annotations: Values }[] }[] } }>(
+        renderChart({ monitoring: { prometheusRule: { enabled: true, ...prometheusRule } } }),
+        'PrometheusRule',
+        'irsa-svc',
+      ).spec.groups.flatMap(({ rules }) => rules);
+    for (const [runbookUrl, page] of [
+      ['https://wiki.acme.example/irsa/runbook', 'https://wiki.acme.example/irsa/runbook'],
+      ['', 'docs/runbook.md'],
+    ]) {
+      const alerts = alertsOf({ runbookUrl });
+      assert.ok(alerts.length > 20);
+      for (const { alert, annotations } of alerts) {
+        assert.equal(annotations.runbook_url, `${page}#${alert.toLowerCase()}`);
+      }
+    }
+  });
+
+  it('looks out for the Deployment of 1.8, by the name that 1.8 gave it, and may see that one alone', () => {
+    for (const [values, name] of [
+      [{}, 'irsa'],
+      [{ env: { name: 'acme-irsa' } }, 'acme-irsa'],
+      [{ env: { name: 'acme-irsa' }, settings: { EARLIER_DEPLOYMENT: 'other' } }, 'other'],
+    ] as [Values, string][]) {
+      const objects = renderChart(values);
+      assert.equal(environment(containerOf(service(objects))).EARLIER_DEPLOYMENT, name);
+      const roles = objects.filter(({ kind, metadata }) => kind === 'Role' && metadata.name === 'irsa-svc');
+      const rules = roles.flatMap((role) => role.rules as { resources: string[]; resourceNames?: string[] }[]);
+      const [rule, ...more] = rules.filter(({ resources }) => resources.includes('deployments'));
+      assert.deepEqual([rule?.resourceNames, more], [[name], []]);
+    }
   });
 
   it('writes numbers as they were given', () => {
@@ -118,7 +232,7 @@ describe('the chart', function () {
     assert.deepEqual(spec.strategy, { type: 'RollingUpdate', rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } });
     assert.equal(pod.topologySpreadConstraints?.[0]?.topologyKey, 'kubernetes.io/hostname');
     // Twenty seconds for requests under way, which src/main.ts gives, and what the hook before it takes.
-    const [, drain = ''] = /drainMs = ([\d_]+);/.exec(readFileSync(join(root, 'src', 'main.ts'), 'utf8')) ?? [];
+    const [, drain = ''] = /drainMs = ([\d_]+);/.exec(readFileSync(join(root, 'src', 'process.ts'), 'utf8')) ?? [];
     const hook = containerOf(service(renderChart())).lifecycle?.preStop.sleep.seconds ?? Number.NaN;
     assert.ok(pod.terminationGracePeriodSeconds >= Number(drain.replace('_', '')) / 1000 + hook + 10);
     const budget = objectNamed<Rendered & { spec: { maxUnavailable: number; selector: unknown } }>(
@@ -256,6 +370,7 @@ describe('the chart', function () {
       'ConfigMap irsa-next-ca',
       'Mutation irsa-next',
       'Mutation irsa-next-cloud-identity',
+      'Pod irsa-next-test-ready',
       'Role irsa-next',
       'Role irsa-next-ca-publisher',
       'RoleBinding irsa-next',

@@ -51,6 +51,6 @@ function abridged(object: Rendered): unknown {
 }
 
 const alertsFile = 'files/monitoring/alerts.yaml';
-const copied = ['files/monitoring/grafana-dashboard.json', 'files/publish-ca.mjs'];
+const copied = ['files/monitoring/grafana-dashboard.json'];
 const textOf = (file: string) => readFileSync(join(chart, file), 'utf8');
 const alerts = parse(textOf(alertsFile)) as { spec: unknown };

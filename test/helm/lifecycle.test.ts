@@ -69,6 +69,24 @@ describe('helm, with the chart', function () {
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
   });
 
+  it('gives new installations sessions that the sidecar holds, and leaves the others what they have until they ask', async () => {
+    const mutation = '/apis/apps.dominodatalab.com/v1alpha1/namespaces/domino-platform/mutations/irsa';
+    const form = () =>
+      JSON.stringify(cluster.objects.get(mutation)).includes('irsa-credentials') ? 'process' : 'chain';
+    await install18();
+    let asked = false;
+    for (const more of [[], [], ['--set', 'irsa_client_sidecar.credentials=process'], []]) {
+      await upgrade(...more);
+      assert.equal(form(), more.length > 0 || asked ? 'process' : 'chain');
+      asked ||= more.length > 0;
+    }
+    await cluster.helm('uninstall', 'irsa');
+    await install();
+    assert.equal(form(), 'process');
+    await upgrade();
+    assert.equal(form(), 'process');
+  });
+
   it('would lose them without the ConfigMap in the manifest', async () => {
     await install18();
     await upgrade('--set', 'mappings.keep=false');
@@ -216,6 +234,31 @@ describe('helm, with the chart', function () {
     assert.match(await upgrade(), /LACKS A LABEL[^\n]*\n\n +kubectl label [^\n]* domino-compute=true\n/);
     label({ 'domino-compute': 'true', 'domino-platform': 'true' });
     assert.doesNotMatch(await upgrade(), /LACKS/);
+  });
+
+  it('refuses a namespace that is not there, before anything is made', async () => {
+    const add = (name: string) =>
+      cluster.objects.set(`/api/v1/namespaces/${name}`, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+    const made = () => [...cluster.objects.keys()].filter((path) => path.split('/').length > 5);
+    const lacks = (path: string, name: string) => new RegExp(`${path}: there is no namespace ${name} in this cluster`);
+    add('default');
+    // Helm makes the release's own, where it is told to, after it has rendered the chart.
+    await assert.rejects(install(), lacks('env.namespace.compute', 'domino-compute'));
+    for (const name of ['domino-field', 'domino-compute']) add(name);
+    await assert.rejects(install(), lacks('env.namespace.platform', 'domino-platform'));
+    await assert.rejects(
+      install('--set', 'env.namespace.field=domino-feild'),
+      lacks('env.namespace.field', 'domino-feild'),
+    );
+    assert.deepEqual(made(), [], 'no object, and no failed release');
+    const dashboard = 'monitoring.dashboard.enabled=true,monitoring.dashboard.namespace=grafana';
+    add('domino-platform');
+    await assert.rejects(install('--set', dashboard), lacks('monitoring.dashboard.namespace', 'grafana'));
+    await install();
+    const wrong = ['--set', 'env.namespace.compute=domino-compute-2'];
+    await assert.rejects(upgrade(...wrong), lacks('env.namespace.compute', 'domino-compute-2'));
+    // A dry run asks the cluster for nothing by name, so it cannot tell.
+    await upgrade(...wrong, '--dry-run');
   });
 
   it('says which of the things that it builds on the cluster lacks', async () => {

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { loadSidecarConfig } from '../../src/sidecar/config.ts';
 import { applyMutations, type Mutation } from '../stack/domsed.ts';
+import { withWebIdentity } from '../stack/pod-webhooks.ts';
 import { type Container, environment, needsHelm } from './objects.ts';
 import { renderChart, type Values } from './render.ts';
 
@@ -34,6 +35,15 @@ const container = (pod: Pod, name: string) =>
   [...pod.spec.containers, ...(pod.spec.initContainers ?? [])].find((one) => one.name === name);
 const sidecar = (pod: Pod) => container(pod, 'aws-config-file-generator') as Container;
 
+/** The paths of all projected tokens that these mounts show. */
+function filesAt(pod: Pod, mounts: NonNullable<Container['volumeMounts']>): string[] {
+  return mounts.flatMap(({ name, mountPath }) => {
+    const volume = pod.spec.volumes?.find((one) => one.name === name);
+    const { sources = [] } = (volume?.projected ?? {}) as { sources?: { serviceAccountToken?: { path: string } }[] };
+    return sources.flatMap(({ serviceAccountToken: made }) => (made ? [`${mountPath}/${made.path}`] : []));
+  });
+}
+
 describe('the mutations of the chart', function () {
   this.timeout(60_000);
   before(needsHelm);
@@ -53,7 +63,7 @@ describe('the mutations of the chart', function () {
     assert.equal(cluster('dask', 'scheduler'), 'cluster-master');
   });
 
-  it('put the side-car beside the workload, with settings that it starts with', () => {
+  it('put the sidecar beside the workload, with settings that it starts with', () => {
     const pod = mutated({});
     assert.equal(pod.spec.initContainers, undefined);
     const { command, env, restartPolicy, startupProbe } = sidecar(pod);
@@ -77,16 +87,17 @@ describe('the mutations of the chart', function () {
     assert.equal(pod.spec.securityContext?.fsGroup, 12574);
   });
 
-  it('give the side-car and the user the same volumes, and other containers none', () => {
+  it('give the sidecar and the user the same volumes, and other containers none', () => {
     const pod = mutated({});
-    assert.deepEqual(container(pod, 'run')?.volumeMounts, sidecar(pod).volumeMounts);
+    const writable = (mount: object) => ({ ...mount, readOnly: undefined });
+    assert.deepEqual(container(pod, 'run')?.volumeMounts?.map(writable), sidecar(pod).volumeMounts?.map(writable));
     assert.equal(container(pod, 'executor')?.volumeMounts, undefined);
     assert.deepEqual(container(pod, 'executor')?.env, []);
     const volumes = new Map(pod.spec.volumes?.map((volume) => [volume.name, volume]));
     for (const { name } of sidecar(pod).volumeMounts ?? []) assert.ok(volumes.has(name), name);
     assert.equal(volumes.size, sidecar(pod).volumeMounts?.length);
-    assert.deepEqual(volumes.get('aws-user-token'), {
-      name: 'aws-user-token',
+    assert.deepEqual(volumes.get('aws-iam-token'), {
+      name: 'aws-iam-token',
       projected: {
         sources: [{ serviceAccountToken: { path: 'token', audience: 'sts.amazonaws.com', expirationSeconds: 86_400 } }],
       },
@@ -99,14 +110,28 @@ describe('the mutations of the chart', function () {
     });
   });
 
-  it('start a native side-car before the workload, which waits for its roles and not for ever', () => {
+  it('let the sidecar alone write role tokens, and the workload where no sidecar is', () => {
+    const mountIn = (pod: Pod, name: string) =>
+      container(pod, name)?.volumeMounts?.find((mount) => mount.name === 'irsa-role-tokens');
+    for (const mode of ['container', 'native', 'none']) {
+      const pod = mutated({ roleTokens: { enabled: true }, irsa_client_sidecar: { mode } });
+      const mount = { name: 'irsa-role-tokens', mountPath: '/var/run/.aws/tokens' };
+      assert.deepEqual(mountIn(pod, 'run'), { ...mount, readOnly: mode !== 'none' }, mode);
+      assert.deepEqual(mountIn(pod, 'aws-config-file-generator'), mode === 'none' ? undefined : mount, mode);
+      const volume = pod.spec.volumes?.find(({ name }) => name === 'irsa-role-tokens');
+      assert.deepEqual(volume?.emptyDir, { medium: 'Memory', sizeLimit: '1Mi' });
+    }
+    assert.equal(mountIn(mutated({}), 'run'), undefined);
+  });
+
+  it('start a native sidecar before the workload, which waits for its roles and not for ever', () => {
     const pod = mutated({ irsa_client_sidecar: { mode: 'native' } });
     assert.equal(pod.spec.containers.length, 2);
     assert.equal(pod.spec.initContainers?.length, 1);
     const { restartPolicy, startupProbe } = sidecar(pod);
     assert.equal(restartPolicy, 'Always');
     assert.match(startupProbe?.exec?.command.join(' ') ?? '', /main\.js probe \|\| test .* -ge 120$/);
-    // The kubelet must not give up, and end the side-car, before the probe itself does.
+    // The kubelet must not give up, and end the sidecar, before the probe itself does.
     assert.ok((startupProbe?.periodSeconds ?? 0) * (startupProbe?.failureThreshold ?? 0) > 120);
     const long = mutated({ irsa_client_sidecar: { mode: 'native', native: { maxWaitSeconds: 1200 } } });
     const { periodSeconds = 0, failureThreshold = 0 } = sidecar(long).startupProbe ?? {};
@@ -124,16 +149,55 @@ describe('the mutations of the chart', function () {
     assert.equal(mount?.readOnly, undefined, 'the user writes the file');
   });
 
-  it('show the user the token’s path, but not with Pod Identity, where default credentials would break', () => {
+  it('show the user the token’s path where it is asked for, since tools break where it is set without a role', () => {
     const variable = (values: Values) =>
       environment(container(mutated(values), 'run') as Container).AWS_WEB_IDENTITY_TOKEN_FILE;
     const podIdentity = { enabled: true, clusterName: 'acme' };
-    assert.equal(variable({}), token);
+    assert.equal(variable({}), undefined);
+    assert.equal(variable({ irsa_client_sidecar: { exposeTokenVariable: true } }), token);
     assert.equal(variable({ podIdentity }), undefined);
     assert.equal(variable({ podIdentity, irsa_client_sidecar: { exposeTokenVariable: true } }), token);
-    assert.equal(variable({ irsa_client_sidecar: { exposeTokenVariable: false } }), undefined);
-    // The side-car proves profiles with it, and they carry the path themselves.
+    assert.equal(variable({ irsa_client_sidecar: { mode: 'none' } }), undefined);
+    // The sidecar proves profiles with it, and they carry the path themselves.
     assert.equal(environment(sidecar(mutated({ podIdentity }))).AWS_WEB_IDENTITY_TOKEN_FILE, token);
+  });
+
+  it('keep the sessions in memory, where the user reads them and the sidecar alone writes', () => {
+    const pod = mutated({});
+    const volume = pod.spec.volumes?.find(({ name }) => name === 'irsa-credentials');
+    assert.deepEqual(volume?.emptyDir, { medium: 'Memory', sizeLimit: '16Mi' });
+    const mountOf = (name: string) =>
+      container(pod, name)?.volumeMounts?.find((mount) => mount.name === 'irsa-credentials');
+    const config = loadSidecarConfig(environment(sidecar(pod)));
+    assert.deepEqual([config.credentials, config.credentialsDir], ['process', mountOf('run')?.mountPath]);
+    assert.equal(mountOf('run')?.readOnly, true);
+    assert.equal(mountOf('aws-config-file-generator')?.readOnly, undefined);
+    assert.equal(mountOf('aws-config-file-generator')?.mountPath, config.credentialsDir);
+    assert.equal(mountOf('executor'), undefined, 'of the user alone');
+  });
+
+  it('point code without a profile at the sidecar, where that is asked for and Pod Identity does not', () => {
+    const pod = mutated({ irsa_client_sidecar: { defaultCredentials: true } });
+    const run = environment(container(pod, 'run') as Container);
+    const config = loadSidecarConfig(environment(sidecar(pod)));
+    assert.equal(config.defaultCredentials, true);
+    assert.equal(run.AWS_CONTAINER_CREDENTIALS_FULL_URI, 'http://127.0.0.1:6003/default/credentials');
+    assert.equal(run.AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, `${config.credentialsDir}/default-token`);
+    assert.doesNotMatch(JSON.stringify(mutated({})), /AWS_CONTAINER|IRSA_DEFAULT/);
+    const podIdentity = { enabled: true, clusterName: 'acme' };
+    const asked = { defaultCredentials: true };
+    assert.throws(() => mutated({ podIdentity, irsa_client_sidecar: asked }), /Pod Identity gives the default/);
+    assert.throws(
+      () => mutated({ irsa_client_sidecar: { ...asked, mode: 'none' } }),
+      /needs irsa_client_sidecar\.credentials/,
+    );
+  });
+
+  it('have no place for sessions where tools ask STS themselves, or nobody renews', () => {
+    for (const form of [{ credentials: 'chain' }, { mode: 'none' }, { mode: 'none', credentials: 'process' }]) {
+      const pod = mutated({ irsa_client_sidecar: form });
+      assert.doesNotMatch(JSON.stringify(pod), /irsa-credentials|IRSA_CREDENTIALS/, JSON.stringify(form));
+    }
   });
 
   it('mount the token where the service says that it is', () => {
@@ -142,6 +206,46 @@ describe('the mutations of the chart', function () {
     const mount = sidecar(pod).volumeMounts?.find(({ name }) => name === 'aws-user-token');
     assert.equal(mount?.mountPath, '/var/run/secrets/acme');
     assert.equal(environment(sidecar(pod)).AWS_WEB_IDENTITY_TOKEN_FILE, path);
+  });
+
+  it('mount one thing at one path, also where the account has EKS’s annotation, whatever the values say', () => {
+    const alice = 'arn:aws:iam::111111111111:role/alice';
+    const podIdentity = { enabled: true, clusterName: 'acme' };
+    const path = '/var/run/secrets/eks.amazonaws.com/serviceaccount';
+    for (const mode of ['container', 'native', 'none']) {
+      for (const exposed of [{}, { exposeTokenVariable: true }, { exposeTokenVariable: false }]) {
+        for (const more of [{}, { podIdentity }, { settings: { WEB_IDENTITY_TOKEN_PATH: `${path}/acme` } }]) {
+          const values = { ...more, irsa_client_sidecar: { mode, ...exposed } };
+          const pod = withWebIdentity(mutated(values), alice);
+          const told = JSON.stringify(values);
+          const volumes = pod.spec.volumes?.map(({ name }) => name) ?? [];
+          assert.equal(new Set(volumes).size, volumes.length, told);
+          for (const { name, env, volumeMounts = [] } of [...pod.spec.containers, ...(pod.spec.initContainers ?? [])]) {
+            const paths = volumeMounts.map(({ mountPath }) => mountPath);
+            assert.equal(new Set(paths).size, paths.length, `${told}: ${name} has ${paths}`);
+            assert.ok(paths.includes(path), `${told}: ${name} has the token`);
+            assert.ok(
+              volumeMounts.every((mount) => volumes.includes(mount.name)),
+              told,
+            );
+            const variables = environment({ env });
+            // What names a role also names a token that is there.
+            const file = variables.AWS_ROLE_ARN && variables.AWS_WEB_IDENTITY_TOKEN_FILE;
+            if (file) assert.ok(filesAt(pod, volumeMounts).includes(file), `${told}: ${name} has ${file}`);
+          }
+        }
+      }
+    }
+  });
+
+  it('leave the role of EKS’s annotation to the user where the token’s variable is left out', () => {
+    const alice = 'arn:aws:iam::111111111111:role/alice';
+    const pod = withWebIdentity(mutated({}), alice);
+    const run = environment(container(pod, 'run') as Container);
+    assert.deepEqual([run.AWS_ROLE_ARN, run.AWS_WEB_IDENTITY_TOKEN_FILE], [alice, token]);
+    const shown = withWebIdentity(mutated({ irsa_client_sidecar: { exposeTokenVariable: true } }), alice);
+    assert.equal(environment(container(shown, 'run') as Container).AWS_ROLE_ARN, undefined, 'as in 1.8');
+    assert.equal(environment(sidecar(shown)).AWS_ROLE_ARN, undefined);
   });
 
   it('speak plain HTTP where a mesh does the TLS', () => {

@@ -1,4 +1,4 @@
-/** Proves the startup probe of the native side-car, by the shell that the kubelet runs it in. */
+/** Proves the startup probe of the native sidecar, by the shell that the kubelet runs it in. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ interface Rules extends Rendered {
   rules: { insertContainer?: { spec: { startupProbe: { exec: { command: string[] } } } } }[];
 }
 
-describe('the startup probe of the native side-car', function () {
+describe('the startup probe of the native sidecar', function () {
   this.timeout(30_000);
   let folder: string;
   before(needsHelm);
@@ -27,7 +27,7 @@ describe('the startup probe of the native side-car', function () {
     return rules.flatMap(({ insertContainer }) => insertContainer?.spec.startupProbe.exec.command ?? []);
   };
 
-  /** Its exit code in a pod that got its volumes so many seconds ago. @param ready the side-car's own probe's code. */
+  /** Its exit code in a pod that got its volumes so many seconds ago. @param ready the sidecar's own probe's code. */
   function probe(maxWaitSeconds: number, age: number, ready: number): number | null {
     writeFileSync(
       join(folder, 'node'),
@@ -41,7 +41,7 @@ describe('the startup probe of the native side-car', function () {
     return spawnSync(program, args, { env, encoding: 'utf8' }).status;
   }
 
-  it('succeeds when the side-car is ready, and fails when it is not', () => {
+  it('succeeds when the sidecar is ready, and fails when it is not', () => {
     assert.equal(probe(120, 5, 0), 0);
     assert.equal(probe(120, 5, 1), 1);
   });

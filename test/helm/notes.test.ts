@@ -16,6 +16,9 @@ describe('the notes of the chart', function () {
       'https://irsa-svc.domino-field/update_multirole_mapping',
       'arn:aws:iam::111111111111:role/acme-list-bucket-role',
       'deploy/notebooks',
+      'helm test irsa -n domino-field --logs',
+      'https://localhost:8443/console, behind',
+      'port-forward service/irsa-svc 8443:443',
       'curl localhost:6003/status',
       '`helm uninstall` leaves the mappings',
     ]) {
@@ -30,14 +33,20 @@ describe('the notes of the chart', function () {
     assert.match(notes, /set serviceAccount\.name to\s+irsa/);
   });
 
-  it('tells what became of 1.8’s volumes without a side-car', () => {
+  it('tells what became of 1.8’s volumes without a sidecar', () => {
     const notes = renderNotes({ irsa_client_sidecar: { enabled: false } });
     assert.match(notes, /there is no Mutation[\s\S]*set\s+irsa_client_sidecar\.mode to none/);
   });
 
-  it('warns of workloads and side-cars that wait for each other', () => {
+  it('warns of workloads and sidecars that wait for each other', () => {
     assert.match(renderNotes({ irsa_client_sidecar: { mode: 'native' } }), /until 120 s have passed/);
     const endless = { irsa_client_sidecar: { mode: 'native', native: { maxWaitSeconds: 0 } } };
     assert.match(renderNotes(endless), /WITHOUT END/);
+  });
+
+  it('tells where the console is from outside, and nothing of it where it is off', () => {
+    const ingress = { enabled: true, host: 'irsa.acme.example' };
+    assert.match(renderNotes({ ingress }), /why a person has none: https:\/\/irsa\.acme\.example\/console/);
+    assert.doesNotMatch(renderNotes({ console: { enabled: false }, tests: { enabled: false } }), /console|helm test/);
   });
 });

@@ -58,10 +58,13 @@ export const containerOf = ({ spec }: Workload) => spec.template.spec.containers
 export const environment = ({ env }: Pick<Container, 'env'>) =>
   Object.fromEntries(env.map(({ name, value }) => [name, value]));
 
-/** For `before`: tests that need helm say that they were skipped, and why. */
+let isSaid = false;
+
+/** For `before` and tests: skips what needs helm where there is none, and says so once in a run. */
 export function needsHelm(this: Mocha.Context): void {
   const missing = helmMissing();
   if (!missing) return;
-  process.stdout.write(`SKIPPED, tests of the chart: ${missing}\n`);
+  if (!isSaid) process.stdout.write(`SKIPPED, all tests that need helm: ${missing}\n`);
+  isSaid = true;
   this.skip();
 }

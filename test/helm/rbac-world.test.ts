@@ -13,7 +13,10 @@ const user = userOf('domino-field', 'irsa-svc');
 /** Each right that the Roles give the service, apart from the others. */
 function rights(objects: readonly Rendered[]): Omit<AccessRequest, 'user' | 'name'>[] {
   return objects
-    .filter(({ kind, metadata }) => kind === 'Role' && metadata.name === 'irsa-svc')
+    .filter(
+      ({ kind, metadata }) =>
+        kind === 'Role' && ['irsa-svc', 'irsa-svc-dry-run-pods', 'irsa-svc-role-tokens'].includes(metadata.name),
+    )
     .flatMap(({ rules, metadata }) =>
       (rules as Rule[]).flatMap(({ apiGroups = [], resources = [], verbs }) =>
         resources.flatMap((resource) =>
@@ -34,7 +37,8 @@ describe('the service with the permissions of the chart alone', function () {
 
   before(async function () {
     needsHelm.call(this);
-    objects = renderChart({ podIdentity: { enabled: true, clusterName: 'acme' } });
+    const podIdentity = { enabled: true, clusterName: 'acme', dryRunPods: true };
+    objects = renderChart({ podIdentity, roleTokens: { enabled: true } });
     const allows = accessFrom(objects);
     const rbac = (request: AccessRequest) => {
       const isAllowed = allows(request);
@@ -68,6 +72,15 @@ describe('the service with the permissions of the chart alone', function () {
     await admin(replica, 'POST', '/revoke_run', { run_id: run, reason: 'a test' });
     await admin(replica, 'POST', '/allow_run', { run_id: run });
     assert.equal((await ask()).status, 200);
+    const byToken = { iam_role_arn: pair.target, proxy_iam_role_arn: proxy, carrier: 'token' };
+    await admin(replica, 'POST', '/update_multirole_mapping', { domino_org: 'other', role_data: [byToken] });
+    world.domino.addUser({ name: 'bob', orgs: ['other'] });
+    world.aws.trustIssuer(world.issuer.issuer, world.issuer.jwks, { clientIds: ['sts.amazonaws.com', 'irsa/acme'] });
+    const { pod } = world.startRun(runId(2), 'bob');
+    const tokens = () => replica.call('POST', '/role_tokens', { as: 'bob', body: { run_id: runId(2), pod } });
+    await until(async () => (await tokens()).body.tokens?.length === 1, 10_000);
+    world.endRun(runId(2));
+    await admin(replica, 'DELETE', '/delete_role_mapping', { domino_org: 'other' });
     world.clock.skip(16_000);
     world.aws.setTrust(clusterAccount, 'acme', world.aws.role(clusterAccount, 'acme').history[0]?.text ?? '');
     await admin(replica, 'GET', `/trust_status?proxy_iam_role_arn=${encodeURIComponent(proxy)}`);

@@ -46,7 +46,44 @@ describe('the chart refuses', function () {
       'expected a role of partition aws, which region us-west-2 is in',
     ],
     ['GovCloud elsewhere', { env: { govcloud: true } }, 'says another partition'],
-    ['a proxy', { env: { proxy: { https_proxy: 'http://proxy' } } }, 'does not use a proxy'],
+    [
+      'a proxy that is none',
+      { env: { proxy: { https_proxy: 'http://proxy/path' } } },
+      'env.proxy.https_proxy: expected',
+    ],
+    ['Node’s own proxying', { extraEnv: [{ name: 'NODE_USE_ENV_PROXY', value: '1' }] }, 'would send calls inside the'],
+    [
+      'a proxy twice',
+      { env: { proxy: { https_proxy: 'p.example:3128' } }, extraEnv: [{ name: 'HTTPS_PROXY', value: 'http://p' }] },
+      'HTTPS_PROXY is set by a value of the chart already',
+    ],
+    ['an image with a tag', { image: { repository: 'r.example:5000/irsa-svc:2.0.0' } }, 'goes to image.tag'],
+    ['an image with a digest', { image: { repository: 'r.example/irsa-svc@sha256:0' } }, "give the image's name alone"],
+    ['an image with a scheme', { image: { repository: 'https://r.example/irsa-svc' } }, "give the image's name alone"],
+    ['a tag that is none', { image: { tag: '2.0.0 ' } }, 'image.tag: expected'],
+    [
+      'a global registry beside another one',
+      { global: { imageRegistry: 'mirror.example' } },
+      'image.repository names another registry, registry.example.com',
+    ],
+    [
+      'a global value that has no effect',
+      { global: { storageClass: 'x' } },
+      'global.storageClass: this chart does not',
+    ],
+    ['a CA from two places', { ca: { configMap: 'a', secret: 'b' } }, 'ca: give a ConfigMap or a Secret, and not both'],
+    [
+      'a CA of the sidecar twice',
+      { irsa_client_sidecar: { ca: { configMap: 'a' }, settings: { NODE_EXTRA_CA_CERTS: '/x' } } },
+      'irsa_client_sidecar.ca sets it',
+    ],
+    ['a toleration of a value for any', { tolerations: [{ operator: 'Exists', value: 'x' }] }, 'takes no value'],
+    ['a toleration without a key', { tolerations: [{ value: 'x' }] }, 'needs operator Exists'],
+    [
+      'a runbook that is no page',
+      { monitoring: { prometheusRule: { runbookUrl: 'docs/runbook.md' } } },
+      'runbookUrl: expected the URL of a page',
+    ],
     ['1.8’s istio', { istio: { enabled: true } }, 'set tls.mode to off'],
     ['1.8’s istio, shorter', { istio: true }, 'set tls.mode to off'],
     [
@@ -119,13 +156,23 @@ describe('the chart refuses', function () {
       { podIdentity: { enabled: true, clusterName: 'acme' }, userbasedserviceaccounts: { enabled: true } },
       'would contradict each other',
     ],
-    ['a side-car that hangs up', { settings: { GRANT_TIMEOUT_SECONDS: 60 } }, 'hangs up before the service answers'],
+    ['a sidecar that hangs up', { settings: { GRANT_TIMEOUT_SECONDS: 60 } }, 'hangs up before the service answers'],
     ['everybody', { irsa_client_sidecar: { labelSelectors: [] } }, 'or every pod in domino-compute gets'],
     // These are Helm's own sentences, from the schema.
     [
       'an unknown mode',
       { tls: { mode: 'of' } },
       "at '/tls/mode': value must be one of 'cert-manager', 'secret', 'off'",
+    ],
+    [
+      'an unknown operator of a toleration',
+      { tolerations: [{ key: 'a', operator: 'Equals', value: 'b' }] },
+      "at '/tolerations/0/operator': value must be one of 'Exists', 'Equal'",
+    ],
+    [
+      'an unknown effect of a toleration',
+      { tolerations: [{ key: 'a', operator: 'Exists', effect: 'NoSchedul' }] },
+      "at '/tolerations/0/effect': value must be one of",
     ],
     ['an unknown value', { replicaCount: 2 }, "additional properties 'replicaCount' not allowed"],
     ['an unknown setting', { settings: { RESYNC: 1 } }, "at '/settings': additional properties 'RESYNC' not allowed"],
@@ -141,7 +188,10 @@ describe('the chart refuses', function () {
 
   it('as extra environment, what its own parts go by: ports, probes, mounts, Roles', () => {
     const folder = join(chart, 'templates');
-    const templates = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+    const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      /\.(yaml|tpl)$/.test(name),
+    );
+    const templates = files.map((name) => readFileSync(join(folder, name), 'utf8'));
     const read = templates.flatMap((text) =>
       [...text.matchAll(/"irsa\.setting" \(list \S+ "(\w+)"/g)].map(([, name]) => name),
     );

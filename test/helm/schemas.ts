@@ -12,7 +12,8 @@ import { run, toolsFolder } from './tools.ts';
 export const kubernetesVersions = ['1.30.0', '1.37.0'] as const;
 const bundle = 'kubernetes-validate';
 const bundleVersion = '1.37.0';
-const crds = [
+/** Of the custom resources that the chart renders, but for domsed's. */
+export const crds = [
   {
     module: 'github.com/cert-manager/cert-manager@v1.21.2',
     files: ['cert-manager.io_certificates.yaml', 'cert-manager.io_issuers.yaml'].map((file) => `deploy/crds/${file}`),
@@ -20,6 +21,12 @@ const crds = [
   {
     module: 'github.com/cert-manager/trust-manager@v0.25.0',
     files: ['deploy/crds/trust.cert-manager.io_bundles.yaml'],
+  },
+  {
+    module: 'sigs.k8s.io/gateway-api@v1.4.1',
+    files: ['httproutes', 'backendtlspolicies'].map(
+      (kind) => `config/crd/standard/gateway.networking.k8s.io_${kind}.yaml`,
+    ),
   },
   {
     module: 'github.com/prometheus-operator/prometheus-operator@v0.85.0',
@@ -53,9 +60,11 @@ export function makeSchemas(): Schemas {
   for (const version of kubernetesVersions) {
     const target = join(folder, version);
     mkdirSync(target, { recursive: true });
-    const problem = existsSync(join(target, fileOf('Deployment', 'apps', 'v1')))
-      ? undefined
-      : kubernetes(version, target);
+    // The kind that was added last: a cache from before lacks it.
+    const isComplete = existsSync(
+      join(target, fileOf('ValidatingAdmissionPolicy', 'admissionregistration.k8s.io', 'v1')),
+    );
+    const problem = isComplete ? undefined : kubernetes(version, target);
     if (problem) missing.push(`Kubernetes ${version}: ${problem}`);
     for (const { module, files } of crds) {
       const found = files.every((file) => existsSync(join(target, stampOf(module, file))));
@@ -106,8 +115,9 @@ function kubernetes(version: string, target: string): string | undefined {
 
 /** What the chart renders of Kubernetes' own kinds: each schema is a megabyte. */
 const rendered = new Set([
-  ...['ConfigMap', 'Deployment', 'NetworkPolicy', 'PodDisruptionBudget'],
+  ...['ConfigMap', 'Deployment', 'Ingress', 'NetworkPolicy', 'Pod', 'PodDisruptionBudget'],
   ...['Role', 'RoleBinding', 'Service', 'ServiceAccount'],
+  ...['ValidatingAdmissionPolicy', 'ValidatingAdmissionPolicyBinding'],
 ]);
 
 function customResources(module: string, files: readonly string[], target: string): string | undefined {

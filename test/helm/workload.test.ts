@@ -1,4 +1,4 @@
-/** Proves chart, side-car and service together: a pod as the rendered Mutations make it, run as processes, has its roles. */
+/** Proves chart, sidecar and service together: a pod as the rendered Mutations make it, run as processes, has its roles. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:https';
@@ -13,6 +13,7 @@ import { type Child, startChild } from '../stack/process.ts';
 import { buildService, makeCertificate } from '../stack/processes.ts';
 import { type RunningServer, startServer } from '../stack/server.ts';
 import { until } from '../support/clock.ts';
+import { freePort } from '../support/free-port.ts';
 import { runId, startWorld, type World } from '../support/world.ts';
 import { containerOf, environment, needsHelm, service } from './objects.ts';
 import { type Rendered, renderChart, type Values } from './render.ts';
@@ -26,7 +27,7 @@ const whoAmI = "import boto3; print(boto3.client('sts').get_caller_identity()['A
 const ofThisMachine = ['OIDC_PROVIDER', 'DOMINO_ISSUER', 'DOMINO_JWKS_URL', 'DOMINO_USER_HOST', 'HOST', 'SSL_OFF'];
 
 describe('a workload of the chart, run as processes', function () {
-  // A build, side-cars and Pythons start cold on a busy machine.
+  // A build, sidecars and Pythons start cold on a busy machine.
   this.timeout(120_000);
   let world: World;
   let proxy: RunningServer;
@@ -54,7 +55,7 @@ describe('a workload of the chart, run as processes', function () {
     const given = Object.entries(environment(containerOf(service(renderChart()))));
     const settings = Object.fromEntries(given.filter(([name]) => !ofThisMachine.includes(name)));
     // Its text tells workloads where their token is: that has to be so on this machine.
-    const token = join(folder, 'pod', 'aws-user-token', 'token');
+    const token = join(folder, 'pod', 'aws-iam-token', 'token');
     const replica = await world.startReplica({ ...settings, WEB_IDENTITY_TOKEN_PATH: token });
     secure = createServer(certificate, replica.service.app);
     await new Promise<void>((resolve) => secure.listen(0, '127.0.0.1', resolve));
@@ -91,20 +92,13 @@ describe('a workload of the chart, run as processes', function () {
 
   const replace = () => ({ 'http://localhost:8899': proxy.url, [endpoint]: serviceUrl });
 
-  /** The command of the side-car's container as it stands there, on a port of its own. */
+  /** The command of the sidecar's container as it stands there, on a port of its own. */
   function startSidecar(onDisk: PodOnDisk, port: number): { child: Child; variables: Record<string, string> } {
     const { environment: own, command } = onDisk.container(sidecar, { replace: replace() });
     const [program, ...words] = command;
     assert.equal(program, 'node');
     const variables = { ...own, ...world.aws.environment(), IRSA_SIDECAR_PORT: String(port) };
     return { child: startChild(process.execPath, words, { environment: variables }), variables };
-  }
-
-  async function freePort(): Promise<number> {
-    const server = await startServer(async (_request, response) => void response.end());
-    const port = Number(new URL(server.url).port);
-    await server.close();
-    return port;
   }
 
   async function assumes(onDisk: PodOnDisk, run: string): Promise<void> {
@@ -114,7 +108,7 @@ describe('a workload of the chart, run as processes', function () {
   }
 
   for (const mode of ['container', 'native']) {
-    it(`has its roles with the side-car as ${mode}`, async () => {
+    it(`has its roles with the sidecar as ${mode}`, async () => {
       const { onDisk, run } = await startPod({ irsa_client_sidecar: { mode } });
       const port = await freePort();
       const { child, variables } = startSidecar(onDisk, port);
@@ -140,7 +134,7 @@ describe('a workload of the chart, run as processes', function () {
     });
   }
 
-  it('has all in place to fetch its roles by hand without a side-car', async () => {
+  it('has all in place to fetch its roles by hand without a sidecar', async () => {
     const { onDisk, run } = await startPod({ irsa_client_sidecar: { mode: 'none' } });
     const { environment: main } = onDisk.container('run', { replace: replace() });
     const script = `

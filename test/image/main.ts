@@ -29,6 +29,7 @@ listsItsParts(image, root, say);
 await isReproducible(root, work, say);
 await refusesWithoutSettings(image, 'dist/src/main.js', ['OIDC_PROVIDER', 'DOMINO_ISSUER', 'AWS_REGION']);
 await sidecarStarts(image);
+await publisherStarts(image);
 await becomesReady(image);
 say('the production installation works');
 process.exit(0);
@@ -83,10 +84,23 @@ async function sidecarStarts({ folder, environment }: BuiltImage): Promise<void>
   child.kill('SIGTERM');
   assert.equal(await child.exited, 0, child.output.slice(-10).join('\n'));
   // The image has no npm scripts to start it with: whoever deploys it copies the line.
-  for (const file of ['Dockerfile', 'docs/side-car.md']) {
+  for (const file of ['Dockerfile', 'docs/sidecar.md']) {
     assert.ok(readFileSync(join(root, file), 'utf8').includes(sidecarCommand), `${file} does not name the start line`);
   }
-  say(`the side-car starts, and ends in good order: ${sidecarCommand}`);
+  say(`the sidecar starts, and ends in good order: ${sidecarCommand}`);
+}
+
+/** As the chart's small pod starts it: it has no certificate yet, says so, tries again, and ends when it is asked to. */
+async function publisherStarts({ folder, environment }: BuiltImage): Promise<void> {
+  const words = ['--jitless', '--single-threaded', '--max-semi-space-size=1', 'dist/src/publish-ca.js'];
+  const settings = { ...environment, CA_FILES: join(work, 'absent.crt'), CONFIG_MAP_PATH: '/api/v1' };
+  const child = startChild(process.execPath, words, { cwd: folder, environment: settings });
+  await child.line(({ msg }) => msg === 'the CA could not be published; trying again');
+  child.kill('SIGTERM');
+  assert.equal(await child.exited, 0, child.output.join('\n'));
+  const template = readFileSync(join(root, 'deploy/helm/irsa/templates/ca-publisher.yaml'), 'utf8');
+  assert.ok(template.includes(`[node, ${words.join(', ')}]`), 'the chart starts it in another way');
+  say('the CA publisher starts, and ends in good order');
 }
 
 async function becomesReady(built: BuiltImage): Promise<void> {
@@ -102,7 +116,15 @@ async function becomesReady(built: BuiltImage): Promise<void> {
   const ready = child.line(({ msg }) => msg === 'ready');
   const { port } = await child.line<{ port: number }>(({ msg }) => msg === 'listening');
   await ready;
-  for (const path of ['/healthz', '/readyz', '/openapi.yaml', '/docs', '/docs/assets/swagger-ui.css']) {
+  for (const path of [
+    '/healthz',
+    '/readyz',
+    '/openapi.yaml',
+    '/docs',
+    '/docs/assets/swagger-ui.css',
+    '/console',
+    '/console/main.js',
+  ]) {
     const { status } = await fetch(`http://127.0.0.1:${port}${path}`);
     assert.equal(status, 200, path);
   }

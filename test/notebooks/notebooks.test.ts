@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseConfig } from '../../src/sidecar/profiles.ts';
+import { statusView } from '../../src/sidecar/status.ts';
+import { stsProblem } from '../../src/sidecar/sts-problem.ts';
 import { send } from '../demo/https.ts';
 import {
   buildService,
@@ -14,6 +17,7 @@ import {
 } from '../stack/processes.ts';
 import { type RunningServer, startServer } from '../stack/server.ts';
 import { fillPod, type PodFiles, podFiles, type SidecarProcess, startSidecarProcess } from '../stack/sidecars.ts';
+import { until } from '../support/clock.ts';
 import { folder, hasPython, type Notebook, readNotebook, runNotebook } from './notebook.ts';
 
 const run = '646d27b817c28b5ea4b5b0c1';
@@ -158,14 +162,36 @@ describe('the notebooks', () => {
     it('1-verify before anything is mapped: the service is up, nothing is there', async () => {
       const printed = await runNotebook('1-verify', await workload('alice'));
       const [addresses, service, besides, mappings, token, config] = printed;
-      assert.match(addresses ?? '', /service: {2}https:\/\/127\.0\.0\.1:\d+\nside-car: http:\/\/localhost:9\n/);
+      assert.match(addresses ?? '', /service: {2}https:\/\/127\.0\.0\.1:\d+\nsidecar: http:\/\/localhost:9\n/);
       assert.match(service ?? '', /\/healthz 200 {"status":"Healthy"}\n\/readyz 200/);
-      assert.match(besides ?? '', /no side-car here/);
-      assert.equal(mappings, '0 mappings\n');
+      assert.match(besides ?? '', /no sidecar here/);
+      assert.equal(mappings, '0 mappings\nDomino knows you as alice in acme\n');
       assert.match(token ?? '', new RegExp(`"sub": "system:serviceaccount:domino-compute:${account}"`));
       assert.match(token ?? '', /"sts\.amazonaws\.com"[\s\S]*expires \d{4}-/);
       assert.ok(!printed.join('').includes(readFileSync(files.token, 'utf8').slice(0, 40)), 'the token is not shown');
       assert.match(config ?? '', /There is no .* yet/);
+    });
+
+    it('3-try before anything is mapped, without a sidecar and with one: who you are, and that nothing is mapped', async () => {
+      const [, written] = await runNotebook('3-try', await workload('alice'));
+      assert.match(
+        written ?? '',
+        new RegExp(`^written: .*\n# irsa-svc: no roles of alice for run ${run}, .*: \\["acme"\\]\n$`),
+      );
+      const service = replica.url;
+      const settings = { IRSA_PROVE: 'true' };
+      const beside = await startSidecarProcess(stack, { user: 'alice', files, service, certificate, settings });
+      try {
+        const environment = await workload('alice', { DOMINO_IRSA_PROXY: beside.url });
+        const says = 'Domino knows you as alice, in the organization acme. None is mapped to an AWS role';
+        const [, refreshed] = await runNotebook('3-try', environment);
+        assert.ok(refreshed?.startsWith(says), refreshed);
+        const [, , besides] = await runNotebook('1-verify', environment);
+        assert.match(besides ?? '', new RegExp(`state: unmapped {2}run: ${run}\n${says}`));
+      } finally {
+        await beside.stop();
+        rmSync(files.config);
+      }
     });
 
     it('1-verify tells a certificate that is not the right one', async () => {
@@ -199,7 +225,7 @@ describe('the notebooks', () => {
       assert.deepEqual(Object.keys(await stack.order('stored-mappings', undefined as never)), ['acme']);
     });
 
-    it('3-try without a side-car: asks the service itself, and is let in by AWS', async () => {
+    it('3-try without a sidecar: asks the service itself, and is let in by AWS', async () => {
       const [, refresh, profiles, identities, access] = await runNotebook('3-try', await workload('alice'));
       assert.equal(refresh, `written: ${files.config}\n`);
       assert.equal(profiles, `2 profiles: ${list}, ${read}\n`);
@@ -209,7 +235,7 @@ describe('the notebooks', () => {
       rmSync(files.config);
     });
 
-    it('1-verify and 3-try with a side-car', async () => {
+    it('1-verify and 3-try with a sidecar', async () => {
       const service = replica.url;
       sidecar = await startSidecarProcess(stack, { user: 'alice', files, service, certificate });
       const environment = await workload('alice');
@@ -221,6 +247,39 @@ describe('the notebooks', () => {
       assert.match(mappings ?? '', new RegExp(`^2 mappings\nacme: ${role(list)} by way of ${proxy(list)}\n`));
       assert.match(config ?? '', new RegExp(`\\[profile src_${list}\\]`));
       assert.ok(existsSync(files.config));
+    });
+
+    it('1-verify where the second step fails: it names the step, and says works of the others alone', async () => {
+      const config = parseConfig(readFileSync(files.config, 'utf8'));
+      const proofs = config.profiles.map(({ name }) => ({
+        profile: name,
+        seconds: 1,
+        tries: 2,
+        problem: name === read ? stsProblem('target', 'target_refused', 'AccessDenied') : undefined,
+      }));
+      const changes = { added: [], removed: [], changed: [], kept: [] };
+      const rounds = { running: false, last: undefined, nextAt: undefined };
+      const what = { run, written: true, config, changes, proofs };
+      const written = { what, at: 0 };
+      const status = statusView({
+        configFile: files.config,
+        prove: true,
+        ready: true,
+        written,
+        lastError: undefined,
+        rounds,
+      });
+      const beside = await startServer(async (request, response) => {
+        response.end(request.url === '/status' ? JSON.stringify(status) : '{"status":"Healthy"}');
+      });
+      tokenProxies.push(beside);
+      const [, , printed = ''] = await runNotebook(
+        '1-verify',
+        await workload('alice', { DOMINO_IRSA_PROXY: beside.url }),
+      );
+      assert.ok(printed.includes(`${list} -> ${role(list)}: works\n`), printed);
+      const failed = `${read} -> ${role(read)}: does not work\n      target: the role does not exist, does not trust`;
+      assert.ok(printed.includes(failed), printed);
     });
 
     it('all without AWS_WEB_IDENTITY_TOKEN_FILE, which the chart leaves out with Pod Identity and for users of Go', async () => {
@@ -247,6 +306,37 @@ describe('the notebooks', () => {
       assert.match(preview ?? '', new RegExp(`run ${run} of alice loses ${role(list)}\n`));
       assert.match(preview ?? '', new RegExp(`${proxy(read)}: [1-9]\\d+ runs still fit\n`));
       assert.equal(stored, `acme\n   ${role(read)} by way of ${proxy(read)}\n`);
+    });
+
+    it('2-map and 3-try with a role by tokens: whether they work, and what a run without a sidecar is told', async () => {
+      const file = join(work, 'tokens.json');
+      const data = [
+        { iam_role_arn: role(list), proxy_iam_role_arn: proxy(list), carrier: 'token' },
+        { iam_role_arn: role(read), proxy_iam_role_arn: proxy(read) },
+      ];
+      writeFileSync(file, JSON.stringify({ domino_org: 'acme', role_data: data }));
+      const environment = await workload('admin', { MAPPING_FILE: file });
+      const [, , , preview, stored, missing] = await runNotebook('2-map', environment);
+      assert.match(preview ?? '', new RegExp(`${proxy(list)}: takes tokens, of any number of runs\n`));
+      assert.match(stored ?? '', new RegExp(`^ {3}${role(list)} by way of ${proxy(list)}, by tokens$`, 'm'));
+      assert.match(
+        missing ?? '',
+        /its tokens do not work: audience_missing .*add-client-id-to-open-id-connect-provider/,
+      );
+      // The run from before keeps the entry that it has.
+      const fresh = '646d27b817c28b5ea4b5b0c2';
+      await stack.order('start-runs', { user: 'alice', runs: [fresh] });
+      const beside = { DOMINO_RUN_ID: fresh, DOMINO_IRSA_PROXY: 'http://localhost:9' };
+      const [, refresh] = await runNotebook('3-try', await workload('alice', beside));
+      assert.match(refresh ?? '', new RegExp(`^written: .*\n# ${list}: refused, needs_role_tokens: .*\n$`));
+
+      await stack.order('list-audiences', [list]);
+      // What was missing is looked for again some seconds later.
+      await until(async () => {
+        const [, , , , , lets] = await runNotebook('2-map', environment);
+        return lets?.includes('the trust policy lets its tokens in') === true;
+      }, 60_000);
+      await asAdmin('POST', '/update_multirole_mapping', { domino_org: 'acme', role_data: data.slice(1) });
     });
 
     it('3-try of a run that is shut out: why, and what to do', async () => {

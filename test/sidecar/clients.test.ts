@@ -4,15 +4,15 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { systemClock } from '../../src/clock.ts';
-import { createLog } from '../../src/log.ts';
+import { systemClock } from '../../src/lib/clock.ts';
+import { createLog } from '../../src/lib/log.ts';
 import { loadSidecarConfig } from '../../src/sidecar/config.ts';
 import { type Sidecar, startSidecar } from '../../src/sidecar/sidecar.ts';
 import { hasAws, hasBoto3, type ProgramResult, runAws, runBoto3, runNode } from '../stack/clients.ts';
 import { assetAccount, type Replica, startWorld, type World } from '../support/world.ts';
 import { account, changesOf, runId, type Scripted, startScripted } from './support.ts';
 
-describe('the side-car with the real service', function () {
+describe('the sidecar with the real service', function () {
   // Interpreters start cold on a busy machine.
   this.timeout(60_000);
   let world: World;
@@ -97,7 +97,7 @@ print(boto3.session.Session().available_profiles, boto3.client('sts').get_caller
     prints(await runNode(script, profile()), arn);
   });
 
-  it("the notebook's emulation of the side-car gets the same file", async function () {
+  it("the notebook's emulation of the sidecar gets the same file", async function () {
     if (!(await hasPython('requests'))) return skip(this, 'python3 with requests');
     // The notebook's cell as it is, but for the two addresses, which are the stand-ins'.
     const script = `

@@ -94,7 +94,7 @@ describe('the config file', () => {
 
   it('is whole and old when the process is killed between writing and renaming', async () => {
     writeConfigFile(path, configText(['old']));
-    // The child writes as the side-car does, and stands still where the rename would be.
+    // The child writes as the sidecar does, and stands still where the rename would be.
     const script = `
       import { writeSync } from 'node:fs';
       import { systemDisk, writeConfigFile } from './src/sidecar/config-file.ts';

@@ -1,4 +1,4 @@
-/** Proves the side-car's settings: Domino's own values as defaults, their forms, and one message for all problems. */
+/** Proves the sidecar's settings: Domino's own values as defaults, their forms, and one message for all problems. */
 import assert from 'node:assert/strict';
 import { loadSidecarConfig, SettingsError } from '../../src/sidecar/config.ts';
 
@@ -13,7 +13,7 @@ function problems(env: Record<string, string>): readonly string[] {
   return [];
 }
 
-describe("the side-car's settings", () => {
+describe("the sidecar's settings", () => {
   it('are those of a Domino workload when nothing is set, or set to nothing', () => {
     const expected = {
       podInfoPath: '/var/run/podinfo/labels',
@@ -25,9 +25,16 @@ describe("the side-car's settings", () => {
       requestTimeoutMs: 60_000,
       configFile: '/var/run/.aws/config',
       tokenFile: '/var/run/secrets/eks.amazonaws.com/serviceaccount/token',
+      roleTokenDir: undefined,
+      podName: '',
+      credentials: 'chain' as const,
+      credentialsDir: '/var/run/irsa-credentials',
+      defaultCredentials: false,
       region: undefined,
       stsEndpoint: undefined,
+      proxyEnv: {},
       prove: true,
+      recheckMs: 60_000,
       port: 6003,
       refreshMs: 900_000,
       once: false,
@@ -39,6 +46,26 @@ describe("the side-car's settings", () => {
     assert.deepEqual(loadSidecarConfig({}), expected);
     assert.deepEqual(loadSidecarConfig({ IRSA_SIDECAR_PORT: '', AWS_REGION: '' }), expected);
     assert.ok(Object.isFrozen(loadSidecarConfig({})));
+  });
+
+  it('hold sessions in a folder that a shell cannot misread, and not in a sidecar that ends', () => {
+    const { credentials, credentialsDir } = loadSidecarConfig({
+      IRSA_CREDENTIALS: 'process',
+      IRSA_CREDENTIALS_DIR: '/s',
+    });
+    assert.deepEqual([credentials, credentialsDir], ['process', '/s']);
+    assert.match(problems({ IRSA_CREDENTIALS: 'files' }).join(), /^IRSA_CREDENTIALS: expected process or chain$/);
+    assert.match(
+      problems({ IRSA_CREDENTIALS_DIR: '/a b' }).join(),
+      /^IRSA_CREDENTIALS_DIR: expected an absolute path of/,
+    );
+    const once = problems({ IRSA_CREDENTIALS: 'process', IRSA_ONCE: 'true' });
+    assert.match(once.join(), /^IRSA_CREDENTIALS: process needs a sidecar that goes on/);
+    assert.deepEqual(problems({ IRSA_ONCE: 'true' }), []);
+    assert.match(
+      problems({ IRSA_DEFAULT_CREDENTIALS: 'true' }).join(),
+      /^IRSA_DEFAULT_CREDENTIALS: .* IRSA_CREDENTIALS=process$/,
+    );
   });
 
   it('are read in the forms that people write', () => {

@@ -1,12 +1,12 @@
-/** Proves that nothing ends the side-car: each failure is named, told in words, waited out, and over when it is over. */
+/** Proves that nothing ends the sidecar: each failure is named, told in words, waited out, and over when it is over. */
 import assert from 'node:assert/strict';
 import { existsSync, openSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { systemDisk } from '../../src/sidecar/config-file.ts';
 import { until } from '../support/clock.ts';
+import { freePort } from '../support/free-port.ts';
 import { account, call, configText, type Pod, problem, type Reply, roundsEnded, runId, startPod } from './support.ts';
 
-describe('the side-car, when something fails', () => {
+describe('the sidecar, when something fails', () => {
   let pod: Pod;
 
   beforeEach(async () => {
@@ -15,11 +15,11 @@ describe('the side-car, when something fails', () => {
   afterEach(() => pod.stop());
 
   /** Starts it into a failure, looks at all places that tell of it, mends, and lets time pass until it is well. */
-  async function failsWith(code: string, says: RegExp, mend: () => void, settings: Record<string, string> = {}) {
-    const sidecar = await pod.start(settings);
+  async function failsWith(code: string, says: RegExp, mend: () => void) {
+    const sidecar = await pod.start();
     await roundsEnded(sidecar);
     const status = sidecar.status();
-    assert.equal(status.state, 'retrying');
+    assert.equal(status.state, code === 'run_revoked' ? 'revoked' : 'retrying');
     assert.equal(status.last_error?.code, code, status.last_error?.message);
     assert.match(status.last_error?.message ?? '', says);
     assert.ok((status.last_error?.what_to_do.length ?? 0) > 20);
@@ -74,13 +74,18 @@ describe('the side-car, when something fails', () => {
 
   it('a token proxy that refuses', async () => {
     pod.tokenProxy.next.push({ status: 500, text: 'oops' });
-    await failsWith('token_proxy_failed', /HTTP 500/, () => undefined);
+    await failsWith('token_proxy_failed', /GET http\S+\/access-token: HTTP 500/, () => undefined);
   });
 
   it('a token proxy with a login page', async () => {
     pod.tokenProxy.next.push({ text: '<!doctype html><title>Sign in</title>' });
     await failsWith('token_proxy_failed', /not the form/, () => undefined);
     assert.ok(!JSON.stringify(pod.lines).includes('Sign in'));
+  });
+
+  it('a token proxy with an endless answer', async () => {
+    pod.tokenProxy.next.push({ text: 'x'.repeat(500_000) });
+    await failsWith('token_proxy_failed', /more than 65536 bytes/, () => undefined);
   });
 
   it('a service whose name is unknown', async () => {
@@ -103,7 +108,7 @@ describe('the side-car, when something fails', () => {
     /HTTP 400, It says invalid_request, request id req-1/,
   );
   fails('401', problem(401, 'unauthenticated'), 'unauthenticated', /did not accept your Domino token/);
-  fails('403', problem(403, 'forbidden'), 'forbidden', /does not allow this/);
+  fails('403', problem(403, 'forbidden'), 'forbidden', /does not allow this \(HTTP 403, .*POST http/);
   fails('403: shut out', problem(403, 'run_revoked'), 'run_revoked', /has shut this run out/);
   fails('404: the pod is not visible yet', problem(404, 'run_not_found'), 'run_not_found', /does not see this run yet/);
   fails(
@@ -113,6 +118,13 @@ describe('the side-car, when something fails', () => {
     /leads somewhere else.*HTTP 404/,
   );
   fails('409', problem(409, 'shared_service_account'), 'shared_service_account', /shares its service account/);
+  fails(
+    '409 of too many roles',
+    problem(409, 'too_many_roles'),
+    'too_many_roles',
+    /more AWS roles than one run can carry/,
+  );
+  fails('409', problem(409, 'kubernetes_refused'), 'kubernetes_refused', /Kubernetes refuses/);
   fails('429', problem(429, 'too_many_requests'), 'too_many_requests', /too many requests/);
   fails('503 while roles are written', problem(503, 'grant_pending'), 'grant_pending', /still writing your roles/);
   fails('503 for want of room', problem(503, 'trust_policy_full'), 'trust_policy_full', /no room left/);
@@ -124,6 +136,12 @@ describe('the side-car, when something fails', () => {
   fails('a login page', { text: '<!doctype html>\n' }, 'unexpected_answer', /no AWS config file/);
   fails('an empty answer', { text: '' }, 'unexpected_answer', /it is empty/);
   fails('an endless answer', { text: '#'.repeat(2_000_000) }, 'unexpected_answer', /more than 1048576 bytes/);
+  fails(
+    'an endless answer of few characters',
+    { text: '\u{1f600}'.repeat(300_000) },
+    'unexpected_answer',
+    /more than 1048576 bytes/,
+  );
   fails('a cut connection', 'cut', 'connection_cut', /cut before its answer was complete/);
   fails('a connection cut in the middle of the answer', 'cut in the middle', 'connection_cut', /ECONNRESET/);
 
@@ -220,11 +238,3 @@ describe('the side-car, when something fails', () => {
     assert.equal((await call(sidecar, '/refresh')).status, 200);
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}

@@ -1,4 +1,4 @@
-/** Proves that the side-car stays small: what it imports, all the way down. */
+/** Proves that the sidecar stays small: what it imports, all the way down. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -24,7 +24,7 @@ function importsOf(entry: string): Set<string> {
   return found;
 }
 
-describe('what the side-car is made of', () => {
+describe('what the sidecar is made of', () => {
   const loaded = [...importsOf('src/sidecar/main.ts')];
 
   it('is found by this test', () => {
@@ -33,9 +33,10 @@ describe('what the side-car is made of', () => {
     for (const name of ['@kubernetes/client-node', '@aws-sdk/client-iam', 'express']) assert.ok(service.includes(name));
   });
 
-  it('is the log, the clock and the errors of the service, and nothing else of it', () => {
+  it('is the log, the clock, the errors, the signals and three pure files of the service, and nothing else of it', () => {
     const shared = loaded.filter((name) => /^(src|routes)\//.test(name) && !name.startsWith('src/sidecar/'));
-    for (const name of shared) assert.match(name, /^src\/(log|clock|errors)\.ts$/);
+    for (const name of shared)
+      assert.match(name, /^src\/lib\/(log|clock|errors|arn|default-proposal|forward-proxy|signals)\.ts$/);
   });
 
   it('is pino and Node, with no Kubernetes client, AWS SDK or framework', () => {

@@ -1,4 +1,4 @@
-/** Proves the side-car as a process, built as it ships: its start, its end, its exit codes, its logs and its memory. */
+/** Proves the sidecar as a process, built as it ships: its start, its end, its exit codes, its logs and its memory. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import { loadSidecarConfig } from '../../src/sidecar/config.ts';
 import { runOnce } from '../../src/sidecar/sidecar.ts';
 import { makeCertificate } from '../stack/processes.ts';
 import { until } from '../support/clock.ts';
-import { configText, type Pod, problem, startPod, startScripted } from './support.ts';
+import { configText, type Pod, problem, sessionXml, startPod, startScripted } from './support.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> };
@@ -23,7 +23,7 @@ interface Running {
   ended: Promise<number | string>;
 }
 
-describe('the process of the side-car', () => {
+describe('the process of the sidecar', () => {
   let folder: string;
   let pod: Pod;
   const running: Running[] = [];
@@ -149,7 +149,7 @@ describe('the process of the side-car', () => {
     }
     const pair = makeCertificate();
     const service = await startScripted({ text: configText(['a', 'b', 'c', 'd']) }, pair);
-    const sts = await startScripted({ text: '<ok/>' }, pair);
+    const sts = await startScripted({ text: sessionXml }, pair);
     const certificate = pod.put('service.crt', pair.cert);
     try {
       const started = run({
@@ -173,7 +173,8 @@ describe('the process of the side-car', () => {
         const response = await fetch(`http://127.0.0.1:${port}/refresh`, { method: 'POST' });
         assert.equal(response.status, 200);
       }
-      assert.equal(sts.asked.length, 84);
+      // Two hops of four profiles, 21 times.
+      assert.equal(sts.asked.length, 168);
       await until(() => resident() < 60);
     } finally {
       await Promise.all([service.close(), sts.close()]);

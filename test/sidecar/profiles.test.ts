@@ -1,6 +1,6 @@
-/** Proves the reading of the config text, by the service's own writer of it, and the comparison of two. */
+/** Proves the reading of the config text, by the service's own leader of it, and the comparison of two. */
 import assert from 'node:assert/strict';
-import { awsConfig, type RoleOutcome } from '../../src/aws-config.ts';
+import { awsConfig, type RoleOutcome } from '../../src/grants/aws-config.ts';
 import { Failure } from '../../src/sidecar/failure.ts';
 import { compareConfigs, parseConfig } from '../../src/sidecar/profiles.ts';
 import { configText, runId } from './support.ts';
@@ -13,8 +13,8 @@ const granted = (name: string, proxy = name): RoleOutcome => ({
 });
 
 function written(outcomes: readonly RoleOutcome[]) {
-  const where = { region: 'us-west-2', tokenPath: '/var/run/secrets/token' };
-  return parseConfig(awsConfig({ user: 'alice', run: runId, now: 0, outcomes, ...where }));
+  const where = { region: 'us-west-2', tokenPath: '/var/run/secrets/token', tokenDir: '/var/run/.aws/tokens' };
+  return parseConfig(awsConfig({ user: 'alice', orgs: ['acme'], run: runId, now: 0, outcomes, ...where }));
 }
 
 describe('the config text', () => {
@@ -23,7 +23,13 @@ describe('the config text', () => {
     const refused: RoleOutcome = { kind: 'refused', target: target('acme-read'), code: 'role_not_found', detail };
     const config = written([granted('team/acme-list', 'acme-proxy'), refused]);
     assert.deepEqual(config.profiles, [
-      { name: 'team/acme-list', roleArn: target('team/acme-list'), source: 'src_team/acme-list' },
+      {
+        name: 'team/acme-list',
+        roleArn: target('team/acme-list'),
+        sessionName: `alice-${runId}`,
+        region: 'us-west-2',
+        source: 'src_team/acme-list',
+      },
     ]);
     assert.deepEqual(config.sources, [
       {
@@ -37,13 +43,21 @@ describe('the config text', () => {
   });
 
   it('of somebody who is mapped to nothing holds nothing', () => {
-    assert.deepEqual(written([]), { profiles: [], sources: [], refused: [] });
+    assert.deepEqual(written([]), {
+      profiles: [],
+      sources: [],
+      refused: [],
+      proposed: [],
+      unmapped: { user: 'alice', organizations: ['acme'], count: 1 },
+    });
   });
 
   it('of an earlier release, without spaces around the signs, is read too', () => {
     const text =
       '[profile src_a]\nweb_identity_token_file = /t\nrole_arn=arn:aws:iam::1:role/a\n[profile a]\nsource_profile=src_a\nrole_arn=b\n';
-    assert.deepEqual(parseConfig(text).profiles, [{ name: 'a', roleArn: 'b', source: 'src_a' }]);
+    assert.deepEqual(parseConfig(text).profiles, [
+      { name: 'a', roleArn: 'b', sessionName: undefined, region: undefined, source: 'src_a' },
+    ]);
   });
 
   it('is not what a proxy or a login page answers', () => {

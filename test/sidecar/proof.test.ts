@@ -1,10 +1,24 @@
 /** Proves the proof: STS is asked until it agrees or a minute has passed, with the token of that moment, and told in words. */
 import assert from 'node:assert/strict';
-import { type Proof, prove, stsEndpoint } from '../../src/sidecar/proof.ts';
+import { parseConfig } from '../../src/sidecar/profiles.ts';
+import { type Proof, prove } from '../../src/sidecar/proof.ts';
+import { podToken, stsEndpoint } from '../../src/sidecar/sts.ts';
 import { type AwsStandIn, startAws } from '../stack/aws.ts';
 import { type ClusterIssuer, createIssuer } from '../stack/issuer.ts';
 import { FakeClock, until } from '../support/clock.ts';
-import { account, type Pod, type Scripted, startPod, startScripted } from './support.ts';
+import { clusterAccount, proxyTrust, targetTrust } from '../support/roles.ts';
+import {
+  account,
+  configText,
+  type Pod,
+  problem,
+  runId,
+  type Scripted,
+  sessionXml,
+  startPod,
+  startScripted,
+  tokenFile,
+} from './support.ts';
 
 /** Tells the waits from the deadlines of calls: while a call is under way, its answer is waited for and not time. */
 class CallClock extends FakeClock {
@@ -32,6 +46,7 @@ describe('the proof', () => {
     issuer = await createIssuer();
     aws.trustIssuer(issuer.issuer, issuer.jwks);
     aws.addRole({ name: 'acme-read', trust: trust('run-nobody') });
+    aws.addRole({ account: '222222222222', name: 'acme-read', trust: trustOfTarget('acme-read') });
     await putToken();
   });
   afterEach(async () => {
@@ -41,32 +56,25 @@ describe('the proof', () => {
 
   const putToken = async (more = {}) =>
     pod.put('token', `${await issuer.podToken({ serviceAccount: account, now: clock.now(), ...more })}\n`);
-  const trust = (subject: string) => ({
-    Version: '2012-10-17',
-    Statement: [
-      {
-        Effect: 'Allow',
-        Principal: { Federated: `arn:aws:iam::111111111111:oidc-provider/${issuer.issuer}` },
-        Action: 'sts:AssumeRoleWithWebIdentity',
-        Condition: {
-          StringLike: {
-            [`${issuer.issuer}:aud`]: 'sts.amazonaws.com',
-            [`${issuer.issuer}:sub`]: `*:domino-compute:${subject}`,
-          },
-        },
-      },
-    ],
-  });
+  const trust = (subject: string) => proxyTrust(issuer.issuer, `*:domino-compute:${subject}`);
+  const trustOfTarget = (proxy: string) => targetTrust(`arn:aws:iam::${clusterAccount}:role/${proxy}`);
   /** As the service writes it, so that it takes time to spread. */
   const letIn = () => aws.setTrust('111111111111', 'acme-read', trust(account));
   const tries = () => aws.calls.AssumeRoleWithWebIdentity ?? 0;
+  const targetTries = () => aws.calls.AssumeRole ?? 0;
 
-  function proveIt(endpoint: string | undefined = aws.url, more = {}): Promise<Proof[]> {
-    const roleArn = 'arn:aws:iam::111111111111:role/acme-read';
-    const source = { name: 'src_acme-read', roleArn, sessionName: 'alice', region: undefined, ...more };
+  function proveIt(endpoint: string | undefined = aws.url, text = configText(['acme-read'])): Promise<Proof[]> {
     const signal = new AbortController().signal;
-    const tokenFile = pod.environment.AWS_WEB_IDENTITY_TOKEN_FILE ?? '';
-    return prove([source], { tokenFile, region: 'us-west-2', endpoint, clock, random: () => 1, signal });
+    const options = {
+      webIdentity: podToken(tokenFile),
+      region: undefined,
+      endpoint,
+      proxyEnv: {},
+      clock,
+      random: () => 1,
+      signal,
+    };
+    return prove(parseConfig(text), options);
   }
 
   /** Lets time pass while nothing but time is waited for, a little at a time, and no further than `over`. */
@@ -88,8 +96,8 @@ describe('the proof', () => {
 
   it('is had at the first try where IAM needs no time', async () => {
     letIn();
-    assert.deepEqual(await proveIt(), [{ profile: 'src_acme-read', seconds: 0, tries: 1, problem: undefined }]);
-    assert.equal(tries(), 1);
+    assert.deepEqual(await proveIt(), [{ profile: 'acme-read', seconds: 0, tries: 2, problem: undefined }]);
+    assert.deepEqual([tries(), targetTries()], [1, 1]);
   });
 
   it('waits while IAM spreads the change, and says how long that took', async () => {
@@ -103,7 +111,8 @@ describe('the proof', () => {
 
   it('gives up after a minute, in words', async () => {
     const [proof] = await passing(proveIt());
-    assert.match(proof?.problem ?? '', /trust policy does not let this run in \(yet\) \(AccessDenied\)/);
+    assert.deepEqual([proof?.problem?.hop, proof?.problem?.code], ['source', 'source_refused']);
+    assert.match(proof?.problem?.text ?? '', /trust policy does not let this run in \(yet\).*\(AccessDenied: Not auth/);
     assert.ok((proof?.seconds ?? 0) >= 60 && (proof?.seconds ?? 0) < 66, String(proof?.seconds));
     // One try after 0.2, 0.4, 0.8, 1.6 s and each 3 s after that.
     assert.ok(tries() <= 26, String(tries()));
@@ -126,19 +135,94 @@ describe('the proof', () => {
     aws.knobs.loseAnswerNext = { AssumeRoleWithWebIdentity: 1 };
     const [proof] = await passing(proveIt());
     // The first try fails, and its answer is lost on top of it.
-    assert.deepEqual([proof?.problem, proof?.tries], [undefined, 4]);
+    assert.deepEqual([proof?.problem, proof?.tries], [undefined, 5]);
   });
 
   it('tells what is wrong where it is not the trust policy', async () => {
-    const told = async (endpoint?: string, more = {}) => (await passing(proveIt(endpoint, more)))[0]?.problem ?? '';
+    const told = async (endpoint?: string) => {
+      const problem = (await passing(proveIt(endpoint)))[0]?.problem;
+      return `${problem?.hop} ${problem?.code}: ${problem?.text}`;
+    };
     aws.trustIssuer(issuer.issuer, issuer.jwks, { accounts: ['111111111111'], clientIds: ['somebody-else'] });
-    assert.match(await told(), /OIDC provider is missing.*InvalidIdentityToken/);
+    assert.match(await told(), /^source token_audience: .*\(InvalidIdentityToken: Incorrect token audience\)$/);
     sts = await startScripted({ status: 500, text: 'no XML' });
-    assert.match(await told(sts.url), /^HTTP 500/);
+    assert.match(await told(sts.url), /^source sts_failed: .*\(HTTP 500\)/);
     sts.always = 'cut';
-    assert.match(await told(sts.url), /STS cannot be reached at 127\.0\.0\.1:\d+ \(ECONNRESET\)/);
+    assert.match(
+      await told(sts.url),
+      /^source sts_unreachable: STS cannot be reached \(127\.0\.0\.1:\d+: ECONNRESET\)/,
+    );
     pod.put('token', '\n');
-    assert.match(await told(), /there is no web identity token in \//);
+    assert.match(await told(), /^source no_token: there is no web identity token \(\//);
+  });
+
+  describe('of the second hop', () => {
+    const target = (document: object) => aws.setTrust('222222222222', 'acme-read', document);
+    const refusals: [what: string, does: () => void][] = [
+      ['that does not trust the proxy role', () => target(trustOfTarget('another'))],
+      ['that does not exist', () => aws.removeRole('222222222222', 'acme-read')],
+    ];
+    for (const [what, does] of refusals) {
+      it(`is not had for a role ${what}: STS says the same, and so does the sidecar`, async () => {
+        letIn();
+        does();
+        const [proof] = await passing(proveIt());
+        assert.deepEqual([proof?.problem?.hop, proof?.problem?.code], ['target', 'target_refused']);
+        assert.match(
+          proof?.problem?.text ?? '',
+          /does not exist, does not trust.*not authorized to perform: sts:Assume/,
+        );
+        assert.match(proof?.problem?.advice ?? '', /trust policy/);
+        // The first session serves all tries of the second hop.
+        assert.deepEqual([tries(), targetTries() > 10, targetTries() <= 26], [1, true, true]);
+      });
+    }
+
+    it('waits while IAM spreads it', async () => {
+      letIn();
+      target(trustOfTarget('another'));
+      const proof = proveIt();
+      await until(() => targetTries() === 1);
+      target(trustOfTarget('acme-read'));
+      const [proved] = await passing(proof);
+      assert.deepEqual([proved?.problem, (proved?.tries ?? 0) > 2], [undefined, true]);
+    });
+
+    it('is not needed by a role that the token leads to itself', async () => {
+      letIn();
+      const [, direct = ''] = configText(['acme-read']).split(/(?=\[profile src_)/);
+      assert.deepEqual(await proveIt(aws.url, direct), [
+        { profile: 'src_acme-read', seconds: 0, tries: 1, problem: undefined },
+      ]);
+      assert.equal(targetTries(), 0);
+    });
+
+    it('is not made where the first gave no session, and an answer of something else proves nothing', async () => {
+      sts = await startScripted({ text: '<html>Sign in</html>' });
+      const [proof] = await passing(proveIt(sts.url));
+      assert.deepEqual([proof?.problem?.hop, proof?.problem?.code], ['source', 'sts_odd_answer']);
+      assert.ok(sts.asked.every(({ authorization }) => authorization === undefined));
+    });
+  });
+
+  it('reads no more of an answer than STS would give', async () => {
+    sts = await startScripted({ text: `${sessionXml}${' '.repeat(500_000)}` });
+    const [proof] = await passing(proveIt(sts.url));
+    assert.match(proof?.problem?.text ?? '', /more than 65536 bytes/);
+  });
+
+  it('asks no more than eight at once, however many profiles there are', async () => {
+    sts = await startScripted('hang');
+    const names = Array.from({ length: 20 }, (_, index) => `role-${index}`);
+    const proof = proveIt(sts.url, configText(names));
+    await until(() => sts?.asked.length === 8);
+    assert.equal(clock.calls, 8);
+    sts.always = { text: sessionXml };
+    await clock.advance(5_000);
+    assert.deepEqual(
+      (await passing(proof)).map(({ problem }) => problem),
+      names.map(() => undefined),
+    );
   });
 
   it('asks the regional STS of the partition', () => {
@@ -151,25 +235,33 @@ describe('the proof', () => {
   });
 
   it('sends what STS needs, without a signature, for the shortest session', async () => {
-    sts = await startScripted({ text: '<ok/>' });
+    sts = await startScripted({ text: sessionXml });
     await proveIt(sts.url);
-    const [asked] = sts.asked;
+    const [asked, second] = sts.asked;
     assert.deepEqual([asked?.method, asked?.authorization], ['POST', undefined]);
     const { WebIdentityToken: token, ...form } = Object.fromEntries(new URLSearchParams(asked?.body));
     assert.deepEqual(form, {
       Action: 'AssumeRoleWithWebIdentity',
       Version: '2011-06-15',
       RoleArn: 'arn:aws:iam::111111111111:role/acme-read',
-      RoleSessionName: 'alice',
+      RoleSessionName: `alice-${runId}`,
       DurationSeconds: '900',
     });
     assert.match(token ?? '', /^[\w-]+\.[\w-]+\.[\w-]+$/);
+    assert.deepEqual(Object.fromEntries(new URLSearchParams(second?.body)), {
+      Action: 'AssumeRole',
+      Version: '2011-06-15',
+      RoleArn: 'arn:aws:iam::222222222222:role/acme-read',
+      RoleSessionName: `alice-${runId}`,
+      DurationSeconds: '900',
+    });
+    assert.match(second?.authorization ?? '', /^AWS4-HMAC-SHA256 Credential=ASIAEXAMPLE\/\d{8}\/us-west-2\/sts\//);
   });
 
   describe('in a round', () => {
-    const settings = () => ({ IRSA_PROVE: 'true', AWS_ENDPOINT_URL_STS: aws.url });
+    const settings = () => ({ IRSA_PROVE: 'true', IRSA_RECHECK_SECONDS: '0', AWS_ENDPOINT_URL_STS: aws.url });
 
-    it('makes the side-car ready, with its time in /status, and no credentials anywhere', async () => {
+    it('makes the sidecar ready, with its time in /status, and no credentials anywhere', async () => {
       aws.knobs.propagationMs = 1_000;
       letIn();
       const sidecar = await pod.start(settings());
@@ -189,11 +281,60 @@ describe('the proof', () => {
       await pass(() => sidecar.status().last_round !== null);
       const status = sidecar.status();
       assert.deepEqual([status.state, status.last_error?.code], ['retrying', 'not_proved']);
-      assert.match(status.last_error?.message ?? '', /acme-read: the role's trust policy/);
+      assert.match(status.last_error?.message ?? '', /acme-read: at the source hop, the proxy role's trust policy/);
       assert.deepEqual([status.profiles[0]?.proved, (await fetch(`${sidecar.url}/readyz`)).status], [false, 503]);
       letIn();
       await pass(() => sidecar.status().state === 'ready');
       assert.equal(pod.service.asked.length, 2);
+    });
+
+    it('names the hop that failed, its code and what to do, for the profile that it concerns', async () => {
+      letIn();
+      aws.removeRole('222222222222', 'acme-read');
+      const sidecar = await pod.start(settings());
+      await pass(() => sidecar.status().last_round !== null);
+      const { profiles, last_error: error } = sidecar.status();
+      const { problem_code: code, hop, what_to_do: advice, proved } = profiles[0] ?? {};
+      assert.deepEqual([proved, hop, code], [false, 'target', 'target_refused']);
+      assert.match(advice ?? '', /trust policy/);
+      assert.match(error?.message ?? '', /acme-read: at the target hop, the role does not exist, does not trust/);
+    });
+
+    it('is taken back within a minute when AWS does not let the run in any more', async () => {
+      letIn();
+      const sidecar = await pod.start({ ...settings(), IRSA_RECHECK_SECONDS: '40' });
+      await sidecar.ready;
+      const start = clock.monotonic();
+      await pass(() => tries() === 2);
+      assert.equal(pod.service.asked.length, 1);
+      aws.setTrust('111111111111', 'acme-read', trust('run-nobody'));
+      pod.service.always = problem(403, 'run_revoked');
+      await pass(() => sidecar.status().state === 'revoked');
+      assert.ok(clock.monotonic() - start < 90_000);
+      assert.deepEqual([sidecar.status().last_round?.cause, sidecar.status().profiles[0]?.proved], ['recheck', false]);
+    });
+
+    it('is taken back too where the service cannot say why', async () => {
+      letIn();
+      const sidecar = await pod.start({ ...settings(), IRSA_RECHECK_SECONDS: '40' });
+      await sidecar.ready;
+      aws.setTrust('111111111111', 'acme-read', trust('run-nobody'));
+      pod.service.always = problem(503, 'domino_unavailable');
+      await pass(() => sidecar.status().state === 'stale');
+      const [profile] = sidecar.status().profiles;
+      assert.deepEqual([profile?.proved, profile?.problem_code], [false, 'source_refused']);
+    });
+
+    it('stands while STS is away or busy between rounds', async () => {
+      letIn();
+      const sidecar = await pod.start({ ...settings(), IRSA_RECHECK_SECONDS: '40' });
+      await sidecar.ready;
+      aws.knobs.throttleNext = { AssumeRoleWithWebIdentity: 1 };
+      await pass(() => tries() === 2);
+      aws.knobs.down = true;
+      const start = clock.monotonic();
+      await pass(() => clock.monotonic() - start >= 100_000);
+      assert.deepEqual([sidecar.status().profiles[0]?.proved, pod.service.asked.length], [true, 1]);
     });
 
     it('comes again when the token file is replaced, and not otherwise', async () => {

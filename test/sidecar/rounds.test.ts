@@ -97,7 +97,7 @@ describe('rounds', () => {
     assert.equal(rounds.failures, 1);
   });
 
-  it('end with the side-car, and tell nobody', async () => {
+  it('end with the sidecar, and tell nobody', async () => {
     const { clock, ends, rounds, outcomes } = setUp();
     void rounds.ask('start');
     rounds.stop();

@@ -1,12 +1,14 @@
-/** Proves the side-car's HTTP, and what a refresh does and tells. */
+/** Proves the sidecar's HTTP, and what a refresh does and tells. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { request } from 'node:http';
-import { systemClock } from '../../src/clock.ts';
+import { connect } from 'node:net';
+import { systemClock } from '../../src/lib/clock.ts';
 import { probe } from '../../src/sidecar/probe.ts';
 import { until } from '../support/clock.ts';
 import { call, changesOf, configText, type Pod, problem, roundsEnded, runId, startPod } from './support.ts';
 
-describe('the side-car', () => {
+describe('the sidecar', () => {
   let pod: Pod;
 
   beforeEach(async () => {
@@ -109,6 +111,29 @@ describe('the side-car', () => {
     assert.equal((await call(sidecar, '/status', 'POST')).status, 405);
     assert.equal((await call(sidecar, '/nothing')).status, 404);
     assert.equal((await call(sidecar, '/refresh?now=1')).status, 200);
+  });
+
+  it('answers before a body that never ends, and closes', async () => {
+    const sidecar = await pod.start();
+    await sidecar.ready;
+    const socket = connect(Number(new URL(sidecar.url).port), '127.0.0.1').setEncoding('utf8');
+    let answer = '';
+    socket.on('data', (chunk) => {
+      answer += chunk;
+    });
+    // The connection is reset under the hands of a client that goes on sending.
+    socket.on('error', () => undefined);
+    const closed = new Promise<void>((resolve) => socket.on('close', () => resolve()));
+    socket.write('POST /refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000000\r\n\r\nx');
+    await until(() => answer.includes('"next_try"'));
+    assert.match(answer, /^HTTP\/1\.1 200 .*\r\n[\s\S]*"result": "ok"/);
+    const part = Buffer.alloc(1_000_000);
+    let sent = 0;
+    while (!socket.destroyed && sent < 500) {
+      sent += 1;
+      if (!socket.write(part)) await Promise.race([once(socket, 'drain').catch(() => undefined), closed]);
+    }
+    assert.ok(sent < 100, `${sent} MB`);
   });
 
   it('makes one call of two refreshes at once', async () => {

@@ -1,11 +1,11 @@
-/** Owns the side-car's surroundings in tests: a pod's files, a token proxy, and a service that answers what it is told. */
+/** Owns the sidecar's surroundings in tests: a pod's files, a token proxy, and a service that answers what it is told. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createPlain, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTls } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createLog, type Log } from '../../src/log.ts';
+import { createLog, type Log } from '../../src/lib/log.ts';
 import { loadSidecarConfig } from '../../src/sidecar/config.ts';
 import { type Sidecar, type SidecarOptions, startSidecar } from '../../src/sidecar/sidecar.ts';
 import type { RefreshView } from '../../src/sidecar/status.ts';
@@ -14,6 +14,10 @@ import { FakeClock, until } from '../support/clock.ts';
 
 export const runId = '646d27b817c28b5ea4b5b0c1';
 export const account = `run-${runId}`;
+
+/** The pod's web identity token. One place for all tests, since each config text names it. */
+export const tokenFile = join(mkdtempSync(join(tmpdir(), 'irsa-sidecar-token-')), 'token');
+process.once('exit', () => rmSync(join(tokenFile, '..'), { recursive: true, force: true }));
 
 /** What a config text is made of: a name each, with the text that the contract says. */
 export function configText(names: readonly string[], written = '2026-11-21T12:00:00.000Z', refused = ''): string {
@@ -25,7 +29,7 @@ export function configText(names: readonly string[], written = '2026-11-21T12:00
       `role_session_name = alice-${runId}`,
       'region = us-west-2',
       `[profile src_${name}]`,
-      'web_identity_token_file = /var/run/secrets/eks.amazonaws.com/serviceaccount/token',
+      `web_identity_token_file = ${tokenFile}`,
       `role_arn = arn:aws:iam::111111111111:role/${name}`,
       `role_session_name = alice-${runId}`,
       'region = us-west-2',
@@ -34,6 +38,10 @@ export function configText(names: readonly string[], written = '2026-11-21T12:00
   const first = `# irsa-svc: roles of alice for run ${runId}, written ${written}`;
   return `${[first, ...blocks, ...(refused ? [refused] : [])].join('\n')}\n`;
 }
+
+/** What STS gives, as far as it is read. */
+export const sessionXml = `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId>
+<SecretAccessKey>secret</SecretAccessKey><SessionToken>session-token</SessionToken></Credentials></AssumeRoleResult></AssumeRoleResponse>`;
 
 export interface Asked {
   method: string;
@@ -123,12 +131,13 @@ export interface Pod {
   stop(): Promise<void>;
 }
 
-/** A pod with its labels and web identity token, and all that its side-car talks to but AWS; proofs are off. */
+/** A pod with its labels and web identity token, and all that its sidecar talks to but AWS; proofs are off. */
 export async function startPod(pair?: { cert: string; key: string }, clock: FakeClock = new FakeClock()): Promise<Pod> {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-sidecar-'));
   const put = (name: string, text: string) => {
-    writeFileSync(join(folder, name), text);
-    return join(folder, name);
+    const path = name === 'token' ? tokenFile : join(folder, name);
+    writeFileSync(path, text);
+    return path;
   };
   const service = await startScripted({ text: configText(['acme-read']) }, pair);
   const tokenProxy = await startScripted({ text: 'header.payload.signature\n' });
@@ -177,7 +186,7 @@ export async function startPod(pair?: { cert: string; key: string }, clock: Fake
   };
 }
 
-/** Waits until the side-car's last round has ended, and no other is under way. */
+/** Waits until the sidecar's last round has ended, and no other is under way. */
 export async function roundsEnded(sidecar: Sidecar): Promise<void> {
   await until(() => sidecar.status().last_round !== null && !sidecar.status().refreshing);
 }

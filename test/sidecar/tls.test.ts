@@ -1,4 +1,4 @@
-/** Proves whom the side-car trusts: the file it was given, read for each connection, and nobody else unless told to. */
+/** Proves whom the sidecar trusts: the file it was given, read for each connection, and nobody else unless told to. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { makeCertificate } from '../stack/processes.ts';
 import { until } from '../support/clock.ts';
 import { type Pod, roundsEnded, startPod } from './support.ts';
 
-describe('the side-car over TLS', () => {
+describe('the sidecar over TLS', () => {
   const [first, second] = [makeCertificate(), makeCertificate(new Date(Date.now() - 5_000))];
   let pod: Pod;
   let trusting: Record<string, string>;

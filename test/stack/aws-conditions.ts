@@ -22,12 +22,17 @@ export function asStrings(value: unknown): string[] {
   return (Array.isArray(value) ? value : [value]).map(String);
 }
 
-/** `variables` is false for documents before 2012-10-17, in which `${` is plain text. */
-export function conditionHolds(condition: unknown, context: ConditionContext, variables: boolean): boolean {
+export interface Reading {
+  /** False for documents before 2012-10-17, in which `${` is plain text. */
+  readonly variables: boolean;
+  readonly emptyLists?: 'everybody' | 'nobody' | undefined;
+}
+
+export function conditionHolds(condition: unknown, context: ConditionContext, reading: Reading): boolean {
   if (!isRecord(condition)) return true;
   return Object.entries(condition).every(([operator, block]) =>
     Object.entries(isRecord(block) ? block : {}).every(([key, wanted]) =>
-      operatorHolds(operator, asStrings(wanted), key, context, variables),
+      operatorHolds(operator, asStrings(wanted), key, context, reading),
     ),
   );
 }
@@ -39,11 +44,11 @@ function operatorHolds(
   wanted: readonly string[],
   key: string,
   context: ConditionContext,
-  variables: boolean,
+  { variables, emptyLists = 'everybody' }: Reading,
 ): boolean {
   const [, set, base = '', ifExists] = OPERATOR.exec(operator) ?? [];
-  // AWS's own texts contradict each other about `[]`; the reading that lets everyone in is the one to be tested against.
-  if (wanted.length === 0) return true;
+  // AWS's own texts contradict each other about `[]`; unless asked otherwise, the reading that lets everyone in counts.
+  if (wanted.length === 0) return emptyLists === 'everybody';
   const actual = context.get(key.toLowerCase()) ?? [];
   if (base === 'Null') return wanted.includes(String(actual.length === 0));
   const negated = /^(String|Arn|Numeric|Date)Not/.test(base);
@@ -97,12 +102,18 @@ export function wildcardMatch(pattern: string, text: string): boolean {
   return expression(pattern, new Map(), { wildcards: true, variables: false })?.test(text) ?? false;
 }
 
+/** Those without a variable, by their text: the same few come again and again. */
+const compiled = new Map<string, RegExp>();
+
 /** Undefined when the pattern names a variable that the request does not carry: such a value matches nothing. */
 function expression(
   pattern: string,
   context: ConditionContext,
   { wildcards, variables, flags = 's' }: { wildcards: boolean; variables: boolean; flags?: string },
 ): RegExp | undefined {
+  const key = pattern.includes('${') ? undefined : `${flags} ${wildcards} ${pattern}`;
+  const before = key === undefined ? undefined : compiled.get(key);
+  if (before) return before;
   let source = '';
   for (const [part, variable] of pattern.matchAll(/\$\{([^}]*)\}|\$\{|[\s\S]/g)) {
     if (part.startsWith('${') && variables) {
@@ -113,7 +124,10 @@ function expression(
     else if (wildcards && part === '?') source += '.';
     else source += literal(part);
   }
-  return new RegExp(`^${source}$`, flags);
+  const found = new RegExp(`^${source}$`, flags);
+  if (compiled.size > 10_000) compiled.clear();
+  if (key !== undefined) compiled.set(key, found);
+  return found;
 }
 
 function variableValue(variable: string, context: ConditionContext): string | undefined {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AssumeRoleCommand, GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { decodeJwt } from 'jose';
-import { type Clock, systemClock } from '../../src/clock.ts';
+import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { type AwsStandIn, startAws } from './aws.ts';
 import { hasAws, hasBoto3, type ProgramResult, runAws, runBoto3, runNode } from './clients.ts';
 import { type ClusterIssuer, createIssuer, type PodTokenOptions } from './issuer.ts';
@@ -282,6 +282,23 @@ describe('AWS stand-in: EKS Auth', () => {
       aws.addRole({ name: 'acme-pods', trust: podsTrust(), allowAssume: [] });
       assert.deepEqual(await refusal(), denied, 'the role itself may not assume it');
     });
+  });
+
+  it('limits the session by the association’s policy, and with a target role the target’s session alone', async () => {
+    const further = `arn:aws:iam::${AWAY}:role/acme-further`;
+    const targetRoleArn = `arn:aws:iam::${AWAY}:role/acme-target`;
+    const trust = trustOf({ AWS: [`arn:aws:iam::${HOME}:role/acme-pods`, targetRoleArn] });
+    for (const name of ['acme-further', 'acme-target']) aws.addRole({ account: AWAY, name, trust });
+    const policyOf = (Resource: string) => JSON.stringify({ Statement: { Effect: 'Allow', Action: '*', Resource } });
+    const assume = async () =>
+      sts(await credentials()).send(new AssumeRoleCommand({ RoleArn: further, RoleSessionName: 'alice' }));
+    const { associationId } = associate({ disableSessionTags: true, policy: policyOf('arn:aws:s3:::acme/*') });
+    for (const change of [{}, { targetRoleArn }]) {
+      aws.changeAssociation(associationId, { ...change, policy: policyOf('arn:aws:s3:::acme/*') });
+      await assert.rejects(assume(), { name: 'AccessDenied' });
+      aws.changeAssociation(associationId, { policy: policyOf(further) });
+      await assume();
+    }
   });
 
   it('hands the tags on when a pod assumes a further role, which must allow that', async () => {

@@ -64,14 +64,16 @@ function sessionOf(world: EksAuthWorld, cluster: Cluster, association: Associati
   const refused = refusedAction(world, role, { kind: 'service', name: POD_IDENTITY_SERVICE }, values, tags);
   if (!role || refused) throw notPermitted();
   const transitive = Object.keys(tags);
-  const first = openSession(world, role, sessionName, SESSION_SECONDS, { tags, transitive });
-  const { targetRoleArn, externalId } = association;
+  const { targetRoleArn, externalId, policy } = association;
+  const limits = targetRoleArn === undefined ? { policy } : {};
+  const first = openSession(world, role, sessionName, SESSION_SECONDS, { tags, transitive, ...limits });
   if (targetRoleArn === undefined) return first;
   try {
     return assumeRole(world, first.principal, {
       roleArn: targetRoleArn,
       sessionName,
       externalId,
+      policy,
       seconds: () => CHAINED_SECONDS,
     });
   } catch (error) {

@@ -1,6 +1,7 @@
-/** Owns what tests do to EKS without a call: clusters, and associations that somebody else makes, changes or removes. */
+/** Owns what tests do to EKS without a call: clusters, and associations that another tool makes, changes or removes. */
 import type { JSONWebKeySet } from 'jose';
 import type { Association, AssociationChange, EksStore, NewAssociation } from './aws-eks-store.ts';
+import type { AwsKnobs } from './aws-knobs.ts';
 
 export type AssociationView = Readonly<Association>;
 
@@ -21,9 +22,15 @@ export interface EksHelpers {
   /** An empty `targetRoleArn` takes the target away. */
   changeAssociation(associationId: string, change: AssociationChange): AssociationView;
   removeAssociation(associationId: string): void;
+  /** Whether an association acts on pods of the account that are made now, which knob `associationDelayMs` puts off. */
+  associationActs(namespace: string, serviceAccount: string, cluster?: string): boolean;
 }
 
-export function createEksHelpers(store: EksStore, homeAccount: string): EksHelpers {
+export function createEksHelpers(
+  store: EksStore,
+  homeAccount: string,
+  knobs: Pick<AwsKnobs, 'associationDelayMs'>,
+): EksHelpers {
   const names = new Map<string, string>();
 
   const clusterOf = (name: string) => {
@@ -55,6 +62,8 @@ export function createEksHelpers(store: EksStore, homeAccount: string): EksHelpe
       return { ...store.add(found, wanted, 'setup') };
     },
     changeAssociation: (associationId, change) => ({ ...store.change(associationOf(associationId), change, 'setup') }),
+    associationActs: (namespace, serviceAccount, cluster = DEFAULT_CLUSTER) =>
+      store.acting(clusterOf(cluster), namespace, serviceAccount, knobs.associationDelayMs) !== undefined,
     removeAssociation: (associationId) => store.remove(associationOf(associationId), 'setup'),
   };
   helpers.addCluster(DEFAULT_CLUSTER);

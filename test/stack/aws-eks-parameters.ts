@@ -1,4 +1,5 @@
 /** Owns how EKS reads the parameters of its calls, and what it says of those that make no sense. */
+import { isRecord } from './aws-conditions.ts';
 import { AwsError } from './aws-xml.ts';
 
 type Body = Readonly<Record<string, unknown>>;
@@ -13,9 +14,20 @@ export function targetOf(body: Body): string | undefined {
   return arn;
 }
 
-export function refuseSessionPolicy(body: Body): void {
-  // A policy that is taken and then not evaluated would go unseen; a 500 does not.
-  if (body.policy) throw new AwsError('ServerException', 'the stand-in does not know the policies of associations');
+/** @param tagsOff whether the association has session tags disabled once the call is done. */
+export function sessionPolicyOf(body: Body, tagsOff: boolean): string | undefined {
+  if (body.policy === undefined) return undefined;
+  const policy = text(body, 'policy');
+  if (policy.length > 2_048) throw invalid('The policy is longer than 2048 characters.');
+  let document: unknown;
+  try {
+    document = JSON.parse(policy);
+  } catch {
+    throw invalid('The policy is not valid JSON.');
+  }
+  if (!isRecord(document) || document.Statement === undefined) throw invalid('The policy is malformed.');
+  if (!tagsOff) throw invalid('disableSessionTags must be true when a policy is specified.');
+  return policy;
 }
 
 export function tagsOf({ tags = {} }: Body): Record<string, string> {

@@ -1,7 +1,7 @@
 /** Owns the EKS clusters and their Pod Identity associations: what is there, and what EKS Auth sees of it yet. */
 import { randomBytes } from 'node:crypto';
 import type { JSONWebKeySet } from 'jose';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 
 export interface Cluster {
   readonly account: string;
@@ -16,6 +16,8 @@ export interface AssociationSettings {
   roleArn: string;
   targetRoleArn?: string;
   disableSessionTags: boolean;
+  /** A session policy, as JSON text. */
+  policy?: string;
 }
 
 export interface Association extends AssociationSettings {
@@ -41,6 +43,7 @@ export interface NewAssociation {
   roleArn: string;
   targetRoleArn?: string;
   disableSessionTags?: boolean;
+  policy?: string;
   tags?: Readonly<Record<string, string>>;
   ownerArn?: string;
 }
@@ -137,6 +140,7 @@ export function createEksStore(clock: Clock, partition: string, region: string):
         serviceAccount,
         roleArn,
         disableSessionTags: wanted.disableSessionTags ?? false,
+        ...(wanted.policy === undefined ? {} : { policy: wanted.policy }),
         ...(targetRoleArn ? { targetRoleArn, externalId: externalIdOf(cluster, namespace, serviceAccount) } : {}),
         associationArn: `arn:${partition}:eks:${region}:${account}:podidentityassociation/${clusterName}/${associationId}`,
         associationId,
@@ -149,7 +153,8 @@ export function createEksStore(clock: Clock, partition: string, region: string):
       record(association, origin, association);
       return association;
     },
-    change(association, { roleArn, targetRoleArn, disableSessionTags }, origin) {
+    change(association, { roleArn, targetRoleArn, disableSessionTags, policy }, origin) {
+      if (policy !== undefined) association.policy = policy;
       if (roleArn !== undefined) association.roleArn = roleArn;
       if (disableSessionTags !== undefined) association.disableSessionTags = disableSessionTags;
       if (targetRoleArn === '') {

@@ -1,6 +1,6 @@
 /** Owns the record of association writes, in flight and done, so that tests see who wrote and what overlapped. */
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import { accessKeyIdOf } from './aws-keys.ts';
 import { callerName } from './aws-writes.ts';
 

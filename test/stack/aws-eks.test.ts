@@ -11,7 +11,7 @@ import {
   UpdatePodIdentityAssociationCommand,
   type UpdatePodIdentityAssociationCommandInput,
 } from '@aws-sdk/client-eks';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import { type AwsStandIn, startAws } from './aws.ts';
 
 const ACCOUNT = '111111111111';
@@ -205,8 +205,14 @@ describe('AWS stand-in: EKS', () => {
     await assert.rejects(create({ serviceAccount: 'x', namespace: '' }), senseless);
     await assert.rejects(create({ serviceAccount: 'x', roleArn: 'acme-pods' }), senseless);
     await assert.rejects(create({ serviceAccount: 'x', tags: { 'aws:mine': 'x' } }), senseless);
-    const unknown = refusal('ServerException', 500, /does not know/);
-    await assert.rejects(create({ serviceAccount: 'x', policy: '{}' }), unknown);
+    const policy = JSON.stringify({ Statement: { Effect: 'Allow', Action: '*', Resource: '*' } });
+    await assert.rejects(create({ serviceAccount: 'x', policy }), senseless);
+    await assert.rejects(create({ serviceAccount: 'x', policy: '{}', disableSessionTags: true }), senseless);
+    const tooLong = policy.padEnd(2_049);
+    await assert.rejects(create({ serviceAccount: 'x', policy: tooLong, disableSessionTags: true }), senseless);
+    await assert.rejects(update(associationId, { policy }), senseless);
+    await update(associationId, { policy, disableSessionTags: true });
+    await assert.rejects(update(associationId, { disableSessionTags: false }), senseless);
   });
 
   it('refuses roles that are not there, are not in the account, or do not trust EKS', async () => {
@@ -245,7 +251,7 @@ describe('AWS stand-in: EKS', () => {
     await assert.rejects(create(), { message: 'Role provided in the request does not exist.' });
   });
 
-  it('refuses whom it does not know, and who may not pass the role', async () => {
+  it('refuses an unknown caller, and one who may not pass the role', async () => {
     const stranger = client({ AWS_ACCESS_KEY_ID: 'AKIAUNKNOWN', AWS_SECRET_ACCESS_KEY: 'x' });
     await assert.rejects(create({}, stranger), refusal('UnrecognizedClientException', 403, /security token/));
     const unsigned = await fetch(`${aws.url}/clusters/acme/pod-identity-associations`);
@@ -323,7 +329,7 @@ describe('AWS stand-in: EKS', () => {
     );
   });
 
-  it('lets somebody else make, change and remove associations without a call', async () => {
+  it('lets a test make, change and remove associations as another tool would, without a call', async () => {
     const theirs = aws.addAssociation({
       namespace: 'domino-compute',
       serviceAccount: 'svc-user-1-sa',

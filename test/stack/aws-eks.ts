@@ -6,7 +6,7 @@ import {
   pageToken,
   ROLE_ARN,
   readPageToken,
-  refuseSessionPolicy,
+  sessionPolicyOf,
   tagsOf,
   targetOf,
   text,
@@ -44,15 +44,17 @@ export const EKS_ACTIONS: Readonly<Record<string, EksAction>> = {
   CreatePodIdentityAssociation: (world, call) => {
     const cluster = clusterOf(world, call);
     const { body } = call;
+    const disableSessionTags = flag(body, 'disableSessionTags') ?? false;
+    const policy = sessionPolicyOf(body, disableSessionTags);
     const wanted = {
       namespace: text(body, 'namespace'),
       serviceAccount: text(body, 'serviceAccount'),
       roleArn: text(body, 'roleArn'),
       targetRoleArn: targetOf(body) ?? '',
-      disableSessionTags: flag(body, 'disableSessionTags') ?? false,
+      disableSessionTags,
+      ...(policy === undefined ? {} : { policy }),
       tags: tagsOf(body),
     };
-    refuseSessionPolicy(body);
     checkPassRole(world, call, wanted.roleArn);
     const token = body.clientRequestToken === undefined ? undefined : text(body, 'clientRequestToken');
     const tokenKey = `${cluster.arn} ${token}`;
@@ -101,15 +103,20 @@ export const EKS_ACTIONS: Readonly<Record<string, EksAction>> = {
     const cluster = clusterOf(world, call);
     const association = associationOf(world, call);
     const { body } = call;
-    refuseSessionPolicy(body);
     const [targetRoleArn, disableSessionTags] = [targetOf(body), flag(body, 'disableSessionTags')];
+    const tagsOff = disableSessionTags ?? association.disableSessionTags;
+    const policy = sessionPolicyOf(body, tagsOff);
+    if (policy === undefined && association.policy !== undefined && !tagsOff) {
+      throw invalid('Session tags cannot be enabled on an association with a policy.');
+    }
     const change: AssociationChange = {
       ...(body.roleArn === undefined ? {} : { roleArn: text(body, 'roleArn') }),
       ...(targetRoleArn === undefined ? {} : { targetRoleArn }),
       ...(disableSessionTags === undefined ? {} : { disableSessionTags }),
+      ...(policy === undefined ? {} : { policy }),
     };
     if (Object.keys(change).length === 0) {
-      throw invalid('At least one of roleArn, targetRoleArn and disableSessionTags must be changed.');
+      throw invalid('At least one of roleArn, targetRoleArn, disableSessionTags and policy must be changed.');
     }
     if (change.roleArn !== undefined) {
       checkPassRole(world, call, change.roleArn);

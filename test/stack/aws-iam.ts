@@ -2,11 +2,13 @@
 import { checkLength, checkTrustGrammar } from './aws-grammar.ts';
 import type { AwsKnobs } from './aws-knobs.ts';
 import type { Role, RoleStore } from './aws-roles.ts';
+import type { OidcProvider } from './aws-sts.ts';
 import { AwsError, encodeDocument, type XmlValue, xmlTime } from './aws-xml.ts';
 
 export interface IamWorld {
   readonly roles: RoleStore;
   readonly knobs: AwsKnobs;
+  readonly providers: OidcProvider[];
 }
 
 export interface IamCall {
@@ -58,6 +60,26 @@ export const IAM_ACTIONS: Readonly<Record<string, IamAction>> = {
     return undefined;
   },
 
+  GetOpenIDConnectProvider: (world, call) => {
+    const { issuer, clientIds } = providerOf(world, call);
+    return { Url: issuer, ClientIDList: [...clientIds], ThumbprintList: [], CreateDate: xmlTime(0) };
+  },
+
+  AddClientIDToOpenIDConnectProvider: (world, call) => {
+    const provider = providerOf(world, call);
+    const clientId = required(call.params, 'ClientID');
+    if (provider.clientIds.includes(clientId)) return undefined;
+    if (provider.clientIds.length >= mostClientIds) {
+      throw new AwsError(
+        'LimitExceeded',
+        `Cannot exceed quota for ClientIdsPerOpenIdConnectProvider: ${mostClientIds}`,
+      );
+    }
+    const changed = { ...provider, clientIds: [...provider.clientIds, clientId] };
+    world.providers.splice(world.providers.indexOf(provider), 1, changed);
+    return undefined;
+  },
+
   PutRolePolicy: (world, call) => {
     const role = modifiable(roleOf(world, call));
     const text = required(call.params, 'PolicyDocument');
@@ -80,6 +102,15 @@ export const IAM_ACTIONS: Readonly<Record<string, IamAction>> = {
     return { RoleName: role.name, PolicyName: name, PolicyDocument: encodeDocument(text) };
   },
 };
+
+const mostClientIds = 100;
+
+function providerOf({ providers }: IamWorld, { account, params }: IamCall): OidcProvider {
+  const arn = required(params, 'OpenIDConnectProviderArn');
+  const found = providers.find((each) => each.account === account && arn.endsWith(`:oidc-provider/${each.issuer}`));
+  if (found) return found;
+  throw new AwsError('NoSuchEntity', `OpenIDConnect Provider not found for arn ${arn}`);
+}
 
 export function required(params: URLSearchParams, name: string): string {
   const value = params.get(name);

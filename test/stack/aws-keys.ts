@@ -1,7 +1,7 @@
 /** Owns access keys: which principal a signed request speaks for, and the temporary credentials that STS gives out. */
 import { randomBytes } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import { AwsError } from './aws-xml.ts';
 
 export interface Principal {
@@ -13,6 +13,8 @@ export interface Principal {
   /** The session's tags, and the keys of those that it hands on when it assumes a further role. */
   readonly tags?: Readonly<Record<string, string>>;
   readonly transitive?: readonly string[];
+  /** The session policy, as JSON text: the session may do what both it and the role allow. */
+  readonly policy?: string | undefined;
 }
 
 export interface Key {

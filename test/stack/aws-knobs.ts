@@ -1,5 +1,5 @@
 /** Owns what can go wrong on purpose: the knobs of the AWS stand-in, and what they decide for one call. */
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import { isRecord } from './aws-conditions.ts';
 import { AwsError } from './aws-xml.ts';
 

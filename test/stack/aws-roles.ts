@@ -1,6 +1,6 @@
 /** Owns the roles of every account and the history of their trust policies. */
 import { createHash } from 'node:crypto';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 
 export interface PolicyVersion {
   readonly text: string;

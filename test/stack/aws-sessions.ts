@@ -1,5 +1,5 @@
-/** Owns role sessions: whom a role's trust policy lets in, which session tags travel along, and the keys that come of it. */
-import type { Clock } from '../../src/clock.ts';
+/** Owns role sessions: which callers a role's trust policy lets in, which session tags travel along, and the keys that come of it. */
+import type { Clock } from '../../src/lib/clock.ts';
 import { type ConditionContext, conditionContext } from './aws-conditions.ts';
 import type { Key, KeyRing, Principal } from './aws-keys.ts';
 import type { AwsKnobs } from './aws-knobs.ts';
@@ -26,6 +26,8 @@ export interface AssumeRequest {
   readonly roleArn: string;
   readonly sessionName: string;
   readonly externalId?: string | undefined;
+  /** A session policy, as JSON text. */
+  readonly policy?: string | undefined;
   /** Beside those that the calling session hands on. */
   readonly tags?: SessionTags;
   readonly transitive?: readonly string[];
@@ -59,7 +61,7 @@ export function assumeRole(world: SessionWorld, caller: Principal, request: Assu
     );
   }
   const transitive = [...new Set([...(request.transitive ?? []), ...inherited.map(([key]) => key)])];
-  return openSession(world, role, sessionName, request.seconds(role), { tags, transitive });
+  return openSession(world, role, sessionName, request.seconds(role), { tags, transitive, policy: request.policy });
 }
 
 /** The first action that the role's trust policy does not allow; tags need one more than a session without. */
@@ -92,15 +94,17 @@ export function openSession(
   role: Role,
   name: string,
   seconds: number,
-  { tags, transitive }: { tags: SessionTags; transitive: readonly string[] } = { tags: {}, transitive: [] },
+  limits: { tags: SessionTags; transitive: readonly string[]; policy?: string | undefined } = {
+    tags: {},
+    transitive: [],
+  },
 ): Session {
   const principal: Principal = {
     account: role.account,
     arn: `arn:${partition}:sts::${role.account}:assumed-role/${role.name}/${name}`,
     userId: `${role.id}:${name}`,
     roleArn: role.arn,
-    tags,
-    transitive,
+    ...limits,
   };
   return { principal, key: keys.addTemporary(principal, seconds) };
 }
@@ -111,6 +115,8 @@ function neededActions(tags: SessionTags): string[] {
 
 /** A role that nobody gave any permissions may assume what trusts it, so that most tests need not care. */
 function mayDo({ roles }: SessionWorld, caller: Principal, action: string, targetArn: string): boolean {
+  const { policy } = caller;
+  if (policy !== undefined && evaluatePermissions([JSON.parse(policy)], action, targetArn) !== 'allowed') return false;
   const own = caller.roleArn === undefined ? undefined : roles.findArn(caller.roleArn);
   if (!own || (own.allowAssume === undefined && own.inline.size === 0)) return true;
   const listed = {

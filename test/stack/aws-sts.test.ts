@@ -1,4 +1,4 @@
-/** Owns the proof that the AWS stand-in's STS lets in whom trust policies let in, and nobody else. */
+/** Owns the proof that the AWS stand-in's STS lets in exactly the callers that trust policies let in. */
 import assert from 'node:assert/strict';
 import { IAMClient, PutRolePolicyCommand } from '@aws-sdk/client-iam';
 import {
@@ -8,7 +8,7 @@ import {
   GetCallerIdentityCommand,
   STSClient,
 } from '@aws-sdk/client-sts';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import { type AwsStandIn, startAws } from './aws.ts';
 import { type ClusterIssuer, createIssuer } from './issuer.ts';
 

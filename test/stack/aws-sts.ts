@@ -1,4 +1,4 @@
-/** Owns the STS actions of the AWS stand-in: who am I, and role sessions for those whom trust policies let in. */
+/** Owns the STS actions of the AWS stand-in: who am I, and role sessions for the callers that trust policies let in. */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { JSONWebKeySet, JWTPayload } from 'jose';
 import { conditionContext } from './aws-conditions.ts';

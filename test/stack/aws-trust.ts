@@ -12,6 +12,8 @@ export interface TrustRequest {
   readonly action: string;
   readonly requester: Requester;
   readonly context: ConditionContext;
+  /** How an empty list of values is read; AWS's own texts contradict each other. Left out: everybody passes. */
+  readonly emptyLists?: 'everybody' | 'nobody';
 }
 
 export type Verdict = 'allowed' | 'denied' | 'no-match';
@@ -21,8 +23,9 @@ export function evaluateTrust(document: unknown, request: TrustRequest): Verdict
   let verdict: Verdict = 'no-match';
   for (const statement of statementsOf(document)) {
     if (!actionMatches(statement, request.action)) continue;
-    if (!principalMatches(statement.Principal, request.requester)) continue;
-    if (!conditionHolds(statement.Condition, request.context, hasVariables(document))) continue;
+    if (!isAbout(statement, request.requester)) continue;
+    const reading = { variables: hasVariables(document), emptyLists: request.emptyLists };
+    if (!conditionHolds(statement.Condition, request.context, reading)) continue;
     if (statement.Effect === 'Deny') return 'denied';
     verdict = 'allowed';
   }
@@ -63,7 +66,14 @@ function hasVariables(document: unknown): boolean {
 }
 
 function actionMatches(statement: Record<string, unknown>, action: string): boolean {
-  return asStrings(statement.Action).some((pattern) => wildcardMatch(pattern.toLowerCase(), action.toLowerCase()));
+  const names = (value: unknown) =>
+    asStrings(value).some((pattern) => wildcardMatch(pattern.toLowerCase(), action.toLowerCase()));
+  return statement.NotAction === undefined ? names(statement.Action) : !names(statement.NotAction);
+}
+
+function isAbout(statement: Record<string, unknown>, requester: Requester): boolean {
+  const { Principal: principal, NotPrincipal: others } = statement;
+  return others === undefined ? principalMatches(principal, requester) : !principalMatches(others, requester);
 }
 
 function principalMatches(principal: unknown, requester: Requester): boolean {

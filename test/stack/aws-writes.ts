@@ -1,6 +1,6 @@
 /** Owns the record of trust-policy writes, in flight and done, so that tests can count them and see them overlap. */
 import type { IncomingHttpHeaders } from 'node:http';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import { accessKeyIdOf } from './aws-keys.ts';
 
 export interface TrustWrite {

@@ -10,7 +10,7 @@ import {
   PutRolePolicyCommand,
   UpdateAssumeRolePolicyCommand,
 } from '@aws-sdk/client-iam';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import { type AwsStandIn, startAws } from './aws.ts';
 
 const ACCOUNT = '111111111111';
@@ -159,7 +159,7 @@ describe('AWS stand-in: IAM', () => {
     );
     assert.equal(aws.role(ACCOUNT, 'proxy').history.length, 3);
     aws.setTrust(ACCOUNT, 'proxy', TRUST);
-    assert.equal(aws.writes.length, 3, "an outsider's edit is none of ours");
+    assert.equal(aws.writes.length, 3, "an outsider's edit is not counted as our write");
     assert.equal(aws.role(ACCOUNT, 'proxy').history.at(-1)?.by, 'outsider');
   });
 

@@ -1,7 +1,7 @@
 /** Owns the AWS stand-in: IAM, STS and EKS over plain HTTP, with real trust-policy semantics and knobs for what goes wrong. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { JSONWebKeySet } from 'jose';
-import { type Clock, systemClock } from '../../src/clock.ts';
+import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { restExchange } from './aws-eks-exchange.ts';
 import { createEksHelpers, type EksHelpers } from './aws-eks-helpers.ts';
 import { restCall } from './aws-eks-rest.ts';
@@ -87,7 +87,7 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
   const calls: Record<string, number> = {};
   const writes: TrustWrite[] = [];
   const eks = createEksStore(clock, partition, REGION);
-  const eksHelpers = createEksHelpers(eks, account);
+  const eksHelpers = createEksHelpers(eks, account, knobs);
   const eksWrites: EksWrite[] = [];
   const world: AwsWorld = {
     clock,

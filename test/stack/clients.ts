@@ -59,7 +59,8 @@ function remember(name: string, command: string, args: readonly string[]): Promi
   return found;
 }
 
-async function runProgram(
+/** Runs a program with this environment over the caller's, and a home folder of its own. */
+export async function runProgram(
   command: string,
   args: readonly string[],
   env: Record<string, string>,

@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Clock, systemClock } from '../../src/clock.ts';
+import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { createRealm, type TokenOverrides } from './realm.ts';
+import { createRealmLogin } from './realm-login.ts';
 import { readBody, startServer } from './server.ts';
 
 export interface DominoUser {
@@ -12,12 +13,14 @@ export interface DominoUser {
   readonly name: string;
   readonly admin: boolean;
   readonly orgs: readonly string[];
+  /** Name -> the id of the user's organization of that name, where it is not the usual one: one made anew, or another one. */
+  readonly orgIds: Readonly<Record<string, string | null>>;
   readonly apiKey: string;
   /** The token's `sub`, Keycloak's own id of the user. */
   readonly subject: string;
 }
 
-/** What goes wrong, and where: `keys` is the realm's key set, `api` the rest. */
+/** What goes wrong, and where: `keys` is the realm's key set and discovery document, `api` the rest. */
 export interface DominoKnobs {
   scope: 'all' | 'api' | 'keys';
   latencyMs: number;
@@ -25,12 +28,16 @@ export interface DominoKnobs {
   down: boolean;
   /** Answered instead of 200; 0 is off. */
   failStatus: number;
+  /** The header of that name, on such an answer. */
+  location: string;
   /** Requests are taken and never answered. */
   hang: boolean;
   /** HTML with status 200, as a proxy's login page is. */
   garbage: boolean;
   /** Bodies answered in place of the right ones, keyed by path. */
   bodies: Record<string, unknown>;
+  /** Each refresh token is good once, as Keycloak has it where the realm says so. */
+  revokeRefreshToken: boolean;
 }
 
 export interface DominoStandIn {
@@ -43,7 +50,14 @@ export interface DominoStandIn {
   /** How many calls so far had `text` in their line. */
   callsOf(text: string): number;
   /** Adds a user, or replaces the one of that name: how someone joins or leaves an organization. */
-  addUser(user: { name: string; id?: string; admin?: boolean; orgs?: readonly string[]; apiKey?: string }): DominoUser;
+  addUser(user: {
+    name: string;
+    id?: string;
+    admin?: boolean;
+    orgs?: readonly string[];
+    orgIds?: Record<string, string | null>;
+    apiKey?: string;
+  }): DominoUser;
   /** @throws when there is no such user. */
   user(name: string): DominoUser;
   token(name: string, overrides?: TokenOverrides): string;
@@ -51,29 +65,47 @@ export interface DominoStandIn {
   close(): Promise<void>;
 }
 
-const certsPath = '/auth/realms/DominoRealm/protocol/openid-connect/certs';
+const realmPath = '/auth/realms/DominoRealm';
+const discoveryPath = `${realmPath}/.well-known/openid-configuration`;
+const certsPath = `${realmPath}/protocol/openid-connect/certs`;
+/** The console's client, for a service on this machine: its page alone gets a code. */
+export const consoleClientId = 'irsa-console';
+const clients = new Map([
+  [consoleClientId, ['http://127.0.0.1:*', 'https://127.0.0.1:*', 'http://localhost:*', 'https://localhost:*']],
+]);
+const realmPaths = [certsPath, discoveryPath];
 const digest = (text: string) => createHash('sha256').update(text).digest('hex');
 
 const quiet = (): DominoKnobs => {
-  return { scope: 'all', latencyMs: 0, down: false, failStatus: 0, hang: false, garbage: false, bodies: {} };
+  return {
+    scope: 'all',
+    latencyMs: 0,
+    down: false,
+    failStatus: 0,
+    location: '',
+    hang: false,
+    garbage: false,
+    bodies: {},
+    revokeRefreshToken: true,
+  };
 };
 
 /**
- * Starts the stand-in on loopback. Its controls are also served over HTTP, for other processes: `POST /__stack/knobs`,
+ * Starts the stand-in on loopback. With `isReachable` the realm's issuer is its own address, so that a browser can log in. Its controls are also served over HTTP, for other processes: `POST /__stack/knobs`,
  * `POST /__stack/users`, `GET /__stack/calls`, `GET /__stack/token?user=alice&seconds=300`.
  */
 export async function startDomino(
-  options: { port?: number; clock?: Clock; issuer?: string } = {},
+  options: { port?: number; clock?: Clock; issuer?: string; isReachable?: boolean } = {},
 ): Promise<DominoStandIn> {
   const clock = options.clock ?? systemClock;
-  const realm = createRealm(options.issuer ?? 'https://domino.example.com/auth/realms/DominoRealm', clock);
   const users = new Map<string, DominoUser>();
   const calls: string[] = [];
   const counts = new Map<string, number>();
   const knobs = quiet();
 
   const server = await startServer(async (request, response) => {
-    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://stand-in');
+    const url = new URL(request.url ?? '/', 'http://stand-in');
+    const { pathname, searchParams } = url;
     if (pathname.startsWith('/__stack/')) {
       await control(pathname, searchParams, request, response);
       return;
@@ -82,7 +114,7 @@ export async function startDomino(
     calls.push(line);
     if (calls.length > 10_000) calls.shift();
     counts.set(line, (counts.get(line) ?? 0) + 1);
-    const inScope = knobs.scope === 'all' || (knobs.scope === 'keys') === (pathname === certsPath);
+    const inScope = knobs.scope === 'all' || (knobs.scope === 'keys') === realmPaths.includes(pathname);
     if (inScope) {
       if (knobs.latencyMs > 0) await delay(knobs.latencyMs);
       if (knobs.hang) return;
@@ -95,10 +127,15 @@ export async function startDomino(
         return;
       }
     }
+    if (await login.handle(url, request, response)) return;
     const failing = inScope && knobs.failStatus > 0;
     const [status, body] = failing ? [knobs.failStatus, { message: 'told to fail' }] : answer(pathname, request);
+    if (failing && knobs.location !== '') response.setHeader('location', knobs.location);
     send(response, status, body);
   }, options.port);
+  const issuer = options.isReachable ? `${server.url}${realmPath}` : `https://domino.example.com${realmPath}`;
+  const realm = createRealm(options.issuer ?? issuer, clock);
+  const login = createRealmLogin(realm, users, clock, clients, knobs);
 
   function whoIs({ headers }: IncomingMessage): DominoUser | undefined {
     const token = /^bearer (\S+)$/i.exec(headers.authorization ?? '')?.[1];
@@ -113,6 +150,8 @@ export async function startDomino(
     const given = knobs.bodies[pathname];
     if (given !== undefined) return [200, given];
     if (pathname === certsPath) return [200, realm.keySet()];
+    if (pathname === discoveryPath)
+      return [200, { issuer: realm.issuer, jwks_uri: standIn.jwksUrl, ...login.metadata }];
     const user = whoIs(request);
     if (pathname === '/v4/auth/principal') {
       // Domino answers a bad credential with 200 and an anonymous principal.
@@ -148,7 +187,7 @@ export async function startDomino(
     knobs,
     calls,
     callsOf: (text) => [...counts].reduce((sum, [line, count]) => sum + (line.includes(text) ? count : 0), 0),
-    addUser({ name, id, admin = false, orgs = [], apiKey }) {
+    addUser({ name, id, admin = false, orgs = [], orgIds = {}, apiKey }) {
       const hash = digest(`user ${name}`);
       const subject = [hash.slice(0, 8), hash.slice(8, 12), hash.slice(12, 16), hash.slice(16, 20), hash.slice(20, 32)];
       const key = apiKey ?? digest(`key ${name}`);
@@ -157,6 +196,7 @@ export async function startDomino(
         name,
         admin,
         orgs,
+        orgIds,
         apiKey: key,
         subject: subject.join('-'),
       };
@@ -186,9 +226,15 @@ function principalOf(user: DominoUser) {
   };
 }
 
+/** The id that the stand-in gives to an organization unless told. */
+export function organizationIdOf(name: string): string {
+  return digest(`org ${name}`).slice(0, 24);
+}
+
 function organizationOf(name: string, user: DominoUser) {
+  const id = user.orgIds[name] === undefined ? organizationIdOf(name) : user.orgIds[name];
   return {
-    id: digest(`org ${name}`).slice(0, 24),
+    ...(id === null ? {} : { id }),
     name,
     organizationUserId: digest(`org user ${name}`).slice(0, 24),
     members: [{ id: user.id, role: user.admin ? 'Admin' : 'Member' }],
@@ -196,6 +242,7 @@ function organizationOf(name: string, user: DominoUser) {
 }
 
 function send(response: ServerResponse, status: number, body: unknown): void {
-  response.writeHead(status, { 'content-type': 'application/json' });
+  // As Keycloak answers for its discovery document.
+  response.writeHead(status, { 'content-type': 'application/json', 'access-control-allow-origin': '*' });
   response.end(JSON.stringify(body));
 }

@@ -47,7 +47,7 @@ export interface Mutation {
 export interface MutationOptions {
   /** Whether a pod builds an image; how domsed tells is not public, so none does unless a test says so. */
   readonly isBuild?: (pod: PodJson) => boolean;
-  /** What no containerSelector means: init containers (native side-cars) too, or app containers only. True (inferred). */
+  /** What no containerSelector means: init containers (native sidecars) too, or app containers only. True (inferred). */
   readonly initContainersToo?: boolean;
 }
 

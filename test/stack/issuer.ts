@@ -5,10 +5,13 @@ import { exportJWK, generateKeyPair, type JSONWebKeySet, SignJWT } from 'jose';
 export interface PodTokenOptions {
   namespace?: string;
   serviceAccount: string;
+  /** Whether the token is of a pod, and ends with it. */
+  isBound?: boolean;
   pod?: string;
   /** A new one by default. */
   podUid?: string;
-  audience?: string;
+  serviceAccountUid?: string;
+  audience?: string | string[];
   expiresInSeconds?: number;
   /** Milliseconds since the epoch at which the token is issued. */
   now?: number;
@@ -35,8 +38,10 @@ export async function createIssuer({
     podToken({
       namespace = 'domino-compute',
       serviceAccount,
+      isBound = true,
       pod = `${serviceAccount}-pod`,
       podUid = randomUUID(),
+      serviceAccountUid = randomUUID(),
       audience = 'sts.amazonaws.com',
       expiresInSeconds = 86_400,
       now = Date.now(),
@@ -44,14 +49,15 @@ export async function createIssuer({
       const seconds = Math.floor(now / 1000);
       const bound = {
         namespace,
-        pod: { name: pod, uid: podUid },
-        serviceaccount: { name: serviceAccount, uid: randomUUID() },
+        ...(isBound ? { pod: { name: pod, uid: podUid } } : {}),
+        serviceaccount: { name: serviceAccount, uid: serviceAccountUid },
       };
       return new SignJWT({ 'kubernetes.io': bound })
         .setProtectedHeader({ alg: 'RS256', kid })
         .setIssuer(`https://${issuer}`)
         .setSubject(`system:serviceaccount:${namespace}:${serviceAccount}`)
-        .setAudience([audience])
+        .setAudience([audience].flat())
+        .setJti(randomUUID())
         .setIssuedAt(seconds)
         .setNotBefore(seconds)
         .setExpirationTime(seconds + expiresInSeconds)

@@ -1,5 +1,7 @@
 /** Owns what a mutating webhook is to the Kubernetes stand-in: a function on objects that are created. */
+import type { ApiRequest } from './kubernetes-api.ts';
 import type { Kind, KubernetesObject } from './kubernetes-kinds.ts';
+import type { Knobs } from './kubernetes-knobs.ts';
 import { StatusError } from './kubernetes-status.ts';
 
 /** What stored objects a webhook may look at. */
@@ -22,4 +24,11 @@ export function answeringAdmission(admit: (kind: Kind, object: KubernetesObject)
       throw new StatusError(500, `Internal error occurred: failed calling webhook: ${why}`);
     }
   };
+}
+
+/** What a quota, a policy or a webhook does that refuses all writes of a resource. */
+export function refuseWrite({ verb, kind }: ApiRequest, { refuseWritesOf, refusal }: Knobs): void {
+  if (kind.plural !== refuseWritesOf || ['get', 'list', 'watch'].includes(verb)) return;
+  const [code = '', ...words] = refusal.split(' ');
+  throw new StatusError(Number(code), words.join(' '));
 }

@@ -6,6 +6,7 @@ import { applyPatchType } from './kubernetes-patch.ts';
 import { pinnedName, selector } from './kubernetes-selectors.ts';
 import { badRequest, noSuchPath, notFound, StatusError, tooOld } from './kubernetes-status.ts';
 import { type Entry, type Store, textOf } from './kubernetes-store.ts';
+import type { Tokens } from './kubernetes-tokens.ts';
 import type { Watches } from './kubernetes-watches.ts';
 import type { DeleteOptions, Target, Writes } from './kubernetes-writes.ts';
 import { readBody } from './server.ts';
@@ -26,6 +27,7 @@ export interface Rooms {
   readonly writes: Writes;
   readonly lists: Lists;
   readonly watches: Watches;
+  readonly tokens: Tokens;
   readonly emptyLists: () => boolean;
 }
 
@@ -40,14 +42,16 @@ export function readRequest(method: string, url: URL): ApiRequest | undefined {
   const scoped = path[0] === 'namespaces' && path.length > 2 && !(path.length === 3 && path[2] === 'status');
   const [plural = '', name, subresource, ...tooMuch] = scoped ? path.slice(2) : path;
   const kind = findKind(group, version, plural);
-  if (!kind || tooMuch.length > 0 || (subresource !== undefined && subresource !== 'status')) return undefined;
+  if (!kind || tooMuch.length > 0 || !hasSubresource(kind, subresource)) return undefined;
   const namespace = scoped ? (path[1] ?? '') : '';
   if (kind.namespaced !== scoped && (scoped || name !== undefined)) return undefined;
   const query = url.searchParams;
   const watch = query.get('watch') === 'true' || query.get('watch') === '1';
-  const verbs: Record<string, string> = name
-    ? { GET: watch ? 'watch' : 'get', PUT: 'update', PATCH: 'patch', DELETE: 'delete' }
-    : { GET: watch ? 'watch' : 'list', POST: 'create', DELETE: 'deletecollection' };
+  const verbs: Record<string, string> = isToken(subresource)
+    ? { POST: 'create' }
+    : name
+      ? { GET: watch ? 'watch' : 'get', PUT: 'update', PATCH: 'patch', DELETE: 'delete' }
+      : { GET: watch ? 'watch' : 'list', POST: 'create', DELETE: 'deletecollection' };
   const verb = verbs[method];
   const needsNamespace = kind.namespaced && verb !== 'list' && verb !== 'watch';
   if (!verb || (needsNamespace && namespace === '')) {
@@ -55,6 +59,14 @@ export function readRequest(method: string, url: URL): ApiRequest | undefined {
   }
   const pinned = verb === 'list' || verb === 'watch' ? pinnedName(query.get('fieldSelector')) : undefined;
   return { verb, kind, namespace, name: name ?? pinned, subresource, query };
+}
+
+const isToken = (subresource: string | undefined) => subresource === 'token';
+
+function hasSubresource({ plural }: Kind, subresource: string | undefined): boolean {
+  return (
+    subresource === undefined || subresource === 'status' || (isToken(subresource) && plural === 'serviceaccounts')
+  );
 }
 
 /** Answers a request for a resource. Refusals are thrown as StatusError. */
@@ -78,6 +90,8 @@ export async function answer(
     case 'watch':
       return watch(rooms, asked, response);
     case 'create': {
+      if (isToken(subresource))
+        return sendJson(response, 201, await rooms.tokens(namespace, name, await readJson(request)));
       const { code, entry } = rooms.writes.create(target, await readJson(request));
       return sendEntry(code, entry);
     }
@@ -123,6 +137,12 @@ export function sendJson(response: ServerResponse, code: number, body: unknown):
   sendText(response, code, JSON.stringify(body));
 }
 
+/** In plain text: https://github.com/kubernetes/apiserver/blob/v0.36.3/pkg/server/filters/priority-and-fairness.go */
+export function sendTooMany(response: ServerResponse): void {
+  const head = { 'content-type': 'text/plain; charset=utf-8', 'retry-after': '1' };
+  response.writeHead(429, head).end('Too many requests, please try again later.\n');
+}
+
 function sendText(response: ServerResponse, code: number, text: string): void {
   response.writeHead(code, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
   response.end(text);
@@ -155,6 +175,10 @@ function watch({ store, watches }: Rooms, asked: ApiRequest, response: ServerRes
   const bookmarks = query.get('allowWatchBookmarks') === 'true' || query.get('allowWatchBookmarks') === '1';
   const matches = (entry: Entry) => (name === undefined || entry.name === name) && selected(entry);
   const request = { kind, matches, bookmarks, timeoutSeconds: timeout > 0 ? timeout : undefined };
+  if (query.has('sendInitialEvents') && query.get('resourceVersionMatch') !== 'NotOlderThan') {
+    const rule = 'sendInitialEvents requires setting resourceVersionMatch to NotOlderThan';
+    throw new StatusError(422, `ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: ${rule}`);
+  }
   const from = Number(query.get('resourceVersion') || 0);
   if (!Number.isSafeInteger(from)) throw badRequest(`Invalid value: "${query.get('resourceVersion')}"`);
   if (query.get('sendInitialEvents') === 'true' || from === 0) {

@@ -69,7 +69,8 @@ function kind(apiVersion: string, name: string, plural: string, rest: Partial<Ki
 }
 
 function podDefaults(pod: KubernetesObject): void {
-  pod.spec = { serviceAccountName: 'default', ...(pod.spec as object | undefined) };
+  const ofAll = { serviceAccountName: 'default', restartPolicy: 'Always', terminationGracePeriodSeconds: 30 };
+  pod.spec = { ...ofAll, ...(pod.spec as object | undefined) };
   pod.status = { phase: 'Pending', ...(pod.status as object | undefined) };
 }
 
@@ -103,6 +104,7 @@ export const kinds: readonly Kind[] = [
     fields: ['status.phase'],
     defaults: namespaceDefaults,
   }),
+  kind('apps/v1', 'Deployment', 'deployments', { shortNames: ['deploy'] }),
   kind('coordination.k8s.io/v1', 'Lease', 'leases', { createsOnUpdate: true, updateNeedsVersion: true }),
   kind('apps.dominodatalab.com/v1alpha1', 'Mutation', 'mutations', { custom: true }),
 ];

@@ -1,4 +1,4 @@
-/** Owns the tests of how the Kubernetes stand-in misbehaves when told to, and whom it lets in. */
+/** Owns the tests of how the Kubernetes stand-in misbehaves when told to, and which callers it lets in. */
 import assert from 'node:assert/strict';
 import { type AccessRequest, type KubernetesStandIn, startKubernetes } from './kubernetes.ts';
 import { call, openWatch } from './kubernetes-raw.ts';
@@ -35,7 +35,7 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     kubernetes.knobs.failStatus = 429;
     const response = await fetch(maps);
     assert.deepEqual([response.status, response.headers.get('retry-after')], [429, '1']);
-    assert.equal(((await response.json()) as { reason: string }).reason, 'TooManyRequests');
+    assert.equal(await response.text(), 'Too many requests, please try again later.\n');
   });
 
   it('waits before it answers', async () => {

@@ -11,6 +11,13 @@ export interface Knobs {
   seed: number;
   /** Lists and watches of this resource fail, the others do not: `configmaps`; empty for none. */
   refuseListsOf: string;
+  /** Admission refuses writes of this resource, with what `refusal` says: `422 why`; empty for none. */
+  refuseWritesOf: string;
+  refusal: string;
+  /** TokenRequests are refused, with what this says: `403 why`; empty for none. */
+  refuseTokens: string;
+  /** Milliseconds that a TokenRequest takes. */
+  tokenLatencyMs: number;
   /** Every connection is dropped without an answer. */
   down: boolean;
   /** Watch events are held back until this is off again. */
@@ -21,6 +28,10 @@ export interface Knobs {
   gracefulPods: boolean;
   /** 0 for no bookmarks. */
   bookmarkSeconds: number;
+  /** `open`: connections that are open now go silent, for good; `all`: new ones too; `none`: new ones work. */
+  silent: string;
+  /** The share of requests on HTTP/2 that the connection's GOAWAY comes with, 0 to 1. */
+  goawayChance: number;
 }
 
 export const defaultKnobs: Readonly<Knobs> = {
@@ -30,11 +41,17 @@ export const defaultKnobs: Readonly<Knobs> = {
   failStatus: 500,
   seed: 1,
   refuseListsOf: '',
+  refuseWritesOf: '',
+  refusal: '',
+  refuseTokens: '',
+  tokenLatencyMs: 0,
   down: false,
   freezeWatches: false,
   emptyLists: false,
   gracefulPods: false,
-  bookmarkSeconds: 15,
+  bookmarkSeconds: 60,
+  silent: 'none',
+  goawayChance: 0,
 };
 
 /** Knobs that tell when one is set: some act at once. Setting an unknown one, or to another type, throws. */

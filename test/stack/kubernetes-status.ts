@@ -51,7 +51,9 @@ export class StatusError extends Error {
   }
 }
 
-function about(kind: Kind, name: string): Record<string, unknown> {
+type Named = Pick<Kind, 'group' | 'kind' | 'plural'>;
+
+function about(kind: Named, name: string): Record<string, unknown> {
   return { name, ...(kind.group === '' ? {} : { group: kind.group }), kind: kind.plural };
 }
 
@@ -68,16 +70,15 @@ export function alreadyExists(kind: Kind, name: string): StatusError {
   return new StatusError(409, `${qualified(kind)} "${name}" already exists`, 'AlreadyExists', about(kind, name));
 }
 
-export function conflict(
-  kind: Kind,
-  name: string,
-  why = 'the object has been modified; please apply your changes to the latest version and try again',
-): StatusError {
-  const message = `Operation cannot be fulfilled on ${qualified(kind)} "${name}": ${why}`;
+export function conflict(kind: Kind, name: string, precondition?: string): StatusError {
+  const why = 'the object has been modified; please apply your changes to the latest version and try again';
+  // Of a precondition the real one says the kind, else the resource.
+  const what = precondition === undefined ? qualified(kind) : kind.kind;
+  const message = `Operation cannot be fulfilled on ${what} "${name}": ${precondition ?? why}`;
   return new StatusError(409, message, 'Conflict', about(kind, name));
 }
 
-export function invalid(kind: Kind, name: string, causes: readonly Cause[]): StatusError {
+export function invalid(kind: Named, name: string, causes: readonly Cause[]): StatusError {
   const each = causes.map(({ field, message }) => `${field}: ${message}`);
   const list = each.length === 1 ? each[0] : `[${each.join(', ')}]`;
   const full = kind.group === '' ? kind.kind : `${kind.kind}.${kind.group}`;

@@ -1,7 +1,7 @@
 /** Owns the objects of the Kubernetes stand-in: one version counter, the current state, and the window of changes. */
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import { apiVersionOf, type Kind, type KubernetesObject, type Metadata } from './kubernetes-kinds.ts';
 
 /** One version of one object. The text is the truth: nobody can change it, and it is serialized once. */

@@ -32,6 +32,7 @@ export function validate(kind: Kind, object: KubernetesObject): void {
   }
   if (annotationBytes > maxAnnotationBytes) causes.push(tooLong('metadata.annotations', maxAnnotationBytes));
   if (kind.kind === 'ConfigMap') causes.push(...configMapCauses(kind, object));
+  if (kind.kind === 'Event') causes.push(...eventCauses(object));
   if (kind.kind === 'Lease') causes.push(...leaseCauses(kind, object));
   if (kind.kind === 'Mutation')
     causes.push(...mutationCauses({ ...object, apiVersion: apiVersionOf(kind), kind: kind.kind }));
@@ -64,6 +65,13 @@ function configMapCauses(kind: Kind, object: KubernetesObject): Cause[] {
   }
   if (bytes > maxConfigMapBytes) causes.push(tooLong('[]', maxConfigMapBytes));
   return causes;
+}
+
+function eventCauses({ metadata, involvedObject }: KubernetesObject): Cause[] {
+  const { namespace } = (involvedObject ?? {}) as { namespace?: string };
+  // What belongs to no namespace is told of in `default`.
+  if (namespace === metadata?.namespace || (!namespace && metadata?.namespace === 'default')) return [];
+  return [wrong('involvedObject.namespace', namespace ?? '', 'does not match event.namespace')];
 }
 
 function leaseCauses(kind: Kind, object: KubernetesObject): Cause[] {

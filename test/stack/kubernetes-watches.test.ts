@@ -103,7 +103,9 @@ describe('a watch of the Kubernetes stand-in', () => {
 
   it('streams an initial list that ends with a bookmark', async () => {
     put('one', '1');
-    const watch = await openWatch(`${maps}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true`);
+    const watch = await openWatch(
+      `${maps}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true`,
+    );
     assert.equal(await watch.brief(), 'ADDED one 1');
     const end = await watch.next();
     assert.equal(end?.object.metadata?.annotations?.['k8s.io/initial-events-end'], 'true');

@@ -1,6 +1,7 @@
 /** Owns the open watches of the Kubernetes stand-in: who gets which change, bookmarks, freezing and cutting. */
 import type { ServerResponse } from 'node:http';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
+import { breakAnswer } from './kubernetes-http2.ts';
 import { apiVersionOf, type Kind } from './kubernetes-kinds.ts';
 import type { StatusError } from './kubernetes-status.ts';
 import { type Change, type Entry, reversioned, textOf } from './kubernetes-store.ts';
@@ -77,7 +78,7 @@ export class Watches {
 
   /** Breaks every stream's connection, with no last word. */
   cut(): void {
-    for (const { response } of this.#watchers) response.destroy();
+    for (const { response } of this.#watchers) breakAnswer(response);
     this.#watchers.clear();
   }
 

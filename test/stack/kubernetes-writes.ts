@@ -1,6 +1,6 @@
 /** Owns the writing verbs of the Kubernetes stand-in: create, update, patch, delete, with the real conflict rules. */
 import { isDeepStrictEqual } from 'node:util';
-import { apiVersionOf, type Kind, type KubernetesObject, type Metadata } from './kubernetes-kinds.ts';
+import { apiVersionOf, type Kind, type KubernetesObject, kindNamed, type Metadata } from './kubernetes-kinds.ts';
 import { applyPatchType, patched } from './kubernetes-patch.ts';
 import { alreadyExists, badRequest, conflict, invalid, notFound, StatusError } from './kubernetes-status.ts';
 import { type Entry, objectOf, type Store } from './kubernetes-store.ts';
@@ -54,8 +54,17 @@ export class Writes {
     object.metadata = { ...metadata, ...this.#store.birth() };
     validate(kind, object);
     const name = metadata.name ?? '';
+    if (kind.kind === 'Pod') this.#requireAccount(target.namespace, name, object);
     if (this.#store.find(kind, target.namespace, name)) throw alreadyExists(kind, name);
     return { code: 201, entry: this.#commit(target, object) };
+  }
+
+  /** `default` is in every namespace, though the stand-in has no controller that makes it. */
+  #requireAccount(namespace: string, pod: string, { spec }: KubernetesObject): void {
+    const { serviceAccountName: account = 'default' } = (spec ?? {}) as { serviceAccountName?: string };
+    if (account === 'default' || this.#store.find(kindNamed('serviceaccounts'), namespace, account)) return;
+    const why = `error looking up service account ${namespace}/${account}: serviceaccount "${account}" not found`;
+    throw new StatusError(403, `pods "${pod}" is forbidden: ${why}`, 'Forbidden', { name: pod, kind: 'pods' });
   }
 
   update(target: Target, body: unknown): Written {

@@ -1,21 +1,32 @@
 /**
- * Owns the in-memory Kubernetes API server that tests, the demo and the benchmark run against: real semantics over plain
- * HTTP, so that the real clients are what is tested. It is laxer than the real one where tests want it so: a namespace
+ * Owns the in-memory Kubernetes API server that tests, the demo and the benchmark run against: real semantics over TLS and
+ * HTTP/2, so that the real clients are what is tested. It is laxer than the real one where tests want it so: a namespace
  * need not exist, a pod's status may be written along with the rest, its spec may change, and server-side apply merges
  * without tracking who owns a field. Nothing is garbage-collected by owner.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { type Clock, systemClock } from '../../src/clock.ts';
+import { type Clock, systemClock } from '../../src/lib/clock.ts';
 import { type AccessCheck, createAccess, type Tokens } from './kubernetes-access.ts';
-import { type Admission, answeringAdmission } from './kubernetes-admission.ts';
-import { type ApiRequest, answer, answerDiscovery, type Rooms, readRequest, sendJson } from './kubernetes-api.ts';
+import { type Admission, answeringAdmission, refuseWrite } from './kubernetes-admission.ts';
+import {
+  type ApiRequest,
+  answer,
+  answerDiscovery,
+  type Rooms,
+  readRequest,
+  sendJson,
+  sendTooMany,
+} from './kubernetes-api.ts';
+import { breakConnection, sayGoaway } from './kubernetes-http2.ts';
 import { type Kind, type KubernetesObject, kindNamed } from './kubernetes-kinds.ts';
 import { createKnobs, type Knobs, randomSeries } from './kubernetes-knobs.ts';
 import { Lists } from './kubernetes-lists.ts';
 import { answerOrder } from './kubernetes-orders.ts';
 import { StatusError } from './kubernetes-status.ts';
 import { type Change, objectOf, Store } from './kubernetes-store.ts';
+import { createTokens, type TokenIssuer } from './kubernetes-tokens.ts';
+import { defaultTransport, type KubernetesTransport, startTransport, type Transport } from './kubernetes-transport.ts';
 import { Watches } from './kubernetes-watches.ts';
 import { Writes } from './kubernetes-writes.ts';
 import { type RunningServer, startServer } from './server.ts';
@@ -34,11 +45,16 @@ export interface KubernetesOptions {
   /** How many changes of each kind a watch can go back; 10,000. */
   readonly historyWindow?: number;
   readonly clock?: Clock;
+  /** Who signs the tokens of service accounts. */
+  readonly issuer?: TokenIssuer;
   /** See `admit`. */
   readonly admission?: Admission;
+  /** How the clients of `kubeconfig` come; `defaultTransport()`. */
+  readonly transport?: Transport;
 }
 
 export interface KubernetesStandIn {
+  /** In clear, for bare calls and orders; it never goes silent. Clients of `kubeconfig` have an address of their own. */
   readonly url: string;
   readonly knobs: Knobs;
   /** How often each call came, by `list pods`, `patch pods/status` and so on. */
@@ -61,12 +77,14 @@ export interface KubernetesStandIn {
   /** Forgets all history: whatever version a client has, its next watch is answered with 410. */
   expire(): void;
   openWatches(): number;
+  /** How many connections clients of `kubeconfig` have opened so far. */
+  openedConnections(): number;
   close(): Promise<void>;
 }
 
 export async function startKubernetes(options: KubernetesOptions = {}): Promise<KubernetesStandIn> {
   const standIn = new StandIn(options);
-  await standIn.listen(options.port ?? 0);
+  await standIn.listen(options.port ?? 0, options.transport ?? defaultTransport());
   return standIn;
 }
 
@@ -85,6 +103,7 @@ class StandIn implements KubernetesStandIn {
   #admission: Admission | undefined;
   #random: () => number;
   #server: RunningServer | undefined;
+  #transport: KubernetesTransport | undefined;
 
   constructor(options: KubernetesOptions) {
     this.#access = createAccess(options.tokens, options.rbac);
@@ -104,17 +123,27 @@ class StandIn implements KubernetesStandIn {
       ),
       lists: this.#lists,
       watches: this.#watches,
+      tokens: createTokens(
+        this.#store,
+        this.knobs,
+        () => this.#clock.now(),
+        options.issuer,
+        (ms) => this.#clock.sleep(ms),
+      ),
       emptyLists: () => this.knobs.emptyLists,
     };
     this.#store.onChange((kind, change) => this.#watches.dispatch(kind, change));
   }
 
-  async listen(port: number): Promise<void> {
-    this.#server = await startServer((request, response) => this.#handle(request, response), port);
-    this.#server.server.on('connection', (socket) => {
+  async listen(port: number, transport: Transport): Promise<void> {
+    const handle = (request: IncomingMessage, response: ServerResponse) => this.#handle(request, response);
+    const remember = (socket: Socket) => {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
-    });
+    };
+    this.#server = await startServer(handle, port);
+    this.#server.server.on('connection', remember);
+    this.#transport = await startTransport(transport, this.#server.port, handle, remember);
     this.#knobChanged('bookmarkSeconds');
   }
 
@@ -122,13 +151,18 @@ class StandIn implements KubernetesStandIn {
     return this.#server?.url ?? '';
   }
 
-  kubeconfig(token?: string): string {
+  kubeconfig(token = 'system:anonymous'): string {
     const name = 'stand-in';
+    const ca = this.#transport?.ca;
+    const trust = ca
+      ? { 'certificate-authority-data': Buffer.from(ca).toString('base64') }
+      : { 'insecure-skip-tls-verify': true };
     return JSON.stringify({
       apiVersion: 'v1',
       kind: 'Config',
-      clusters: [{ name, cluster: { server: this.url, 'insecure-skip-tls-verify': true } }],
-      users: [{ name, user: token === undefined ? {} : { token } }],
+      clusters: [{ name, cluster: { server: this.#transport?.url, ...trust } }],
+      // Over TLS kubectl asks for a user's name where there is no token.
+      users: [{ name, user: { token } }],
       contexts: [{ name, context: { cluster: name, user: name, namespace: 'default' } }],
       'current-context': name,
     });
@@ -202,14 +236,23 @@ class StandIn implements KubernetesStandIn {
     return this.#watches.open;
   }
 
+  openedConnections(): number {
+    return this.#transport?.gate.opened ?? 0;
+  }
+
   async close(): Promise<void> {
     this.#watches.close();
+    await this.#transport?.close();
     await this.#server?.close();
   }
 
   #knobChanged(knob: keyof Knobs): void {
     if (knob === 'down' && this.knobs.down) {
       for (const socket of this.#sockets) if (socket !== this.#orderedBy) socket.destroy();
+    }
+    if (knob === 'silent') {
+      if (this.knobs.silent === 'none') this.#transport?.gate.speak();
+      else this.#transport?.gate.silence(this.knobs.silent === 'all');
     }
     if (knob === 'freezeWatches') this.#watches.freeze(this.knobs.freezeWatches);
     if (knob === 'seed') this.#random = randomSeries(this.knobs.seed);
@@ -225,9 +268,10 @@ class StandIn implements KubernetesStandIn {
         const turn = (wanted: Partial<Knobs>) => this.#turnKnobs(wanted, request.socket);
         return await answerOrder(this, turn, url.pathname, request, response);
       }
+      if (sayGoaway(request, this.#random, this.knobs.goawayChance)) return;
       if (this.knobs.latencyMs > 0) await this.#clock.sleep(this.knobs.latencyMs);
       if (this.knobs.down) {
-        request.socket.destroy();
+        breakConnection(request);
         return;
       }
       const asked = readRequest(request.method ?? '', url);
@@ -240,11 +284,12 @@ class StandIn implements KubernetesStandIn {
       this.#refuseList(asked);
       this.#failAtRandom();
       this.#access(asked, request.headers.authorization);
+      refuseWrite(asked, this.knobs);
       await answer(this.#rooms, asked, request, response);
     } catch (error) {
       if (!(error instanceof StatusError)) throw error;
-      if (error.code === 429) response.setHeader('retry-after', '1');
-      sendJson(response, error.code, error.body());
+      if (error.code === 429) sendTooMany(response);
+      else sendJson(response, error.code, error.body());
     }
   }
 

@@ -17,7 +17,8 @@ export interface StackAddresses {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-const world = await startWorld();
+// As `npm run dev` and the console's tests need it.
+const world = await startWorld({}, { isRealmReachable: true });
 
 /** What another process may ask for by name; each takes one JSON value. */
 export const orders = {
@@ -37,6 +38,12 @@ export const orders = {
     names.map((name) => world.kubernetes.remove(kind, namespace, name)),
   /** In place of the role of that name, if there is one; as with all that is set up, every reader sees it at once. */
   'add-role': (role: Parameters<typeof world.aws.addRole>[0]) => world.aws.addRole(role),
+  /** The audiences of role tokens that the cluster's OIDC provider lists, beside the usual one. */
+  'list-audiences': (roles: string[]) => {
+    const clientIds = ['sts.amazonaws.com', ...roles.map((name) => `irsa/${name}`)];
+    world.aws.trustIssuer(world.issuer.issuer, world.issuer.jwks, { clientIds });
+    return {};
+  },
   'set-trust': ({ account, name, document }: { account: string; name: string; document: object }) => {
     world.aws.setTrust(account, name, document);
     return {};
@@ -44,6 +51,8 @@ export const orders = {
   /** Which of the proxy roles let the service account in, by their newest trust policies. */
   trusting: ({ account, proxies }: { account: string; proxies: string[] }) =>
     proxies.filter((proxy) => world.subjects(proxy).includes(`*:domino-compute:${account}`)),
+  /** STS's own answer to a token of the service account. */
+  'can-assume': ({ account, role }: { account: string; role: string }) => world.canAssume(account, role),
   subjects: (proxy: string) => world.subjects(proxy),
   /** The proxy roles' trust policies, newest or all of them, with who wrote them and when. */
   'trust-history': ({ proxies, newest = false }: { proxies: string[]; newest?: boolean }) =>
@@ -98,7 +107,7 @@ const addresses: StackAddresses = {
 };
 process.stdout.write(`${JSON.stringify(addresses)}\n`);
 
-// Whoever started this holds the other end of its stdin: when they are gone, however they went, so is the stack.
+// The process that started this holds the other end of its stdin: when that process ends, however it ends, so does the stack.
 process.stdin.resume().on('end', () => process.exit(0));
 process.on('SIGTERM', () => process.exit(0));
 process.on('SIGINT', () => process.exit(0));

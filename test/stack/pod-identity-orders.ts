@@ -29,7 +29,7 @@ export interface PodIdentityPast {
   deletedAccounts: { at: number; byHand: boolean; account: string; livePods: number }[];
   /** Service accounts whose association somebody made, changed or removed by hand. */
   handled: string[];
-  /** Ids of the associations that somebody else made. */
+  /** Ids of the associations that another tool made. */
   foreign: string[];
 }
 

@@ -84,7 +84,7 @@ function dataFiles(
 }
 
 /**
- * As the kubelet's atomic writer: the files lie in a folder of this moment, `..data` is a link to it that is replaced
+ * As the kubelet's atomic leader: the files lie in a folder of this moment, `..data` is a link to it that is replaced
  * in one step, and what the pod sees are links through that one.
  */
 function replaceFiles(folder: string, files: Files): void {

@@ -26,6 +26,11 @@ describe('pods that are created', () => {
     config.loadFromString(kubernetes.kubeconfig());
     core = config.makeApiClient(CoreV1Api);
     custom = config.makeApiClient(CustomObjectsApi);
+    // The API server makes no pod without its service account.
+    for (const namespace of ['domino-compute', 'domino-field']) {
+      for (const name of [`run-${run}`, 'svc-user-1-sa'])
+        kubernetes.put('serviceaccounts', { metadata: { name, namespace } });
+    }
   });
   afterEach(() => kubernetes.close());
 
@@ -83,6 +88,21 @@ describe('pods that are created', () => {
     assert.deepEqual(tokenFile(late), [podIdentityTokenFile, podIdentityTokenFile]);
     const inOther = await create(made(2, 'domino-field'));
     assert.deepEqual(tokenFile(inOther), [undefined, undefined]);
+  });
+
+  it('get the role of their account’s annotation, unless it has an association', async () => {
+    const associated = new Set<string>();
+    kubernetes.admit(podWebhooks({ associationOf: (_namespace, account) => associated.has(account) }));
+    const annotations = { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::111111111111:role/alice' };
+    kubernetes.put('serviceaccounts', { metadata: { name: `run-${run}`, namespace: 'domino-compute', annotations } });
+    const roleOf = ({ spec }: V1Pod) =>
+      spec?.containers.map(({ env }) => env?.find(({ name }) => name === 'AWS_ROLE_ARN')?.value);
+    const [role] = Object.values(annotations);
+    const pod = await create(made());
+    assert.deepEqual(roleOf(pod), [role, role]);
+    assert.equal(pod.spec?.volumes?.[0]?.name, 'aws-iam-token');
+    associated.add(`run-${run}`);
+    assert.deepEqual(roleOf(await create(made(1))), [undefined, undefined]);
   });
 
   it('have an id and a time of creation, however they were created', async () => {

@@ -209,7 +209,7 @@ describe("a pod's world on disk", () => {
 });
 
 describe('a pod that a Mutation made, run as processes', function () {
-  // A side-car and a Python start cold on a busy machine.
+  // A sidecar and a Python start cold on a busy machine.
   this.timeout(60_000);
   let world: World;
   let proxy: RunningServer;

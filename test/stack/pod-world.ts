@@ -131,7 +131,7 @@ function relocation(container: ContainerJson, pod: PodJson, folder: string, valu
   if (places.size === 0) return (text: string) => text;
   // The longest first, since one mount can lie inside another.
   const paths = [...places.keys()].sort((a, b) => b.length - a.length).map((path) => path.replace(/[^\w/]/g, '\\$&'));
-  // Not in a longer path, nor in an address: http://host/mnt is none of ours.
+  // Not in a longer path, nor in an address: http://host/mnt is not ours.
   const mounted = new RegExp(`(?<![\\w./-])(${paths.join('|')})(?![\\w.-])`, 'g');
   return (text: string) => text.replace(mounted, (path) => places.get(path) ?? path);
 }

@@ -37,7 +37,7 @@ process.once('exit', () => {
   for (const child of alive) child.kill('SIGKILL');
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  // Where somebody else listens too, they decide when this process ends; `exit` then kills the children.
+  // Where other listeners exist, they decide when this process ends; `exit` then kills the children.
   process.once(signal, () => {
     if (process.listenerCount(signal) === 0) process.exit(1);
   });
@@ -79,7 +79,7 @@ export function startChild(command: string, args: readonly string[], options: Ch
     startedAt,
     output,
     exited,
-    line: (accepts, timeoutMs = 20_000) =>
+    line: (accepts, timeoutMs = 90_000) =>
       new Promise((resolve, reject) => {
         const look = (line: string) => {
           const parsed = parseObject(line);

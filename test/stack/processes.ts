@@ -1,11 +1,13 @@
 /** Owns a whole system in processes of their own: the stack, and replicas of the compiled service against it. */
-import { createHash, generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeCertificate } from './certificates.ts';
 import type { Orders, StackAddresses } from './main.ts';
 import { type Child, startChild } from './process.ts';
+
+export { makeCertificate } from './certificates.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -16,6 +18,9 @@ const removeFolder = (folder: string) => {
   folders.delete(folder);
 };
 process.once('exit', () => folders.forEach(removeFolder));
+
+/** A start is not what is judged: a cold or busy machine takes its time. */
+const startMs = 180_000;
 
 /** As in `npm start` and the image. */
 const nodeOptions = ['--max-semi-space-size=4'];
@@ -49,8 +54,8 @@ export interface ReplicaProcess {
 
 export interface ReplicaOptions {
   readonly settings?: Readonly<Record<string, string>>;
-  /** HTTPS with a certificate made for it, for 127.0.0.1 and localhost. */
-  readonly https?: boolean;
+  /** HTTPS with this certificate, or with one made for it, for 127.0.0.1 and localhost. */
+  readonly https?: boolean | ReturnType<typeof makeCertificate>;
   /** Options of Node itself: `--cpu-prof` and the like. */
   readonly nodeOptions?: readonly string[];
 }
@@ -63,7 +68,7 @@ export async function buildService(): Promise<void> {
 
 export async function startStack(): Promise<StackProcess> {
   const child = startChild(process.execPath, ['--import', 'tsx', 'test/stack/main.ts'], { cwd: root });
-  const addresses = await child.line<StackAddresses & Record<string, unknown>>((line) => 'controlUrl' in line);
+  const addresses = await child.line<StackAddresses & Record<string, unknown>>((line) => 'controlUrl' in line, startMs);
   const urls = { aws: addresses.awsUrl, domino: addresses.dominoUrl, kubernetes: addresses.kubernetesUrl };
   return {
     ...addresses,
@@ -81,14 +86,17 @@ export async function startStack(): Promise<StackProcess> {
 }
 
 /** Starts a replica and waits until it listens, as its log says at level info; it must have been built. */
-export async function startReplica(stack: StackAddresses, options: ReplicaOptions = {}): Promise<ReplicaProcess> {
+export async function startReplica(
+  stack: Pick<StackAddresses, 'environment' | 'kubeconfig'>,
+  options: ReplicaOptions = {},
+): Promise<ReplicaProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-'));
   folders.add(folder);
   const file = (name: string, text: string) => {
     writeFileSync(join(folder, name), text, { mode: 0o600 });
     return join(folder, name);
   };
-  const pair = options.https ? makeCertificate() : undefined;
+  const pair = options.https === true ? makeCertificate() : options.https || undefined;
   const tls = pair && { TLS_CERT_FILE: file('tls.crt', pair.cert), TLS_KEY_FILE: file('tls.key', pair.key) };
   const environment = {
     ...stack.environment,
@@ -104,7 +112,7 @@ export async function startReplica(stack: StackAddresses, options: ReplicaOption
     environment,
   });
   void child.exited.then(() => removeFolder(folder));
-  const ready = child.line(({ msg }) => msg === 'ready', 60_000).then(() => performance.now() - child.startedAt);
+  const ready = child.line(({ msg }) => msg === 'ready', startMs).then(() => performance.now() - child.startedAt);
   ready.catch(() => undefined);
   const listening = await child.line<{ port: number; metrics_port: number }>(({ msg }) => msg === 'listening');
   return {
@@ -130,54 +138,3 @@ async function post<T>(url: string, body: unknown): Promise<T> {
   if (!response.ok) throw new Error(`${url}: ${response.status} ${await response.text()}`);
   return (await response.json()) as T;
 }
-
-/**
- * A certificate for 127.0.0.1 and localhost, signed by itself and good for two days, with its key: PEM both. Written as
- * DER by hand (RFC 5280 section 4.1), since Node makes keys and signatures but no certificates.
- */
-export function makeCertificate(now = new Date()): { cert: string; key: string } {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
-  const subjectKey = publicKey.export({ type: 'spki', format: 'der' });
-  const algorithm = der(0x30, der(0x06, Buffer.from('2a8648ce3d040302', 'hex')));
-  // A name of its own: of two trusted certificates with one name, OpenSSL may try the wrong one.
-  const commonName = Buffer.from(`irsa-svc stand-in ${randomUUID()}`);
-  const name = der(0x30, der(0x31, der(0x30, oid('550403'), der(0x0c, commonName))));
-  const time = (at: number) => der(0x17, Buffer.from(new Date(at).toISOString().replace(/^..|[-:T]|\.\d+/g, '')));
-  const validity = der(0x30, time(now.getTime() - 3_600_000), time(now.getTime() + 2 * 86_400_000));
-  const names = der(0x30, der(0x82, Buffer.from('localhost')), der(0x87, Buffer.from([127, 0, 0, 1])));
-  const subjectNames = der(0x30, oid('551d11'), der(0x04, names));
-  const basics = der(0x30, oid('551d13'), bool(true), der(0x04, der(0x30, bool(true))));
-  const usage = der(0x30, oid('551d0f'), bool(true), der(0x04, der(0x03, Buffer.from([2, 0x84]))));
-  const subjectKeyId = der(0x04, createHash('sha1').update(subjectKey).digest());
-  const extensions = [basics, usage, der(0x30, oid('551d0e'), der(0x04, subjectKeyId)), subjectNames];
-  const version = der(0xa0, der(0x02, Buffer.from([2])));
-  const serial = der(0x02, Buffer.from(String(now.getTime())));
-  const body = der(
-    0x30,
-    version,
-    serial,
-    algorithm,
-    name,
-    validity,
-    name,
-    subjectKey,
-    der(0xa3, der(0x30, ...extensions)),
-  );
-  const signature = der(0x03, Buffer.from([0]), sign('sha256', body, privateKey));
-  const text = der(0x30, body, algorithm, signature)
-    .toString('base64')
-    .replace(/.{64}(?!$)/g, '$&\n');
-  const cert = `-----BEGIN CERTIFICATE-----\n${text}\n-----END CERTIFICATE-----\n`;
-  return { cert, key: String(privateKey.export({ type: 'pkcs8', format: 'pem' })) };
-}
-
-/** One DER value: tag, length, contents (ITU-T X.690 section 8.1). */
-function der(tag: number, ...contents: Buffer[]): Buffer {
-  const content = Buffer.concat(contents);
-  const { length } = content;
-  const size = length < 128 ? [length] : length < 256 ? [0x81, length] : [0x82, length >> 8, length & 255];
-  return Buffer.concat([Buffer.from([tag, ...size]), content]);
-}
-
-const oid = (hex: string) => der(0x06, Buffer.from(hex, 'hex'));
-const bool = (value: boolean) => der(0x01, Buffer.from([value ? 255 : 0]));

@@ -1,6 +1,6 @@
 /** Owns the stand-in Keycloak realm: its signing keys, the tokens it issues, and the forged ones that tests need. */
 import { createHmac, generateKeyPairSync, type KeyObject, sign, verify } from 'node:crypto';
-import type { Clock } from '../../src/clock.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 
 interface RealmKey {
   readonly kid: string;
@@ -20,6 +20,8 @@ export interface TokenOverrides {
   alg?: 'RS256' | 'none' | 'HS256';
   /** `stranger` signs with a key that the realm never had, under the realm's `kid`. */
   signer?: 'realm' | 'stranger';
+  /** The header's `typ`; `JWT` unless told. */
+  typ?: string;
   /** More claims, or other values; `undefined` removes one. */
   claims?: Record<string, unknown>;
 }
@@ -78,7 +80,11 @@ export function createRealm(issuer: string, clock: Clock): Realm {
         user_groups: ['/roles/Practitioner', ...(user.admin ? ['/roles/SysAdmin'] : [])],
         ...overrides.claims,
       };
-      const header = { alg: overrides.alg ?? 'RS256', typ: 'JWT', kid: overrides.kid ?? current().kid };
+      const header = {
+        alg: overrides.alg ?? 'RS256',
+        typ: overrides.typ ?? 'JWT',
+        kid: overrides.kid ?? current().kid,
+      };
       const input = `${encode(header)}.${encode(claims)}`;
       return `${input}.${signature(input, overrides)}`;
     },

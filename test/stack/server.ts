@@ -15,7 +15,8 @@ export async function startServer(
   handle: (request: IncomingMessage, response: ServerResponse) => void | Promise<void>,
   port = 0,
 ): Promise<RunningServer> {
-  const server = createServer((request, response) => {
+  // A real one takes the tokens of users with hundreds of roles.
+  const server = createServer({ maxHeaderSize: 64 * 1024 }, (request, response) => {
     Promise.resolve(handle(request, response)).catch((error: unknown) => {
       response.statusCode = 500;
       response.end(`stand-in failed: ${error instanceof Error ? error.stack : String(error)}`);

@@ -1,4 +1,4 @@
-/** Owns a side-car in a process of its own, beside a run as in its pod: the pod's files, and Domino's token proxy. */
+/** Owns a sidecar in a process of its own, beside a run as in its pod: the pod's files, and Domino's token proxy. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +18,7 @@ export interface PodFiles {
   readonly labels: string;
   /** The web identity token. */
   readonly token: string;
-  /** The AWS config file, which the side-car writes. */
+  /** The AWS config file, which the sidecar writes. */
   readonly config: string;
 }
 
@@ -54,10 +54,10 @@ export async function fillPod(stack: StackProcess, files: PodFiles, run: string)
   writeFileSync(files.token, await stack.order('pod-token', { serviceAccount: `run-${run}` }));
 }
 
-/** Starts a side-car and waits until it listens; it must have been built. */
+/** Starts a sidecar and waits until it listens; it must have been built. */
 export async function startSidecarProcess(stack: StackProcess, options: SidecarOptions): Promise<SidecarProcess> {
   const { user, files, service, certificate, settings } = options;
-  // As Domino's does, it gives whoever is in the pod a token of the run's owner, good for five minutes.
+  // As Domino's does, it gives every process in the pod a token of the run's owner, good for five minutes.
   const proxy = await startServer(async (request, response) => {
     if (request.url !== '/access-token') return void response.writeHead(404).end();
     response.end(await stack.token(user, 300));

@@ -10,10 +10,8 @@ export function createWorkloadOrders({ aws, domino, kubernetes }: World) {
   return {
     /** From now on pods are changed at their creation, as in a cluster. @returns where EKS's agent answers them. */
     'admit-pods': async () => {
-      const associationOf = (namespace: string, account: string) =>
-        aws.associations().some((one) => one.namespace === namespace && one.serviceAccount === account);
       agent ??= startPodIdentityAgent({ aws });
-      kubernetes.admit(podWebhooks({ associationOf }));
+      kubernetes.admit(podWebhooks({ associationOf: (namespace, account) => aws.associationActs(namespace, account) }));
       return { credentialsUrl: (await agent).credentialsUrl };
     },
     /** A run as Domino makes it, with an account of its own. @returns its pod as it was admitted. */

@@ -1,5 +1,5 @@
 /** Owns time in tests: a clock that moves only when told to, and wakes those who sleep on it. */
-import { type Clock, systemClock } from '../../src/clock.ts';
+import { type Clock, systemClock } from '../../src/lib/clock.ts';
 
 interface Sleeper {
   readonly at: number;
@@ -68,9 +68,10 @@ export class FakeClock implements Clock {
   }
 }
 
-/** The real clock, which a test can move on by hours: what counts time sees it pass, sleepers sleep on as before. */
+/** The real clock, which a test can move on by hours: what counts time sees it pass, and who sleeps wakes that much sooner. */
 export class ShiftedClock implements Clock {
   #shift = 0;
+  #skipped = new AbortController();
 
   now(): number {
     return systemClock.now() + this.#shift;
@@ -80,12 +81,18 @@ export class ShiftedClock implements Clock {
     return systemClock.monotonic() + this.#shift;
   }
 
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return systemClock.sleep(ms, signal);
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    const end = this.monotonic() + ms;
+    for (let left = ms; left > 0 && !signal?.aborted; left = end - this.monotonic()) {
+      await systemClock.sleep(left, AbortSignal.any([this.#skipped.signal, ...(signal ? [signal] : [])]));
+    }
   }
 
   skip(ms: number): void {
+    const skipped = this.#skipped;
+    this.#skipped = new AbortController();
     this.#shift += ms;
+    skipped.abort();
   }
 }
 

@@ -1,7 +1,8 @@
 /** Owns a Lease object for tests, with the API server's guard against late writers, and calls that fare as told. */
-import type { Clock } from '../../src/clock.ts';
-import type { LeaseRecord } from '../../src/kubernetes.ts';
-import { KubernetesError } from '../../src/kubernetes-api.ts';
+
+import type { LeaseRecord } from '../../src/kubernetes/client.ts';
+import { KubernetesError } from '../../src/kubernetes/transport.ts';
+import type { Clock } from '../../src/lib/clock.ts';
 import type { FakeClock } from './clock.ts';
 
 /** What the API server does with one call. */

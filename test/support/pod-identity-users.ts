@@ -1,7 +1,7 @@
 /** Owns users with a role, an account and names of their own, and looks at what stands of their Pod Identity. */
 import assert from 'node:assert/strict';
-import type { PodIdentityStatus } from '../../src/pod-identity-status.ts';
-import { podIdentityStatusForm } from '../../src/pod-identity-status.ts';
+import type { PodIdentityStatus } from '../../src/pod-identity/status.ts';
+import { podIdentityStatusForm } from '../../src/pod-identity/status.ts';
 import type { AssociationView } from '../stack/aws.ts';
 import { until } from './clock.ts';
 import { mutationName, type PodIdentityWorld } from './pod-identity.ts';

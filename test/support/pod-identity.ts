@@ -1,7 +1,7 @@
 /** Owns what tests of Pod Identity need beside a world: roles, workloads as domsed and EKS make them, and what stands. */
 import assert from 'node:assert/strict';
 import type { V1Pod } from '@kubernetes/client-node';
-import type { PodIdentityReport } from '../../src/pod-identity-report.ts';
+import type { PodIdentityReport } from '../../src/reports/pod-identity.ts';
 import { startPodIdentityAgent } from '../stack/pod-identity-agent.ts';
 import { podWebhooks } from '../stack/pod-webhooks.ts';
 import { computeNamespace, dominoPod, dominoServiceAccount } from '../stack/pods.ts';
@@ -27,7 +27,12 @@ export interface PodIdentityWorld extends World {
   podStatement(role: string): Record<string, unknown> | undefined;
   report(replica: Replica, user: string): Promise<PodIdentityReport | undefined>;
   /** Waits until the user's report says so. */
-  untilReport(replica: Replica, user: string, holds: (report: PodIdentityReport | undefined) => boolean): Promise<void>;
+  untilReport(
+    replica: Replica,
+    user: string,
+    holds: (report: PodIdentityReport | undefined) => boolean,
+    timeoutMs?: number,
+  ): Promise<void>;
   untilInPlace(replica: Replica, user: string): Promise<void>;
   /** Who a pod is to AWS by its default credentials, over the agent; the error's code where it gets none. */
   identityOf(account: string, pod: string): Promise<string>;
@@ -46,9 +51,8 @@ export async function startPodIdentityWorld(
   };
   const world = await startWorld(own, options);
   const { aws, kubernetes } = world;
-  const hasAssociation = (namespace: string, serviceAccount: string) =>
-    aws.associations().some((one) => one.namespace === namespace && one.serviceAccount === serviceAccount);
-  kubernetes.admit(podWebhooks({ associationOf: hasAssociation }));
+  const associationOf = (namespace: string, account: string) => aws.associationActs(namespace, account);
+  kubernetes.admit(podWebhooks({ associationOf }));
   const agent = await startPodIdentityAgent({ aws, cluster });
   let next = 70_000;
 
@@ -57,13 +61,18 @@ export async function startPodIdentityWorld(
     const { pod_identities: reports } = answer.body as { pod_identities?: PodIdentityReport[] };
     return reports?.find((one) => one.domino_user === user);
   }
-  async function untilReport(replica: Replica, user: string, holds: (found: PodIdentityReport | undefined) => boolean) {
+  async function untilReport(
+    replica: Replica,
+    user: string,
+    holds: (found: PodIdentityReport | undefined) => boolean,
+    timeoutMs = 8_000,
+  ) {
     let last: PodIdentityReport | undefined;
     try {
       await until(async () => {
         last = await report(replica, user);
         return holds(last);
-      }, 8_000);
+      }, timeoutMs);
     } catch {
       assert.fail(`not so for ${user}, whose report says ${JSON.stringify(last, null, 1)}`);
     }

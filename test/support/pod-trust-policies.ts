@@ -1,6 +1,6 @@
 /** Owns trust policies as fast-check makes them up with statements for EKS Pod Identity: other people's, and one of ours. */
 import fc from 'fast-check';
-import type { PodTrust } from '../../src/pod-trust.ts';
+import type { PodTrust } from '../../src/trust-policy/pod-identity.ts';
 import { accounts, anything, type Statement, scene, scope, someAccounts } from './trust-policies.ts';
 
 export const sid = 'AllowEksAuthToAssumeRoleForPodIdentity';
@@ -8,6 +8,7 @@ export const service = 'pods.eks.amazonaws.com';
 export const both = ['sts:AssumeRole', 'sts:TagSession'];
 export const namespaceTag = 'aws:RequestTag/kubernetes-namespace';
 export const accountTag = 'aws:RequestTag/kubernetes-service-account';
+export const clusterTag = 'aws:RequestTag/eks-cluster-arn';
 
 export const statement = (more: object = {}): Statement => ({
   Sid: sid,
@@ -20,6 +21,11 @@ const tagged = (names: unknown, namespace: unknown = scope.namespace) => ({
   StringEquals: { [namespaceTag]: namespace, [accountTag]: names },
 });
 
+const sources = (cluster: string) => ({
+  StringEquals: { 'aws:SourceAccount': '111111111111' },
+  ArnEquals: { 'aws:SourceArn': cluster },
+});
+
 /** Statements that must never be taken for ours, each close to one that would be. */
 const foreign: fc.Arbitrary<Statement> = fc
   .tuple(someAccounts, anything)
@@ -30,6 +36,9 @@ const foreign: fc.Arbitrary<Statement> = fc
       statement({ Sid: sid.toLowerCase() }),
       statement({ Sid: `${sid}ForTeamX`, Condition: tagged(names) }),
       statement({ Condition: tagged(names, 'other') }),
+      statement({ Condition: { StringEquals: { ...tagged(names).StringEquals, [clusterTag]: `${scope.cluster}2` } } }),
+      statement({ Condition: sources(`${scope.cluster}2`) }),
+      statement({ Condition: { ...sources(scope.cluster ?? ''), ArnLike: { 'aws:SourceArn': '*' } } }),
       statement({ Condition: tagged(names, [scope.namespace, 'other']) }),
       statement({ Condition: { StringLike: { [namespaceTag]: scope.namespace, [accountTag]: '*' } } }),
       statement({ Condition: { ...tagged(names), Bool: { 'aws:SecureTransport': 'true' } } }),
@@ -50,18 +59,24 @@ const own = fc
   .record({
     names: fc.uniqueArray(fc.constantFrom(...accounts, 'stranger-sa', 'irsa-svc:no-live-runs'), { maxLength: 5 }),
     action: fc.constantFrom<unknown>(both, [...both].reverse(), ['sts:assumerole', 'STS:TagSession'], 'sts:AssumeRole'),
-    open: fc.boolean(),
+    open: fc.constantFrom('none', 'source', false),
+    bound: fc.boolean(),
     single: fc.boolean(),
     name: fc.constantFrom(sid, `${sid}OfDomino`, `${sid}OfDomino2`),
   })
-  .map(({ names, action, open, single, name }) =>
-    statement({
+  .map(({ names, action, open, bound, single, name }) => {
+    const tags = tagged(single && names.length === 1 ? names[0] : names, [scope.namespace]).StringEquals;
+    const Condition =
+      open === 'source'
+        ? sources(scope.cluster ?? '')
+        : { StringEquals: bound ? { ...tags, [clusterTag]: scope.cluster } : tags };
+    return statement({
       Sid: name,
       Action: action,
       Principal: { Service: single ? service : [service] },
-      ...(open ? {} : { Condition: tagged(single && names.length === 1 ? names[0] : names, [scope.namespace]) }),
-    }),
-  );
+      ...(open === 'none' ? {} : { Condition }),
+    });
+  });
 
 /** A document of anybody's, with statements like ours and perhaps ours in it. */
 export const podScene = fc
@@ -90,4 +105,4 @@ export const podScene = fc
 
 export const trusts: fc.Arbitrary<PodTrust> = fc
   .tuple(fc.shuffledSubarray(accounts), fc.boolean())
-  .map(([names, open]) => ({ accounts: new Set(names), open: open && names.length > 0 }));
+  .map(([names, open]) => ({ accounts: new Set(names), open }));

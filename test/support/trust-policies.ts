@@ -1,7 +1,7 @@
 /** Owns trust policies as fast-check makes them up: other people's statements and subjects, and one that may be ours. */
 import fc from 'fast-check';
-import { managedAccount } from '../../src/subjects.ts';
-import type { TrustScope } from '../../src/trust-policy.ts';
+import type { TrustScope } from '../../src/trust-policy/document.ts';
+import { managedAccount } from '../../src/trust-policy/subjects.ts';
 
 const issuer = 'oidc.eks.us-west-2.amazonaws.com/id/EXAMPLE';
 export const scope: TrustScope = {
@@ -9,6 +9,7 @@ export const scope: TrustScope = {
   audience: 'sts.amazonaws.com',
   providerArn: `arn:aws:iam::111111111111:oidc-provider/${issuer}`,
   namespace: 'domino-compute',
+  cluster: 'arn:aws:eks:us-west-2:111111111111:cluster/acme',
 };
 export const sub = `${issuer}:sub`;
 export const aud = `${issuer}:aud`;
@@ -60,10 +61,15 @@ export const like = (subjects: unknown, audience: unknown = scope.audience) => (
 
 /** Statements that must never be taken for ours, each close to one that would be. */
 const foreignStatement: fc.Arbitrary<Statement> = fc
-  .tuple(fc.array(fc.oneof(managedSubject, foreignSubject), { maxLength: 3 }), anything)
-  .chain(([subjects, value]) =>
+  .tuple(
+    fc.array(fc.oneof(managedSubject, foreignSubject), { maxLength: 3 }),
+    // In an Allow for our provider, subjects of our forms are ours whatever else the statement has.
+    fc.array(foreignSubject, { maxLength: 3 }),
+    anything,
+  )
+  .chain(([any, subjects, value]) =>
     fc.constantFrom(
-      ours(like(subjects), { Effect: 'Deny' }),
+      ours(like(any), { Effect: 'Deny' }),
       ours(like(subjects), { Principal: { Federated: [scope.providerArn, 'other'] } }),
       ours(like(subjects), { Principal: { Federated: scope.providerArn, AWS: '333333333333' } }),
       ours(like(subjects), { Principal: '*' }),
@@ -89,9 +95,11 @@ const adoptable = fc
     single: fc.boolean(),
     sid: fc.boolean(),
   })
-  .map(({ subjects, audience, literalAud, literalSub, single, sid }) => {
-    // Somebody's literal subjects would make the statement theirs.
-    const literal = literalSub && subjects.every((subject) => managedAccount('domino-compute', subject) !== undefined);
+  .map(({ subjects, audience: listed, literalAud, literalSub, single, sid }) => {
+    const isOurs = subjects.every((subject) => managedAccount('domino-compute', subject) !== undefined);
+    // Somebody's literal subjects would make the statement theirs, and so would an audience that we had to put in.
+    const literal = literalSub && isOurs;
+    const audience = isOurs || [listed ?? []].flat().length > 0 ? listed : scope.audience;
     const value = single && subjects.length === 1 ? subjects[0] : subjects;
     const audKey = audience === undefined ? {} : { [aud]: audience };
     const equals = { ...(literalAud ? audKey : {}), ...(literal ? { [sub]: value } : {}) };

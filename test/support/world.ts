@@ -1,45 +1,18 @@
 /** Owns a whole world for a test: Domino, Kubernetes and AWS stand-ins, and replicas of the service against them. */
-import { once } from 'node:events';
-import type { Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts';
-import { KubeConfig } from '@kubernetes/client-node';
-import supertest, { type Response } from 'supertest';
-import { type Config, loadConfig } from '../../src/config.ts';
-import { createLog } from '../../src/log.ts';
-import { createMetrics, type Metrics } from '../../src/metrics.ts';
-import { type Service, startService } from '../../src/service.ts';
 import { type AwsStandIn, startAws } from '../stack/aws.ts';
 import { type DominoStandIn, startDomino } from '../stack/domino.ts';
 import { type ClusterIssuer, createIssuer } from '../stack/issuer.ts';
 import { type KubernetesStandIn, startKubernetes } from '../stack/kubernetes.ts';
 import type { AccessCheck } from '../stack/kubernetes-access.ts';
+import { defaultTransport, type Transport } from '../stack/kubernetes-transport.ts';
+import { podIdentityWebhook } from '../stack/pod-webhooks.ts';
 import { dominoPod, dominoServiceAccount } from '../stack/pods.ts';
 import { ShiftedClock } from './clock.ts';
-import { assertConforms } from './contract.ts';
+import { mapThrough, type Replica, settingsFor, startReplica as startReplicaOf } from './replica.ts';
+import { addRolePair, assumes, reachAws, subjectsOf } from './roles.ts';
 
-export const clusterAccount = '111111111111';
-export const assetAccount = '222222222222';
-
-export interface Replica {
-  service: Service;
-  metrics: Metrics;
-  server: Server;
-  url: string;
-  /** Every line that it logged, parsed. */
-  log: Record<string, unknown>[];
-  /** One call, its answer checked against the contract. `as` names the user whose token it carries. */
-  call(method: Method, path: string, options?: CallOptions): Promise<Response>;
-  stop(): Promise<void>;
-}
-
-type Method = 'GET' | 'POST' | 'DELETE' | 'PUT';
-
-export interface CallOptions {
-  as?: string;
-  headers?: Record<string, string>;
-  body?: unknown;
-}
+export type { CallOptions, Replica } from './replica.ts';
+export { assetAccount, clusterAccount } from './roles.ts';
 
 export interface RunOptions {
   account?: string;
@@ -75,79 +48,39 @@ export interface World {
 export interface WorldOptions {
   /** Who may do what in Kubernetes, and who the replicas are there. */
   access?: { rbac: AccessCheck; user: string };
+  /** How the replicas reach Kubernetes. */
+  transport?: Transport;
+  /** The realm's issuer is the stand-in's own address, so that a browser can log in. */
+  isRealmReachable?: boolean;
   /** Decides which calls of AWS a share of failures meets; 0 to 1, as Math.random. */
   random?: () => number;
 }
 
 export async function startWorld(settings: Record<string, string> = {}, options: WorldOptions = {}): Promise<World> {
-  const { access, random = Math.random } = options;
-  const [domino, kubernetes, aws, issuer] = await Promise.all([
-    startDomino(),
-    startKubernetes(access ? { rbac: access.rbac } : {}),
+  const { access, random = Math.random, transport = defaultTransport(), isRealmReachable = false } = options;
+  const issuer = await createIssuer();
+  const [domino, kubernetes, aws] = await Promise.all([
+    startDomino({ isReachable: isRealmReachable }),
+    startKubernetes({ ...(access ? { rbac: access.rbac } : {}), transport, issuer }),
     startAws({ random }),
-    createIssuer(),
   ]);
   aws.trustIssuer(issuer.issuer, issuer.jwks);
   domino.addUser({ name: 'admin', admin: true, orgs: [] });
-  const environment: Record<string, string> = {
-    OIDC_PROVIDER: issuer.issuer,
-    DOMINO_ISSUER: domino.issuer,
-    DOMINO_JWKS_URL: domino.jwksUrl,
-    DOMINO_USER_HOST: domino.url,
-    AWS_REGION: 'us-west-2',
-    SSL_OFF: 'true',
-    HOST: '127.0.0.1',
-    RATE_LIMIT_PER_MINUTE: '0',
-    LEASE_SECONDS: '3',
-    ...settings,
-  };
-  const awsVariables = { ...aws.environment(), ...aws.credentials };
-  const before = Object.fromEntries(Object.keys(awsVariables).map((name) => [name, process.env[name]]));
-  Object.assign(process.env, awsVariables);
+  const environment = { ...settingsFor(issuer.issuer, domino), ...settings };
+  kubernetes.admit(podIdentityWebhook((namespace, account) => aws.associationActs(namespace, account)));
+  const forgetAws = reachAws(aws);
   const clock = new ShiftedClock();
   const replicas: Replica[] = [];
   const runs = new Map<string, { pod: string; account: string }[]>();
 
-  async function startReplica(more: Record<string, string> = {}): Promise<Replica> {
-    const config: Config = loadConfig({ ...environment, ...more });
-    const kubeConfig = new KubeConfig();
-    kubeConfig.loadFromString(kubernetes.kubeconfig(access?.user));
-    const lines: Record<string, unknown>[] = [];
-    const log = createLog('debug', { write: (line: string) => void lines.push(JSON.parse(line)) });
-    const metrics = createMetrics();
-    const service = startService({ config, kubeConfig, clock, log, metrics });
-    const server = service.app.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    let stopped = false;
-    const replica: Replica = {
-      service,
-      metrics,
-      server,
-      url,
-      log: lines,
-      call: async (method, path, { as, headers = {}, body } = {}) => {
-        const bearer = as === undefined ? {} : { Authorization: `Bearer ${domino.token(as)}` };
-        const lower = method.toLowerCase() as Lowercase<Method>;
-        const sent = supertest(url)
-          [lower](path)
-          .set({ ...bearer, ...headers });
-        const response = await (body === undefined ? sent : sent.send(body as object));
-        assertConforms(method, path, response);
-        return response;
-      },
-      stop: async () => {
-        if (stopped) return;
-        stopped = true;
-        await service.stop();
-        server.closeAllConnections();
-        await new Promise((resolve) => server.close(resolve));
-      },
-    };
-    replicas.push(replica);
-    await service.ready;
-    return replica;
-  }
+  const startReplica = (more: Record<string, string> = {}) =>
+    startReplicaOf({
+      environment: { ...environment, ...more },
+      kubeconfig: kubernetes.kubeconfig(access?.user),
+      clock,
+      token: (user) => domino.token(user),
+      listens: (replica) => replicas.push(replica),
+    });
 
   return {
     clock,
@@ -185,76 +118,19 @@ export async function startWorld(settings: Record<string, string> = {}, options:
       }
       runs.delete(run);
     },
-    addRolePair: (name, proxies = [name]) => {
-      const federated = `arn:aws:iam::${clusterAccount}:oidc-provider/${issuer.issuer}`;
-      const trust = {
-        Version: '2012-10-17',
-        Statement: [
-          {
-            Effect: 'Allow',
-            Principal: { Federated: federated },
-            Action: 'sts:AssumeRoleWithWebIdentity',
-            Condition: {
-              StringLike: { [`${issuer.issuer}:aud`]: 'sts.amazonaws.com', [`${issuer.issuer}:sub`]: '' },
-            },
-          },
-        ],
-      };
-      const arns = proxies.map((proxy) => aws.addRole({ account: clusterAccount, name: proxy, trust }).arn);
-      const target = aws.addRole({
-        account: assetAccount,
-        name,
-        trust: {
-          Version: '2012-10-17',
-          Statement: [
-            { Effect: 'Allow', Principal: { AWS: `arn:aws:iam::${clusterAccount}:root` }, Action: 'sts:AssumeRole' },
-          ],
-        },
-      });
-      return { target: target.arn, proxies: arns };
-    },
-    map: async (replica, org, ...pairs) => {
-      const data = pairs.flatMap(({ target, proxies }) =>
-        proxies.map((proxy) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy })),
-      );
-      const body = { domino_org: org, role_data: data };
-      const answer = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
-      if (answer.status !== 200) throw new Error(`the mapping was refused: ${answer.text}`);
-    },
-    subjects: (proxy) => {
-      const document = aws.role(clusterAccount, proxy).document as {
-        Statement: { Condition?: Record<string, Record<string, string | string[]>> }[];
-      };
-      return document.Statement.flatMap((statement) =>
-        Object.values(statement.Condition ?? {}).flatMap((keys) => keys[`${issuer.issuer}:sub`] ?? []),
-      );
-    },
-    canAssume: async (account, proxyArn) => {
-      const sts = new STSClient({ region: 'us-west-2', maxAttempts: 1 });
-      const token = await issuer.podToken({ serviceAccount: account });
-      const input = { RoleArn: proxyArn, RoleSessionName: 'test', WebIdentityToken: token };
-      try {
-        await sts.send(new AssumeRoleWithWebIdentityCommand(input));
-        return true;
-      } catch (error) {
-        if ((error as Error).name.startsWith('AccessDenied')) return false;
-        throw error;
-      } finally {
-        sts.destroy();
-      }
-    },
+    addRolePair: (name, proxies = [name]) => addRolePair(aws, issuer.issuer, name, proxies),
+    map: mapThrough,
+    subjects: (proxy) => subjectsOf(aws, issuer.issuer, proxy),
+    canAssume: async (account, proxyArn) => assumes(await issuer.podToken({ serviceAccount: account }), proxyArn),
     stop: async () => {
       await Promise.all(replicas.map((replica) => replica.stop()));
       await Promise.all([domino.close(), kubernetes.close(), aws.close()]);
-      for (const [name, value] of Object.entries(before)) {
-        if (value === undefined) delete process.env[name];
-        else process.env[name] = value;
-      }
+      forgetAws();
     },
   };
 }
 
-/** A run id: 24 hex digits that end in a number. */
+/** A run id of its own for each number: 24 hex digits that end in it. */
 export function runId(number: number): string {
-  return number.toString(16).padStart(24, '6');
+  return `6${number.toString(16).padStart(23, '0')}`;
 }

@@ -9,6 +9,7 @@ import { AssumeRoleCommand, AssumeRoleWithWebIdentityCommand, type Credentials, 
 import { parse } from 'yaml';
 import { evaluatePermissions } from '../stack/aws-trust.ts';
 import { which } from '../stack/clients.ts';
+import { assumes } from '../support/roles.ts';
 import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 import { type ProviderStandIn, startProvider } from './provider.ts';
 import { accountOf } from './resources.ts';
@@ -255,6 +256,72 @@ describe('deploy/terraform', function () {
     assert.equal(world.aws.role(clusterAccount, 'acme-pool').history, before.history);
   });
 
+  it('a role that comes by tokens: a run has it by the mapping and the audiences that are printed', async () => {
+    const replica = await world.startReplica();
+    const [list, read] = ['acme-list', 'acme-read'].map((name) => ({ role_arn: role(name, assetAccount) }));
+    const outputs = await terraform.apply('proxy-roles', {
+      oidc_provider: world.issuer.issuer,
+      name_prefix: 'tokens-',
+      targets: { 'acme-list': { ...list, carrier: 'token' }, 'acme-read': { ...read, proxies: 2 } },
+      organizations: { tokens: ['acme-list', 'acme-read'], entries: ['acme-read'] },
+      default_profiles: { tokens: 'acme-read' },
+    });
+    const { client_ids: clientIds, mapping_requests: requests } = outputs as {
+      client_ids: string[];
+      mapping_requests: Record<string, string>;
+    };
+    assert.deepEqual(clientIds, ['irsa/tokens-acme-list']);
+    const dataOf = (org: string) =>
+      (JSON.parse(requests[org] ?? '') as { role_data: Record<string, unknown>[] }).role_data;
+    assert.deepEqual(
+      ['tokens', 'entries'].map((org) =>
+        dataOf(org).map(({ proxy_iam_role_arn: proxy, carrier, default_profile: isDefault }) => [
+          proxy,
+          carrier,
+          isDefault,
+        ]),
+      ),
+      [
+        [
+          [role('tokens-acme-list'), 'token', undefined],
+          [role('tokens-acme-read'), undefined, true],
+          [role('tokens-acme-read-2'), undefined, true],
+        ],
+        [
+          [role('tokens-acme-read'), undefined, undefined],
+          [role('tokens-acme-read-2'), undefined, undefined],
+        ],
+      ],
+    );
+    const body: unknown = JSON.parse(requests.tokens ?? '');
+    assert.equal((await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body })).status, 200);
+    world.aws.trustIssuer(world.issuer.issuer, world.issuer.jwks, { clientIds: ['sts.amazonaws.com', ...clientIds] });
+    world.domino.addUser({ name: 'bob', orgs: ['tokens'] });
+    const run = runId(3);
+    const { pod } = world.startRun(run, 'bob');
+    const asked = { run_id: run, role_tokens: true };
+    const config = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'bob', body: asked });
+    assert.match(config.text, /\[profile acme-list\]/);
+    const given = await replica.call('POST', '/role_tokens', { as: 'bob', body: { run_id: run, pod } });
+    const [first] = given.body.tokens as { token: string }[];
+    assert.ok(await assumes(first?.token ?? '', role('tokens-acme-list')), given.text);
+    await replica.stop();
+  });
+
+  it('the service with role tokens: the chart is told, and else not', async () => {
+    const variables = {
+      name: 'tokens-svc',
+      region: 'us-west-2',
+      oidc_provider: world.issuer.issuer,
+      proxy_role_prefix: 'acme-',
+    };
+    for (const enabled of [true, false]) {
+      const more = enabled ? { role_tokens: true } : {};
+      const { helm_values: text } = await terraform.apply('service-role', { ...variables, ...more });
+      assert.deepEqual((parse(String(text)) as Record<string, unknown>).roleTokens, { enabled });
+    }
+  });
+
   it('the service by Pod Identity: an association for its account, and no ARN for the chart', async () => {
     const name = 'acme-irsa-service';
     const { helm_values: text } = await terraform.apply('service-role', {
@@ -331,6 +398,24 @@ describe('deploy/terraform', function () {
       'proxy-roles',
       { ...proxies, targets: { a: { role_arn: role('*', assetAccount) } } },
       /without a wildcard/,
+    ],
+    [
+      'a carrier of another name',
+      'proxy-roles',
+      { ...proxies, targets: { a: { ...target, carrier: 'tokens' } } },
+      /carrier is entry or token/,
+    ],
+    [
+      'a pool of a role that comes by tokens',
+      'proxy-roles',
+      { ...proxies, targets: { a: { ...target, carrier: 'token', proxies: 2 } } },
+      /has one proxy role/,
+    ],
+    [
+      'a default profile that is no target of its organization',
+      'proxy-roles',
+      { ...proxies, organizations: { acme: [] }, default_profiles: { acme: 'acme-read' } },
+      /a target of its organization/,
     ],
     ['half a proxy role', 'proxy-roles', { ...proxies, targets: { a: { ...target, proxies: 1.5 } } }, /whole number/],
     [

@@ -1,6 +1,7 @@
 /** Proves what our Terraform's policy documents allow and what they do not, as AWS would read them. */
 import assert from 'node:assert/strict';
-import { managedAccount } from '../../src/subjects.ts';
+import { editTrustPolicy } from '../../src/trust-policy/document.ts';
+import { managedAccount } from '../../src/trust-policy/subjects.ts';
 import { conditionContext, conditionHolds } from '../stack/aws-conditions.ts';
 import { evaluatePermissions, evaluateTrust, statementsOf, type TrustRequest } from '../stack/aws-trust.ts';
 import { needTerraform, openTerraform, type Terraform } from './terraform.ts';
@@ -61,7 +62,9 @@ describe('the policy documents of deploy/terraform', function () {
 
   /** As the stand-in's evaluator, which leaves out conditions: statements whose condition does not hold are put aside. */
   function allows(document: unknown, action: string, resource: string, keys: Record<string, string> = {}): boolean {
-    const holds = statementsOf(document).filter((one) => conditionHolds(one.Condition, conditionContext(keys), true));
+    const holds = statementsOf(document).filter((one) =>
+      conditionHolds(one.Condition, conditionContext(keys), { variables: true }),
+    );
     return evaluatePermissions([{ Statement: holds }], action, resource) === 'allowed';
   }
 
@@ -87,6 +90,24 @@ describe('the policy documents of deploy/terraform', function () {
       const { permissions } = await documents('service-role/policies', exact);
       assert.ok(allows(permissions, 'iam:UpdateAssumeRolePolicy', only));
       assert.ok(!allows(permissions, 'iam:UpdateAssumeRolePolicy', `${only}-2`));
+    });
+
+    it('with role tokens: read the OIDC provider of the cluster, and no other', async () => {
+      const provider = `arn:aws:iam::111111111111:oidc-provider/${issuer}`;
+      const action = 'iam:GetOpenIDConnectProvider';
+      const { permissions: without } = await documents('service-role/policies', service);
+      assert.ok(!allows(without, action, provider));
+      const { permissions } = await documents('service-role/policies', { ...service, role_tokens: true });
+      assert.ok(allows(permissions, action, provider));
+      for (const other of [`${provider}0`, provider.replace('111111111111', '222222222222'), '*']) {
+        assert.ok(!allows(permissions, action, other), other);
+      }
+      for (const power of [
+        ...powers,
+        'iam:AddClientIDToOpenIDConnectProvider',
+        'iam:UpdateOpenIDConnectProviderThumbprint',
+      ])
+        assert.ok(!allows(permissions, power, provider), power);
     });
 
     it('with Pod Identity: associations of that cluster, and those roles to pods of EKS and nobody else', async () => {
@@ -196,6 +217,7 @@ describe('the policy documents of deploy/terraform', function () {
     interface Proxy {
       target: string;
       permissions: string;
+      trust_policy: string;
     }
 
     it('let nobody in at first, in the form that the service takes for its own', async () => {
@@ -215,6 +237,39 @@ describe('the policy documents of deploy/terraform', function () {
         const requester = { kind: 'federated', provider: `arn:aws:iam::111111111111:oidc-provider/${issuer}` } as const;
         assert.equal(evaluateTrust(trust, { action: 'sts:AssumeRoleWithWebIdentity', requester, context }), 'no-match');
       }
+    });
+
+    it('let role tokens in by a statement that the service leaves as it is', async () => {
+      const namespace = 'runs';
+      const { targets } = variables;
+      const byToken = {
+        ...targets,
+        'acme-list': { role_arn: role('acme-list', '222222222222'), proxies: 1, carrier: 'token' },
+      };
+      const given = { ...variables, namespace, name_prefix: 'proxy-', targets: byToken };
+      const { proxies } = (await documents('proxy-roles/policies', given)) as { proxies: Record<string, Proxy> };
+      const text = proxies['proxy-acme-list']?.trust_policy ?? '';
+      const providerArn = `arn:aws:iam::111111111111:oidc-provider/${issuer}`;
+      const isLetIn = (sub: string, aud: string, provider = providerArn) =>
+        evaluateTrust(JSON.parse(text), {
+          action: 'sts:AssumeRoleWithWebIdentity',
+          requester: { kind: 'federated', provider },
+          context: conditionContext({ [`${issuer}:sub`]: sub, [`${issuer}:aud`]: aud }),
+        }) === 'allowed';
+      const [run, audience] = [`system:serviceaccount:${namespace}:run-1`, 'irsa/proxy-acme-list'];
+      assert.ok(isLetIn(run, audience));
+      for (const other of ['sts.amazonaws.com', 'irsa/acme-list', 'irsa/proxy-acme-list-2', 'irsa/*', '']) {
+        assert.ok(!isLetIn(run, other), other);
+      }
+      for (const other of ['system:serviceaccount:other:run-1', 'system:serviceaccount:runs-2:run-1', 'run-1', ''])
+        assert.ok(!isLetIn(other, audience), other);
+      assert.ok(!isLetIn(run, audience, `${providerArn}0`));
+      const scope = { namespace, issuer, audience: 'sts.amazonaws.com', providerArn };
+      const tokens = { audience, granted: true, denied: new Set<string>() };
+      const edited = editTrustPolicy(scope, text, [], () => false, 2048, undefined, tokens);
+      assert.equal(edited.kind, 'unchanged');
+      // The others of them have entries.
+      assert.doesNotMatch(proxies['proxy-acme-read']?.trust_policy ?? '', /IrsaRoleTokens|irsa\//);
     });
 
     it('may assume just their target', async () => {

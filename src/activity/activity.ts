@@ -1,0 +1,116 @@
+/** Owns the activity record of a replica: what it did is queued at once, written in batches behind requests, and read with the others'. */
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { ActivityEntry } from './entry.ts';
+import { type ActivityQueue, createActivityQueue, type QueueOptions } from './queue.ts';
+import { maxSegmentBytes, partOf, type Recorded, type Segments } from './segments.ts';
+
+export interface Activity {
+  /** Queues an audit line; nothing of it is done before it returns. */
+  take: ActivityQueue['take'];
+  /** What all replicas recorded and this one is about to, the newest first. @throws KubernetesError */
+  read(): Promise<Recorded>;
+  /** Writes what is left, once. */
+  stop(): Promise<void>;
+}
+
+export interface ActivityOptions extends QueueOptions {
+  segments: Segments;
+  clock: Clock;
+  log: Log;
+}
+
+/** What a replica that is killed may lose. */
+const pauseMs = 2_000;
+const retryMs = 10_000;
+/** Readers share one list of the ConfigMaps for so long. */
+const freshMs = 1_000;
+
+export function createActivity(options: ActivityOptions): Activity {
+  const { segments, clock, log } = options;
+  const queue = createActivityQueue(options);
+  const stopping = new AbortController();
+  let running: Promise<void> | undefined;
+  let shared: { at: number; recorded: Promise<Recorded> } | undefined;
+
+  /** Writes what is queued now; what comes meanwhile waits for the next time. @returns whether all of that was written. */
+  async function flush(): Promise<boolean> {
+    const { entries, droppedUntil } = await queue.settle();
+    for (const batch of batchesOf(entries)) {
+      try {
+        await segments.append(batch, droppedUntil);
+      } catch (error) {
+        log.info({ err: error, waiting: entries.length }, 'the activity record was not written; trying again');
+        return false;
+      }
+      queue.written(batch, droppedUntil);
+      shared = undefined;
+    }
+    return true;
+  }
+
+  async function run(): Promise<void> {
+    while (!stopping.signal.aborted && !queue.isEmpty()) {
+      await clock.sleep(pauseMs, stopping.signal);
+      if (!(await flush())) await clock.sleep(retryMs, stopping.signal);
+    }
+    running = undefined;
+  }
+
+  function readShared(): Promise<Recorded> {
+    if (shared && clock.monotonic() - shared.at <= freshMs) return shared.recorded;
+    const recorded = segments.read();
+    shared = { at: clock.monotonic(), recorded };
+    recorded.catch(() => {
+      shared = undefined;
+    });
+    return recorded;
+  }
+
+  return {
+    take: (line) => {
+      queue.take(line);
+      running ??= run();
+    },
+    read: async () => {
+      const { entries, droppedUntil } = await queue.settle();
+      // Taken before the others are listed: what is written in between is in both, under one id.
+      const own = [...entries];
+      const recorded = await readShared();
+      const all = new Map([...recorded.entries, ...own].map((entry) => [entry.id, entry]));
+      const ends = [recorded.droppedUntil, droppedUntil].flatMap((at) => at ?? []).sort();
+      return { entries: [...all.values()].sort(newestFirst), droppedUntil: ends.at(-1) };
+    },
+    stop: async () => {
+      stopping.abort();
+      await running;
+      while (!queue.isEmpty() && (await flush()));
+    },
+  };
+}
+
+/** The order of entries, and where a page of them ends. */
+export function keyOfEntry({ at, id }: ActivityEntry): string {
+  return `${at} ${id}`;
+}
+
+function newestFirst(a: ActivityEntry, b: ActivityEntry): number {
+  return a.at === b.at ? (a.id < b.id ? 1 : -1) : a.at < b.at ? 1 : -1;
+}
+
+/** Run outcomes apart from all else, in batches of at most a quarter of a segment. */
+function batchesOf(entries: readonly ActivityEntry[]): ActivityEntry[][] {
+  const batches: ActivityEntry[][] = [];
+  for (const part of Object.values(Object.groupBy(entries, partOf))) {
+    let bytes = Infinity;
+    for (const entry of part) {
+      bytes += Buffer.byteLength(JSON.stringify(entry)) + 1;
+      if (bytes > maxSegmentBytes / 4) {
+        batches.push([]);
+        bytes = Buffer.byteLength(JSON.stringify(entry)) + 1;
+      }
+      batches.at(-1)?.push(entry);
+    }
+  }
+  return batches;
+}

@@ -1,0 +1,146 @@
+/** Owns how the activity record lies in Kubernetes: ConfigMaps of one replica each, written in batches, the oldest deleted. */
+import { randomUUID } from 'node:crypto';
+import { setImmediate as othersTurn } from 'node:timers/promises';
+import type { ConfigMap, Kubernetes } from '../kubernetes/client.ts';
+import { KubernetesError } from '../kubernetes/transport.ts';
+import { type ActivityEntry, entrySchema } from './entry.ts';
+
+export const activityLabel = 'irsa.dominodatalab.com/activity';
+/** A ConfigMap takes 1 MiB; each batch has the API server store the whole of it again, so it stays small. */
+export const maxSegmentBytes = 65_536;
+/** All replicas together, about 4,000 entries, half of it for each part; a replica that ends leaves a small segment. */
+export const maxRecordBytes = 2_097_152;
+export const maxSegments = 128;
+
+/** What runs were given or refused, and all else: however often runs ask, what administrators did stays on record. */
+export type Part = 'outcomes' | 'changes';
+const outcomes: ReadonlySet<string> = new Set(['grant', 'role_token']);
+export const partOf = ({ kind }: Pick<ActivityEntry, 'kind'>): Part => (outcomes.has(kind) ? 'outcomes' : 'changes');
+
+/** Until when entries were dropped, ISO 8601; kept beside the batches. */
+const droppedKey = 'dropped-until';
+
+export type SegmentCalls = Pick<
+  Kubernetes,
+  'listConfigMaps' | 'createConfigMap' | 'patchConfigMap' | 'deleteConfigMap'
+>;
+
+export interface Recorded {
+  entries: ActivityEntry[];
+  droppedUntil: string | undefined;
+}
+
+export interface Segments {
+  /** Appends a batch of one part; it goes into one write. @param droppedUntil of entries that were lost before they were written. */
+  append(entries: readonly ActivityEntry[], droppedUntil: string | undefined): Promise<void>;
+  /** What all replicas recorded, in no order. */
+  read(): Promise<Recorded>;
+}
+
+interface Open {
+  name: string;
+  resourceVersion: string;
+  bytes: number;
+  batches: number;
+}
+
+export function createSegments(kubernetes: SegmentCalls): Segments {
+  const open = new Map<Part, Open>();
+
+  async function begin(part: Part, batch: string, dropped: string | undefined): Promise<void> {
+    const { surplus, droppedUntil } = await room(kubernetes, part, dropped);
+    const name = `irsa-activity-${randomUUID()}`;
+    const data = { 'batch-0': batch, ...(droppedUntil === undefined ? {} : { [droppedKey]: droppedUntil }) };
+    const made = await kubernetes.createConfigMap(name, data, { [activityLabel]: part });
+    open.set(part, { name, resourceVersion: made.resourceVersion, bytes: Buffer.byteLength(batch), batches: 1 });
+    for (const { name: old, resourceVersion } of surplus) {
+      await kubernetes.deleteConfigMap(old, resourceVersion).catch(ignoreMoved);
+    }
+  }
+
+  return {
+    append: async (entries, dropped) => {
+      const [first] = entries;
+      if (!first) return;
+      const part = partOf(first);
+      const batch = JSON.stringify(entries);
+      const known = open.get(part);
+      const bytes = (known?.bytes ?? 0) + Buffer.byteLength(batch);
+      if (!known || bytes > maxSegmentBytes) return begin(part, batch, dropped);
+      const { name, resourceVersion, batches } = known;
+      const changes = { [`batch-${batches}`]: batch, ...(dropped === undefined ? {} : { [droppedKey]: dropped }) };
+      try {
+        const written = await kubernetes.patchConfigMap(name, changes, resourceVersion, { [activityLabel]: part });
+        open.set(part, { name, resourceVersion: written.resourceVersion, bytes, batches: batches + 1 });
+      } catch (error) {
+        // Deleted as the oldest, edited by hand, or written without an answer: what is recorded twice has one id.
+        open.delete(part);
+        if (!(error instanceof KubernetesError) || (error.kind !== 'not_found' && error.kind !== 'conflict'))
+          throw error;
+        await begin(part, batch, dropped);
+      }
+    },
+    read: async () => readAll(await kubernetes.listConfigMaps(activityLabel)),
+  };
+}
+
+/** Which segments of a part, the oldest, have to go for one more, and until when entries are then missing. */
+async function room(kubernetes: SegmentCalls, part: Part, dropped: string | undefined) {
+  const aged: { segment: ConfigMap; newest: string; bytes: number }[] = [];
+  for (const segment of await kubernetes.listConfigMaps(`${activityLabel}=${part}`)) {
+    await othersTurn();
+    const newest = latestOf(entriesIn(segment).map(({ at }) => at)) ?? '';
+    const bytes = Object.values(segment.data).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+    aged.push({ segment, newest, bytes });
+  }
+  aged.sort((a, b) => (a.newest < b.newest ? 1 : -1));
+  let bytes = maxSegmentBytes;
+  const first = aged.findIndex((one, index) => {
+    bytes += one.bytes;
+    return bytes > maxRecordBytes / 2 || index >= maxSegments / 2 - 1;
+  });
+  const surplus = first < 0 ? [] : aged.slice(first);
+  const ends = [
+    dropped,
+    ...aged.map(({ segment }) => segment.data[droppedKey]),
+    ...surplus.map(({ newest }) => newest),
+  ];
+  return { surplus: surplus.map(({ segment }) => segment), droppedUntil: latestOf(ends) };
+}
+
+async function readAll(all: readonly ConfigMap[]): Promise<Recorded> {
+  const byId = new Map<string, ActivityEntry>();
+  for (const segment of all) {
+    await othersTurn();
+    for (const entry of entriesIn(segment)) byId.set(entry.id, entry);
+  }
+  return { entries: [...byId.values()], droppedUntil: latestOf(all.map(({ data }) => data[droppedKey])) };
+}
+
+/** What somebody edited by hand into something else is left out. */
+function entriesIn({ data }: ConfigMap): ActivityEntry[] {
+  return Object.entries(data).flatMap(([key, batch]) => (key.startsWith('batch-') ? parsed(batch) : []));
+}
+
+function parsed(batch: string): ActivityEntry[] {
+  try {
+    const list: unknown = JSON.parse(batch);
+    return Array.isArray(list) ? list.flatMap((one) => entrySchema.safeParse(one).data ?? []) : [];
+  } catch {
+    return [];
+  }
+}
+
+function latestOf(times: readonly (string | undefined)[]): string | undefined {
+  return (
+    times
+      .flatMap((at) => at ?? [])
+      .sort()
+      .at(-1) || undefined
+  );
+}
+
+function ignoreMoved(error: unknown): void {
+  const isMoved = error instanceof KubernetesError && (error.kind === 'not_found' || error.kind === 'conflict');
+  if (!isMoved) throw error;
+}

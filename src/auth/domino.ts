@@ -1,0 +1,147 @@
+/** Owns the conversation with Domino's API: who a credential belongs to, and which organizations that person is in. */
+import { z } from 'zod';
+import { boundedText, TooLong } from '../lib/bounded-text.ts';
+import { type Clock, systemClock } from '../lib/clock.ts';
+import { ApiError } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
+import type { Credential } from './token.ts';
+
+/** Domino's view of the holder of a credential. A bad credential is an anonymous principal, not an error. */
+export interface Principal {
+  readonly anonymous: boolean;
+  readonly admin: boolean;
+  /** Domino's user id, which pods are labelled with. */
+  readonly canonicalId?: string;
+  readonly canonicalName?: string;
+}
+
+/** An organization that the holder of a credential is a member of. */
+export interface DominoOrganization {
+  readonly name: string;
+  /** Missing where this version of Domino gives none. */
+  readonly id?: string;
+}
+
+export type DominoCall = 'principal' | 'organizations';
+
+/**
+ * Both calls pass the credential on as it was received, and throw ApiError: `domino_unavailable` when Domino cannot be
+ * reached, is late, fails, or answers something else; `unauthenticated` when it answers 401 or 403.
+ */
+export interface Domino {
+  principal(credential: Credential): Promise<Principal>;
+  /** As Domino orders them. */
+  organizations(credential: Credential): Promise<DominoOrganization[]>;
+}
+
+export interface DominoOptions {
+  /** `http://nucleus-frontend.domino-platform:80` */
+  baseUrl: string;
+  /** For the whole of one call, its body included; milliseconds. */
+  timeoutMs?: number;
+  maxBodyBytes?: number;
+  clock?: Clock;
+  log?: Log;
+  /** Told of every finished call: for metrics. */
+  onCall?: (call: DominoCall, ok: boolean, durationMs: number) => void;
+}
+
+const paths: Record<DominoCall, string> = {
+  principal: '/v4/auth/principal',
+  organizations: '/v4/organizations/self',
+};
+
+// The answers vary by Domino version, so only what decides is looked at. What decides fails closed: anything but
+// `false` is anonymous when given, anything but `true` is no admin.
+const principalForm = z.looseObject({
+  isAnonymous: z.unknown().optional(),
+  isAdmin: z.unknown().optional(),
+  canonicalId: z.string().nullish(),
+  canonicalName: z.string().nullish(),
+});
+const organizationForm = z.looseObject({ name: z.string().min(1), id: z.string().min(1).optional().catch(undefined) });
+const organizationsForm = z.array(organizationForm.or(z.unknown().transform(() => undefined)));
+
+/** Why an answer is of no use, in words that hold nothing of the answer or the credential. */
+class Unusable extends Error {}
+
+export function createDomino(options: DominoOptions): Domino {
+  const { baseUrl, timeoutMs = 5000, maxBodyBytes = 16 * 1024 * 1024, clock = systemClock, log, onCall } = options;
+  const base = baseUrl.replace(/\/+$/, '');
+
+  async function get(call: DominoCall, credential: Credential): Promise<unknown> {
+    const response = await fetch(`${base}${paths[call]}`, {
+      headers: { accept: 'application/json', ...headerOf(credential) },
+      signal: AbortSignal.timeout(timeoutMs),
+      // A redirect leads to a login page at best, and would carry the API key to another host at worst.
+      redirect: 'error',
+    });
+    if (response.status !== 200) {
+      await response.body?.cancel();
+      if (response.status === 401 || response.status === 403) {
+        const cause = `GET ${paths[call]}: status ${response.status}`;
+        throw new ApiError('unauthenticated', `Domino does not accept this credential (${cause}).`, { cause });
+      }
+      throw new Unusable(`status ${response.status}`);
+    }
+    // An organization lists its members, so answers can be large; past this something else is wrong.
+    const text = await boundedText(response, maxBodyBytes);
+    try {
+      return JSON.parse(text);
+    } catch {
+      throw new Unusable('not JSON');
+    }
+  }
+
+  async function ask<T>(call: DominoCall, credential: Credential, form: z.ZodType<T>): Promise<T> {
+    const started = clock.monotonic();
+    let ok = false;
+    try {
+      const parsed = form.safeParse(await get(call, credential));
+      if (!parsed.success) throw new Unusable(`unexpected shape: ${z.prettifyError(parsed.error)}`);
+      ok = true;
+      return parsed.data;
+    } catch (error) {
+      if (error instanceof ApiError) throw error;
+      const cause = `GET ${paths[call]}: ${reasonOf(error)}`;
+      log?.warn({ cause }, 'a call to Domino failed');
+      throw new ApiError('domino_unavailable', 'Domino cannot be asked who you are at the moment.', { cause });
+    } finally {
+      onCall?.(call, ok, clock.monotonic() - started);
+    }
+  }
+
+  return {
+    async principal(credential) {
+      const { isAnonymous, isAdmin, canonicalId, canonicalName } = await ask('principal', credential, principalForm);
+      return {
+        anonymous: isAnonymous !== undefined && isAnonymous !== false,
+        admin: isAdmin === true,
+        ...(canonicalId ? { canonicalId } : {}),
+        ...(canonicalName ? { canonicalName } : {}),
+      };
+    },
+    async organizations(credential) {
+      const entries = await ask('organizations', credential, organizationsForm);
+      const named = entries.flatMap((entry) => entry ?? []);
+      if (named.length < entries.length) {
+        log?.warn({ left_out: entries.length - named.length }, 'Domino listed organizations without a name');
+      }
+      return named.map(({ name, id }) => ({ name, ...(id === undefined ? {} : { id }) }));
+    },
+  };
+}
+
+function headerOf(credential: Credential): Record<string, string> {
+  return credential.kind === 'bearer'
+    ? { authorization: `Bearer ${credential.token}` }
+    : { 'x-domino-api-key': credential.key };
+}
+
+/** Not the error itself: undici's hold header values in some versions, and those hold the credential. */
+function reasonOf(error: unknown): string {
+  if (error instanceof Unusable || error instanceof TooLong) return error.message;
+  if (!(error instanceof Error)) return 'unknown';
+  const code = (error.cause as { code?: unknown } | undefined)?.code;
+  return typeof code === 'string' ? `${error.name} ${code}` : error.name;
+}

@@ -1,0 +1,30 @@
+/** Owns what Domino said of the users who called this replica lately: an administrator asks about them, and Domino cannot. */
+import { LRUCache } from 'lru-cache';
+import type { Clock } from '../lib/clock.ts';
+import type { Caller } from './caller.ts';
+
+export interface SeenCaller {
+  caller: Caller;
+  /** When the user called last, ISO 8601. */
+  at: string;
+}
+
+export interface SeenCallers {
+  note(caller: Caller): void;
+  /** @param user an id or a name. The newest first: an id has one at most, a name can have been given to several. */
+  find(user: string): SeenCaller[];
+}
+
+export function createSeenCallers(clock: Clock, max = 10_000): SeenCallers {
+  const byId = new LRUCache<string, { caller: Caller; at: number }>({ max });
+  return {
+    note: (caller) => {
+      byId.set(caller.id, { caller, at: clock.now() });
+    },
+    find: (user) => {
+      const own = byId.get(user);
+      const found = own ? [own] : [...byId.values()].filter(({ caller }) => caller.name === user);
+      return found.sort((a, b) => b.at - a.at).map(({ caller, at }) => ({ caller, at: new Date(at).toISOString() }));
+    },
+  };
+}

@@ -1,0 +1,54 @@
+/** Owns an administrator's wish to have a proxy role compared with IAM now, and the wait until the leader did it. */
+import { randomUUID } from 'node:crypto';
+import type { Kubernetes } from '../kubernetes/client.ts';
+import { isAtLeast } from '../kubernetes/resource-version.ts';
+import { KubernetesError, kubernetesUnavailable } from '../kubernetes/transport.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { TrustStatuses } from '../proxy-roles/status.ts';
+import { backgroundId, compareAnnotation } from '../proxy-roles/status.ts';
+import { untilPublished } from '../reconcile/status-store.ts';
+
+export interface ComparisonDeps {
+  kubernetes: Pick<Kubernetes, 'annotateConfigMap'>;
+  statuses: TrustStatuses;
+  clock: Clock;
+}
+
+const maxWaitMs = 5_000;
+
+/**
+ * Asks the leader to compare the role with IAM, and waits until its status says that it was done. In the background it does
+ * not go before requests that wait, and one that is asked for already is enough.
+ * @returns false where nothing is published of the role yet, or the leader did not say so within `maxMs`, 5 s.
+ * @throws ApiError `kubernetes_unavailable`
+ */
+export async function compareNow(
+  { kubernetes, statuses, clock }: ComparisonDeps,
+  roleArn: string,
+  { background = false, maxMs = maxWaitMs }: { background?: boolean; maxMs?: number } = {},
+): Promise<boolean> {
+  const known = statuses.get(roleArn);
+  if (!known) return false;
+  let asked = known.resourceVersion;
+  const isAsked = (known.annotations[compareAnnotation] ?? known.status.compare_id) !== known.status.compare_id;
+  try {
+    if (!background || !isAsked) {
+      const id = background ? backgroundId(randomUUID()) : randomUUID();
+      const annotated = await kubernetes.annotateConfigMap(known.configMap, { [compareAnnotation]: id });
+      asked = annotated.resourceVersion;
+    }
+  } catch (error) {
+    // Withdrawn in the meantime: no mapping names the role any more.
+    if (error instanceof KubernetesError && error.kind === 'not_found') return false;
+    throw kubernetesUnavailable(error);
+  }
+  const failedBefore = known.status.error?.at;
+  return untilPublished(statuses, clock, maxMs, () => {
+    const now = statuses.get(roleArn);
+    if (now === undefined || !isAtLeast(now.resourceVersion, asked)) return false;
+    // An id that another request put there after ours asks for a comparison that is later still. Where IAM refuses, that
+    // is what the comparison found.
+    const { compare_id: done, error } = now.status;
+    return done === now.annotations[compareAnnotation] || (error !== undefined && error.at !== failedBefore);
+  });
+}

@@ -1,0 +1,133 @@
+/** Owns the request's side of a grant: store what a run asks for, and wait until the leader has settled it. */
+import type { Caller } from '../auth/caller.ts';
+import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
+import type { Watched } from '../kubernetes/watch.ts';
+import type { Clock } from '../lib/clock.ts';
+import { ApiError } from '../lib/errors.ts';
+import { proposedDefaults } from '../mappings/default-proposals.ts';
+import { choiceOf, type Mappings, resolve } from '../mappings/role-mappings.ts';
+import type { TrustStatuses } from '../proxy-roles/status.ts';
+import { withHeldTokens } from '../runs/held-tokens.ts';
+import { type Revocations, refuseRevoked, revocationFor } from '../runs/revocations.ts';
+import { askersOf, parseRoleRequest, type RoleRequest, type RoleRequestContent } from '../runs/role-request.ts';
+import { findRun, type PodIndex } from '../runs/runs.ts';
+import type { RoleOutcome } from './aws-config.ts';
+import { planCarriers } from './carriers.ts';
+import type { Memberships } from './membership.ts';
+import { recordRequest } from './record.ts';
+import { createSecondLooks } from './second-look.ts';
+import { Settlement } from './settlement.ts';
+
+export interface GrantRequest {
+  caller: Caller;
+  /** 24 hex digits. */
+  run: string;
+  workloadType: string | undefined;
+  /** Whether the client keeps token files. */
+  roleTokens: boolean;
+  /** Aborted when the client is gone. */
+  signal: AbortSignal;
+}
+
+export interface Grant {
+  accounts: string[];
+  outcomes: RoleOutcome[];
+  /** The targets that the caller's organizations propose as the default profile. */
+  proposed: ReadonlySet<string>;
+  /** Seconds from the first role request to the last answer; 0 where all was settled already. */
+  settledSeconds: number;
+}
+
+export interface Grants {
+  /**
+   * Grants the caller's run what the mappings allow, and waits until IAM has it.
+   * @throws ApiError `run_not_found`, `run_revoked`, `shared_service_account`, `too_many_roles`,
+   * `kubernetes_unavailable`, `trust_policy_full`, `grant_pending`.
+   */
+  grant(request: GrantRequest): Promise<Grant>;
+}
+
+export interface GrantsOptions {
+  kubernetes: Pick<
+    Kubernetes,
+    'listPods' | 'listPodsOfAccount' | 'getServiceAccount' | 'setWanted' | 'getConfigMap' | 'annotateConfigMap'
+  >;
+  accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  statuses: TrustStatuses;
+  revocations: Revocations;
+  mappings: () => Mappings;
+  memberships: Pick<Memberships, 'settle'>;
+  /** Whether something that the request rests on has changed since it was made. */
+  changedSince: (request: RoleRequest) => boolean;
+  timeoutMs: number;
+  /** How long a role token lives. */
+  roleTokenSeconds: number;
+  clock: Clock;
+}
+
+export function createGrants(options: GrantsOptions): Grants {
+  const { kubernetes, pods, clock } = options;
+  const deps = { ...options, looks: createSecondLooks(options) };
+  return {
+    grant: async ({ caller, run: runId, workloadType, roleTokens, signal }) => {
+      const run = await findRun(runId, caller.id, pods, kubernetes);
+      const revoked = () => revocationFor(run.id, run.accounts, pods, options.revocations);
+      refuseRevoked(revoked());
+      const membership = await options.memberships.settle(caller);
+      const { targets, refused } = resolve(membership, options.mappings());
+      const choiceFor = choiceOf(membership, options.mappings());
+      const recorded = run.accounts.flatMap((name) => requestOf(name, { caller, run: run.id }, options) ?? []);
+      const plan = planCarriers(targets, roleTokens, recorded, choiceFor);
+      const content: RoleRequestContent = {
+        run: run.id,
+        user: { id: caller.id, name: caller.name },
+        ...(workloadType === undefined ? {} : { workload_type: workloadType }),
+        roles: [...plan.entries.map(({ arn, proxies }) => ({ target: arn, proxies })), ...plan.kept],
+      };
+      const startedAt = clock.monotonic();
+      const record = async (name: string) => {
+        const withTokens = (known: RoleRequest | undefined) => withHeldTokens(content, known, [], choiceFor, options);
+        return [name, await recordRequest(name, withTokens, deps)] as const;
+      };
+      // Tokens are put on record when they are given: a run that has nothing else is not written to twice.
+      const isBare = (name: string) => content.roles.length === 0 && options.accounts.get(name)?.wanted === undefined;
+      const recording = run.accounts.filter((name) => plan.tokens.length === 0 || !isBare(name));
+      const requests = new Map(await Promise.all(recording.map(record)));
+      const awaited = { targets: plan.entries, tokens: plan.tokens, accounts: run.accounts, requests, revoked };
+      const settled = await new Settlement(awaited, deps).wait(signal);
+      const outcomes: RoleOutcome[] = [
+        ...settled,
+        ...plan.unmanaged.map(({ arn, proxies }) => ({
+          kind: 'granted' as const,
+          target: arn,
+          proxy: proxies[0]?.arn ?? '',
+        })),
+        ...plan.refused,
+        ...refused.map(({ arn, code, detail }) => ({ kind: 'refused' as const, target: arn, code, detail })),
+      ];
+      refuseWhereNothingHasRoom(outcomes);
+      const proposed = proposedDefaults(membership, options.mappings());
+      return { accounts: run.accounts, outcomes, proposed, settledSeconds: (clock.monotonic() - startedAt) / 1000 };
+    },
+  };
+}
+
+/** The request on record of a service account, where this run of the caller is among those that asked. */
+function requestOf(
+  account: string,
+  { caller, run }: { caller: Caller; run: string },
+  { accounts }: Pick<GrantsOptions, 'accounts'>,
+): RoleRequest | undefined {
+  const known = parseRoleRequest(accounts.get(account)?.wanted);
+  return known?.user.id === caller.id && askersOf(known).has(run) ? known : undefined;
+}
+
+/** A run that gets no role, since a proxy role is full, is asked to come again; one that gets some roles gets these. */
+function refuseWhereNothingHasRoom(outcomes: readonly RoleOutcome[]): void {
+  if (outcomes.some(({ kind }) => kind === 'granted')) return;
+  const full = outcomes.find((outcome) => outcome.kind === 'refused' && outcome.code === 'trust_policy_full');
+  if (full?.kind !== 'refused') return;
+  const detail = `${full.target}: ${full.detail}. The run gets it as soon as another one ends.`;
+  throw new ApiError('trust_policy_full', detail, { retryAfterSeconds: 10 });
+}

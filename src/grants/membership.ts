@@ -1,0 +1,99 @@
+/** Owns a caller's membership at the time of a request: ids met for the first time are recorded, others' are refused. */
+import type { Caller } from '../auth/caller.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { OrganizationStore } from '../mappings/organization-store.ts';
+import {
+  type Membership,
+  membershipOf,
+  type OrganizationRecords,
+  type Organizations,
+} from '../mappings/organizations.ts';
+import type { Mappings } from '../mappings/role-mappings.ts';
+
+export interface Memberships {
+  /** What is so by what is on record; for calls that change nothing. */
+  of(caller: Organizations): Membership;
+  /**
+   * The same, with the ids recorded of mapped names that had none: the first one counts from then on, on every replica.
+   * @throws ApiError as `OrganizationStore.pin` does: a role is not given before its organization is on record.
+   */
+  settle(caller: Caller): Promise<Membership>;
+}
+
+export interface MembershipsOptions {
+  organizations: Pick<OrganizationStore, 'current' | 'read' | 'pin' | 'contend'>;
+  mappings: () => Mappings;
+  clock: Clock;
+  log: Log;
+  /** Called for each request of a member of an organization that does not count. */
+  onRefused: () => void;
+}
+
+/** How often the log repeats that an organization is refused. */
+const logPauseMs = 10 * 60_000;
+/** So many refusals are remembered as logged; beyond that one may be logged twice. */
+const mostLogged = 1_000;
+
+export function createMemberships(options: MembershipsOptions): Memberships {
+  const { organizations, mappings, clock, log } = options;
+  const loggedAt = new Map<string, number>();
+  const evaluate = (caller: Organizations, records: OrganizationRecords) =>
+    membershipOf(caller, records, (org) => mappings().byOrg.has(org));
+
+  /** @returns whether it was not logged lately. */
+  function isNews(key: string): boolean {
+    const at = loggedAt.get(key);
+    if (at !== undefined && clock.monotonic() - at < logPauseMs) return false;
+    if (loggedAt.size >= mostLogged) loggedAt.clear();
+    loggedAt.set(key, clock.monotonic());
+    return true;
+  }
+
+  function report(caller: Caller, { refused }: Membership): void {
+    for (const [org, reason] of refused) {
+      options.onRefused();
+      const record = organizations.current().get(org);
+      for (const id of caller.organizationIds.get(org) ?? []) {
+        if (!record || record.contenders.some((one) => one.id === id)) continue;
+        organizations.contend(org, id, caller.name).catch((error: unknown) => {
+          log.warn(
+            { err: error, org },
+            'another organization of a mapped name was not written down; it is refused anyway',
+          );
+        });
+      }
+      const ids = caller.organizationIds.get(org) ?? [];
+      if (!isNews(`${org} ${ids.join(' ')}`)) continue;
+      const about = { audit: 'organization', decision: 'refused', org, organization_ids: ids, mapped_id: record?.id };
+      log.error(
+        { ...about, user: caller.name, reason },
+        'a member of another organization of a mapped name asked, and was refused its roles',
+      );
+    }
+  }
+
+  return {
+    of: (caller) => evaluate(caller, organizations.current()),
+    settle: async (caller) => {
+      let membership = evaluate(caller, organizations.current());
+      if (membership.unrecorded.size > 0) {
+        const asked = membership.unrecorded;
+        const pinned = await organizations.pin(asked, caller.name);
+        // What the API server has counts, and not the watch, which may show it later.
+        membership = evaluate(caller, new Map([...organizations.current(), ...pinned]));
+        for (const [org, { id, by }] of pinned) {
+          if (id !== asked.get(org) || by !== caller.name || !isNews(`pinned ${org} ${id}`)) continue;
+          const who = { user: caller.name, user_id: caller.id };
+          const about = { audit: 'organization', decision: 'recorded', org, organization_id: id, ...who };
+          log.warn(
+            about,
+            'the name of a mapped organization stands for this one from now on, since its member asked first',
+          );
+        }
+      }
+      if (membership.refused.size > 0) report(caller, membership);
+      return membership;
+    },
+  };
+}

@@ -1,0 +1,34 @@
+/** Owns an administrator's release of the removal guard of a proxy role. */
+import type { ConfigMap, Kubernetes } from '../kubernetes/client.ts';
+import { KubernetesError, kubernetesUnavailable } from '../kubernetes/transport.ts';
+import type { Clock } from '../lib/clock.ts';
+import { releaseAnnotation, statusName, type TrustStatus, trustStatusForm } from '../proxy-roles/status.ts';
+
+/**
+ * Lets the leader make the removals that the guard holds back.
+ * @returns what was held; undefined where no status of the role is stored.
+ * @throws ApiError `kubernetes_unavailable`
+ */
+export async function releaseRemovals(
+  role: string,
+  { kubernetes, clock }: { kubernetes: Pick<Kubernetes, 'getConfigMap' | 'annotateConfigMap'>; clock: Clock },
+): Promise<{ guard: TrustStatus['brake'] } | undefined> {
+  // From the API server itself: the guard is for when the caches cannot be believed.
+  const known = await unlessDeleted(() => kubernetes.getConfigMap(statusName(role)));
+  const guard = known && trustStatusForm.parse(known.data)?.brake;
+  if (!known || !guard) return known && { guard: undefined };
+  // The leader's clock may be ahead of ours: what it has held since then is what is meant.
+  const at = new Date(Math.max(clock.now(), Date.parse(guard.since))).toISOString();
+  await unlessDeleted(() => kubernetes.annotateConfigMap(known.name, { [releaseAnnotation]: at }));
+  return { guard };
+}
+
+/** @returns undefined where the ConfigMap was deleted in the meantime. @throws ApiError `kubernetes_unavailable` */
+async function unlessDeleted(call: () => Promise<ConfigMap | undefined>): Promise<ConfigMap | undefined> {
+  try {
+    return await call();
+  } catch (error) {
+    if (error instanceof KubernetesError && error.kind === 'not_found') return undefined;
+    throw kubernetesUnavailable(error);
+  }
+}

@@ -1,0 +1,40 @@
+/** Owns what a revocation would do, before it is made: which roles the run loses, and which other runs lose theirs with it. */
+
+import { rolesByToken } from '../runs/held-tokens.ts';
+import { parseRoleRequest, type RequestedRole } from '../runs/role-request.ts';
+import { type RunRemovalDeps, waysOf } from './run-removal.ts';
+
+/** @param run 24 hex digits. @param names its service accounts. */
+export function previewRevocation(run: string, names: readonly string[], deps: RunRemovalDeps) {
+  const { accounts, pods, statuses } = deps;
+  const user = pods.ofRun(run).find(({ userName }) => userName !== undefined)?.userName;
+  const loses = names.flatMap((name) => {
+    const want = parseRoleRequest(accounts.get(name)?.wanted);
+    if (!want) return [];
+    const isIn = (arn: string) => Object.hasOwn(statuses.get(arn)?.status.members ?? {}, name);
+    const takesTokens = (arn: string) => statuses.get(arn)?.status.tokens?.granted === true;
+    const pairs = [
+      ...pairsOf(want.roles, isIn),
+      ...pairsOf(rolesByToken(want), (arn) => takesTokens(arn) && !isIn(arn)),
+    ];
+    const whose = { service_account: name, run_id: want.run, user: want.user.name };
+    return pairs.map((pair) => ({ ...whose, ...pair }));
+  });
+  const sharing = names.flatMap((name) => pods.ofAccount(name)).filter(({ run: other }) => other !== run);
+  const others = new Map(sharing.flatMap((pod) => (pod.run === undefined ? [] : [[pod.run, pod.userName] as const])));
+  return {
+    ...(user === undefined ? {} : { user }),
+    service_accounts: names,
+    loses,
+    shut_out_too: [...others].map(([id, name]) => ({ run_id: id, ...(name === undefined ? {} : { user: name }) })),
+    // What the leader can take out is no hindrance.
+    stays_in: waysOf(names, deps).filter(({ code }) => code !== 'pending'),
+  };
+}
+
+function pairsOf(roles: readonly RequestedRole[], has: (proxy: string) => boolean) {
+  return roles.flatMap(({ target, proxies }) => {
+    const open = proxies.filter(({ arn }) => has(arn));
+    return open.map(({ arn }) => ({ iam_role_arn: target, proxy_iam_role_arn: arn }));
+  });
+}

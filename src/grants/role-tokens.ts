@@ -1,0 +1,205 @@
+/** Owns the giving of role tokens: to a live pod of the caller's run, for what the mappings give its owner now. Invariant 11. */
+import type { Caller } from '../auth/caller.ts';
+import type { Kubernetes, Pod, ServiceAccount } from '../kubernetes/client.ts';
+import { KubernetesError } from '../kubernetes/error.ts';
+import type { MakeToken } from '../kubernetes/tokens.ts';
+import { kubernetesUnavailable } from '../kubernetes/transport.ts';
+import type { Watched } from '../kubernetes/watch.ts';
+import { roleTokenAudience } from '../lib/arn.ts';
+import type { Clock } from '../lib/clock.ts';
+import { ApiError } from '../lib/errors.ts';
+import type { Log } from '../lib/log.ts';
+import { choiceOf, resolve, type Target, type TokenChoice } from '../mappings/role-mappings.ts';
+import type { MappingStore } from '../mappings/store.ts';
+import type { TrustStatuses } from '../proxy-roles/status.ts';
+import { withHeldTokens } from '../runs/held-tokens.ts';
+import { type Revocations, refuseRevoked, revocationFor } from '../runs/revocations.ts';
+import type { RoleRequest } from '../runs/role-request.ts';
+import { findRunPod, noPod, type PodIndex } from '../runs/runs.ts';
+import { tokenProfiles } from './aws-config.ts';
+import type { Memberships } from './membership.ts';
+import { tokenOutcomeOf } from './outcome.ts';
+import { type RecordDeps, recordRequest } from './record.ts';
+
+export interface RoleTokensRequest {
+  caller: Caller;
+  /** 24 hex digits. */
+  run: string;
+  pod: string;
+  /** All where it is left out. */
+  profiles?: readonly string[] | undefined;
+}
+
+export interface GivenToken {
+  profile: string;
+  target: string;
+  proxy: string;
+  token: string;
+  /** ISO 8601. */
+  expiresAt: string;
+  /** The token's own id, for the audit. */
+  jti: string | undefined;
+}
+
+export interface RefusedToken {
+  profile: string;
+  code: string;
+  detail: string;
+}
+
+export interface RoleTokens {
+  /** @throws ApiError `run_not_found`, `run_revoked`, `shared_service_account`, `kubernetes_unavailable`, `kubernetes_refused` */
+  give(request: RoleTokensRequest): Promise<{ account: string; tokens: GivenToken[]; refused: RefusedToken[] }>;
+}
+
+export interface RoleTokensOptions extends Omit<RecordDeps, 'looks'> {
+  kubernetes: Pick<Kubernetes, 'listPods' | 'listPodsOfAccount' | 'getServiceAccount' | 'setWanted'>;
+  accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  statuses: TrustStatuses;
+  revocations: Pick<Revocations, 'isLive' | 'get' | 'read'>;
+  mappings: Pick<MappingStore, 'isLive' | 'current' | 'read'>;
+  memberships: Pick<Memberships, 'settle'>;
+  makeToken: MakeToken;
+  /** How long a role token lives. */
+  roleTokenSeconds: number;
+  clock: Clock;
+  log: Log;
+}
+
+type Wanted = { target: Target & { token: TokenChoice }; profile: string };
+const hasToken = (target: Target): target is Target & { token: TokenChoice } => target.token !== undefined;
+
+export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
+  return {
+    give: async ({ caller, run, pod: podName, profiles }) => {
+      const pod = await findRunPod(run, podName, caller.id, options.pods, options.kubernetes);
+      const mappingsNow = async () => {
+        const { mappings, revocations } = await rulesNow(options);
+        refuseRevoked(revocationFor(run, [pod.account], options.pods, revocations));
+        return mappings;
+      };
+      const mappings = await mappingsNow();
+      const membership = await options.memberships.settle(caller);
+      const { targets } = resolve(membership, mappings);
+      const byToken = targets.filter(hasToken);
+      const names = tokenProfiles(byToken.map(({ arn }) => arn));
+      const all = byToken.map((target): Wanted => ({ target, profile: names.get(target.arn) ?? '' }));
+      const wanted = profiles ? all.filter(({ profile }) => profiles.includes(profile)) : all;
+      const refused = (profiles ?? [])
+        .filter((name) => !all.some(({ profile }) => profile === name))
+        .map((profile) => ({ profile, ...notGiven }));
+      const ready = wanted.filter((one) => {
+        const reason = whyNot(one, pod.account, options.statuses);
+        if (reason) refused.push({ profile: one.profile, ...reason });
+        return !reason;
+      });
+      const choiceFor = choiceOf(membership, mappings);
+      const given = ready.map(({ target: { arn: target, token } }) => ({ target, ...token }));
+      const user = { id: caller.id, name: caller.name };
+      const contentFor = (known: RoleRequest | undefined) =>
+        withHeldTokens(
+          { run, user, roles: entriesOf(known, caller.id, membership.orgs), ...workloadOf(known) },
+          known,
+          given,
+          choiceFor,
+          options,
+        );
+      // On record before anybody has it: so a revocation finds every token.
+      const recording = recordRequest(pod.account, contentFor, { ...options, looks: { at: async () => undefined } });
+      const making = Promise.all(ready.map((one) => make(one, pod, options)));
+      const [, made] = await Promise.all([recording, making]);
+      const stillGiven = resolve(membership, await mappingsNow()).targets;
+      refuseEnded(pod, options.pods);
+      const tokens = made.flatMap((one) => ('token' in one && isStill(one, stillGiven) ? [one] : []));
+      for (const one of made) {
+        if (!('token' in one)) refused.push(one);
+        else if (!tokens.includes(one)) refused.push({ profile: one.profile, ...notGiven });
+      }
+      return { account: pod.account, tokens, refused };
+    },
+  };
+}
+
+/** Nothing takes a token back, so where a watch is lost, the API server is asked. @throws ApiError `kubernetes_unavailable` */
+async function rulesNow({ mappings, revocations }: RoleTokensOptions) {
+  return {
+    mappings: mappings.isLive() ? mappings.current() : await mappings.read(),
+    revocations: revocations.isLive() ? revocations : await revocations.read(),
+  };
+}
+
+const notGiven = {
+  code: 'not_mapped',
+  detail: 'no mapping of your organizations carries a role of this profile by tokens',
+};
+
+function whyNot(
+  { target }: Wanted,
+  account: string,
+  statuses: TrustStatuses,
+): Omit<RefusedToken, 'profile'> | undefined {
+  const status = (arn: string) => statuses.get(arn)?.status;
+  const outcome = tokenOutcomeOf({ target: target.arn, ...target.token }, [account], status);
+  if (!outcome)
+    return { code: 'pending', detail: 'the trust policy of the proxy role does not let the run’s tokens in yet' };
+  return outcome.kind === 'refused' ? { code: outcome.code, detail: outcome.detail } : undefined;
+}
+
+/** The entries that the account has stay, but for those of organizations that the caller left. */
+function entriesOf(known: RoleRequest | undefined, userId: string, orgs: readonly string[]): RoleRequest['roles'] {
+  if (known?.user.id !== userId) return [];
+  const left = known.roles.map((role) => ({ ...role, proxies: role.proxies.filter(({ org }) => orgs.includes(org)) }));
+  return left.filter(({ proxies }) => proxies.length > 0);
+}
+
+function workloadOf(known: RoleRequest | undefined) {
+  return known?.workload_type === undefined ? {} : { workload_type: known.workload_type };
+}
+
+function isStill({ target, proxy }: GivenToken, targets: readonly Target[]): boolean {
+  return targets.some(({ arn, token }) => arn === target && token?.arn === proxy);
+}
+
+/** @throws ApiError `run_not_found` where the pod ended while its token was made. */
+function refuseEnded(pod: Pod, pods: Pick<PodIndex, 'ofAccount' | 'ofRun'>): void {
+  const known = pods.ofRun(pod.run ?? '').find(({ name }) => name === pod.name);
+  // A pod that is seconds old may not be in the watch yet: the API server knew it just now.
+  if (known && known.uid !== pod.uid) throw podEnded();
+}
+
+function podEnded(cause?: unknown): ApiError {
+  return new ApiError('run_not_found', noPod, { cause });
+}
+
+/** The token is bound to the pod that was checked: the API server refuses it for a later one of the name, or another account's. */
+async function make(
+  { target, profile }: Wanted,
+  pod: Pod,
+  options: RoleTokensOptions,
+): Promise<GivenToken | RefusedToken> {
+  const audience = roleTokenAudience(target.token.arn) ?? '';
+  const { account, name, uid } = pod;
+  try {
+    const seconds = options.roleTokenSeconds;
+    const { token, expiresAt } = await options.makeToken({ account, audience, pod: { name, uid }, seconds });
+    return { profile, target: target.arn, proxy: target.token.arn, token, expiresAt, jti: idOf(token) };
+  } catch (cause) {
+    const { kind, status } = cause instanceof KubernetesError ? cause : { kind: 'unavailable', status: undefined };
+    if (kind === 'not_found' || kind === 'conflict' || status === 400) throw podEnded(cause);
+    if (kind !== 'refused') throw kubernetesUnavailable(cause);
+    options.log.error({ err: cause, role: target.token.arn }, 'Kubernetes refuses to make a role token');
+    const detail = 'a policy of the cluster refuses the token; an administrator of the cluster has to act';
+    return { profile, code: 'token_refused', detail };
+  }
+}
+
+/** RFC 7519 section 4.1.7. */
+function idOf(token: string): string | undefined {
+  try {
+    const { jti } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { jti?: unknown };
+    return typeof jti === 'string' ? jti : undefined;
+  } catch {
+    return undefined;
+  }
+}

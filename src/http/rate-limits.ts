@@ -1,0 +1,67 @@
+/** Owns the rate limits: one for each caller, and one for each address's credentials that are not known to be good. */
+import type { Request, RequestHandler, Response } from 'express';
+import { ipKeyGenerator, type Options, rateLimit } from 'express-rate-limit';
+import { LRUCache } from 'lru-cache';
+import { ApiError } from '../lib/errors.ts';
+
+/** What is known of a request's credential before Domino is asked. */
+export type Sender =
+  /** A verified token's subject. */
+  | { kind: 'subject'; key: string }
+  /** An API key, which Domino alone can verify. */
+  | { kind: 'api-key'; key: string }
+  | { kind: 'refused' };
+
+/** How many API keys are remembered as good, by their hashes. */
+const maxGoodKeys = 10_000;
+
+export interface RateLimits {
+  /** Before the credential is verified. */
+  readonly before: readonly RequestHandler[];
+  /** The credential turned out to be good. */
+  passed(sender: Sender): void;
+}
+
+/**
+ * Failures are counted apart from callers, so that a client with bad credentials locks out no caller behind its address.
+ * Tokens and API keys are counted apart too: verifying a key costs a call to Domino. An address with too many bad keys
+ * gets no further unknown key verified; a key that was good before goes on working.
+ */
+export function createRateLimits(perMinute: number, senderOf: (res: Response) => Sender): RateLimits {
+  if (perMinute === 0) return { before: [], passed: () => undefined };
+  const good = new LRUCache<string, true>({ max: maxGoodKeys });
+  const isKnown = (sender: Sender) => sender.kind === 'subject' || (sender.kind === 'api-key' && good.has(sender.key));
+  const options: Partial<Options> = {
+    windowMs: 60_000,
+    limit: perMinute,
+    standardHeaders: 'draft-7',
+    legacyHeaders: false,
+    handler: (_req, res, next) => {
+      const reset = Number(res.getHeader('Retry-After'));
+      const more = Number.isFinite(reset) && reset > 0 ? { retryAfterSeconds: reset } : {};
+      next(new ApiError('too_many_requests', `At most ${perMinute} requests a minute are answered.`, more));
+    },
+  };
+  const callers = rateLimit({
+    ...options,
+    skip: (_req, res) => !isKnown(senderOf(res as Response)),
+    keyGenerator: (_req, res) => {
+      const sender = senderOf(res as Response);
+      return sender.kind === 'refused' ? '' : sender.key;
+    },
+  });
+  const failures = rateLimit({
+    ...options,
+    skip: (_req, res) => isKnown(senderOf(res as Response)),
+    // What succeeds, or fails for another reason than its credential, is no failure.
+    skipSuccessfulRequests: true,
+    requestWasSuccessful: (_req, res) => res.statusCode !== 401 && res.statusCode !== 429,
+    keyGenerator: (req, res) => `${senderOf(res as Response).kind} ${ipKeyGenerator((req as Request).ip ?? '')}`,
+  });
+  return {
+    before: [callers, failures],
+    passed: (sender) => {
+      if (sender.kind === 'api-key') good.set(sender.key, true);
+    },
+  };
+}

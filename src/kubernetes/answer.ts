@@ -1,0 +1,41 @@
+/** Owns what is sent to the Kubernetes API server and comes back, whichever version of HTTP carries it. */
+import type { Readable } from 'node:stream';
+
+export interface Sent {
+  method: string;
+  /** With the query. */
+  path: string;
+  /** Names in lower case. */
+  headers: Readonly<Record<string, string>>;
+  body: string | undefined;
+  /** Ends the request, also while its answer is read. */
+  signal: AbortSignal;
+  /** The answer goes on for as long as it may. */
+  isWatch: boolean;
+  /** It changes nothing, or cannot take effect twice. */
+  canRunTwice: boolean;
+}
+
+export interface Answer {
+  status: number;
+  /** The header as it came. */
+  retryAfter: string | undefined;
+  body: Readable;
+}
+
+/**
+ * What became of a request without an answer. `unsent`: there was no connection. `refused`: the API server said that it did
+ * not look at it. `lost`: it may have acted on it.
+ */
+export type Fate = 'unsent' | 'refused' | 'lost';
+
+/** No answer came. */
+export class NoAnswerError extends Error {
+  readonly fate: Fate;
+
+  constructor(fate: Fate, cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause });
+    this.name = 'NoAnswerError';
+    this.fate = fate;
+  }
+}

@@ -1,0 +1,76 @@
+/** Owns the leader: it takes over what is published, follows what changes, and compares all in turn. */
+import { createRateLimiter } from '../aws/rate-limiter.ts';
+import { recover } from '../proxy-roles/proxy-role.ts';
+import { clearEndedRequests, forgetEndedRevocations } from '../runs/cleanup.ts';
+import type { Lease } from './lease.ts';
+import type { LeaderOptions } from './options.ts';
+import { Term } from './term.ts';
+
+export interface Leader {
+  /** Writes for as long as the lease is held: until `signal` is aborted and what is under way has ended. */
+  hold(lease: Pick<Lease, 'holds' | 'holdsUntil'>, signal: AbortSignal): Promise<void>;
+}
+
+/** The caches given must have synced before `hold` is called. Invariant 3. */
+export function createLeader(options: LeaderOptions): Leader {
+  const { clock, log } = options;
+  // The budget is the AWS account's: it outlives a term.
+  const reads = createRateLimiter(options.readsPerSecond, clock);
+  const writes = createRateLimiter(options.writesPerSecond, clock);
+  let term: Term | undefined;
+
+  options.accounts.onChange((name) => term?.accountChanged(name));
+  options.pods.onAccountChange((name) => term?.accountChanged(name));
+  options.mappings.onChange(() => {
+    term?.mappingsChanged();
+    term?.podIdentities?.mappingsChanged();
+  });
+  options.statuses.onChange((role) => term?.statusChanged(role));
+  options.revocations.onRunsChange((runs) => term?.revocationsChanged(runs));
+  const { podIdentity } = options;
+  podIdentity?.identities.onChange(() => term?.podIdentities?.mappingsChanged());
+  podIdentity?.mutation.onChange(() => term?.podIdentities?.mutationChanged());
+  podIdentity?.statuses.onChange((account) => term?.podIdentities?.statusChanged(account));
+  options.accounts.onChange((name) => term?.podIdentities?.accountChanged(name));
+  options.pods.onAccountChange((name) => term?.podIdentities?.accountChanged(name));
+
+  return {
+    hold: async (lease, signal) => {
+      term = new Term(options, { reads, writes, lease, signal });
+      try {
+        takeOver(options, term);
+        term.startPodIdentities().catch((error: unknown) => {
+          log.error({ err: error }, 'Pod Identity cannot be kept; roles of organizations are');
+        });
+        while (!signal.aborted) {
+          await clock.sleep(options.resyncMs, signal);
+          if (!signal.aborted) await resync(options, term, () => lease.holds() && !signal.aborted);
+        }
+        await term.controller.idle();
+        await term.podIdentities?.idle();
+      } finally {
+        term = undefined;
+      }
+    },
+  };
+}
+
+/** Starts from what the holder before published: who is in, and where. */
+function takeOver({ statuses, scope, clock, podIdentity }: LeaderOptions, term: Term): void {
+  for (const { status } of statuses.all()) {
+    const role = term.placements.role(status.role_arn);
+    recover(role, status, scope.namespace, clock.monotonic(), podIdentity !== undefined);
+  }
+  term.compareAll();
+}
+
+/** The full comparison that comes round every while, with another chance for roles that could not be written. */
+async function resync(options: LeaderOptions, term: Term, holds: () => boolean): Promise<void> {
+  for (const { conditions } of term.placements.roles()) {
+    if (conditions.error) conditions.error.until = Number.NEGATIVE_INFINITY;
+  }
+  term.compareAll();
+  term.podIdentities?.compareAll();
+  await clearEndedRequests(options, holds);
+  if (holds()) await forgetEndedRevocations(options);
+}

@@ -1,0 +1,44 @@
+/** Owns what the leader needs of the rest of the service. */
+import type { Iam } from '../aws/iam.ts';
+import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
+import type { Watched } from '../kubernetes/watch.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { Mappings } from '../mappings/role-mappings.ts';
+import type { PodIdentitySources } from '../pod-identity/controller.ts';
+import type { RoleMetrics } from '../proxy-roles/controller.ts';
+import type { TrustStatuses } from '../proxy-roles/status.ts';
+import type { Revocations } from '../runs/revocations.ts';
+import type { PodIndex } from '../runs/runs.ts';
+import type { TrustScope } from '../trust-policy/document.ts';
+
+export interface LeaderMetrics extends RoleMetrics {
+  /** After each write: the role, how many accounts it added and removed. */
+  written(role: string, added: number, removed: number): void;
+  /** Seconds from the end of what entitled an account to the write without it. */
+  revoked(seconds: number): void;
+  /** A trust policy was found changed externally. */
+  drifted(role: string): void;
+}
+
+export interface LeaderOptions {
+  kubernetes: Kubernetes;
+  iam: Iam;
+  accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  statuses: TrustStatuses;
+  mappings: { current(): Mappings; onChange(listener: () => void): void };
+  revocations: Pick<Revocations, 'isRevoked' | 'onRunsChange' | 'forgetEnded'>;
+  scope: TrustScope;
+  maxChars: number;
+  /** How long a role token lives. */
+  roleTokenSeconds: number;
+  readsPerSecond: number;
+  writesPerSecond: number;
+  resyncMs: number;
+  /** Left out where there is no Pod Identity. */
+  podIdentity?: PodIdentitySources | undefined;
+  clock: Clock;
+  log: Log;
+  metrics: LeaderMetrics;
+}

@@ -1,0 +1,97 @@
+/** Owns the Pod Identity association of one service account: found, made, mended and taken away, within budget and lease. */
+import { callDeadline, type HeldLease } from '../aws/call.ts';
+import type { Association, AssociationContent, AssociationSummary, Eks } from '../aws/eks.ts';
+import { AwsError } from '../aws/error.ts';
+import type { RateLimiter } from '../aws/rate-limiter.ts';
+import type { Clock } from '../lib/clock.ts';
+
+/** Says that irsa-svc made it, and for which Domino user. */
+const managedByTag = 'app.kubernetes.io/managed-by';
+const userTag = 'irsa.dominodatalab.com/domino-user';
+/** Says which installation made it: several may have one cluster, and even one compute namespace. */
+const installationTag = 'irsa.dominodatalab.com/installation';
+const managedBy = 'irsa-svc';
+
+export interface AssociationsOptions {
+  eks: Eks;
+  /** What tells this installation from others in the cluster: its field namespace. */
+  installation: string;
+  reads: RateLimiter;
+  writes: RateLimiter;
+  lease: HeldLease;
+  clock: Clock;
+  signal: AbortSignal;
+}
+
+/** All of it may throw AwsError. */
+export interface Associations {
+  /** @param id where it was last, which saves a listing. */
+  find(account: string, id: string | undefined): Promise<Association | undefined>;
+  /** All of the namespace. */
+  list(): Promise<AssociationSummary[]>;
+  describe(id: string): Promise<Association | undefined>;
+  create(account: string, user: string, content: AssociationContent, token: string): Promise<Association>;
+  update(found: Association, content: AssociationContent): Promise<Association>;
+  remove(found: Association): Promise<void>;
+  /** Whether we may change it: we made it, or somebody handed it over by our tags. Another installation's is not ours. */
+  isOurs(found: Association): boolean;
+  /** Whether this installation made it, so that it may go although nobody remembers what for. */
+  isMadeHere(found: Association): boolean;
+}
+
+function isManaged({ tags }: Association): boolean {
+  return tags[managedByTag] === managedBy;
+}
+
+/** The Domino user that the association was made for. */
+export function userOf({ tags }: Association): string | undefined {
+  return tags[userTag];
+}
+
+export function createAssociations(options: AssociationsOptions): Associations {
+  const { eks, installation, lease, signal } = options;
+  const mayWrite = () => lease.holds();
+
+  async function within<T>(budget: RateLimiter, call: (deadline: AbortSignal) => Promise<T>): Promise<T> {
+    if (!(await budget.take(false, signal))) throw new AwsError('not_holder', 'the term ended');
+    // EKS's throttling slows down what is asked of EKS, by the next try, and not what is asked of IAM.
+    return call(callDeadline(options));
+  }
+
+  const read = <T>(call: (deadline: AbortSignal) => Promise<T>) => within(options.reads, call);
+  const write = <T>(call: (deadline: AbortSignal) => Promise<T>) => within(options.writes, call);
+
+  async function list(serviceAccount?: string): Promise<AssociationSummary[]> {
+    const all: AssociationSummary[] = [];
+    const account = serviceAccount === undefined ? {} : { serviceAccount };
+    for (let next: string | undefined, isFirst = true; isFirst || next !== undefined; isFirst = false) {
+      const asked = next === undefined ? account : { ...account, next };
+      const page = await read((deadline) => eks.list(asked, deadline));
+      all.push(...page.found);
+      next = page.next;
+    }
+    return all;
+  }
+
+  const describe = (id: string) => read((deadline) => eks.describe(id, deadline));
+
+  return {
+    find: async (account, id) => {
+      const known = id === undefined ? undefined : await describe(id);
+      if (known?.serviceAccount === account) return known;
+      const [summary] = (await list(account)).filter(({ serviceAccount }) => serviceAccount === account);
+      return summary && (await describe(summary.id));
+    },
+    list,
+    describe,
+    create: (account, user, content, token) => {
+      const tags = { [managedByTag]: managedBy, [installationTag]: installation, [userTag]: user };
+      return write((deadline) => eks.create(account, content, tags, token, deadline, mayWrite));
+    },
+    update: ({ id, serviceAccount }, content) =>
+      write((deadline) => eks.update(id, serviceAccount, content, deadline, mayWrite)),
+    remove: ({ id, serviceAccount }) => write((deadline) => eks.remove(id, serviceAccount, deadline, mayWrite)),
+    isOurs: (found) => isManaged(found) && (found.tags[installationTag] ?? installation) === installation,
+    isMadeHere: (found) => isManaged(found) && found.tags[installationTag] === installation,
+  };
+}

@@ -1,0 +1,219 @@
+/** Owns Pod Identity in the lease holder's term: which accounts are to be looked at, one after the other, and when. */
+
+import type { HeldLease } from '../aws/call.ts';
+import type { Eks } from '../aws/eks.ts';
+import type { RateLimiter } from '../aws/rate-limiter.ts';
+import type { Kubernetes, Mutation, ServiceAccount } from '../kubernetes/client.ts';
+import type { Watched } from '../kubernetes/watch.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { ProxyRole } from '../proxy-roles/proxy-role.ts';
+import { recordEvent } from '../reconcile/events.ts';
+import { createPublisher, type Publisher } from '../reconcile/publisher.ts';
+import { beforeOthers, ReconcileQueue } from '../reconcile/queue.ts';
+import type { PodIndex } from '../runs/runs.ts';
+import { type Associations, createAssociations } from './association-client.ts';
+import { type PodIdentities, type PodIdentityMapping, podIdentityConfigMap } from './mappings.ts';
+import { MutationKeeper } from './mutation-client.ts';
+import { podIdentityMutation } from './mutation-rules.ts';
+import type { PodIdentityReconcileDeps } from './outcome.ts';
+import { createPodIdentityReconciler } from './reconcile.ts';
+import { contentOf, type PodIdentityRecord, sameContent, statusOfRecord } from './record.ts';
+import { findOrphans, type Inheritance, isLeft, takeOver } from './recover.ts';
+import { type PodIdentityStatus, type PodIdentityStatuses, podIdentityStatusForm } from './status.ts';
+import { createPodTrustKeeper, type PodTrustKeeper } from './trust-client.ts';
+
+export interface PodIdentityMetrics {
+  published(status: PodIdentityStatus): void;
+  forgotten(account: string): void;
+  drifted(part: 'account' | 'mutation'): void;
+}
+
+/** What one replica has for Pod Identity, whether it is the leader or not. */
+export interface PodIdentitySources {
+  identities: {
+    current(): PodIdentities;
+    onChange(listener: () => void): void;
+    caughtUp(signal: AbortSignal): Promise<void>;
+  };
+  statuses: PodIdentityStatuses;
+  mutation: Watched<Mutation>;
+  /** Resolves when its caches are filled, and the client is there. */
+  ready: Promise<Eks>;
+  metrics: PodIdentityMetrics;
+  /** What tells this installation from others in the cluster: its field namespace. */
+  installation: string;
+}
+
+export interface PodIdentityTermOptions extends Omit<PodIdentitySources, 'ready'> {
+  eks: Eks;
+  kubernetes: Kubernetes;
+  accounts: Watched<ServiceAccount>;
+  pods: PodIndex;
+  /** Whether the role is unmanaged: its owner keeps its trust policy. */
+  isUnmanaged: (role: string) => boolean;
+  role: (arn: string) => ProxyRole;
+  roles: () => Iterable<ProxyRole>;
+  roleChanged: (role: ProxyRole) => void;
+  reads: RateLimiter;
+  writes: RateLimiter;
+  lease: HeldLease;
+  clock: Clock;
+  log: Log;
+  signal: AbortSignal;
+}
+
+const waitsForMutation: ReadonlySet<string> = new Set(['waiting_for_mutation', 'kubernetes_refused']);
+
+/** Pod Identity from the start of a term to its end. */
+export class PodIdentityTerm {
+  private readonly options: PodIdentityTermOptions;
+  private readonly records = new Map<string, PodIdentityRecord>();
+  /** Associations that this installation did not make, by id: they are not looked at a second time. */
+  private readonly unmanaged = new Set<string>();
+  private readonly publisher: Publisher<PodIdentityStatus>;
+  private readonly associations: Associations;
+  private readonly trust: PodTrustKeeper;
+  private readonly mutation: MutationKeeper;
+  private readonly queue: ReconcileQueue;
+  private readonly recovery: Inheritance;
+  /** One search at a time: the first one looks at each association of others, and may take longer than a resync. */
+  private searching: Promise<void> | undefined;
+
+  constructor(options: PodIdentityTermOptions) {
+    const { identities, statuses, kubernetes, lease, signal } = options;
+    const { records } = this;
+    this.options = options;
+    const mayWrite = () => lease.holds() && !signal.aborted;
+    this.publisher = createPublisher(podIdentityStatusForm, kubernetes, statuses, mayWrite);
+    this.associations = createAssociations(options);
+    this.trust = createPodTrustKeeper({
+      role: options.role,
+      isUnmanaged: options.isUnmanaged,
+      changed: options.roleChanged,
+      monotonic: () => options.clock.monotonic(),
+    });
+    this.mutation = this.createMutationKeeper(mayWrite);
+    const reconcile = createPodIdentityReconciler({ ...options, ...this.reconcilerParts(mayWrite) });
+    this.queue = new ReconcileQueue({ ...options, reconcile, of: 'a Pod Identity', workers: 1 });
+    this.recovery = { ...options, identities: () => identities.current(), records, trust: this.trust };
+    takeOver(this.recovery);
+    this.compareAll();
+  }
+
+  /** Looks at every account anew, and for associations of ours that no mapping names. */
+  compareAll(): void {
+    const { associations, unmanaged, options } = this;
+    for (const account of this.accounts()) this.queue.due(account, 0);
+    this.mutation.sync();
+    this.searching ??= findOrphans(this.recovery, associations, unmanaged, (account) => this.queue.due(account, 0))
+      .catch((error: unknown) => {
+        if (!options.signal.aborted)
+          options.log.info({ err: error }, 'associations were not listed; trying again later');
+      })
+      .finally(() => {
+        this.searching = undefined;
+      });
+  }
+
+  mappingsChanged(): void {
+    const { byAccount, problems } = this.options.identities.current();
+    for (const account of this.accounts()) {
+      const record = this.records.get(account);
+      const mapping = byAccount.get(account);
+      const isSame = record && mapping && sameMapping(record, mapping, this.options.isUnmanaged(mapping.iam_role_arn));
+      // What waits or is refused may have been about another mapping, or a problem that is mended.
+      if (!isSame || record.reason || problems.has(record.user)) this.queue.due(account, beforeOthers);
+    }
+    this.mutation.sync();
+  }
+
+  /** The service account or its pods changed, or somebody edited its status. */
+  accountChanged(account: string): void {
+    const record = this.records.get(account);
+    if (!record) return;
+    // Runs come and go with an account that is in place: that alone is nothing to look at EKS for.
+    const isMissing = record.parts.service_account && !this.options.accounts.get(account);
+    if (isMissing || record.state === 'leaving' || record.reason) this.queue.due(account, 0);
+  }
+
+  statusChanged(account: string): void {
+    if (this.records.has(account) && !this.publisher.stands(account)) this.queue.due(account, 0);
+  }
+
+  mutationChanged(): void {
+    this.mutation.sync();
+  }
+
+  /** A reconcile of the role's trust policy ended. */
+  roleReconciled(role: string): void {
+    const { trust } = this;
+    const touched = [...this.records.values()].filter(({ trustedBy }) => trustedBy.has(role));
+    for (const { account, parts, content, reason } of touched) {
+      const isIn = trust.state(role, account) === 'in';
+      const problem = trust.problem(role)?.detail;
+      const isTold = problem === undefined ? !reason?.code.startsWith('trust_policy_') : reason?.detail === problem;
+      const isAsKnown = role === content.roleArn && isIn && isTold && parts.trust_policy === true;
+      if (!isAsKnown || reason?.code === 'waiting_for_trust_policy') this.queue.due(account, beforeOthers);
+    }
+  }
+
+  /** Resolves when nothing is under way; to be called after the signal was aborted. */
+  async idle(): Promise<void> {
+    await this.searching;
+    await this.queue.idle();
+    await this.mutation.idle();
+  }
+
+  private accounts(): Set<string> {
+    return new Set([...this.options.identities.current().byAccount.keys(), ...this.records.keys()]);
+  }
+
+  private createMutationKeeper(mayWrite: () => boolean): MutationKeeper {
+    const { options, records } = this;
+    return new MutationKeeper({
+      ...options,
+      watched: options.mutation,
+      // A user whose mapping was deleted, or names another account, is given it no more: at once, before its reconcile.
+      wanted: () => {
+        const given = [...records.values()].filter((one) => one.isReady && !isLeft(one, options.identities.current()));
+        return new Map(given.map(({ user, account }) => [user, account]));
+      },
+      mayWrite,
+      onChange: () => {
+        for (const { account, reason } of records.values())
+          if (waitsForMutation.has(reason?.code ?? '')) this.queue.due(account, beforeOthers);
+      },
+      onDrift: (drift, pauseMs) => {
+        options.metrics.drifted('mutation');
+        const changed = { configMap: podIdentityConfigMap, reason: 'PodIdentityChanged' } as const;
+        recordEvent(options, { ...changed, what: `Mutation ${podIdentityMutation}` }, drift, pauseMs);
+      },
+    });
+  }
+
+  private reconcilerParts(mayWrite: () => boolean) {
+    const { options, records, publisher, associations, trust, mutation } = this;
+    const deps: PodIdentityReconcileDeps = {
+      ...options,
+      associations,
+      trust,
+      mutation,
+      publish: (record) => publisher.publish(statusOfRecord(record)),
+      mayWrite,
+      onDrift: ({ account }, drift, pauseMs) => {
+        options.metrics.drifted('account');
+        const configMap = options.statuses.get(account)?.configMap;
+        const what = `Pod Identity of service account ${account}`;
+        recordEvent(options, { configMap, reason: 'PodIdentityChanged', what }, drift, pauseMs);
+      },
+    };
+    return { deps, records, publisher };
+  }
+}
+
+/** @param isElsewhere whether the role is unmanaged, as any user's mapping may say. */
+function sameMapping(record: PodIdentityRecord, mapping: PodIdentityMapping, isElsewhere: boolean): boolean {
+  const isSame = record.user === mapping.domino_user && sameContent(record.content, contentOf(mapping));
+  return isSame && (record.parts.trust_policy === 'kept_elsewhere') === isElsewhere;
+}

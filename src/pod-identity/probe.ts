@@ -1,0 +1,101 @@
+/** Owns the look at whether EKS gives new pods of a service account their credentials, by Pods that are never made. */
+import type { Kubernetes } from '../kubernetes/client.ts';
+import { KubernetesError } from '../kubernetes/transport.ts';
+import type { Log } from '../lib/log.ts';
+import type { PodIdentityOutcome, PodIdentityReconcileDeps } from './outcome.ts';
+import type { PodIdentityRecord } from './record.ts';
+
+/** Several API servers ask several replicas of EKS's webhook: one that knows the association says little. */
+const neededInARow = 3;
+
+/** What was seen of it: published with the account's status. */
+export interface CredentialsSeen {
+  /** False: it could not be looked at, and new workloads get the account all the same. */
+  seen: boolean;
+  /** Why it could not be looked at. */
+  detail?: string | undefined;
+}
+
+/**
+ * A Pod of the account for a dry run. It asks for little and for no rights, so that a namespace's own rules have nothing to
+ * refuse, and has no label that domsed looks at.
+ */
+export function probePod(account: string): object {
+  const few = { cpu: '10m', memory: '16Mi' };
+  const securityContext = {
+    allowPrivilegeEscalation: false,
+    capabilities: { drop: ['ALL'] },
+    runAsNonRoot: true,
+    runAsUser: 65_534,
+    seccompProfile: { type: 'RuntimeDefault' },
+  };
+  const container = { name: 'probe', image: 'irsa-svc/never-run', resources: { requests: few, limits: few } };
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { generateName: 'irsa-svc-dry-run-', labels: { 'app.kubernetes.io/managed-by': 'irsa-svc' } },
+    spec: {
+      serviceAccountName: account,
+      automountServiceAccountToken: false,
+      restartPolicy: 'Never',
+      containers: [{ ...container, securityContext }],
+    },
+  };
+}
+
+/** An association acts within seconds, as a rule; each look costs a call to EKS too. */
+const soonMs = 1_000;
+const manyLooks = 20;
+const laterMs = 15_000;
+
+/**
+ * EKS took the association, which acts seconds later: pods that start before that never get credentials.
+ * @returns undefined when new pods get them.
+ */
+export async function ensureCredentials(
+  deps: PodIdentityReconcileDeps,
+  record: PodIdentityRecord,
+): Promise<PodIdentityOutcome | undefined> {
+  if (record.isReady) return undefined;
+  if ((await lookForCredentials(deps, record)) === 'not_yet') return waitForCredentials(record);
+  record.looks = 0;
+  return undefined;
+}
+
+function waitForCredentials(record: PodIdentityRecord): PodIdentityOutcome {
+  record.credentials = undefined;
+  record.looks += 1;
+  const detail = 'EKS took the association, and does not give new pods credentials yet';
+  const afterMs = record.looks <= manyLooks ? soonMs : laterMs;
+  return { kind: 'waiting', reason: { code: 'waiting_for_credentials', detail }, afterMs };
+}
+
+/**
+ * Asks as often as it takes to be sure.
+ * @returns `acts`, or `not_yet`; where the API server refuses to say, that counts as `acts`, and the record says why.
+ * @throws KubernetesError where the API server does not answer.
+ */
+async function lookForCredentials(
+  { kubernetes, log }: { kubernetes: Pick<Kubernetes, 'dryRunPod'>; log: Log },
+  record: PodIdentityRecord,
+): Promise<'acts' | 'not_yet'> {
+  const { account } = record;
+  try {
+    for (let seen = 0; seen < neededInARow; seen += 1) {
+      if (!(await kubernetes.dryRunPod(probePod(account))).hasPodIdentity) return 'not_yet';
+    }
+    record.credentials = { seen: true };
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    const detail = `whether new pods get credentials was not looked at, since the API server refuses a dry run: ${error.message}`;
+    if (record.credentials?.detail !== detail) log.info({ service_account: account, err: error }, detail);
+    record.credentials = { seen: false, detail: detail.slice(0, 500) };
+  }
+  return 'acts';
+}
+
+/** No permission, or a rule of the namespace: asked again, it would say the same. */
+function isRefusal(error: unknown): error is KubernetesError {
+  if (!(error instanceof KubernetesError)) return false;
+  return error.status !== undefined && [400, 403, 404, 405, 422].includes(error.status);
+}

@@ -1,0 +1,132 @@
+/** Owns what a holder begins with: what the one before published, and what it left that nobody remembers. */
+
+import type { Mutation, ServiceAccount } from '../kubernetes/client.ts';
+import type { Watched } from '../kubernetes/watch.ts';
+import type { ProxyRole } from '../proxy-roles/proxy-role.ts';
+import { type Associations, userOf } from './association-client.ts';
+import type { PodIdentities } from './mappings.ts';
+import { podIdentityMutation, usersInRules } from './mutation-rules.ts';
+import { contentOf, inheritRecord, newRecord, type PodIdentityRecord } from './record.ts';
+import type { PodIdentityStatuses } from './status.ts';
+import type { PodTrustKeeper } from './trust-client.ts';
+
+export interface Inheritance {
+  /** By service account; what is found is put in. */
+  records: Map<string, PodIdentityRecord>;
+  identities: () => PodIdentities;
+  statuses: Pick<PodIdentityStatuses, 'all'>;
+  trust: PodTrustKeeper;
+  role: (arn: string) => ProxyRole;
+  roles: () => Iterable<ProxyRole>;
+  mutation: Pick<Watched<Mutation>, 'get'>;
+  accounts: Pick<Watched<ServiceAccount>, 'get' | 'values'>;
+}
+
+/** Whether no mapping says any more that the account is this user's. One that cannot be used says neither. */
+export function isLeft({ account, user }: PodIdentityRecord, { byAccount, problems }: PodIdentities): boolean {
+  return byAccount.get(account)?.domino_user !== user && !problems.has(user);
+}
+
+/** Starts from what the holder before published, and changes nothing yet. */
+export function takeOver(from: Inheritance): void {
+  const { records, statuses, trust, role: roleOf } = from;
+  const identities = from.identities();
+  for (const { status } of statuses.all()) {
+    const record = inheritRecord(status);
+    const { account, trustedBy, content } = record;
+    records.set(account, record);
+    const isLeaving = isLeft(record, identities);
+    // What a role is to be told of tags is in its own status; without one, it is what the mapping said.
+    const isOpen = (role: string) =>
+      roleOf(role).observed.pods?.open ?? (role === content.roleArn && !content.sessionTags);
+    // Of one that leaves, a role may be rid of it already: it is looked at, and not let in there again.
+    const isIn = (role: string) => !isLeaving || roleOf(role).observed.pods?.accounts.has(account) === true;
+    trust.want(account, new Map([...trustedBy].filter(isIn).map((role) => [role, isOpen(role)])));
+    for (const role of trustedBy) if (!isIn(role)) trust.check(role);
+  }
+  findLostStatuses(from);
+  takeOverRoles(from);
+}
+
+/** Whose status was lost keeps what the role's own status says, and what the Mutation does. */
+function findLostStatuses({ records, identities, trust, role: roleOf, mutation }: Inheritance): void {
+  const given = usersInRules(mutation.get(podIdentityMutation)?.rules);
+  for (const [account, mapping] of identities().byAccount) {
+    if (records.has(account)) continue;
+    const record = newRecord(account, mapping.domino_user, contentOf(mapping));
+    record.isReady = given.get(mapping.domino_user) === account;
+    records.set(account, record);
+    const role = roleOf(mapping.iam_role_arn);
+    if (!role.observed.pods?.accounts.has(account)) continue;
+    trust.want(account, new Map([[role.arn, mapping.disable_session_tags]]));
+  }
+}
+
+/** A role's own status may be older than the service accounts': one that these do not name there is not let in again. */
+function takeOverRoles({ records, identities, trust, roles, accounts }: Inheritance): void {
+  const unknown = new Map<string, Map<string, boolean>>();
+  for (const {
+    arn,
+    desired: { pods },
+  } of [...roles()]) {
+    for (const account of pods?.accounts ?? []) {
+      if (records.has(account)) continue;
+      unknown.set(account, (unknown.get(account) ?? new Map<string, boolean>()).set(arn, pods?.open ?? false));
+    }
+  }
+  const isUnclear = [...identities().problems.values()].some(({ code }) => code === 'invalid_mapping');
+  for (const [account, trusting] of unknown) {
+    trust.want(account, trusting);
+    // It may be the account of a mapping that cannot be read.
+    if (isUnclear) continue;
+    const [roleArn = ''] = trusting.keys();
+    const content = { roleArn, targetRoleArn: undefined, sessionTags: true, policy: undefined };
+    const record = newRecord(account, accounts.get(account)?.madeFor ?? '', content);
+    record.trustedBy = new Set(trusting.keys());
+    records.set(account, record);
+  }
+  for (const {
+    arn,
+    desired: { pods },
+  } of [...roles()])
+    if (pods) trust.retry(arn);
+}
+
+/**
+ * Finds associations and service accounts that we made and nobody remembers: their mapping and their status are gone.
+ * @param foreign ids of associations that this installation did not make, which are not looked at a second time.
+ * @param found called with each service account that was put into the records.
+ * @throws AwsError
+ */
+export async function findOrphans(
+  { records, identities, trust, accounts }: Inheritance,
+  associations: Pick<Associations, 'list' | 'describe' | 'isMadeHere'>,
+  foreign: Set<string>,
+  found: (account: string) => void,
+): Promise<void> {
+  for (const { id, serviceAccount: account } of await associations.list()) {
+    const isKnown = () => records.has(account) || identities().byAccount.has(account);
+    if (foreign.has(id) || isKnown()) continue;
+    const orphan = await associations.describe(id);
+    if (!orphan || isKnown()) continue;
+    if (!associations.isMadeHere(orphan)) {
+      foreign.add(id);
+      continue;
+    }
+    const record = newRecord(account, userOf(orphan) ?? '', orphan);
+    record.association = orphan;
+    record.parts.association = true;
+    record.trustedBy.add(orphan.roleArn);
+    trust.want(account, new Map([[orphan.roleArn, !orphan.sessionTags]]));
+    records.set(account, record);
+    found(account);
+  }
+  // After the associations, which tell more. It may be the account of a mapping that cannot be read.
+  const { byAccount, problems } = identities();
+  for (const { name, madeFor } of accounts.values()) {
+    if (madeFor === undefined || byAccount.has(name) || records.has(name) || problems.has(madeFor)) continue;
+    const content = { roleArn: '', targetRoleArn: undefined, sessionTags: true, policy: undefined };
+    records.set(name, newRecord(name, madeFor, content));
+    found(name);
+  }
+}

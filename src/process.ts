@@ -1,0 +1,80 @@
+/** Owns the process of the service: settings, listening, and an orderly end. */
+import { KubeConfig } from '@kubernetes/client-node';
+import { keepOtherCallsDirect } from './aws/proxy.ts';
+import { metricsHandler } from './http/metrics.ts';
+import { listen } from './http/server.ts';
+import { systemClock } from './lib/clock.ts';
+import { type Config, ConfigError, loadConfig } from './lib/config.ts';
+import { createLog } from './lib/log.ts';
+import { createMetrics } from './lib/metrics.ts';
+import { onSignal } from './lib/signals.ts';
+import { startService } from './service.ts';
+
+/** Prometheus, and who looks by hand. */
+const maxMetricsConnections = 50;
+/** How long requests under way may take to end; Kubernetes kills after 30 s unless told otherwise. */
+const drainMs = 20_000;
+
+const config = configOrExit();
+const log = createLog(config.logLevel);
+const metrics = createMetrics();
+if (keepOtherCallsDirect(process.env, process.execArgv)) {
+  log.warn('NODE_USE_ENV_PROXY is not used: calls to AWS alone go by the proxy, and calls inside the cluster never do');
+}
+const kubeConfig = new KubeConfig();
+kubeConfig.loadFromDefault();
+
+const service = startService({ config, kubeConfig, clock: systemClock, log, metrics });
+const tls = config.sslOff
+  ? undefined
+  : {
+      certFile: config.tlsCertFile,
+      keyFile: config.tlsKeyFile,
+      onReload: (outcome: string) => metrics.certificateReloads.inc({ outcome }),
+    };
+const { host, port, metricsPort, maxConnections } = config;
+const scraped = { host, port: metricsPort, maxConnections: maxMetricsConnections };
+const listening = Promise.all([
+  listen(service.app, { host, port, maxConnections }, tls, log),
+  listen(metricsHandler(metrics), scraped, undefined, log),
+]);
+
+let ending = false;
+async function end(signal: string): Promise<void> {
+  if (ending) return;
+  ending = true;
+  log.info({ signal }, 'ending: giving up the lease, letting requests end');
+  // The lease at once, so that another replica settles what the requests here still wait for.
+  const released = service.drain();
+  const [server, metricsServer] = await listening;
+  await Promise.all([server.drain(drainMs), released]);
+  await service.stop();
+  await metricsServer.drain(0);
+  log.info('ended');
+  process.exit(0);
+}
+onSignal((signal) => void end(signal));
+process.on('unhandledRejection', (error) => {
+  log.fatal({ err: error }, 'a failure that nobody took care of');
+  process.exit(1);
+});
+
+const [server, metricsServer] = await listening.catch((error: unknown) => {
+  log.fatal({ err: error }, 'cannot listen');
+  process.exit(1);
+});
+log.info(
+  { host: server.address, port: server.port, metrics_port: metricsServer.port, tls: !config.sslOff },
+  'listening',
+);
+void service.ready.then(() => log.info({ seconds: process.uptime() }, 'ready'));
+
+function configOrExit(): Config {
+  try {
+    return loadConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`irsa-svc cannot start: ${error.message}\n`);
+    process.exit(1);
+  }
+}

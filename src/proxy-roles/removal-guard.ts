@@ -1,0 +1,135 @@
+/** Owns the removal guard: before a write drops suspiciously many members, the API server is asked, past every cache. Invariant 3. */
+
+import type { Kubernetes } from '../kubernetes/client.ts';
+import { KubernetesError } from '../kubernetes/transport.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import { organizationConfigMap, parseOrganizations } from '../mappings/organizations.ts';
+import { type Mappings, mappingConfigMap, parseMappings } from '../mappings/role-mappings.ts';
+import { effectiveRequest, mayBeFromEarlierRelease } from '../runs/effective-request.ts';
+import { confirmedPods } from '../runs/runs.ts';
+import type { TrustPolicyView } from '../trust-policy/document.ts';
+import { allowedProxies } from './placement.ts';
+import type { Placements } from './placements.ts';
+import type { ProxyRole } from './proxy-role.ts';
+import { holdsToken } from './token-trusts.ts';
+
+type Reader = Pick<Kubernetes, 'listPods' | 'listServiceAccounts' | 'getServiceAccount' | 'getConfigMap'>;
+
+export interface RemovalGuardDeps {
+  placements: Pick<Placements, 'isElsewhere'>;
+  /** Whether a subject of ours for a service account without a request stays in the document. */
+  keep: (account: string) => boolean;
+  /** Whether live runs may be missing in the copies of the cluster's pods and service accounts: then every removal is checked. */
+  isInDoubt: () => boolean;
+  /** Of service accounts about to be dropped: those that may belong in the role after all. */
+  stillRequested: (role: ProxyRole, accounts: readonly string[]) => Promise<ReadonlySet<string>>;
+  /** Whether an administrator released what the guard has held since then. */
+  released: (role: ProxyRole, since: string) => Promise<boolean>;
+  clock: Clock;
+  log: Log;
+}
+
+/**
+ * The members that stay for now: a write that would drop most of a role's members, or any member while live runs may be
+ * missing in what we know, drops only those that the API server confirms.
+ */
+export async function heldBack(
+  deps: RemovalGuardDeps,
+  role: ProxyRole,
+  view: Pick<TrustPolicyView, 'accounts'>,
+): Promise<ReadonlySet<string>> {
+  const gone = (account: string) => !role.desired.members.has(account) && !deps.keep(account);
+  const dropped = [...view.accounts].filter((account) => gone(account) && !deps.placements.isElsewhere(account, role));
+  const few = dropped.length <= 10 || dropped.length * 2 <= view.accounts.size;
+  const suspicious = dropped.length > 0 && deps.isInDoubt();
+  const { conditions } = role;
+  const released = !few && conditions.brake !== undefined && (await deps.released(role, conditions.brake.since));
+  const held = (few && !suspicious) || released ? new Set<string>() : await deps.stillRequested(role, dropped);
+  // A few members raise no alarm: they go when what we know is whole again, or with their accounts.
+  if (held.size === 0 || few) return held;
+  const since = conditions.brake?.since ?? new Date(deps.clock.now()).toISOString();
+  conditions.brake = { since, held: [...held].sort() };
+  const about = {
+    audit: 'removal_held',
+    role: role.arn,
+    dropped: dropped.length,
+    of: view.accounts.size,
+    held: held.size,
+  };
+  deps.log.warn(about, 'not dropping members that may still have live runs');
+  return held;
+}
+
+/**
+ * Each list is a consistent read: it names no resourceVersion, so the API server does not answer from its cache. A list
+ * without a single service account is not believed all the same, since each namespace has one: accounts are then asked for
+ * one by one, and one that still exists is taken to be in use.
+ * @returns which of these accounts belong in the role after all; all of them where the API server cannot be asked.
+ */
+export async function stillRequested(
+  kubernetes: Reader,
+  role: string,
+  names: readonly string[],
+  log: Log,
+): Promise<ReadonlySet<string>> {
+  let world: Awaited<ReturnType<typeof readWorld>>;
+  try {
+    world = await readWorld(kubernetes);
+  } catch (error) {
+    log.warn({ err: error, role }, 'the API server could not be asked: dropping nobody');
+    return new Set(names);
+  }
+  const [pods, accounts, mappings] = world;
+  if (pods === undefined || accounts.size === 0) return stillThere(kubernetes, names);
+  // The caller has left out the service accounts of revoked runs.
+  const view = { accounts, pods, isRevoked: () => false };
+  const belongs = (name: string) =>
+    mayBeFromEarlierRelease(name, view) ||
+    effectiveRequest(name, view)?.roles.some((one) => allowedProxies(one, mappings).some(({ arn }) => arn === role));
+  return new Set(names.filter(belongs));
+}
+
+/**
+ * Whether a stored mapping carries the role by tokens, or a live run holds one that works, past every cache; true where the
+ * API server cannot be asked, or is not believed.
+ */
+export async function isStillByTokens(
+  kubernetes: Reader,
+  role: string,
+  isRevoked: (run: string) => boolean,
+): Promise<boolean> {
+  try {
+    const [pods, accounts, mappings] = await readWorld(kubernetes);
+    if (pods === undefined || accounts.size === 0 || mappings.tokenProxies.has(role)) return true;
+    const view = { accounts, pods, isRevoked };
+    return [...accounts.keys()].some((name) => holdsToken(effectiveRequest(name, view), role, mappings));
+  } catch {
+    return true;
+  }
+}
+
+/** The live pods, the service accounts by name, and the mappings. @throws KubernetesError */
+async function readWorld(kubernetes: Reader) {
+  const lists = [confirmedPods(kubernetes), kubernetes.listServiceAccounts(), readMappings(kubernetes)] as const;
+  const [pods, accounts, mappings] = await Promise.all(lists);
+  return [pods, new Map(accounts.map((account) => [account.name, account])), mappings] as const;
+}
+
+async function readMappings(kubernetes: Reader): Promise<Mappings> {
+  const names = [mappingConfigMap, organizationConfigMap];
+  const [mappings, organizations] = await Promise.all(names.map((name) => kubernetes.getConfigMap(name)));
+  return parseMappings(mappings?.data ?? {}, parseOrganizations(organizations?.data ?? {}));
+}
+
+async function stillThere(kubernetes: Reader, names: readonly string[]): Promise<ReadonlySet<string>> {
+  const found = await Promise.all(
+    names.map((name) =>
+      kubernetes.getServiceAccount(name).then(
+        () => true,
+        (error: unknown) => !(error instanceof KubernetesError && error.kind === 'not_found'),
+      ),
+    ),
+  );
+  return new Set(names.filter((_, index) => found[index]));
+}

@@ -1,0 +1,56 @@
+/** Owns what is published of a proxy role. Pure. */
+import { driftStatus, reasonStatus } from '../reconcile/status-form.ts';
+import type { ProxyRole } from './proxy-role.ts';
+import type { TrustStatus } from './status.ts';
+
+/** A ConfigMap holds 1 MiB, members' part apart: who is not told waits, and is told to come again. */
+const mostRefusalChars = 700_000;
+
+/** @param isProxy whether subjects of ours in its document are ours to keep. @param isUnmanaged as a mapping says. */
+export function statusOf(
+  role: ProxyRole,
+  { isProxy, isUnmanaged }: { isProxy: boolean; isUnmanaged: boolean },
+): TrustStatus {
+  const { desired, observed, conditions } = role;
+  const { pods, tokens } = observed;
+  const { tokens: wantedTokens, tokenEnds } = desired;
+  const { error, podsProblem: problem, tokensProblem } = conditions;
+  return {
+    role_arn: role.arn,
+    ...(isProxy ? { proxy: true } : {}),
+    members: Object.fromEntries(observed.members),
+    ...(observed.others.size > 0 ? { others: [...observed.others].sort() } : {}),
+    ...(observed.document === undefined ? {} : { document: observed.document }),
+    ...(conditions.unread ? { unread: true } : {}),
+    ...(isUnmanaged ? { kept_elsewhere: true } : {}),
+    refused: latest(conditions.refused, mostRefusalChars),
+    ...(pods ? { pods: { accounts: [...pods.accounts].sort(), open: pods.open } } : {}),
+    ...(pods && problem ? { pods_problem: problem } : {}),
+    ...(wantedTokens || tokens
+      ? {
+          tokens: {
+            granted: tokens?.granted ?? false,
+            denied: Object.fromEntries([...tokenEnds].sort()),
+            ...(tokensProblem ? { problem: tokensProblem } : {}),
+          },
+        }
+      : {}),
+    characters_used: observed.size,
+    characters_allowed: observed.maxChars,
+    ...(observed.writtenAt === undefined ? {} : { written_at: observed.writtenAt }),
+    ...(observed.comparedAt === undefined ? {} : { compared_at: observed.comparedAt }),
+    ...driftStatus(conditions),
+    ...(conditions.brake ? { brake: conditions.brake } : {}),
+    ...(conditions.compareId === undefined ? {} : { compare_id: conditions.compareId }),
+    ...(error ? { error: reasonStatus(error) } : {}),
+  };
+}
+
+function latest<T>(entries: readonly T[], maxChars: number): T[] {
+  let left = maxChars;
+  const first = entries.findLastIndex((entry) => {
+    left -= JSON.stringify(entry).length + 1;
+    return left < 0;
+  });
+  return entries.slice(first + 1);
+}

@@ -1,0 +1,94 @@
+/** Owns role tokens' part of one reconcile of a role: what is wanted once it was confirmed, what fits, and what IAM took. */
+
+import { roleTokenAudience } from '../lib/arn.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { TrustPolicyView } from '../trust-policy/document.ts';
+import { type TokenTrust, whoIsDenied } from '../trust-policy/role-tokens.ts';
+import type { ProviderAudiences } from './provider-audiences.ts';
+import type { ProxyRole } from './proxy-role.ts';
+
+export interface RoleTokensDeps {
+  audiences: ProviderAudiences;
+  /** Whether the API server itself says that a mapping or a live run needs the role's tokens, or cannot be asked. */
+  isStillByTokens: (role: ProxyRole) => Promise<boolean>;
+  /** The ARN of the cluster's OIDC provider. */
+  scope: { providerArn: string };
+  clock: Clock;
+  log: Log;
+}
+
+export interface TokensPlan {
+  tokens: TokenTrust | undefined;
+  /** Why not all who should be are denied. */
+  problem: ProxyRole['conditions']['tokensProblem'];
+}
+
+/** A problem that a person mends in AWS is looked at again so soon. */
+export const tokensRetryMs = 15_000;
+
+/** What of role tokens the reconcile brings into the document. Invariant 3: the statement does not go on a guess. */
+export async function confirmedTokens(
+  deps: RoleTokensDeps,
+  role: ProxyRole,
+  tokens: TokenTrust | undefined,
+  view: Pick<TrustPolicyView, 'tokens'>,
+): Promise<TokenTrust | undefined> {
+  const isRemoval = tokens && !tokens.granted && view.tokens?.granted;
+  if (!isRemoval || !(await deps.isStillByTokens(role))) return tokens;
+  deps.log.warn(
+    { role: role.arn },
+    'role tokens are still let in, since the API server does not confirm that the mapping and the last run ended',
+  );
+  // Nobody is let in meanwhile who is kept out now.
+  return { ...tokens, granted: true, denied: tokens.denied.union(view.tokens?.denied ?? new Set()) };
+}
+
+/** Of those who should be denied, as many as the document has room for. */
+export function fittingTokens(
+  role: ProxyRole,
+  wanted: TokenTrust | undefined,
+  fits: (tokens: TokenTrust) => boolean,
+): TokensPlan {
+  if (!wanted || wanted.denied.size === 0) return { tokens: wanted, problem: undefined };
+  if (fits(wanted)) return { tokens: wanted, problem: undefined };
+  const tokens = whoIsDenied(wanted, role.observed.tokens, fits);
+  const left = wanted.denied.size - tokens.denied.size;
+  const detail = `its trust policy has room to deny the tokens of ${tokens.denied.size} service accounts, and those of ${left} more work until they expire`;
+  return { tokens, problem: { code: 'trust_policy_full', detail } };
+}
+
+/** IAM showed what it holds of role tokens, and not an old document. */
+export function noticeTokens({ observed }: ProxyRole, view: Pick<TrustPolicyView, 'tokens'>): void {
+  observed.tokens = view.tokens;
+}
+
+/** IAM has accepted, or shown, a document with this in it. */
+export function acceptTokens(role: ProxyRole, accepted: TokenTrust | undefined): void {
+  const { desired, observed } = role;
+  const isGone = accepted !== undefined && !accepted.granted && accepted.denied.size === 0;
+  // Nothing is left of it, and nothing was desired since.
+  if (isGone && desired.tokens === accepted) desired.tokens = undefined;
+  observed.tokens = isGone ? undefined : accepted;
+}
+
+/** Whether tokens of the role work: the provider has to list their audience. @returns what is wrong, if anything. */
+export async function checkAudience(
+  { audiences, scope, log }: Pick<RoleTokensDeps, 'audiences' | 'scope' | 'log'>,
+  role: ProxyRole,
+  tokens: TokenTrust | undefined,
+): Promise<ProxyRole['conditions']['tokensProblem']> {
+  if (!tokens?.granted) return undefined;
+  const audience = roleTokenAudience(role.arn);
+  const before = role.conditions.tokensProblem;
+  if (audience === undefined || (await audiences.lists(audience, before?.code === 'audience_missing')) !== false)
+    return undefined;
+  const command = `aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn ${scope.providerArn} --client-id ${audience}`;
+  const detail = `the cluster's OIDC provider in IAM does not list the audience ${audience}, so that AWS takes no token of it; an administrator of AWS runs: ${command}`;
+  if (before?.detail !== detail)
+    log.error(
+      { role: role.arn, audience, command },
+      'role tokens do not work: the OIDC provider does not list their audience',
+    );
+  return { code: 'audience_missing', detail };
+}

@@ -1,0 +1,79 @@
+/**
+ * Owns the copy of the service's CA in the compute namespace: reads it from mounted Secrets, and patches one ConfigMap
+ * whenever that says something else. Certificates only: private keys are not mounted here. A program of its own in the
+ * image, so that nobody who may write ConfigMaps says what it does.
+ *
+ * By node's own https and not `fetch`, which needs WebAssembly and so does not run with --jitless.
+ */
+import { readFile } from 'node:fs/promises';
+import { request as requestInClear } from 'node:http';
+import { request } from 'node:https';
+
+const { CA_FILES = '', CONFIG_MAP_PATH = '', CONFIG_MAP_KEY = 'ca.crt', INTERVAL_SECONDS = '30' } = process.env;
+const {
+  KUBERNETES_API = 'https://kubernetes.default.svc',
+  KUBERNETES_TOKEN_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/token',
+} = process.env;
+const url = new URL(CONFIG_MAP_PATH, KUBERNETES_API);
+
+interface ConfigMap {
+  data?: Record<string, string>;
+}
+
+const log = (level: 'info' | 'warn', msg: string, more: object = {}) =>
+  process.stdout.write(`${JSON.stringify({ level, time: new Date().toISOString(), msg, ...more })}\n`);
+
+/** Every certificate of these files, once, the issuer's own first. While a CA is renewed there are two for some time. */
+async function certificates(): Promise<string> {
+  const texts = await Promise.all(CA_FILES.split(',').map((file) => readFile(file, 'utf8')));
+  const found = texts.join('\n').match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
+  if (found.length === 0) throw new Error(`no certificate in ${CA_FILES}`);
+  return `${[...new Set(found)].join('\n')}\n`;
+}
+
+async function call(method: 'GET' | 'PATCH', body?: ConfigMap): Promise<ConfigMap> {
+  // Kubernetes replaces the token every hour.
+  const token = (await readFile(KUBERNETES_TOKEN_FILE, 'utf8')).trim();
+  const headers = {
+    Accept: 'application/json',
+    Authorization: `Bearer ${token}`,
+    ...(body ? { 'Content-Type': 'application/merge-patch+json' } : {}),
+  };
+  const signal = AbortSignal.timeout(10_000);
+  return await new Promise((resolve, reject) => {
+    const send = url.protocol === 'http:' ? requestInClear : request;
+    const asked = send(url, { method, headers, signal, agent: false }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8');
+      answer.on('data', (part) => {
+        text += part;
+      });
+      answer.on('error', reject);
+      answer.on('end', () => {
+        if (answer.statusCode === 200) resolve(JSON.parse(text) as ConfigMap);
+        else reject(new Error(`${method} ${url.pathname}: ${answer.statusCode} ${text.slice(0, 300)}`));
+      });
+    });
+    asked.on('error', reject);
+    asked.end(body ? JSON.stringify(body) : undefined);
+  });
+}
+
+/** The files may not be there yet, or the API server away: the next round tries again. */
+async function publish(): Promise<void> {
+  try {
+    const wanted = await certificates();
+    const { data = {} } = await call('GET');
+    if (data[CONFIG_MAP_KEY] === wanted) return;
+    await call('PATCH', { data: { [CONFIG_MAP_KEY]: wanted } });
+    log('info', 'CA published', { configMap: CONFIG_MAP_PATH });
+  } catch (error) {
+    log('warn', 'the CA could not be published; trying again', { err: String(error) });
+  }
+}
+
+for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => process.exit(0));
+for (;;) {
+  await publish();
+  await new Promise((resolve) => setTimeout(resolve, Number(INTERVAL_SECONDS) * 1000));
+}

@@ -1,0 +1,78 @@
+/** Owns the one form of published statuses: a ConfigMap with JSON, and what each kind of status has in it. Pure. */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { parseJson } from '../lib/json.ts';
+import type { DriftMemory } from './drift.ts';
+
+/** How one kind of status is kept in a ConfigMap. */
+export interface StatusForm<S> {
+  /** On the ConfigMap: what it is. */
+  readonly label: string;
+  /** What a status is about: a proxy role's ARN, a service account. */
+  keyOf(status: S): string;
+  /** The ConfigMap's name. */
+  nameOf(key: string): string;
+  data(status: S): Record<string, string>;
+  /** @returns undefined where the ConfigMap holds no status of this form. */
+  parse(data: Record<string, string>): S | undefined;
+  /** What of it is worth a write when it changes. */
+  content(status: S): unknown;
+}
+
+/** A reason or an error, with what AWS or Kubernetes said, for administrators. */
+export const reasonSchema = z.object({
+  code: z.string(),
+  detail: z.string(),
+  said: z.string().optional(),
+  at: z.string(),
+});
+
+export const driftFields = {
+  /** What external changes removed and added, last, and how many there were in all. */
+  drift: z
+    .object({ at: z.string(), count: z.number(), missing: z.array(z.string()), extra: z.array(z.string()) })
+    .optional(),
+  /** External changes go on: the repair waits until then. */
+  contested_until: z.string().optional(),
+};
+
+type Reason = z.infer<typeof reasonSchema>;
+
+/** What is published of a reason. */
+export function reasonStatus({ code, detail, said, at }: Omit<Reason, 'said'> & { said?: string | undefined }): Reason {
+  return { code, detail, at, ...(said === undefined ? {} : { said }) };
+}
+
+/** What is published of external changes. */
+export function driftStatus({ drift, contested }: DriftMemory) {
+  return { ...(drift ? { drift } : {}), ...(contested ? { contested_until: contested.at } : {}) };
+}
+
+const dataKey = 'status.json';
+
+/** @param readable the part of the key that stands in the ConfigMap's name. */
+export function statusForm<S>(
+  kind: Pick<StatusForm<S>, 'label' | 'keyOf' | 'content'> & { schema: z.ZodType<S>; prefix: string },
+  readable: (key: string) => string = (key) => key,
+): StatusForm<S> {
+  const { label, keyOf, content, schema, prefix } = kind;
+  return {
+    label,
+    keyOf,
+    content,
+    nameOf: (key) => configMapName(prefix, readable(key), key),
+    data: (status) => ({ [dataKey]: JSON.stringify(status) }),
+    parse: (data) => parseJson(schema, data[dataKey] ?? ''),
+  };
+}
+
+/** Readable, and unique by a hash of the whole key. */
+function configMapName(prefix: string, readable: string, key: string): string {
+  const plain = readable
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '')
+    .slice(0, 40);
+  const hash = createHash('sha256').update(key).digest('hex').slice(0, 12);
+  return [prefix, plain, hash].filter((part) => part !== '').join('-');
+}

@@ -1,0 +1,75 @@
+/** Owns what the leader published, as this replica sees it, and waiting for it: one ConfigMap each, found by its subject. */
+import type { ConfigMap } from '../kubernetes/client.ts';
+import type { Watched } from '../kubernetes/watch.ts';
+import type { Clock } from '../lib/clock.ts';
+import { Listeners } from '../lib/listeners.ts';
+import type { StatusForm } from './status-form.ts';
+
+export interface PublishedStatus<S> {
+  configMap: string;
+  resourceVersion: string;
+  annotations: Readonly<Record<string, string>>;
+  status: S;
+}
+
+export interface Statuses<S> {
+  get(key: string): PublishedStatus<S> | undefined;
+  all(): Iterable<PublishedStatus<S>>;
+  /** False while what is here may be over, see `Watched`. */
+  isLive(): boolean;
+  /** Calls back with the key of each status that changed. @returns what takes the listener away. */
+  onChange(listener: (key: string) => void): () => void;
+}
+
+export function createStatuses<S>(form: StatusForm<S>, configMaps: Watched<ConfigMap>): Statuses<S> {
+  const byKey = new Map<string, PublishedStatus<S>>();
+  const keyOf = new Map<string, string>();
+  const listeners = new Listeners<[key: string]>();
+
+  configMaps.onChange((name, value) => {
+    const status = value && form.parse(value.data);
+    const said = status && form.keyOf(status);
+    // Somebody may have copied it, or edited it to tell of something else, which has a ConfigMap of its own.
+    const key = said !== undefined && form.nameOf(said) === name ? said : undefined;
+    const before = keyOf.get(name);
+    if (before !== undefined) byKey.delete(before);
+    keyOf.delete(name);
+    if (status && value && key !== undefined) {
+      const { resourceVersion, annotations } = value;
+      byKey.set(key, { configMap: name, resourceVersion, annotations, status });
+      keyOf.set(name, key);
+    }
+    const changed = key ?? before;
+    if (changed !== undefined) listeners.tell(changed);
+  });
+
+  return {
+    get: (key) => byKey.get(key),
+    all: () => byKey.values(),
+    isLive: configMaps.isLive,
+    onChange: listeners.add,
+  };
+}
+
+/**
+ * Waits until `condition` holds, which is looked at whenever a status changes.
+ * @returns whether it came to hold within so many milliseconds.
+ */
+export async function untilPublished(
+  statuses: Pick<Statuses<unknown>, 'onChange'>,
+  clock: Clock,
+  ms: number,
+  condition: () => boolean,
+): Promise<boolean> {
+  if (condition()) return true;
+  const done = new AbortController();
+  const forget = statuses.onChange(() => {
+    if (condition()) done.abort();
+  });
+  try {
+    await clock.sleep(ms, done.signal);
+  } finally {
+    forget();
+  }
+  return condition();
+}

@@ -1,0 +1,176 @@
+/** Owns what a change of the role mappings would do, before it is made: who loses what, who moves, what fits. Pure. */
+import type { RoleMapping } from '../mappings/role-mappings.ts';
+import { allowedProxies } from '../proxy-roles/placement.ts';
+import type { TrustStatus } from '../proxy-roles/status.ts';
+import { type TrialSources, tryMappings } from '../proxy-roles/trial.ts';
+import { type OpenReport, openReports } from '../proxy-roles/ways-in.ts';
+import { effectiveRequests } from '../runs/effective-request.ts';
+import { rolesByToken } from '../runs/held-tokens.ts';
+import type { RequestedRole, RoleRequest } from '../runs/role-request.ts';
+import type { TrustScope } from '../trust-policy/document.ts';
+import { type Room, roomIn } from './trust.ts';
+
+export interface PreviewSources extends TrialSources {
+  /** The organization whose mappings are changed. */
+  org: string;
+  /** Whose tokens trust policies let in, once that is known. */
+  scope?: TrustScope | undefined;
+}
+
+type StatusOf = (roleArn: string) => TrustStatus | undefined;
+
+interface Affected {
+  service_account: string;
+  run_id: string;
+  user: string;
+  iam_role_arn: string;
+}
+
+export interface Loss extends Affected {
+  /** The proxy role that it is in; missing where it was still waiting. */
+  proxy_iam_role_arn?: string;
+  /** Whether the mappings still lead to the role, another way than the run asked for. */
+  again_at_next_refresh: boolean;
+}
+
+export interface Move extends Affected {
+  from: string;
+  /** In the order in which they are tried. */
+  to: string[];
+}
+
+/** For what depends on who is a member of the organization, which only Domino knows. */
+export interface ByMembership {
+  iam_role_arn: string;
+  who: string;
+}
+
+export interface RoleRoom extends Partial<Room> {
+  proxy_iam_role_arn: string;
+  /** Whether the leader has looked at it yet; where not, its room is not known. */
+  published: boolean;
+  /** A mapping carries it by tokens: it has room for any number of runs. */
+  carrier?: 'token';
+  error?: { code: string; detail: string };
+  /** What lets in more than the members. */
+  open_subjects?: OpenReport[];
+}
+
+/** A proxy role that becomes unmanaged, with the runs in it. */
+export interface HandOver {
+  proxy_iam_role_arn: string;
+  service_accounts: string[];
+}
+
+export interface MappingPreview {
+  loses: Loss[];
+  moves: Move[];
+  gains_at_next_refresh: ByMembership[];
+  loses_at_next_refresh: ByMembership[];
+  /** The organization's proxy roles whose trust policy is kept here, after the change. */
+  proxy_roles: RoleRoom[];
+  /** Whether all who move find room; null where that is not known. */
+  fits: boolean | null;
+}
+
+export function previewMappings(sources: PreviewSources): MappingPreview {
+  const { before, after, org, namespace } = sources;
+  const published = new Map(sources.statuses.map((one) => [one.role_arn, one]));
+  const status: StatusOf = (arn) => published.get(arn);
+  const loses: Loss[] = [];
+  const moves: Move[] = [];
+  for (const [account, want] of effectiveRequests(sources.requests)) {
+    const others = rolesByToken(want).filter(({ target }) => !want.roles.some((role) => role.target === target));
+    for (const role of [...want.roles, ...others]) {
+      const change = changeFor(account, want, role, sources, status);
+      if (change && 'from' in change) moves.push(change);
+      else if (change) loses.push(change);
+    }
+  }
+  const had = byTarget(before.byOrg.get(org) ?? []);
+  const has = byTarget(after.byOrg.get(org) ?? []);
+  const who = `members of ${org}`;
+  const gained = [...has.keys()].filter((target) => !had.has(target));
+  // These have no managed proxy role: there is no record of the runs that were given their profiles.
+  const unrecorded = [...had].filter(
+    ([target, proxies]) => !has.has(target) && !proxies.some((arn) => before.managedProxies.has(arn)),
+  );
+  const managed = [...new Set([...has.values()].flat())].filter((arn) => after.managedProxies.has(arn));
+  return {
+    loses,
+    moves,
+    gains_at_next_refresh: gained.map((target) => ({ iam_role_arn: target, who })),
+    loses_at_next_refresh: unrecorded.map(([target]) => ({ iam_role_arn: target, who })),
+    proxy_roles: managed.map((arn) => ({
+      ...roomOf(arn, status(arn), { namespace, scope: sources.scope }),
+      ...(after.tokenProxies.has(arn) ? { carrier: 'token' as const } : {}),
+    })),
+    fits: allFit(moves, sources, status),
+  };
+}
+
+/** The proxy roles that the change makes unmanaged, and our service accounts in them. */
+export function handedOver({ before, after }: Pick<PreviewSources, 'before' | 'after'>, status: StatusOf): HandOver[] {
+  return [...before.managedProxies.intersection(after.unmanagedProxies)].sort().map((arn) => {
+    const { members = {}, others = [] } = status(arn) ?? {};
+    return { proxy_iam_role_arn: arn, service_accounts: [...Object.keys(members), ...others].sort() };
+  });
+}
+
+/** What becomes of one account's role: nothing, it is lost, or it moves to another proxy role of its want. */
+function changeFor(
+  account: string,
+  want: RoleRequest,
+  role: RequestedRole,
+  { before, after }: PreviewSources,
+  status: StatusOf,
+): Loss | Move | undefined {
+  const { target, proxies } = role;
+  const allowed = allowedProxies(role, before);
+  if (allowed.length === 0) return undefined;
+  const about = { service_account: account, run_id: want.run, user: want.user.name, iam_role_arn: target };
+  const current = allowed.find(({ arn }) => Object.hasOwn(status(arn)?.members ?? {}, account));
+  // A proxy role that becomes unmanaged is left as it is, with the run in it.
+  if (current && after.names(current.org, target, current.arn)) return undefined;
+  const left = [...new Set(allowedProxies(role, after).map(({ arn }) => arn))];
+  if (left.length > 0) return current && { ...about, from: current.arn, to: left };
+  const again = proxies.some(({ org }) => byTarget(after.byOrg.get(org) ?? []).has(target));
+  return { ...about, ...(current ? { proxy_iam_role_arn: current.arn } : {}), again_at_next_refresh: again };
+}
+
+/** Target -> its proxy roles. */
+function byTarget(list: readonly RoleMapping[]): Map<string, string[]> {
+  const targets = new Map<string, string[]>();
+  for (const { iam_role_arn: target, proxy_iam_role_arn: proxy } of list) {
+    targets.set(target, [...(targets.get(target) ?? []), proxy]);
+  }
+  return targets;
+}
+
+function roomOf(
+  arn: string,
+  status: TrustStatus | undefined,
+  { namespace, scope }: Pick<PreviewSources, 'namespace' | 'scope'>,
+): RoleRoom {
+  if (!status) return { proxy_iam_role_arn: arn, published: false };
+  const { error } = status;
+  const open = openReports(status, scope);
+  return {
+    proxy_iam_role_arn: arn,
+    published: true,
+    ...roomIn(status, namespace),
+    ...(error ? { error: { code: error.code, detail: error.detail } } : {}),
+    ...(open.length > 0 ? { open_subjects: open } : {}),
+  };
+}
+
+/** Whether the leader would place all that move; where a proxy role is not published yet, its capacity is not known. */
+function allFit(moves: readonly Move[], sources: PreviewSources, status: StatusOf): boolean | null {
+  if (moves.length === 0) return true;
+  const after = tryMappings(sources);
+  const left = moves.filter(
+    ({ service_account: name, to }) => !to.some((arn) => after.role(arn).desired.members.has(name)),
+  );
+  if (left.length === 0) return true;
+  return left.some(({ to }) => to.every(status)) ? false : null;
+}

@@ -1,0 +1,214 @@
+/** Owns what users and administrators are told of Pod Identities: what stands, what is missing, which pods to restart. Pure. */
+import type { Pod } from '../kubernetes/client.ts';
+import type { PodIdentities, PodIdentityMapping } from '../pod-identity/mappings.ts';
+import { beganBeforeMapping } from '../pod-identity/mutation-rules.ts';
+import { contentOf, contentOfStatus, sameContent } from '../pod-identity/record.ts';
+import type { PodIdentity } from '../pod-identity/setup.ts';
+import type { PodIdentityStatus } from '../pod-identity/status.ts';
+import type { PodIndex } from '../runs/runs.ts';
+import { adviceFor } from './advice.ts';
+
+/** What the report is made of; all of it from caches. */
+export interface PodIdentityReportSources {
+  identities: PodIdentities;
+  status: (account: string) => PodIdentityStatus | undefined;
+  statuses: () => Iterable<PodIdentityStatus>;
+  pods: Iterable<Pod>;
+  /** Whether domsed's Mutations can be read: nothing is made otherwise. */
+  knowsMutation: boolean;
+}
+
+/** The sources of reports on Pod Identities, from this replica's caches. */
+export function podIdentitySources(podIdentity: PodIdentity, pods: PodIndex): PodIdentityReportSources {
+  const { statuses } = podIdentity;
+  return {
+    identities: podIdentity.identities.current(),
+    status: (account) => statuses.get(account)?.status,
+    statuses: () => [...statuses.all()].map(({ status }) => status),
+    pods: pods.all(),
+    knowsMutation: podIdentity.isReady(),
+  };
+}
+
+/** A live pod that began before the account had its role, and so goes on without it. */
+export interface PodToRestart {
+  pod: string;
+  run_id?: string;
+  why: 'before_association' | 'before_mapping';
+}
+
+export interface PodIdentityReport {
+  domino_user: string;
+  service_account: string;
+  iam_role_arn: string;
+  target_role_arn?: string;
+  session_tags: boolean;
+  /** The session policy, as JSON text. */
+  policy?: string;
+  state: PodIdentityStatus['state'];
+  parts?: PodIdentityStatus['parts'];
+  association?: NonNullable<PodIdentityStatus['association']>;
+  /** Whether EKS was seen to give new pods credentials. */
+  credentials?: NonNullable<PodIdentityStatus['credentials']>;
+  code?: string;
+  reason?: string;
+  /** AWS's own words, for administrators: they can name other principals. */
+  said?: string;
+  since?: string;
+  advice: string;
+  /** Live pods that have it. */
+  pods: string[];
+  restart: PodToRestart[];
+  drift?: NonNullable<PodIdentityStatus['drift']>;
+  contested_until?: string;
+}
+
+/** Every mapped user's, and those that are being taken away, by user. */
+export function podIdentityReports(sources: PodIdentityReportSources): PodIdentityReport[] {
+  const { identities } = sources;
+  const pods = Map.groupBy(sources.pods, ({ userName }) => userName);
+  const byUser = Map.groupBy(sources.statuses(), ({ domino_user: user }) => user);
+  const named = new Map([...identities.byUser.values()].map((mapping) => [mapping.service_account, mapping]));
+  const isLeaving = ({ service_account: account, domino_user: user }: PodIdentityStatus) =>
+    named.get(account)?.domino_user !== user || identities.replaced.has(user);
+  const leaving = [...sources.statuses()].filter(isLeaving);
+  // Of one that is taken away since another person has the name, its status says how far that is, while there is one.
+  const isToldBelow = ({ domino_user: user }: PodIdentityMapping) =>
+    identities.replaced.has(user) && leaving.some((status) => status.domino_user === user);
+  const mapped = [...identities.byUser.values()]
+    .filter((mapping) => !isToldBelow(mapping))
+    .map((mapping) => report(mapping, sources, pods, byUser.get(mapping.domino_user) ?? []));
+  const reports = [...mapped, ...leaving.map((status) => statusReport(status, pods, identities))];
+  return reports.sort((a, b) => compare(a.domino_user, b.domino_user) || compare(a.service_account, b.service_account));
+}
+
+/** One user's own; undefined where there is none, or it is another person's who had the name. */
+export function podIdentityOf(
+  { id, name }: { id: string; name: string },
+  sources: PodIdentityReportSources,
+): PodIdentityReport | undefined {
+  if ((sources.identities.byUser.get(name)?.domino_user_id ?? id) !== id) return undefined;
+  const found = ownReport(name, sources);
+  if (!found) return undefined;
+  const { said: _forAdministrators, credentials, ...own } = found;
+  return credentials ? { ...own, credentials: { seen: credentials.seen } } : own;
+}
+
+function ownReport(user: string, sources: PodIdentityReportSources): PodIdentityReport | undefined {
+  const own = [...sources.pods].filter(({ userName }) => userName === user);
+  const pods = new Map<string | undefined, Pod[]>([[user, own]]);
+  const mapping = sources.identities.byUser.get(user);
+  const statuses = [...sources.statuses()].filter((status) => status.domino_user === user);
+  if (mapping) return report(mapping, sources, pods, statuses);
+  const [left] = statuses;
+  return left && statusReport(left, pods, sources.identities);
+}
+
+type PodsByUser = ReadonlyMap<string | undefined, readonly Pod[]>;
+
+/** @param own the user's statuses: that of the mapping's account, and of those that the user had before. */
+function report(
+  mapping: PodIdentityMapping,
+  { identities, status: statusOf, knowsMutation }: PodIdentityReportSources,
+  pods: PodsByUser,
+  own: readonly PodIdentityStatus[],
+): PodIdentityReport {
+  const { domino_user: user, service_account: account } = mapping;
+  const status = statusOf(account);
+  if (status?.domino_user === user) {
+    const former = new Set(own.map((one) => one.service_account));
+    former.delete(account);
+    return statusReport(status, pods, identities, mapping, former);
+  }
+  const owner = status?.domino_user;
+  const held = {
+    code: 'name_taken',
+    detail: `service account ${account} is still another user's; that has to be taken away first`,
+  };
+  const problem =
+    identities.problems.get(user) ?? identities.replaced.get(user) ?? (owner === undefined ? undefined : held);
+  const code = problem?.code ?? (knowsMutation ? 'not_checked_yet' : 'mutations_unknown');
+  return {
+    ...wantedOf(mapping),
+    state: problem && problem !== held ? 'refused' : 'pending',
+    code,
+    ...(problem ? { reason: problem.detail } : {}),
+    advice: adviceFor('pod_identity', code),
+    pods: [],
+    restart: [],
+  };
+}
+
+function statusReport(
+  status: PodIdentityStatus,
+  pods: PodsByUser,
+  identities: PodIdentities,
+  mapping?: PodIdentityMapping,
+  former?: ReadonlySet<string>,
+): PodIdentityReport {
+  const { domino_user: user, service_account: account, reason, association } = status;
+  // The mapping was changed, and the leader has not told of it yet.
+  const isBehind = mapping !== undefined && !sameContent(contentOfStatus(status), contentOf(mapping));
+  const isFrozen = identities.problems.has(user);
+  const isLeaving = mapping === undefined && !isFrozen;
+  const state = isLeaving ? 'leaving' : isBehind ? 'pending' : status.state;
+  const wanted = mapping ? wantedOf(mapping) : wantedBefore(status);
+  const code = isBehind ? 'not_checked_yet' : reason?.code;
+  const own = pods.get(user) ?? [];
+  const restart = isLeaving ? [] : podsToRestart(own, status, former);
+  const missed = new Set(restart.map(({ pod }) => pod));
+  const having = association ? own.filter((pod) => pod.account === account && !missed.has(pod.name)) : [];
+  return {
+    ...wanted,
+    state,
+    parts: status.parts,
+    ...(association ? { association } : {}),
+    ...(status.credentials ? { credentials: status.credentials } : {}),
+    ...(code === undefined ? {} : { code }),
+    ...(isBehind || !reason ? {} : { reason: reason.detail, since: reason.at, ...saidOf(reason) }),
+    advice: adviceFor('pod_identity', code ?? (isLeaving ? 'leaving' : restart.length > 0 ? 'restart' : 'in_place')),
+    pods: having.map(({ name }) => name).sort(compare),
+    restart,
+    ...(status.drift ? { drift: status.drift } : {}),
+    ...(status.contested_until === undefined ? {} : { contested_until: status.contested_until }),
+  };
+}
+
+function saidOf({ said }: NonNullable<PodIdentityStatus['reason']>) {
+  return said === undefined ? {} : { said };
+}
+
+function wantedOf({ disable_session_tags: isOff, ...mapping }: PodIdentityMapping) {
+  return wantedBefore({ ...mapping, session_tags: !isOff });
+}
+
+type Wanted = Pick<
+  PodIdentityStatus,
+  'domino_user' | 'service_account' | 'iam_role_arn' | 'target_role_arn' | 'session_tags' | 'policy'
+>;
+
+function wantedBefore({ domino_user, service_account, iam_role_arn, target_role_arn, session_tags, policy }: Wanted) {
+  const wanted = { domino_user, service_account, iam_role_arn, session_tags };
+  return { ...wanted, ...(target_role_arn && { target_role_arn }), ...(policy && { policy }) };
+}
+
+/**
+ * EKS tells pods where credentials are that start some seconds after the association, and no others; domsed gives the
+ * account to pods that start after the Mutation.
+ * https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html#pod-id-considerations
+ */
+function podsToRestart(own: readonly Pod[], status: PodIdentityStatus, former?: ReadonlySet<string>): PodToRestart[] {
+  const { association, service_account: account } = status;
+  if (!association) return [];
+  return own
+    .flatMap((pod): PodToRestart[] => {
+      const about = { pod: pod.name, ...(pod.run === undefined ? {} : { run_id: pod.run }) };
+      if (pod.account === account) return pod.hasPodIdentity ? [] : [{ ...about, why: 'before_association' }];
+      return beganBeforeMapping(pod, former) ? [{ ...about, why: 'before_mapping' }] : [];
+    })
+    .sort((a, b) => compare(a.pod, b.pod));
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

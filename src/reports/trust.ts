@@ -1,0 +1,174 @@
+/** Owns what administrators are told of proxy roles: who is in, whose runs these are, and what room is left. Pure. */
+import { isManaged, type Mappings } from '../mappings/role-mappings.ts';
+import { type SharedReach, sharedReach } from '../mappings/shared-proxies.ts';
+import type { TrustStatus } from '../proxy-roles/status.ts';
+import { type OpenReport, openReports } from '../proxy-roles/ways-in.ts';
+import { parseRoleRequest } from '../runs/role-request.ts';
+import type { TrustScope } from '../trust-policy/document.ts';
+import { memberCost } from '../trust-policy/subjects.ts';
+
+/** What the report is made of; all of it from caches. */
+export interface TrustReportSources {
+  mappings: Mappings;
+  status: (roleArn: string) => TrustStatus | undefined;
+  /** The raw annotation of a service account, where it has one. */
+  wanted: (account: string) => string | undefined;
+  /** The namespace that runs live in. */
+  namespace: string;
+  /** Whose tokens trust policies let in, once that is known. */
+  scope?: TrustScope | undefined;
+}
+
+export interface MemberReport {
+  service_account: string;
+  since: string;
+  /** Of the want on record, where there is one. */
+  run_id?: string;
+  user?: string;
+  domino_orgs?: string[];
+}
+
+export interface WaitingReport {
+  service_account: string;
+  iam_role_arn: string;
+  code: string;
+  detail: string;
+  run_id?: string;
+  user?: string;
+  asked_at?: string;
+}
+
+export interface RoleReport {
+  proxy_iam_role_arn: string;
+  /** Whether a mapping names the role; when none does any more, its members are leaving. */
+  mapped: boolean;
+  /** Whether the leader has told of it yet; where not, nobody knows what its document holds. */
+  published: boolean;
+  members: MemberReport[];
+  waiting: WaitingReport[];
+  /** Other service accounts that subjects of ours let in, or may. */
+  others?: string[];
+  /** What lets in more than the members. */
+  open_subjects?: OpenReport[];
+  /** A mapping says that it is unmanaged: its owner keeps its trust policy. */
+  kept_elsewhere?: true;
+  characters_used?: number;
+  characters_allowed?: number;
+  characters_free?: number;
+  runs_that_still_fit?: number;
+  written_at?: string;
+  compared_at?: string;
+  drift?: NonNullable<TrustStatus['drift']>;
+  contested_until?: string;
+  brake?: NonNullable<TrustStatus['brake']>;
+  error?: NonNullable<TrustStatus['error']>;
+  /** What of it concerns role tokens, where a mapping carries it by them. */
+  role_tokens?: { granted: boolean; denied: string[]; problem?: { code: string; detail: string } | undefined };
+  /** Organizations that reach targets of others through it. */
+  shared?: SharedReach[];
+}
+
+export interface PoolReport {
+  iam_role_arn: string;
+  proxy_iam_role_arns: string[];
+  /** In all of its proxy roles together that take anybody. */
+  runs_that_still_fit: number;
+}
+
+/** What one proxy role has room for. */
+export interface Room {
+  characters_free: number;
+  runs_that_still_fit: number;
+}
+
+/** The room that a role's document has for accounts of the usual name, `run-<24 hex>`; a longer name takes more. */
+export function roomIn(status: TrustStatus, namespace: string): Room {
+  const free = Math.max(0, status.characters_allowed - status.characters_used);
+  const cost = memberCost(namespace, `run-${'0'.repeat(24)}`);
+  return { characters_free: free, runs_that_still_fit: Math.floor(free / cost) };
+}
+
+/** The proxy roles to report on. A role that only Pod Identity uses is reported with its users instead. */
+export function reportedRoles({ managedProxies }: Mappings, published: readonly TrustStatus[]): string[] {
+  const isProxy = ({ pods, members, others }: TrustStatus) => !pods || Object.keys(members).length > 0 || others;
+  const proxies = published.filter(isProxy).map(({ role_arn: arn }) => arn);
+  return [...managedProxies.union(new Set(proxies))].sort();
+}
+
+/** One proxy role as it was last published. */
+export function roleReport(roleArn: string, sources: TrustReportSources): RoleReport {
+  const status = sources.status(roleArn);
+  const mapped = sources.mappings.managedProxies.has(roleArn);
+  const shared = sharedReach(roleArn, sources.mappings.byOrg);
+  const published = status !== undefined;
+  const base = { proxy_iam_role_arn: roleArn, mapped, published, ...(shared.length > 0 ? { shared } : {}) };
+  if (!status) return { ...base, members: [], waiting: [] };
+  const open = openReports(status, sources.scope);
+  const { characters_used, characters_allowed, written_at, compared_at, drift, contested_until, brake, error } = status;
+  return {
+    ...base,
+    members: Object.entries(status.members)
+      .map(([account, { since }]) => member(roleArn, account, since, sources))
+      .sort((a, b) => compare(a.since, b.since) || compare(a.service_account, b.service_account)),
+    waiting: status.refused.map((refusal) => waiting(refusal, sources)),
+    ...(status.others ? { others: status.others } : {}),
+    ...(open.length > 0 ? { open_subjects: open } : {}),
+    ...(status.kept_elsewhere ? { kept_elsewhere: true } : {}),
+    characters_used,
+    characters_allowed,
+    // What cannot be written has room for nobody, whatever its size.
+    ...(error ? { characters_free: 0, runs_that_still_fit: 0 } : roomIn(status, sources.namespace)),
+    ...(written_at === undefined ? {} : { written_at }),
+    ...(compared_at === undefined ? {} : { compared_at }),
+    ...(drift ? { drift } : {}),
+    ...(contested_until === undefined ? {} : { contested_until }),
+    ...(brake ? { brake } : {}),
+    ...(status.tokens ? { role_tokens: { ...status.tokens, denied: Object.keys(status.tokens.denied).sort() } } : {}),
+    ...(error ? { error } : {}),
+  };
+}
+
+/** The target roles that are reached through several proxy roles of ours, with their room in all. */
+export function poolReports(sources: TrustReportSources): PoolReport[] {
+  const pools = new Map<string, Set<string>>();
+  for (const mapping of [...sources.mappings.byOrg.values()].flat()) {
+    const { iam_role_arn: target, proxy_iam_role_arn: proxy } = mapping;
+    if (!isManaged(mapping) || !sources.mappings.managedProxies.has(proxy)) continue;
+    pools.set(target, (pools.get(target) ?? new Set<string>()).add(proxy));
+  }
+  return [...pools]
+    .filter(([, proxies]) => proxies.size > 1)
+    .sort(([a], [b]) => compare(a, b))
+    .map(([target, proxies]) => ({
+      iam_role_arn: target,
+      proxy_iam_role_arns: [...proxies],
+      runs_that_still_fit: [...proxies].reduce((sum, arn) => sum + fitting(sources.status(arn), sources.namespace), 0),
+    }));
+}
+
+function fitting(status: TrustStatus | undefined, namespace: string): number {
+  return status && !status.error ? roomIn(status, namespace).runs_that_still_fit : 0;
+}
+
+function member(roleArn: string, account: string, since: string, { wanted }: TrustReportSources): MemberReport {
+  const want = parseRoleRequest(wanted(account));
+  if (!want) return { service_account: account, since };
+  const orgs = want.roles.flatMap(({ proxies }) => proxies.filter(({ arn }) => arn === roleArn).map(({ org }) => org));
+  return {
+    service_account: account,
+    since,
+    run_id: want.run,
+    user: want.user.name,
+    domino_orgs: [...new Set(orgs)].sort(compare),
+  };
+}
+
+function waiting({ account, target, code, detail }: TrustStatus['refused'][number], { wanted }: TrustReportSources) {
+  const want = parseRoleRequest(wanted(account));
+  const who = want ? { run_id: want.run, user: want.user.name, asked_at: want.at } : {};
+  return { service_account: account, iam_role_arn: target, code, detail, ...who };
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,84 @@
+/** Owns the accounts that come to a run later, such as a Ray cluster's: they get what the run got, without a call. */
+
+import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
+import { isRefused } from '../kubernetes/transport.ts';
+import type { Watched } from '../kubernetes/watch.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import { effectiveRequest } from './effective-request.ts';
+import { askersOf, newRoleRequest, type RoleRequest } from './role-request.ts';
+import { allStartedBy, type PodIndex } from './runs.ts';
+
+export interface SiblingAccountsOptions {
+  accounts: Pick<Watched<ServiceAccount>, 'get' | 'values'>;
+  pods: Pick<PodIndex, 'ofAccount' | 'ofRun'>;
+  kubernetes: Pick<Kubernetes, 'setWanted'>;
+  mayWrite: () => boolean;
+  clock: Clock;
+  log: Log;
+}
+
+export interface SiblingAccounts {
+  /** Looks at an account after its pods or its annotation changed; and at the others of its runs. */
+  changed(name: string): void;
+  /** Looks at every account. */
+  all(): void;
+}
+
+export function createSiblingAccounts(options: SiblingAccountsOptions): SiblingAccounts {
+  const { accounts, pods, kubernetes, clock, log } = options;
+  // The leader's placements keep revoked runs out, whatever their service accounts carry.
+  const view = { accounts, pods, isRevoked: () => false };
+  const underWay = new Set<string>();
+
+  /** The want that the account should have from its run, where it has none of its own that counts. */
+  function missingRequest(name: string): RoleRequest | undefined {
+    const account = accounts.get(name);
+    const own = pods.ofAccount(name);
+    const user = own[0]?.user;
+    if (!account || user === undefined || !allStartedBy(own, user)) return undefined;
+    // A static service account may serve several runs of one user: the request of one that lives on it stays.
+    if (effectiveRequest(name, view)) return undefined;
+    const runs = new Set(own.flatMap(({ run }) => run ?? []));
+    for (const run of runs) {
+      for (const { account: other } of pods.ofRun(run)) {
+        if (other === name) continue;
+        const want = effectiveRequest(other, view);
+        if (want?.user.id === user && askersOf(want).has(run)) return want;
+      }
+    }
+    return undefined;
+  }
+
+  async function give(name: string): Promise<void> {
+    const want = missingRequest(name);
+    const account = accounts.get(name);
+    if (!want || !account || underWay.has(name) || !options.mayWrite()) return;
+    underWay.add(name);
+    try {
+      const { id: _id, at: _at, also: _also, tokens: _tokens, ...content } = want;
+      // Refused where the account changed meanwhile: its change brings us here again.
+      await kubernetes.setWanted(name, JSON.stringify(newRoleRequest(content, clock.now())), account.resourceVersion);
+      log.info(
+        { account: name, run: want.run, user: want.user.name },
+        'an account that came to the run later gets its roles',
+      );
+    } catch (error) {
+      const about = { err: error, account: name };
+      log[isRefused(error) ? 'error' : 'info'](about, 'an account that came to a run later has to wait for its roles');
+    } finally {
+      underWay.delete(name);
+    }
+  }
+
+  return {
+    changed: (name) => {
+      const runs = new Set(pods.ofAccount(name).flatMap(({ run }) => run ?? []));
+      const siblings = [...runs].flatMap((run) => pods.ofRun(run).map(({ account }) => account));
+      for (const one of new Set([name, ...siblings])) void give(one);
+    },
+    all: () => {
+      for (const { name } of [...accounts.values()]) void give(name);
+    },
+  };
+}

@@ -1,0 +1,93 @@
+/**
+ * Owns what the service may put into the AWS config file: the keys and forms that src/grants/aws-config.ts writes, and no other.
+ * AWS's tools run what a config file says (`credential_process`), so a service that was taken over must not choose. Pure.
+ */
+import { parseRoleArn } from '../lib/arn.ts';
+import { mostProposals, readProposal } from '../lib/default-proposal.ts';
+import { Failure, oneLine } from './failure.ts';
+
+/** The regions' form: a region becomes part of a host name. */
+export const regionForm = /^[a-z]{2,5}(-[a-z]+)+-\d{1,2}$/;
+
+/** By key, what its value may be. Of release 1.8 too, whose profiles lack some of them. */
+type Forms = Readonly<Record<string, (value: string) => boolean>>;
+type Section = ReadonlyMap<string, string>;
+
+/** @param tokenFolder of the role tokens, where they are kept. @throws Failure `config_refused`, which names the line and not its value. */
+export function requireConfigForm(text: string, tokenFile: string, tokenFolder?: string): void {
+  const forms: Forms = {
+    source_profile: (value) => nameForm.test(value),
+    web_identity_token_file: (value) => value === tokenFile || tokenProfile(value, tokenFolder) !== undefined,
+    role_arn: (value) => parseRoleArn(value) !== undefined,
+    // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+    role_session_name: (value) => /^[\w+=,.@-]{2,64}$/.test(value),
+    region: (value) => regionForm.test(value),
+  };
+  const sections = new Map<string, Section>();
+  let current: Map<string, string> | undefined;
+  const proposed = new Set<string>();
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    const at = `line ${index + 1}`;
+    // Readers take other characters for the end of a line, and a line that begins with a blank for a part of the last.
+    if (/[^\x20-\x7e]|^ +\S/.test(line)) throw refused(`${at} has characters or blanks that no AWS config file needs`);
+    const proposal = readProposal(line);
+    if (proposal !== undefined) {
+      if (!isProfileName(proposal) || proposed.has(proposal)) throw refused(`${at} proposes no new profile`);
+      if (proposed.add(proposal).size > mostProposals) throw refused(`${at} is one proposal too many`);
+    }
+    if (line.trim() === '' || line.startsWith('#')) continue;
+    const name = /^\[profile ([^\]]*)\] *$/.exec(line)?.[1];
+    if (name !== undefined) {
+      if (!isProfileName(name) || sections.has(name)) throw refused(`${at} names no new profile`);
+      current = new Map();
+      sections.set(name, current);
+      continue;
+    }
+    // Blanks at the end are taken off first: a pattern for them costs the square of their number.
+    const [, key = '', value = ''] = /^([a-z_]+) *= *(.*)$/.exec(line.trimEnd()) ?? [];
+    const form = Object.hasOwn(forms, key) ? forms[key] : undefined;
+    if (!current || !form || current.has(key)) throw refused(`${at} is no setting of a role: ${oneLine(key, 40)}`);
+    if (!form(value)) throw refused(`${at} has a ${key} that is not of its form${hints[key] ?? ''}`);
+    current.set(key, value);
+  }
+  for (const [name, section] of sections) requireWay(name, section, sections);
+}
+
+/** Of a service that was taken over, a path must not lead out of the folder. */
+function tokenProfile(path: string, folder: string | undefined): string | undefined {
+  if (folder === undefined || !path.startsWith(`${folder}/`)) return undefined;
+  const profile = path.slice(folder.length + 1);
+  return profile.split('/').every((part) => /^[\w+=,.@-]+$/.test(part) && !/^\.{1,2}$/.test(part))
+    ? profile
+    : undefined;
+}
+
+/** The name of each profile's section that names a role token's file -> the profile whose token that is. */
+export function tokenProfileOf(text: string, folder: string): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
+  let section = '';
+  for (const line of text.split(/\r?\n/)) {
+    section = /^\[profile ([^\]]*)\] *$/.exec(line)?.[1] ?? section;
+    const [, path = ''] = /^web_identity_token_file *= *(.*)$/.exec(line.trimEnd()) ?? [];
+    const profile = tokenProfile(path, folder);
+    if (profile !== undefined) found.set(section, profile);
+  }
+  return found;
+}
+
+const nameForm = /^[\w+=,.@/-]{1,700}$/;
+const isProfileName = (name: string) => nameForm.test(name) && name !== 'default';
+
+const hints: Record<string, string> = {
+  web_identity_token_file: ', the file of AWS_WEB_IDENTITY_TOKEN_FILE',
+};
+
+/** Each profile is a role by the pod's token, or a role by way of such a one. */
+function requireWay(name: string, section: Section, sections: ReadonlyMap<string, Section>): void {
+  const source = section.get('source_profile');
+  const direct = section.has('web_identity_token_file');
+  const ways = source === undefined ? direct : !direct && sections.get(source)?.has('web_identity_token_file');
+  if (!section.has('role_arn') || !ways) throw refused(`profile ${oneLine(name, 80)} is no role by the pod's token`);
+}
+
+const refused = (detail: string) => new Failure('config_refused', { detail });

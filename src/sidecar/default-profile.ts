@@ -1,0 +1,147 @@
+/**
+ * Owns the default profile: the one that a person chose, served as container credentials to code that names none.
+ * https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+ */
+import { join } from 'node:path';
+import type { Clock } from '../lib/clock.ts';
+import { crypto } from './builtins.ts';
+import { type Disk, readText, replaceFile } from './config-file.ts';
+import { errorCode, Failure } from './failure.ts';
+import type { Reply } from './http.ts';
+import { sessionKey } from './process-form.ts';
+import type { RefusedRole } from './profiles.ts';
+
+export interface DefaultProfile {
+  /** `/default`, and `/default?profile=…`, which chooses one of `config`'s; an empty name chooses none. */
+  choose(query: URLSearchParams, config: Offered): Reply;
+  /** `/default/credentials`, for SDKs. @param authorization of the request: what the token file says. */
+  credentials(authorization: string | undefined, config: Offered): Reply;
+  /** Which profile it is now, and why; and whether it has a session. */
+  view(config: Offered): DefaultView;
+  /** Writes the token that SDKs send, unless it is there. @throws Failure `sessions_not_writable` */
+  writeToken(): void;
+}
+
+/** What there is to choose from. */
+export interface Offered {
+  readonly profiles: readonly string[];
+  /** Roles of the person that the service refuses now, with the reason. */
+  readonly refused: readonly RefusedRole[];
+  /** By the mappings of the person's organizations. */
+  readonly proposed: readonly string[];
+}
+
+export interface DefaultView {
+  profile: string | null;
+  /** Null where neither chose one. */
+  chosen_by: 'person' | 'mapping' | null;
+  proposed: readonly string[];
+  /** Why code without a profile gets no session now. */
+  problem?: string;
+  what_to_do?: string;
+}
+
+/** Beside the sessions. No profile's file is called so, since each of those has an ending. */
+const [choiceName, tokenName] = ['default-profile', 'default-token'];
+
+/** Makes a new token. The choice outlives a restart of the sidecar, as the sessions do. */
+export function openDefaultProfile(folder: string, disk: Disk, clock: Clock): DefaultProfile {
+  const token = crypto.randomBytes(32).toString('hex');
+  const [choiceFile, tokenFile] = [join(folder, choiceName), join(folder, tokenName)];
+  const chosen = ({ proposed }: Offered): DefaultView => {
+    const choice = readText(choiceFile).text?.trim();
+    // A person who chose none wants none.
+    if (choice !== undefined) return { profile: choice || null, chosen_by: 'person', proposed };
+    const [only, ...others] = proposed;
+    if (only === undefined) return { profile: null, chosen_by: null, proposed };
+    if (others.length === 0) return { profile: only, chosen_by: 'mapping', proposed };
+    const problem = `Your organizations propose different default profiles, so none is taken: ${proposed.join(', ')}.`;
+    return { profile: null, chosen_by: null, proposed, problem, what_to_do: `Choose one: ${command}` };
+  };
+  const view = (offered: Offered): DefaultView => {
+    const found = chosen(offered);
+    if (found.profile === null) return found;
+    const session = sessionOf(folder, found.profile, clock.now());
+    if (session.keys !== undefined) return found;
+    return { ...found, ...whyNone(found.profile, offered, session.why) };
+  };
+
+  return {
+    view,
+    writeToken: () => {
+      if (readText(tokenFile).text !== token) writing(folder, () => replaceFile(tokenFile, token, 0o640, disk));
+    },
+    choose: (query, offered) => {
+      const { profiles } = offered;
+      const wanted = query.get('profile');
+      if (wanted !== null && wanted !== '' && !profiles.includes(wanted)) {
+        return { status: 404, body: { error: 'There is no such profile.', profiles, ...shown(view(offered)) } };
+      }
+      if (wanted !== null) {
+        try {
+          writing(folder, () => replaceFile(choiceFile, `${wanted}\n`, 0o644, disk));
+        } catch (error) {
+          if (!(error instanceof Failure)) throw error;
+          return { status: 503, body: { error: error.message, what_to_do: error.advice } };
+        }
+      }
+      return { status: 200, body: { ...shown(view(offered)), profiles } };
+    },
+    credentials: (authorization, offered) => {
+      if (!sameText(authorization ?? '', token))
+        return failed(401, 'Unauthorized', 'The token is not that of the file.');
+      const { profile, problem } = chosen(offered);
+      if (profile === null) return failed(404, 'NoDefaultProfile', `${problem ? `${problem} ` : ''}Type: ${command}`);
+      const session = sessionOf(folder, profile, clock.now());
+      if (session.keys === undefined) return failed(404, 'NoSession', whyNone(profile, offered, session.why).problem);
+      const { AccessKeyId, SecretAccessKey, SessionToken: Token, Expiration } = session.keys;
+      return { status: 200, body: { AccessKeyId, SecretAccessKey, Token, Expiration } };
+    },
+  };
+}
+
+function writing(folder: string, work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    throw new Failure('sessions_not_writable', { detail: `${folder}: ${errorCode(error)}`, cause: error });
+  }
+}
+
+type Keys = Record<'AccessKeyId' | 'SecretAccessKey' | 'SessionToken' | 'Expiration', string>;
+
+/** The session that lives, or the sentence that lies in its place. */
+function sessionOf(folder: string, profile: string, now: number): { keys: Keys } | { keys?: undefined; why: string } {
+  const at = join(folder, sessionKey(profile));
+  const session = readText(`${at}.json`).text;
+  if (session === undefined) return { why: readText(`${at}.why`).text?.trim() ?? 'Its session is not there yet.' };
+  const keys = JSON.parse(session) as Keys;
+  return Date.parse(keys.Expiration) > now
+    ? { keys }
+    : { why: `Its session ran out at ${keys.Expiration}, and was not renewed.` };
+}
+
+/** A choice outlives the role that it was made for. */
+function whyNone(name: string, { profiles, refused }: Offered, why: string): { problem: string; what_to_do: string } {
+  const role = refused.find((one) => one.name === name);
+  if (role) return { problem: `The IRSA service refuses its role, ${role.code}: ${role.reason}`, what_to_do: another };
+  // Before the first round, nothing is known of the profiles.
+  return {
+    problem: why,
+    what_to_do: profiles.length === 0 || profiles.includes(name) ? 'Type: curl localhost:6003/doctor' : another,
+  };
+}
+
+const another = 'Ask your administrator, or choose another: curl "localhost:6003/default?profile=<profile>"';
+const command = 'curl "localhost:6003/default?profile=<profile>"';
+
+const shown = ({ profile, ...rest }: DefaultView) => ({ default_profile: profile, ...rest });
+
+/** In the form that SDKs show. */
+const failed = (status: number, code: string, message: string): Reply => ({ status, body: { code, message } });
+
+/** Takes as long whatever differs. */
+function sameText(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((text) => crypto.createHash('sha256').update(text).digest());
+  return a !== undefined && b !== undefined && crypto.timingSafeEqual(a, b);
+}

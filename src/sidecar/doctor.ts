@@ -1,0 +1,212 @@
+/** Owns `/doctor`: who the person is, how each role fares, hop by hop, and what her environment makes of it. Pure. */
+import type { DefaultView } from './default-profile.ts';
+import { environmentFindings, type Finding, fileFindings, readEnvironment } from './environment.ts';
+import { Failure, oneLine } from './failure.ts';
+import type { RefusedRole } from './profiles.ts';
+import { noticeOf, type ProblemView, problemView, type State, stateOf, statusView, type Told } from './status.ts';
+import type { NoticeView } from './unmapped.ts';
+
+export type HopView = 'proved' | 'failed' | 'not asked';
+
+export interface DoctorView {
+  time: string;
+  /** Null where the service does not say. */
+  user: string | null;
+  organizations: readonly string[] | null;
+  run_id: string | null;
+  state: State;
+  endpoint: string;
+  /** Whether an HTTP answer came, a refusal too. */
+  service_answers: boolean;
+  /** Why the service does not say who the person is. */
+  service_problem: ServiceProblem | null;
+  /** How far this machine's clock is ahead of AWS's. */
+  clock_ahead_seconds: number | null;
+  credentials: 'process' | 'chain';
+  config_file: string;
+  profiles: RoleView[];
+  refused: readonly RefusedRole[];
+  /** Null where it is not switched on. */
+  default_profile: DefaultView | null;
+  environment: Finding[];
+  /** False where nobody sent the environment along. */
+  environment_known: boolean;
+  notice: NoticeView | null;
+  newest_refusal: ProblemView | null;
+}
+
+export interface ServiceProblem extends ProblemView {
+  /** Of the answer; null where none came. */
+  status: number | null;
+}
+
+export interface RoleView {
+  name: string;
+  role: string;
+  proxy_role: string | null;
+  to_proxy_role: HopView;
+  to_role: HopView;
+  session_expires: string | null;
+  problem: string | null;
+  what_to_do: string | null;
+}
+
+export interface Examined {
+  readonly told: Told;
+  readonly now: number;
+  readonly endpoint: string;
+  readonly credentials: 'process' | 'chain';
+  readonly configText: string | undefined;
+  /** What the service answered to `/my_access`, or why there is no answer; undefined where it was not asked. */
+  readonly access: string | Failure | undefined;
+  readonly clockAheadMs: number | undefined;
+  /** What `env` prints, where it was sent along. */
+  readonly environment: string | undefined;
+}
+
+export function doctorView(examined: Examined): DoctorView {
+  const { told, now, endpoint, credentials, access, clockAheadMs, environment } = examined;
+  const { run_id, refused, last_error, config_file, default_profile } = statusView(told);
+  const who = readAccess(access);
+  const profiles = roleViews(told);
+  const around = {
+    configFile: config_file,
+    configText: examined.configText,
+    profiles: profiles.map(({ name }) => name),
+  };
+  return {
+    time: new Date(now).toISOString(),
+    user: who?.user ?? null,
+    organizations: who?.organizations ?? null,
+    run_id,
+    state: stateOf(told),
+    endpoint,
+    service_answers: access instanceof Failure ? access.answer !== undefined : access !== undefined,
+    service_problem: problemOf(access, who !== undefined),
+    clock_ahead_seconds: clockAheadMs === undefined ? null : Math.round(clockAheadMs / 1000),
+    credentials,
+    config_file,
+    profiles,
+    refused,
+    default_profile,
+    environment: [
+      ...fileFindings(around),
+      ...(environment === undefined ? [] : environmentFindings(readEnvironment(environment), around)),
+    ],
+    environment_known: environment !== undefined,
+    notice: noticeOf(told),
+    newest_refusal: last_error,
+  };
+}
+
+function roleViews(told: Told): RoleView[] {
+  const { config } = told.written?.what ?? {};
+  return statusView(told).profiles.map((view) => {
+    const way = config?.profiles.find(({ name }) => name === view.name);
+    const source = config?.sources.find(({ name }) => name === way?.source);
+    const failed = view.problem !== undefined;
+    const asked = failed || view.proved === true || view.session_expires !== undefined;
+    return {
+      name: view.name,
+      role: view.role,
+      proxy_role: source?.roleArn ?? null,
+      to_proxy_role: !asked ? 'not asked' : failed && view.hop !== 'target' ? 'failed' : 'proved',
+      to_role: !asked || (failed && view.hop !== 'target') ? 'not asked' : failed ? 'failed' : 'proved',
+      session_expires: view.session_expires ?? null,
+      problem: view.problem ?? null,
+      what_to_do: view.what_to_do ?? null,
+    };
+  });
+}
+
+function problemOf(access: Examined['access'], isUnderstood: boolean): ServiceProblem | null {
+  if (isUnderstood) return null;
+  if (access instanceof Failure) {
+    const { status, code } = access.answer ?? {};
+    return { ...problemView(access), code: code || access.code, status: status ?? null };
+  }
+  if (access !== undefined) return { ...problemView(new Failure('unexpected_answer')), status: 200 };
+  return { ...problemView(new Failure('endpoint_not_found')), status: null };
+}
+
+function readAccess(access: Examined['access']): { user: string; organizations: string[] } | undefined {
+  try {
+    const body: unknown = JSON.parse(typeof access === 'string' ? access : '');
+    if (typeof body !== 'object' || body === null || !('user' in body) || !('domino_orgs' in body)) return undefined;
+    const { user, domino_orgs: organizations } = body;
+    if (typeof user !== 'string' || !Array.isArray(organizations)) return undefined;
+    return { user: oneLine(user), organizations: organizations.map((name) => oneLine(String(name))) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** For a terminal. */
+export function doctorText(view: DoctorView): string {
+  const { user, organizations, run_id, state, newest_refusal: refusal, notice } = view;
+  const who = user === null ? 'The service does not say who you are' : `You are ${user} to Domino`;
+  const where = organizations === null ? '' : `, in ${organizations.join(', ') || 'no organization'}`;
+  return [
+    `irsa-svc doctor, ${view.time}`,
+    '',
+    `${who}${where}. Run: ${run_id ?? 'not known yet'}. State: ${state}.`,
+    serviceLine(view),
+    clockLine(view.clock_ahead_seconds),
+    '',
+    `Your roles, in ${view.config_file} (${view.credentials === 'process' ? 'the sidecar holds their sessions' : 'tools ask AWS themselves'}):`,
+    ...(view.profiles.length === 0 ? ['  none'] : view.profiles.flatMap(roleLines)),
+    ...view.refused.map(({ name, reason }) => `  ${name}: refused by the service: ${reason}`),
+    ...(notice ? [`  ${notice.message} ${notice.what_to_do}`] : []),
+    ...(view.default_profile ? [defaultLine(view.default_profile)] : []),
+    '',
+    'Your environment, as an AWS SDK sees it:',
+    ...view.environment.map(({ level, message, what_to_do }) =>
+      level === 'ok' ? `  ok: ${message}` : `  IN THE WAY: ${message} ${what_to_do}`,
+    ),
+    ...(view.environment_known
+      ? []
+      : ['  To have it looked at: env | grep ^AWS_ | curl -s --data-binary @- localhost:6003/doctor']),
+    '',
+    refusal
+      ? `The newest refusal (${refusal.at}), ${refusal.code}: ${refusal.message} ${refusal.what_to_do}`
+      : 'Nothing was refused since the sidecar started.',
+    '',
+  ].join('\n');
+}
+
+function serviceLine({ endpoint, service_answers, service_problem: problem }: DoctorView): string {
+  if (problem === null) return `Service: ${endpoint} answers.`;
+  const { status, code, message, what_to_do } = problem;
+  const how = status === null ? code : `HTTP ${status}, ${code}`;
+  const which = service_answers ? 'REFUSES' : notAsked.test(code) ? 'WAS NOT ASKED' : 'DOES NOT ANSWER';
+  return `Service: ${endpoint} ${which} (${how}): ${message} ${what_to_do}`;
+}
+
+/** Where the pod itself lacks what the call needs, or the address leads nowhere. */
+const notAsked = /^(run_unknown|token_proxy_\w+|endpoint_not_found)$/;
+
+function defaultLine({ profile, chosen_by, problem, what_to_do }: DefaultView): string {
+  const who = chosen_by === 'mapping' ? 'your organization proposes it' : 'you chose it';
+  const which = `Default profile: ${profile ?? 'none'}${profile === null ? '' : `, ${who}`}.`;
+  if (problem === undefined) return which;
+  return `${which}${profile === null ? '' : ' IT HAS NO SESSION:'} ${problem} ${what_to_do ?? ''}`;
+}
+
+function clockLine(ahead: number | null): string {
+  if (ahead === null) return 'Clock: AWS has not been asked yet.';
+  const off = Math.abs(ahead);
+  const words = `${off} s ${ahead < 0 ? 'behind' : 'ahead of'} AWS's`;
+  return off <= 60
+    ? `Clock: ${words}.`
+    : `Clock: ${words}. AWS REFUSES CALLS FROM 5 MINUTES ON: tell your administrator.`;
+}
+
+function roleLines({ name, role, proxy_role, to_proxy_role, to_role, session_expires, ...rest }: RoleView): string[] {
+  const session = session_expires === null ? '' : `; session until ${session_expires}`;
+  return [
+    `  ${name}`,
+    `    this run -> ${proxy_role ?? 'no proxy role'}: ${to_proxy_role}`,
+    `    -> ${role}: ${to_role}${session}`,
+    ...(rest.problem === null ? [] : [`    ${rest.problem}. ${rest.what_to_do ?? ''}`]),
+  ];
+}

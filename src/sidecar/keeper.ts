@@ -1,0 +1,138 @@
+/** Owns what the sidecar keeps while it runs: its rounds, the record of what they did, and the sessions. */
+import type { Clock } from '../lib/clock.ts';
+import type { Log } from '../lib/log.ts';
+import type { SidecarConfig } from './config.ts';
+import { type Disk, systemDisk } from './config-file.ts';
+import { openDefaultProfile } from './default-profile.ts';
+import type { Failure } from './failure.ts';
+import type { SourceProfile } from './profiles.ts';
+import { prove } from './proof.ts';
+import { provedSources, withDoubt } from './recheck.ts';
+import { createRoleTokens } from './role-tokens.ts';
+import { restoreSessions, runRound, type Written } from './round.ts';
+import { createRounds, type Outcome } from './rounds.ts';
+import { type SessionFiles, sessionFiles } from './session-files.ts';
+import { createSessions, type Sessions, type SessionsOptions } from './sessions.ts';
+import { problemView, refreshView, stateOf, type Told } from './status.ts';
+import { podToken, type StsOptions, stsOptions } from './sts.ts';
+import type { StsProblem } from './sts-problem.ts';
+import { tidySoon } from './tidy.ts';
+
+export interface SidecarOptions {
+  config: SidecarConfig;
+  clock: Clock;
+  log: Log;
+  random?: () => number;
+  disk?: Disk;
+}
+
+export type Keeper = ReturnType<typeof createKeeper>;
+
+/** The rounds, and the record of what they did. @param signal ends the renewal of sessions. */
+export function createKeeper(options: SidecarOptions, signal: AbortSignal) {
+  const { config, clock, log, random = Math.random, disk = systemDisk } = options;
+  const roleTokens = keepTokens({ ...options, random, disk });
+  let clockAheadMs: number | undefined;
+  const onTime = (time: number) => {
+    clockAheadMs = clock.now() - time;
+  };
+  const webIdentity = roleTokens?.webIdentity ?? podToken(config.tokenFile);
+  const sts = (ending = signal) => stsOptions(config, { webIdentity, clock, signal: ending, onTime });
+  const files = config.credentials === 'process' ? sessionFiles(config.credentialsDir, disk) : undefined;
+  const sessions = files && holdSessions(options, files, sts, onRefused);
+  const defaultProfile = config.defaultCredentials ? openDefaultProfile(config.credentialsDir, disk, clock) : undefined;
+  let ready = false;
+  const readyOnce = Promise.withResolvers<void>();
+  const kept = { sessions, defaultProfile, roleTokens, sts, ready: readyOnce.promise };
+  let written: Told['written'];
+  let lastError: Told['lastError'];
+  const deps = { config, clock, log, disk, random, sessions, roleTokens, sts };
+  restoreSessions(deps);
+  /** What the round under way, or the last, put on disk. */
+  let ofRound: Written | undefined;
+
+  const rounds = createRounds<Written>({
+    round: async (ending, cause) => {
+      ofRound = undefined;
+      files?.writeScript(config.port);
+      defaultProfile?.writeToken();
+      return await runRound(deps, ending, cause === 'refresh', (what) => {
+        ofRound = what;
+        written = { what, at: clock.now() };
+      });
+    },
+    onOutcome: (outcome, nextInMs) => {
+      tidySoon();
+      if (outcome.failure) {
+        lastError = { failure: outcome.failure, at: outcome.at };
+        logFailure(log, outcome.failure, rounds.failures, nextInMs);
+        return;
+      }
+      logSuccess(log, outcome);
+      ready = true;
+      readyOnce.resolve();
+    },
+    refreshMs: config.refreshMs,
+    clock,
+    random,
+  });
+  const told = (): Told => ({
+    configFile: config.configFile,
+    prove: config.prove,
+    ready,
+    written,
+    lastError,
+    expiresAt: sessions?.expiresAt,
+    lapsed: sessions ? sessions.lapsed : roleTokens?.lapsed,
+    tokenEndOf: roleTokens?.endOf,
+    defaultView: defaultProfile?.view,
+    rounds,
+  });
+  const refresh = async () => refreshView(await rounds.ask('refresh'), ofRound, rounds.nextAt);
+  const proved = () => (!written || rounds.running || stateOf(told()) === 'revoked' ? [] : provedSources(written.what));
+  function onRefused(source: SourceProfile, problem: StsProblem): void {
+    log.warn({ profile: source.name, problem: problem.text }, 'AWS does not let this run in any more: a new round');
+    if (written) written = { ...written, what: withDoubt(written.what, source, problem) };
+    void rounds.askAfter('recheck');
+  }
+  return { ...kept, rounds, told, refresh, proved, onRefused, clockAheadMs: () => clockAheadMs };
+}
+
+/** In the process form, tokens stay in the sidecar's memory. */
+function keepTokens(options: Required<SidecarOptions>) {
+  const { roleTokenDir: folder, podName: pod, credentials, tokenFile } = options.config;
+  const kept = folder && { ...options, folder, pod, toFiles: credentials === 'chain', podToken: podToken(tokenFile) };
+  return kept ? createRoleTokens(kept) : undefined;
+}
+
+function holdSessions(
+  options: SidecarOptions,
+  files: SessionFiles,
+  sts: () => StsOptions,
+  onRefused: SessionsOptions['onRefused'],
+): Sessions {
+  const { clock, log, random = Math.random } = options;
+  const renew: SessionsOptions['renew'] = (ways, hooks) => prove(ways, { ...sts(), random, ...hooks });
+  return createSessions({ files, clock, log, random, renew, onRefused });
+}
+
+/** Failures in a row after which a person should act and not wait: with the longest waits, about a minute. */
+const patience = 8;
+
+function logFailure(log: Log, failure: Failure, failures: number, nextInMs: number | undefined): void {
+  const next_try_seconds = nextInMs === undefined ? undefined : Math.round(nextInMs / 100) / 10;
+  const about = { ...problemView(failure), failures, next_try_seconds, err: failure.cause };
+  log[failures === patience ? 'error' : 'warn'](about, 'no round: trying again');
+}
+
+function logSuccess(log: Log, { cause, seconds, result }: Outcome<Written>): void {
+  if (!result) return;
+  const { added, removed, changed, kept } = result.changes;
+  const proof_seconds = Object.fromEntries(result.proofs.map((proof) => [proof.profile, proof.seconds]));
+  const { refused, unmapped } = result.config;
+  const profiles = { added, removed, changed, kept: kept.length };
+  log.info(
+    { cause, seconds, run: result.run, written: result.written, ...profiles, refused, unmapped, proof_seconds },
+    'round done',
+  );
+}

@@ -1,0 +1,87 @@
+/**
+ * Owns the folder of the sessions: a file for each profile that has one, and for each that has none a file that says why.
+ * Files of sessions are for the pod's group alone.
+ */
+import { join } from 'node:path';
+import { fs } from './builtins.ts';
+import { type Disk, readText, replaceFile } from './config-file.ts';
+import { errorCode, Failure } from './failure.ts';
+import { scriptName, sessionJson, sessionKey, sessionScript } from './process-form.ts';
+import type { IssuedSession } from './sts.ts';
+
+export interface SessionFiles {
+  /** @throws Failure `sessions_not_writable`, as all of these do. */
+  writeScript(port: number): void;
+  write(profile: string, session: IssuedSession): void;
+  /** When the session that lies there expires, milliseconds since the epoch. It throws nothing. */
+  expiresAt(profile: string): number | undefined;
+  /** Removes the session, if there is one, and leaves a sentence for people in its place. */
+  refuse(profile: string, why: string): void;
+  /** As `refuse`, for every profile that has a file and is not listed: all sessions first, then the sentences. */
+  refuseOthers(profiles: readonly string[], why: (key: string) => string): void;
+}
+
+/** Takes each step, whatever became of those before it. @throws the first step's error that failed, when all are over. */
+export function takeAll(steps: readonly (() => void)[]): void {
+  const errors = steps.flatMap((step) => {
+    try {
+      step();
+      return [];
+    } catch (error) {
+      return [error];
+    }
+  });
+  if (errors.length > 0) throw errors[0];
+}
+
+/** The kubelet hands the volume to the pod's group, with the setgid bit: new files are of that group. */
+const [sessionMode, publicMode] = [0o640, 0o644];
+
+export function sessionFiles(folder: string, disk: Disk): SessionFiles {
+  const at = (key: string, ending: string) => join(folder, `${key}.${ending}`);
+
+  function writing(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      throw new Failure('sessions_not_writable', { detail: `${folder}: ${errorCode(error)}`, cause: error });
+    }
+  }
+  /** Also what a process left that was ended while it wrote. */
+  function remove(key: string): void {
+    fs.rmSync(at(key, 'json'), { force: true });
+    fs.rmSync(at(`.${key}`, 'json.irsa-new'), { force: true });
+  }
+  function explain(key: string, why: string): void {
+    if (readText(at(key, 'why')).text !== `${why}\n`) replaceFile(at(key, 'why'), `${why}\n`, publicMode, disk);
+  }
+  function refuseKey(key: string, why: string): void {
+    // The session goes first, whatever becomes of the sentence.
+    remove(key);
+    explain(key, why);
+  }
+  return {
+    writeScript: (port) => writing(() => replaceFile(join(folder, scriptName), sessionScript(port), publicMode, disk)),
+    write: (profile, session) =>
+      writing(() => {
+        const key = sessionKey(profile);
+        replaceFile(at(key, 'json'), sessionJson(session), sessionMode, disk);
+        fs.rmSync(at(key, 'why'), { force: true });
+      }),
+    expiresAt: (profile) => {
+      const [, end = ''] = /"Expiration":"([^"]*)"/.exec(readText(at(sessionKey(profile), 'json')).text ?? '') ?? [];
+      return Number.isNaN(Date.parse(end)) ? undefined : Date.parse(end);
+    },
+    refuse: (profile, why) => writing(() => refuseKey(sessionKey(profile), why)),
+    refuseOthers: (profiles, why) =>
+      writing(() => {
+        const kept = new Set(profiles.map(sessionKey));
+        const names = fs.readdirSync(folder);
+        const found = names.map(
+          (name) => (/^\.(.+)\.json\.irsa-new$/.exec(name) ?? /^(.+)\.(json|why)$/.exec(name))?.[1],
+        );
+        const keys = [...new Set(found)].filter((key) => key !== undefined && !kept.has(key)) as string[];
+        takeAll([...keys.map((key) => () => remove(key)), ...keys.map((key) => () => explain(key, why(key)))]);
+      }),
+  };
+}

@@ -1,0 +1,51 @@
+/** Owns the way by a forward proxy: a CONNECT tunnel for https (RFC 9110 section 9.3.6), the whole URL for http. */
+import type { RequestOptions } from 'node:http';
+import type { Socket } from 'node:net';
+import type { ConnectionOptions } from 'node:tls';
+import { Broken, broken } from './broken.ts';
+import { http, https } from './builtins.ts';
+
+/** @param tls for a proxy that is itself reached by https. @throws Broken `proxy`, with no password in it. */
+export function openTunnel(
+  proxy: URL,
+  target: URL,
+  tls: ConnectionOptions | undefined,
+  signal: AbortSignal,
+): Promise<Socket> {
+  const path = `${target.hostname}:${target.port || 443}`;
+  const options = { ...towards(proxy), method: 'CONNECT', path, agent: false, signal };
+  return new Promise((resolve, reject) => {
+    const request =
+      proxy.protocol === 'https:'
+        ? https.request({ ...options, ...tls, headers: { ...headers(proxy), host: path } })
+        : http.request({ ...options, headers: { ...headers(proxy), host: path } });
+    request.on('connect', ({ statusCode }, socket) => {
+      if (statusCode === 200) return resolve(socket);
+      socket.destroy();
+      reject(new Broken('proxy', `the proxy ${proxy.host} says HTTP ${statusCode}`));
+    });
+    request.on('error', (error) => reject(proxyBroken(proxy, error)));
+    request.end();
+  });
+}
+
+/** How a call in clear goes by the proxy. */
+export function throughProxy(proxy: URL, target: URL): RequestOptions {
+  return { ...towards(proxy), path: target.href, headers: { ...headers(proxy), host: target.host } };
+}
+
+/** Which certificate was refused is the caller's to know: it may try with other anchors. */
+export function proxyBroken(proxy: URL, error: unknown): Broken {
+  const known = broken(error);
+  return known.kind === 'certificate' ? known : new Broken('proxy', `the proxy ${proxy.host}: ${known.code}`, error);
+}
+
+function towards({ protocol, hostname, port }: URL): RequestOptions {
+  return { hostname: hostname.replace(/^\[|\]$/g, ''), port: port || (protocol === 'https:' ? 443 : 80) };
+}
+
+function headers({ username, password }: URL): Record<string, string> {
+  if (username === '') return {};
+  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return { 'proxy-authorization': `Basic ${Buffer.from(pair).toString('base64')}` };
+}

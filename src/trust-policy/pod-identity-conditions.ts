@@ -1,0 +1,78 @@
+/** Owns what a Condition of a statement says of a request by EKS Pod Identity of which only a part is known. Pure. */
+import { isObject, type Json, stringsOf } from './json.ts';
+
+/**
+ * What is known of a request, by condition key in lower case: its value, or null where the request surely does not carry
+ * it. A key that is not in the map may have any value, or none.
+ */
+export type KnownKeys = ReadonlyMap<string, string | null>;
+
+/** One key under one operator, as in `StringEquals aws:SourceArn`. */
+export interface Test {
+  operator: string;
+  key: string;
+  value: Json;
+}
+
+/** undefined: nobody can tell. */
+export type Verdict = boolean | undefined;
+
+/** The single tests of a Condition, all of which must hold. A form that IAM does not have gives one that nobody can tell. */
+export function testsOf(condition: Json | undefined): Test[] {
+  if (condition === undefined) return [];
+  if (!isObject(condition)) return [{ operator: 'Condition', key: '', value: condition }];
+  return Object.entries(condition).flatMap(([operator, keys]) =>
+    isObject(keys)
+      ? Object.entries(keys).map(([key, value]) => ({ operator, key, value }))
+      : [{ operator, key: '', value: keys }],
+  );
+}
+
+const operatorForm = /^(?:(ForAnyValue|ForAllValues):)?(String|Arn)(Not)?(Equals|Like|EqualsIgnoreCase)(IfExists)?$/;
+
+/** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html */
+export function holds({ operator, key, value }: Test, known: KnownKeys): Verdict {
+  const actual = known.get(key.toLowerCase());
+  const wanted = Array.isArray(value) ? value.map(String) : isObject(value) ? undefined : [String(value)];
+  // What an empty list does is contradictory in AWS's own texts.
+  if (actual === undefined || !wanted || wanted.length === 0) return undefined;
+  if (operator === 'Null') return wanted.some((one) => one.toLowerCase() === String(actual === null));
+  const [, set, kind, negated, form, ifExists] = operatorForm.exec(operator) ?? [];
+  if (kind === undefined || form === undefined) return undefined;
+  if (actual === null) {
+    return ifExists !== undefined || set === 'ForAllValues' || (negated !== undefined && set === undefined);
+  }
+  // A policy variable stands for what only the request has.
+  if (wanted.some((one) => one.includes('${'))) return undefined;
+  const isLike = kind === 'Arn' || form === 'Like';
+  const matches = wanted.some((one) =>
+    isLike
+      ? isMatch(one, actual)
+      : form === 'EqualsIgnoreCase'
+        ? one.toLowerCase() === actual.toLowerCase()
+        : one === actual,
+  );
+  return matches !== (negated !== undefined);
+}
+
+/** All of them: false where one surely does not hold. */
+export function allHold(tests: readonly Test[], known: KnownKeys): Verdict {
+  const verdicts = tests.map((test) => holds(test, known));
+  if (verdicts.includes(false)) return false;
+  return verdicts.includes(undefined) ? undefined : true;
+}
+
+/** `*` and `?` as IAM reads them. */
+export function isMatch(pattern: string, text: string): boolean {
+  const source = pattern
+    .replace(/[\\^$.+()[\]{}|]/g, '\\$&')
+    .replaceAll('*', '.*')
+    .replaceAll('?', '.');
+  return new RegExp(`^${source}$`, 's').test(text);
+}
+
+/** A test in words: `aws:SourceArn (StringEquals "…")`. */
+export function inWords({ operator, key, value }: Test): string {
+  const values = stringsOf(value) ?? [JSON.stringify(value)];
+  return `${key || 'a condition'} (${operator} ${values.map((one) => `"${one}"`).join(', ')})`;
+}

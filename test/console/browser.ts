@@ -1,0 +1,54 @@
+/** Owns the real browser of the console's tests: Chromium as the machine has it, and what is watched while a page is open. */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { which } from '../stack/clients.ts';
+
+/** Undefined where the machine has none. */
+export function chromiumPath(): string | undefined {
+  return process.env.CHROMIUM ?? which('chromium') ?? which('chromium-browser') ?? which('google-chrome');
+}
+
+export function launch(executablePath: string): Promise<Browser> {
+  // Chromium's own sandbox does not work for root, as CI runs; the browser opens only pages that the tests serve.
+  return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage'] });
+}
+
+export interface Watched {
+  readonly page: Page;
+  /** Errors that the page threw, or that the browser wrote into its console: broken policies are among them. */
+  readonly errors: readonly string[];
+  /** The origins that anything was asked of. */
+  readonly origins: ReadonlySet<string>;
+}
+
+/** A page in a fresh profile. The service's certificate was made for the test, and is taken. */
+export async function openPage(browser: Browser, options: BrowserContextOptions = {}): Promise<Watched> {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, reducedMotion: 'reduce', ...options });
+  context.setDefaultTimeout(10_000);
+  const page = await context.newPage();
+  const errors: string[] = [];
+  const origins = new Set<string>();
+  page.on('pageerror', (error) => errors.push(String(error)));
+  // A refusal of a call is shown on the page; the browser writes it down as well.
+  page.on('console', (line) => {
+    if (line.type() === 'error' && !line.text().startsWith('Failed to load resource')) errors.push(line.text());
+  });
+  page.on('request', (request) => {
+    if (!request.url().startsWith('blob:')) origins.add(new URL(request.url()).origin);
+  });
+  return { page, errors, origins };
+}
+
+const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** @returns what axe finds on the page as it is, a line each. */
+export async function axeFindings(page: Page): Promise<string[]> {
+  await page.evaluate(axeSource);
+  const { violations } = (await page.evaluate('axe.run()')) as {
+    violations: { id: string; help: string; nodes: { html: string; failureSummary: string }[] }[];
+  };
+  return violations.flatMap(({ id, help, nodes }) =>
+    nodes.map(({ html, failureSummary }) => `${id}: ${help}: ${html} ${failureSummary}`),
+  );
+}

@@ -1,0 +1,157 @@
+/** Proves that the pages do not rot: their links, error codes, settings and the tests that they name. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
+import { statusOfCode } from '../../src/lib/errors.ts';
+import { settings } from '../../src/lib/settings.ts';
+import { podIdentityReasonCodes } from '../../src/pod-identity/record.ts';
+import { anchorsOf, linksOf, root, rowsOf, section, textOf } from '../support/pages.ts';
+import { tableNames, tablesOf, withTables } from './tables.ts';
+
+const codesIn = (text: string) => new Set([...text.matchAll(/`([a-z0-9_]+)`/g)].map(([, code]) => code ?? ''));
+
+describe('the pages', () => {
+  const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md'];
+  for (const name of readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })) {
+    if (name.endsWith('.md')) pages.push(`docs/${name}`);
+  }
+  for (const name of readdirSync(join(root, 'deploy'), { recursive: true, encoding: 'utf8' })) {
+    if (basename(name) === 'README.md' && !name.includes('node_modules')) pages.push(`deploy/${name}`);
+  }
+
+  for (const page of pages.sort()) {
+    it(`${page} links to what is there`, () => {
+      const text = textOf(page);
+      const dead = linksOf(text).filter((link) => {
+        if (/^[a-z]+:/.test(link)) return false;
+        const [path = '', fragment] = decodeURI(link).split('#');
+        const target = path === '' ? page : relative(root, join(root, dirname(page), path));
+        if (target.startsWith('..') || !existsSync(join(root, target))) return true;
+        return fragment !== undefined && !(target.endsWith('.md') && anchorsOf(textOf(target)).has(fragment));
+      });
+      assert.deepEqual(dead, []);
+    });
+  }
+
+  it('are of this repository: no link is absolute', () => {
+    const absolute = pages.flatMap((page) => linksOf(textOf(page)).filter((link) => link.startsWith('/')));
+    assert.deepEqual(absolute, []);
+  });
+
+  it('anchors are made as GitHub makes them', () => {
+    const made = anchorsOf('# A `b_c`: d’s, e/f\n## A\n```sh\n# no heading\n```\n## A\n### [x](y) & z\n');
+    assert.deepEqual([...made], ['a-b_c-ds-ef', 'a', 'a-1', 'x--z']);
+  });
+});
+
+describe('docs/faq.md', () => {
+  const faq = textOf('docs/faq.md');
+
+  it('has every error code of the service, with its status', () => {
+    const expected = Object.entries(statusOfCode).map(([code, status]) => `\`${code}\` ${status}`);
+    const first = rowsOf(section(faq, 'Errors of the service')).map(([cell]) => cell ?? '');
+    assert.deepEqual(first.sort(), expected.sort());
+  });
+
+  it('has every reason of Pod Identity, and no other', () => {
+    const told = codesIn(
+      rowsOf(section(faq, 'Pod Identity'))
+        .map(([cell]) => cell)
+        .join(),
+    );
+    assert.deepEqual([...told].sort(), [...podIdentityReasonCodes, 'not_checked_yet', 'mutations_unknown'].sort());
+  });
+
+  it('has every code of the sidecar, and no other', () => {
+    const [, words = ''] = /const words = \{\n([\s\S]*?)\n\} as const/.exec(textOf('src/sidecar/failure.ts')) ?? [];
+    const codes = [...words.matchAll(/^ {2}(\w+): \[/gm)].map(([, code]) => code ?? '');
+    assert.ok(codes.length > 20);
+    const told = codesIn(
+      rowsOf(section(faq, 'Errors of the sidecar'))
+        .map(([cell]) => cell)
+        .join(),
+    );
+    assert.deepEqual([...told].sort(), codes.sort());
+  });
+});
+
+describe('docs/security.md', () => {
+  it('names with each invariant a test of it', () => {
+    const named = new Set<string>();
+    for (const row of rowsOf(section(textOf('docs/security.md'), 'Threats'))) {
+      const numbers = (/Invariants? ([\d, ]+)/.exec(row.join(' '))?.[1] ?? '').match(/\d+/g) ?? [];
+      const tests = linksOf(row[2] ?? '').map((link) => textOf(join('docs', link)));
+      for (const number of numbers) {
+        named.add(number);
+        const isNamed = tests.some((text) => new RegExp(`invariants? (\\d+ and )?${number}\\b`).test(text));
+        assert.ok(isNamed, `${row[0]}: a test that names invariant ${number}`);
+      }
+    }
+    // 6 and 8 are about what users are told, and keep nobody out.
+    assert.deepEqual([...named].sort(), ['1', '10', '2', '3', '4', '5', '7', '9']);
+  });
+
+  it('says what a replica that is taken over may do with Mutations, as long as the chart lets it create them', () => {
+    const rbac = textOf('deploy/helm/irsa/templates/rbac.yaml');
+    assert.match(rbac, /resources: \[mutations\]\n +verbs:\n +- create /);
+    const row = rowsOf(section(textOf('docs/security.md'), 'Threats')).find(
+      ([what]) => what === 'A replica is taken over',
+    );
+    assert.match(row?.[3] ?? '', /may also create Mutations/);
+  });
+
+  it('says for each threat what stops it', () => {
+    const rows = rowsOf(section(textOf('docs/security.md'), 'Threats'));
+    assert.ok(rows.length > 30);
+    for (const row of rows) assert.ok(row[0] && row[1], row.join(' | '));
+  });
+});
+
+describe('docs/upgrade.md', () => {
+  it('says what a second copy of the Terraform example must not make again', () => {
+    const text = section(textOf('docs/upgrade.md'), 'Both side by side, organization by organization');
+    const example = textOf('deploy/terraform/examples/acme/main.tf');
+    const named = [...text.matchAll(/`module\.(\w+)`/g)].map(([, name = '']) => name);
+    assert.deepEqual(named, ['target_roles', 'service_role']);
+    for (const name of named) assert.ok(example.includes(`module "${name}" {`), name);
+    // What these two make has names that the prefix does not change.
+    assert.match(textOf('deploy/terraform/service-role/variables.tf'), /variable "name" \{[\s\S]*?default +=/);
+  });
+});
+
+describe('the tables of the pages that are made from the code', () => {
+  const pages = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md'));
+
+  it('are as the code has them: `npm run docs` writes them', () => {
+    for (const page of pages) assert.equal(textOf(`docs/${page}`), withTables(textOf(`docs/${page}`)), page);
+  });
+
+  it('are each in one page', () => {
+    assert.deepEqual(pages.flatMap((page) => tablesOf(textOf(`docs/${page}`))).sort(), [...tableNames].sort());
+  });
+
+  it('are found out of date when the code has changed', () => {
+    const page = textOf('docs/errors.md').replace('`run_revoked`', '`run_shut_out`');
+    assert.notEqual(withTables(page), page);
+    assert.throws(() => withTables('<!-- table: nothing -->\n<!-- end -->'), /there is no table nothing/);
+  });
+
+  it('name each setting that the service reads, and what it is for', () => {
+    const rows = rowsOf(textOf('docs/settings.md'));
+    const told = rows.flatMap(([cell = '']) => cell.match(/(?<=`)[A-Z_]+(?=`)/g) ?? []);
+    assert.deepEqual(told.sort(), Object.keys(settings.shape).sort());
+    for (const [name, , what = ''] of rows) assert.match(what, /^[A-Z`].*\.$/, name);
+  });
+});
+
+describe('README.md', () => {
+  it('is under 1,200 words', () => {
+    assert.ok(textOf('README.md').split(/\s+/).length < 1200);
+  });
+
+  it('shows the release that the changelog begins with, as package.json has it', () => {
+    const { version } = JSON.parse(textOf('package.json')) as { version: string };
+    assert.equal(/^## \[([^\]]+)\]/m.exec(textOf('CHANGELOG.md'))?.[1], version);
+    assert.ok(textOf('README.md').includes(`irsa-svc:${version} `));
+  });
+});

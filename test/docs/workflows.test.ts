@@ -1,0 +1,27 @@
+/** Proves that the workflows run others' code in one version that nobody can move: a tag can be moved, a commit cannot. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+
+const folder = join(import.meta.dirname, '..', '..', '.github', 'workflows');
+
+interface Workflow {
+  permissions?: Record<string, string>;
+  jobs: Record<string, { steps: { uses?: string }[] }>;
+}
+
+describe('the workflows', () => {
+  for (const name of readdirSync(folder)) {
+    it(`${name} pins each action by its commit, says its version, and may only read where a job does not say more`, () => {
+      const text = readFileSync(join(folder, name), 'utf8');
+      const { permissions, jobs } = parse(text) as Workflow;
+      assert.deepEqual(permissions, { contents: 'read' });
+      const used = Object.values(jobs).flatMap(({ steps }) => steps.flatMap(({ uses }) => uses ?? []));
+      assert.ok(used.length > 0);
+      for (const action of used) assert.match(action, /^[\w-]+\/[\w-]+@[0-9a-f]{40}$/);
+      const said = text.split('\n').filter((line) => /uses: \S+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/.test(line));
+      assert.equal(said.length, used.length);
+    });
+  }
+});

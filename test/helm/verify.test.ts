@@ -1,0 +1,74 @@
+/** Proves the program of `helm test` against the stand-ins: what it says where all is well, and that it fails where it is not. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { until } from '../support/clock.ts';
+import { type Replica, startWorld, type World } from '../support/world.ts';
+
+describe('the program of `helm test`', function () {
+  this.timeout(120_000);
+  let world: World;
+  let replica: Replica;
+  const folder = mkdtempSync(join(tmpdir(), 'irsa-verify-'));
+  const kubeconfig = join(folder, 'kubeconfig');
+
+  before(async () => {
+    world = await startWorld();
+    replica = await world.startReplica();
+    writeFileSync(kubeconfig, world.kubernetes.kubeconfig());
+  });
+  after(async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await world.stop();
+  });
+
+  async function verify(...args: string[]) {
+    const env = { ...process.env, ...world.environment, KUBECONFIG: kubeconfig };
+    const child = spawn(process.execPath, ['--import', 'tsx', 'src/verify.ts', ...args], { env });
+    const ended = once(child, 'close');
+    const [out, error] = await Promise.all([text(child.stdout), text(child.stderr)]);
+    const [code] = await ended;
+    return { code, out, error };
+  }
+
+  it('says that the service is ready, and fails where it cannot be reached', async () => {
+    const found = await verify('ready', replica.url);
+    assert.deepEqual([found.code, found.error], [0, '']);
+    assert.match(found.out, /readyz answers 200: .*"status":"Ready"/);
+    const lost = await verify('ready', 'http://127.0.0.1:1');
+    assert.equal(lost.code, 1);
+    assert.notEqual(lost.error, '');
+  });
+
+  it('reads one mapped role, and fails where IAM does not let it', async () => {
+    const none = await verify('role');
+    assert.deepEqual([none.code, none.error], [0, '']);
+    assert.match(none.out, /AWS knows the service as arn:aws:/);
+    assert.match(none.out, /no organization is mapped yet/);
+    await world.map(replica, 'acme', world.addRolePair('listed'));
+    // The leader's own, which makes its statement; from then on it has nothing to write.
+    await until(() => world.aws.writes.length > 0);
+    const writes = world.aws.writes.length;
+    const read = await verify('role');
+    assert.deepEqual([read.code, read.error], [0, '']);
+    assert.match(read.out, /role\/listed was read: its trust policy has \d+ characters/);
+    assert.equal(world.aws.writes.length, writes);
+    await world.map(replica, 'acme', {
+      target: 'arn:aws:iam::222222222222:role/x',
+      proxies: ['arn:aws:iam::111111111111:role/gone'],
+    });
+    const refused = await verify('role');
+    assert.equal(refused.code, 1);
+    assert.match(refused.error, /role\/gone|gone/);
+  });
+
+  it('says how it is called', async () => {
+    const { code, error } = await verify();
+    assert.equal(code, 1);
+    assert.match(error, /usage/);
+  });
+});

@@ -1,0 +1,90 @@
+/** Proves what becomes of runs in a proxy role that a mapping hands over: it is told, and our subjects leave when asked to. */
+import assert from 'node:assert/strict';
+import { until } from '../support/clock.ts';
+import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
+
+describe('a proxy role that is handed over', () => {
+  let world: World;
+  let replica: Replica;
+  let next = 23_000;
+
+  before(async () => {
+    const rates = { IAM_READS_PER_SECOND: '100', IAM_WRITES_PER_SECOND: '100' };
+    world = await startWorld({ ...rates, RESYNC_SECONDS: '1' });
+    world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+    replica = await world.startReplica();
+  });
+  after(() => world.stop());
+
+  const arnOf = (name: string) => `arn:aws:iam::${clusterAccount}:role/${name}`;
+  const writes = (name: string) => world.aws.role(clusterAccount, name).history.length;
+  const revoke = async (run: string) =>
+    (await replica.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run } })).body;
+  const roles = async () =>
+    (await replica.call('GET', '/trust_status', { as: 'admin' })).body.proxy_roles as {
+      proxy_iam_role_arn: string;
+      kept_elsewhere?: boolean;
+      members: { service_account: string }[];
+    }[];
+  const roleOf = async (name: string) => (await roles()).find((role) => role.proxy_iam_role_arn === arnOf(name));
+
+  async function granted(name: string) {
+    const pair = world.addRolePair(name);
+    await world.map(replica, 'acme', pair);
+    const run = runId(next++);
+    const { account } = world.startRun(run, 'alice');
+    const answer = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
+    assert.match(answer.text, /\[profile /);
+    const entry = {
+      iam_role_arn: pair.target,
+      proxy_iam_role_arn: pair.proxies[0],
+      update_iam_role_trust_policy: false,
+    };
+    const handOver = (query = '') =>
+      replica.call('POST', `/update_multirole_mapping${query}`, {
+        as: 'admin',
+        body: { domino_org: 'acme', role_data: [entry] },
+      });
+    return { run, account, handOver };
+  }
+
+  it('is not written any more, and nobody is told that its runs have left', async () => {
+    const { run, account, handOver } = await granted('handed');
+    const expected = [{ proxy_iam_role_arn: arnOf('handed'), service_accounts: [account], removed: false }];
+    assert.deepEqual((await handOver('?dry_run=true')).body.handed_over, expected);
+    const before = writes('handed');
+    assert.deepEqual((await handOver()).body.handed_over, expected);
+    await until(async () => (await roleOf('handed'))?.kept_elsewhere === true);
+
+    const { left, still_in } = await revoke(run);
+    assert.equal(left, false);
+    const { detail, ...rest } = still_in[0];
+    assert.deepEqual(rest, {
+      proxy_iam_role_arn: arnOf('handed'),
+      service_accounts: [account],
+      code: 'kept_elsewhere',
+    });
+    assert.match(detail, /its keeper has to take the subject out/);
+    assert.equal(await world.canAssume(account, arnOf('handed')), true);
+    assert.equal(writes('handed'), before);
+
+    // Its keeper does so: it is seen, and the role is forgotten.
+    const text = JSON.stringify(world.aws.role(clusterAccount, 'handed').document);
+    world.aws.setTrust(clusterAccount, 'handed', JSON.parse(text.replaceAll(`*:domino-compute:${account}`, 'gone')));
+    await until(async () => (await roleOf('handed')) === undefined);
+    assert.equal((await revoke(run)).left, true);
+  });
+
+  it('is left without our subjects first where the administrator asks for that', async () => {
+    const { account, handOver } = await granted('emptied');
+    const { body } = await handOver('?remove_subjects=true');
+    assert.deepEqual(body.handed_over, [
+      { proxy_iam_role_arn: arnOf('emptied'), service_accounts: [account], removed: true },
+    ]);
+    await until(async () => !(await world.canAssume(account, arnOf('emptied'))));
+    await until(async () => (await roleOf('emptied')) === undefined);
+    const before = writes('emptied');
+    await handOver();
+    assert.equal(writes('emptied'), before);
+  });
+});

@@ -1,0 +1,294 @@
+/** Proves what becomes of Pod Identities that cannot be had: they are told of, harm nobody, and come when that is mended. */
+import assert from 'node:assert/strict';
+import type { podIdentityOf } from '../../src/reports/pod-identity.ts';
+import { until } from '../support/clock.ts';
+import { mutationName, type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
+import {
+  associationOf,
+  compute,
+  mappedUser,
+  newUser,
+  type Stored,
+  statusOf,
+  storeMappings,
+  trusted,
+  untilAllThere,
+  untilNothingLeft,
+} from '../support/pod-identity-users.ts';
+import { clusterAccount, type Replica } from '../support/world.ts';
+
+describe('Pod Identity: refusals', () => {
+  let world: PodIdentityWorld;
+  let replica: Replica;
+
+  before(async () => {
+    world = await startPodIdentityWorld();
+    replica = await world.startReplica();
+  });
+  after(() => world.stop());
+
+  const refused = (user: string, code: string, timeoutMs?: number) =>
+    world.untilReport(replica, user, (found) => found?.code === code && found.state === 'refused', timeoutMs);
+  const ec2 = { Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole' };
+
+  it('a role that is not there: in place once it is', async () => {
+    const one = newUser(world);
+    world.aws.removeRole(clusterAccount, one.role);
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'role_not_found');
+    assert.equal(associationOf(world, one.account), undefined);
+    assert.equal(world.userMappings()?.[one.user], undefined);
+    world.addPodRole(one.role);
+    await replica.stop();
+    // The holder waits up to 30 s before it looks again: the next one looks at once.
+    replica = await world.startReplica();
+    await untilAllThere(world, one);
+  });
+
+  it('a role that is deleted while it is in place: told, nothing taken away, and unmapped to the end', async () => {
+    const one = await mappedUser(world, replica);
+    world.aws.removeRole(clusterAccount, one.role);
+    await world.unmapUser(replica, one.user);
+    await until(() => statusOf(world, one.account) === undefined && world.account(one.account) === undefined);
+    assert.equal(associationOf(world, one.account), undefined);
+    await until(() => !JSON.stringify(world.kubernetes.list('configmaps', 'domino-field')).includes(one.arn));
+  });
+
+  it('a role that cannot be had: looked at again and again, and the API server is not asked for pods each time', async () => {
+    const one = newUser(world);
+    world.aws.setTrust(clusterAccount, one.role, '[]');
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'malformed_trust_policy');
+    const lists = () => world.kubernetes.calls.get('list pods') ?? 0;
+    const looks = () => world.aws.calls.ListPodIdentityAssociations ?? 0;
+    const before = lists();
+    for (const space of ['', ' ', '  ']) {
+      const seen = looks();
+      storeMappings(world, {
+        [one.user]: `${space}{"service_account":"${one.account}","iam_role_arn":"${one.arn}"}`,
+      });
+      await until(() => looks() > seen);
+    }
+    // A list that was empty is read anew now and then.
+    assert.ok(lists() - before <= 1);
+    await world.unmapUser(replica, one.user);
+  });
+
+  for (const resource of ['mutations', 'serviceaccounts']) {
+    it(`${resource} that admission refuses: told in its words as what a person must mend; in place once it is`, async () => {
+      const one = newUser(world);
+      const said = `${resource} "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no`;
+      Object.assign(world.kubernetes.knobs, { refuseWritesOf: resource, refusal: `422 ${said}` });
+      await world.mapUser(replica, one.user, one.arn);
+      await refused(one.user, 'kubernetes_refused');
+      const { reason } = statusOf(world, one.account) ?? {};
+      assert.equal(reason?.said, said);
+      // Which call, on which object.
+      const object = resource === 'mutations' ? mutationName : `${resource}/${one.account}`;
+      assert.ok(reason?.detail.includes(object), reason?.detail);
+      world.kubernetes.knobs.refuseWritesOf = '';
+      await replica.stop();
+      replica = await world.startReplica();
+      await untilAllThere(world, one);
+    });
+  }
+
+  it('iam:PassRole denied, tried ever later; had when allowed', async () => {
+    const one = newUser(world);
+    world.aws.knobs.passRoleDenied = [one.arn];
+    const before = world.aws.calls.CreatePodIdentityAssociation ?? 0;
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'pass_role_denied');
+    await until(() => (world.aws.calls.CreatePodIdentityAssociation ?? 0) >= before + 3);
+    const second = world.aws.eksWrites.filter(({ serviceAccount }) => serviceAccount === one.account);
+    const gaps = second.slice(1).map(({ startedAt }, index) => startedAt - (second[index]?.startedAt ?? 0));
+    assert.ok(
+      gaps.every((gap, index) => gap >= 120 * 2 ** index),
+      `a hot loop: ${gaps}`,
+    );
+    world.aws.knobs.passRoleDenied = [];
+    await untilAllThere(world, one);
+  });
+
+  it('the quota of associations: had when there is room', async () => {
+    const one = newUser(world);
+    world.aws.knobs.associationQuota = world.aws.associations().length;
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'association_quota');
+    world.aws.knobs.associationQuota = 5000;
+    await untilAllThere(world, one);
+  });
+
+  it('a trust policy that is no policy, or that IAM does not let us write', async () => {
+    const one = newUser(world);
+    world.aws.setTrust(clusterAccount, one.role, '[]');
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'malformed_trust_policy');
+    assert.equal(world.aws.role(clusterAccount, one.role).text, '[]');
+    const two = newUser(world);
+    world.aws.knobs.failNext = { UpdateAssumeRolePolicy: { code: 'AccessDenied', times: 1 } };
+    await world.mapUser(replica, two.user, two.arn);
+    await refused(two.user, 'access_denied');
+    await world.untilReport(replica, two.user, (found) => found?.said !== undefined);
+    const own = await replica.call('GET', '/my_pod_identity', { as: two.user });
+    assert.equal((own.body as { pod_identity: ReturnType<typeof podIdentityOf> }).pod_identity?.said, undefined);
+    assert.equal(associationOf(world, two.account), undefined);
+  });
+
+  it('a trust policy that has no room for the statement', async () => {
+    const notes = Array.from({ length: 30 }, (_, index) => ({ ...ec2, Sid: `Statement${index}ThatIsSomebodyElses` }));
+    const one = newUser(world, ...notes);
+    const before = world.aws.role(clusterAccount, one.role).text;
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'trust_policy_full');
+    assert.equal(world.aws.role(clusterAccount, one.role).text, before);
+    await world.unmapUser(replica, one.user);
+    await untilNothingLeft(world, one);
+    assert.equal(world.aws.role(clusterAccount, one.role).text, before);
+  });
+
+  it('EKS sees the trust policy late: it comes in place by itself, and nobody has to mend anything', async () => {
+    const one = newUser(world);
+    world.aws.knobs.propagationMs = 1_500;
+    await world.mapUser(replica, one.user, one.arn);
+    const states = new Set<string | undefined>();
+    await world.untilReport(replica, one.user, (found) => {
+      states.add(found?.state);
+      return found?.state === 'in_place';
+    });
+    world.aws.knobs.propagationMs = 0;
+    assert.ok(!states.has('refused'));
+  });
+
+  it('EKS sees it later than that: nobody is told to mend anything for a minute after our own write, and then somebody is', async function () {
+    this.timeout(90_000);
+    const one = newUser(world);
+    world.aws.knobs.propagationMs = Number.POSITIVE_INFINITY;
+    const tries = () => world.aws.eksWrites.filter(({ serviceAccount }) => serviceAccount === one.account).length;
+    await world.mapUser(replica, one.user, one.arn);
+    await until(() => tries() >= 6, 15_000);
+    await world.untilReport(
+      replica,
+      one.user,
+      (found) => found?.code === 'waiting_for_eks' && found.state === 'pending',
+    );
+    world.clock.skip(61_000);
+    // The jump costs the replica its lease, and its next look at the account may be 16 s away.
+    await refused(one.user, 'malformed_trust_policy', 45_000).finally(() => {
+      world.aws.knobs.propagationMs = 0;
+    });
+    await replica.stop();
+    replica = await world.startReplica();
+    await untilAllThere(world, one);
+  });
+
+  it('an account that workloads of others use: in place after the last of them', async () => {
+    const one = newUser(world);
+    world.domino.addUser({ name: 'mallory', orgs: [] });
+    const { pod } = world.startRun('7'.repeat(24), 'mallory', { account: one.account });
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'name_taken');
+    assert.equal(associationOf(world, one.account), undefined);
+    assert.deepEqual(trusted(world, one.role), []);
+    world.endPod(pod);
+    await untilAllThere(world, one);
+  });
+
+  it('a pod that names its user wrong is in the way no more once somebody mends the name', async () => {
+    const one = newUser(world);
+    world.domino.addUser({ name: one.account, orgs: [] });
+    const { pod } = world.startRun('6'.repeat(24), one.account, { account: one.account });
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'name_taken');
+    const there = world.kubernetes.get<Stored>('pods', compute, pod);
+    assert.ok(there);
+    const labels = { ...there.metadata.labels, 'dominodatalab.com/starting-user-username': one.user };
+    world.kubernetes.put('pods', { ...there, metadata: { ...there.metadata, labels } });
+    await untilAllThere(world, one);
+    await world.untilReport(replica, one.user, (found) => found?.restart.some((left) => left.pod === pod) === true);
+  });
+
+  it('an association of another tool or person: never touched, also not when unmapped; in place when it is gone', async () => {
+    const [one, other] = [newUser(world), newUser(world)];
+    const settings = { namespace: compute, serviceAccount: one.account, roleArn: other.arn };
+    const theirs = world.aws.addAssociation({ ...settings, tags: { 'app.kubernetes.io/managed-by': 'terraform' } });
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'association_conflict');
+    assert.equal(world.userMappings()?.[one.user], undefined);
+    await world.unmapUser(replica, one.user);
+    await until(() => statusOf(world, one.account) === undefined);
+    assert.deepEqual(associationOf(world, one.account), theirs);
+    await world.mapUser(replica, one.user, one.arn);
+    await refused(one.user, 'association_conflict');
+    world.aws.removeAssociation(theirs.associationId);
+    await untilAllThere(world, one);
+    assert.deepEqual(
+      world.aws.eksWrites.filter(({ associationId }) => associationId === theirs.associationId),
+      [],
+    );
+  });
+
+  it('behind an association of another tool or person no trust policy is opened, also where the user is to have no session tags', async () => {
+    const one = await mappedUser(world, replica);
+    world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');
+    const theirs = world.aws.addAssociation({ namespace: compute, serviceAccount: one.account, roleArn: one.arn });
+    await world.mapUser(replica, one.user, one.arn, { disable_session_tags: true });
+    await refused(one.user, 'association_conflict');
+    assert.equal(statusOf(world, one.account)?.session_tags, false);
+    // Who comes to the role has its trust policy written anew, with all that is wanted in it.
+    const two = newUser(world);
+    await world.mapUser(replica, two.user, one.arn);
+    await world.untilInPlace(replica, two.user);
+    assert.deepEqual(trusted(world, one.role), [one.account, two.account].sort());
+    world.aws.removeAssociation(theirs.associationId);
+    await untilAllThere(world, one);
+    assert.deepEqual(trusted(world, one.role), ['*']);
+  });
+
+  it('mappings that share an account, by kubectl: both stay as they are, and come in place when mended', async () => {
+    const [one, two] = [await mappedUser(world, replica), await mappedUser(world, replica)];
+    const writes = () => [world.aws.writes.length, world.aws.eksWrites.length];
+    const before = writes();
+    storeMappings(world, { [two.user]: { service_account: one.account, iam_role_arn: two.arn } });
+    await refused(one.user, 'name_taken');
+    await refused(two.user, 'name_taken');
+    for (const each of [one, two]) {
+      assert.equal(world.userMappings()?.[each.user], each.account);
+      assert.equal(associationOf(world, each.account)?.roleArn, each.arn);
+      assert.deepEqual(trusted(world, each.role), [each.account]);
+    }
+    assert.deepEqual(writes(), before);
+    storeMappings(world, { [two.user]: { service_account: two.account, iam_role_arn: two.arn } });
+    await untilAllThere(world, one);
+    await untilAllThere(world, two);
+    assert.deepEqual(writes(), before);
+  });
+
+  it('a stored mapping that cannot be read: all stays, also through the next holder, and nobody gets the account', async () => {
+    const [one, other] = [await mappedUser(world, replica), newUser(world)];
+    const writes = () => [
+      world.aws.writes.filter(({ role }) => role === one.role),
+      world.aws.eksWrites.filter(({ serviceAccount }) => serviceAccount === one.account),
+    ];
+    storeMappings(world, { [one.user]: '{"service_account": ' });
+    await refused(one.user, 'invalid_mapping');
+    assert.match(await replica.metrics.registry.metrics(), /irsa_unusable_mappings\{to="pod_identity"\} 1/);
+    const before = writes();
+    const body = { domino_user: other.user, service_account: one.account, iam_role_arn: other.arn };
+    await replica.call('POST', '/update_pod_identity_mapping', { as: 'admin', body });
+    await replica.stop();
+    replica = await world.startReplica();
+    await refused(one.user, 'invalid_mapping');
+    await world.untilReport(replica, other.user, (found) => found?.code === 'name_taken');
+    assert.equal(world.userMappings()?.[one.user], one.account);
+    assert.equal(associationOf(world, one.account)?.roleArn, one.arn);
+    assert.deepEqual(writes(), before);
+    storeMappings(world, {
+      [one.user]: { service_account: one.account, iam_role_arn: one.arn },
+      [other.user]: undefined,
+    });
+    await untilAllThere(world, one);
+    assert.deepEqual(writes(), before);
+    assert.match(await replica.metrics.registry.metrics(), /irsa_unusable_mappings\{to="pod_identity"\} 0/);
+  });
+});

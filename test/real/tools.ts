@@ -1,0 +1,145 @@
+/** Owns the real peers' programs: each in one pinned version, built or installed once into a cache outside the tree. */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** Kept between clones; IRSA_TOOLS names another folder. */
+export const cacheFolder = process.env.IRSA_TOOLS || join(homedir(), '.cache', 'irsa-svc-tools');
+
+/** A peer that this machine cannot have, with the reason. */
+export class Unavailable extends Error {}
+
+/**
+ * Installs Python packages into a virtual environment of their own.
+ * @param requirements pinned, as pip takes them: `openapi-python-client==0.29.1`.
+ * @returns the folder of its programs.
+ * @throws Unavailable where Python or a package cannot be had.
+ */
+export function pythonTool(name: string, requirements: readonly string[]): string {
+  const folder = join(cacheFolder, `${name}-${versionsOf(requirements)}`);
+  return once(folder, () => {
+    run('python3', ['-m', 'venv', folder]);
+    run(join(folder, 'bin', 'pip'), ['install', '--quiet', '--disable-pip-version-check', ...requirements]);
+    return join(folder, 'bin');
+  });
+}
+
+/**
+ * Installs a package of npm apart from this project's own.
+ * @returns the folder of the package.
+ * @throws Unavailable where it cannot be had.
+ */
+export function npmPackage(name: string, version: string): string {
+  const folder = join(cacheFolder, `${name.replace(/\W+/g, '-').replace(/^-/, '')}-${version}`);
+  return once(folder, () => {
+    run('npm', ['install', '--silent', '--no-save', '--ignore-scripts', '--prefix', folder, `${name}@${version}`]);
+    return join(folder, 'node_modules', name);
+  });
+}
+
+/**
+ * Builds a program from its Go module.
+ * @returns the program's path.
+ * @throws Unavailable where Go or the module cannot be had.
+ */
+export function goTool(name: string, pkg: string, version: string): string {
+  const folder = join(cacheFolder, `${name}-${version}`);
+  return once(folder, () => {
+    run('go', ['install', `${pkg}@${version}`], { GOBIN: folder, GOFLAGS: '-trimpath' });
+    return join(folder, name);
+  });
+}
+
+/**
+ * Builds programs whose versions a go.mod of ours pins, with other versions of what they require than their authors'.
+ * @param module the folder of go.mod and go.sum.
+ * @param programs each program's name and its package.
+ * @param linking more flags of the linker: what the authors' own build writes into the program.
+ * @returns the folder of the programs.
+ * @throws Unavailable where Go or a module cannot be had.
+ */
+export function goPrograms(
+  name: string,
+  module: string,
+  programs: Readonly<Record<string, string>>,
+  linking = '',
+): string {
+  const pinned = ['go.mod', 'go.sum'].map((file) => readFileSync(join(module, file), 'utf8'));
+  const folder = join(cacheFolder, `${name}-${versionsOf([...pinned, linking])}`);
+  return once(folder, () => {
+    for (const [program, pkg] of Object.entries(programs)) {
+      const flags = ['-trimpath', '-tags', 'grpcnotrace', '-ldflags', `-s -w ${linking}`, '-o', join(folder, program)];
+      // Not `go tool`: it compiles all again at each new build of its cache.
+      run('nice', ['go', 'build', ...flags, pkg], { CGO_ENABLED: '0', GOFLAGS: '' }, module);
+    }
+    return folder;
+  });
+}
+
+/**
+ * Fetches what a pom.xml of ours names.
+ * @returns the folder of the jars.
+ * @throws Unavailable where Java's compiler, Maven or a jar cannot be had.
+ */
+export function mavenJars(name: string, pom: string): string {
+  const folder = join(cacheFolder, `${name}-${versionsOf([readFileSync(pom, 'utf8')])}`);
+  return once(folder, () => {
+    run('javac', ['-version']);
+    const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies';
+    run('nice', ['mvn', '-B', '-q', '-f', pom, goal, '-DincludeScope=runtime', `-DoutputDirectory=${folder}`]);
+    return folder;
+  });
+}
+
+/** Runs a program to its end. @returns what it printed. @throws Unavailable with the end of what it said. */
+export function run(
+  program: string,
+  args: readonly string[],
+  env: Record<string, string> = {},
+  cwd?: string,
+): { stdout: string; stderr: string } {
+  const { status, error, stdout, stderr } = spawnSync(program, args, {
+    cwd,
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+    // A cold build of the API server takes seven minutes on two cores.
+    timeout: 20 * 60_000,
+  });
+  if (status === 0) return { stdout, stderr };
+  throw new Unavailable(`${program} ${args[0]}: ${error?.message ?? `${stderr}${stdout}`.trim().slice(-1000)}`);
+}
+
+/** What `make` gives, or a loud skip where this machine cannot have it. */
+export async function orSkip<T>(context: Mocha.Context, make: () => T | Promise<T>): Promise<T> {
+  try {
+    return await make();
+  } catch (error) {
+    if (error instanceof Unavailable) skipLoudly(context, error.message);
+    throw error;
+  }
+}
+
+/** Skips a suite, and says so where people and CI look. */
+export function skipLoudly(context: Mocha.Context, why: string): never {
+  process.stderr.write(`\nSKIPPED: ${context.test?.parent?.fullTitle()}: ${why}\n`);
+  return context.skip();
+}
+
+/** Makes a tool unless its stamp says that it was made; a half-made one is made anew. */
+function once(folder: string, make: () => string): string {
+  const stamp = join(folder, 'made');
+  if (existsSync(stamp)) return readFileSync(stamp, 'utf8');
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const result = make();
+  writeFileSync(stamp, result);
+  return result;
+}
+
+/** A folder's name for a set of versions. */
+function versionsOf(requirements: readonly string[]): string {
+  return createHash('sha256').update(requirements.join('\n')).digest('hex').slice(0, 12);
+}

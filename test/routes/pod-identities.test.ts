@@ -1,0 +1,208 @@
+/** Proves what the calls on Pod Identity mappings refuse, what they never write, and what they are without a cluster. */
+import assert from 'node:assert/strict';
+import { until } from '../support/clock.ts';
+import { mutationName, type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
+import {
+  field,
+  mappedUser,
+  mappingName,
+  newUser,
+  type Stored,
+  statusOf,
+  untilAllThere,
+} from '../support/pod-identity-users.ts';
+import { assetAccount, clusterAccount, type Replica, runId, startWorld } from '../support/world.ts';
+
+const calls = [
+  ['GET', '/pod_identity_mappings'],
+  ['POST', '/update_pod_identity_mapping'],
+  ['DELETE', '/delete_pod_identity_mapping'],
+  ['GET', '/my_pod_identity'],
+] as const;
+const anyBody = { domino_user: 'alice', iam_role_arn: `arn:aws:iam::${clusterAccount}:role/acme-pod` };
+const bodyOf = (method: string, path: string) =>
+  method === 'POST' ? anyBody : path.startsWith('/delete') ? { domino_user: 'alice' } : undefined;
+
+describe('Pod Identity over HTTP', () => {
+  let world: PodIdentityWorld;
+  let replica: Replica;
+
+  before(async () => {
+    world = await startPodIdentityWorld();
+    world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+    replica = await world.startReplica();
+  });
+  after(() => world.stop());
+
+  const post = (body: object, query = '') =>
+    replica.call('POST', `/update_pod_identity_mapping${query}`, { as: 'admin', body });
+  const stored = () => world.kubernetes.get<Stored>('configmaps', field, mappingName);
+  const pathsOf = (body: unknown) => (body as { errors?: { path: string }[] }).errors?.map(({ path }) => path);
+
+  it('is for administrators, all but a user’s own', async () => {
+    for (const [method, path] of calls) {
+      const body = bodyOf(method, path);
+      const given = body === undefined ? {} : { body };
+      assert.equal((await replica.call(method, path, given)).status, 401, path);
+      const expected = path === '/my_pod_identity' ? 200 : 403;
+      assert.equal((await replica.call(method, path, { as: 'alice', ...given })).status, expected, path);
+    }
+    assert.equal(stored(), undefined);
+  });
+
+  const role = (name: string, account = clusterAccount, partition = 'aws') =>
+    `arn:${partition}:iam::${account}:role/${name}`;
+  const refused: [string, object, string][] = [
+    ['a role of another account', { iam_role_arn: role('x', assetAccount) }, '/body/iam_role_arn'],
+    ['a role of another partition', { iam_role_arn: role('x', clusterAccount, 'aws-cn') }, '/body/iam_role_arn'],
+    [
+      'a target of another partition',
+      { target_role_arn: role('x', assetAccount, 'aws-us-gov') },
+      '/body/target_role_arn',
+    ],
+    ['what is no role', { iam_role_arn: `arn:aws:iam::${clusterAccount}:user/x` }, '/body/iam_role_arn'],
+    ['the account of all', { service_account: 'default' }, '/body/service_account'],
+    ['the account of a run', { service_account: `run-${runId(1)}` }, '/body/service_account'],
+    ['the account of a run’s cluster', { service_account: `ray-${runId(1)}-ray` }, '/body/service_account'],
+    ['a wildcard for an account', { service_account: '*' }, '/body/service_account'],
+    ['an empty account', { service_account: '' }, '/body/service_account'],
+    ['a variable for an account', { service_account: ['$', '{aws:x}'].join('') }, '/body/service_account'],
+    ['a user of nothing', { domino_user: '' }, '/body/domino_user'],
+    ['a user with a slash', { domino_user: 'a/b' }, '/body/domino_user'],
+    ['a user with a line end', { domino_user: 'alice\n' }, '/body/domino_user'],
+    ['the prototype', { domino_user: '__proto__' }, '/body/domino_user'],
+    ['a name that no account can be made of', { domino_user: '___' }, '/body/service_account'],
+    ['a text for a boolean', { disable_session_tags: 'true' }, '/body/disable_session_tags'],
+    ['null', { target_role_arn: null }, '/body/target_role_arn'],
+    ['a field that there is not', { iam_role: 'x' }, '/body/iam_role'],
+  ];
+  for (const [what, more, path] of refused) {
+    it(`refuses ${what}, with and without dry_run, and writes nothing`, async () => {
+      for (const query of ['', '?dry_run=true']) {
+        const { status, body, text } = await post({ ...anyBody, ...more }, query);
+        assert.equal(status, 400, text);
+        assert.deepEqual([...new Set(pathsOf(body))], [path], text);
+      }
+      assert.equal(stored(), undefined);
+    });
+  }
+
+  it('takes names that JavaScript has a meaning for', async () => {
+    for (const user of ['constructor', 'toString', 'hasOwnProperty']) {
+      world.domino.addUser({ name: user, orgs: [] });
+      const arn = world.addPodRole(`acme-${user}`);
+      const one = { user, arn, role: `acme-${user}`, account: `${user.toLowerCase()}-sa` };
+      await world.mapUser(replica, user, arn);
+      await untilAllThere(world, one);
+      assert.equal((await replica.call('GET', '/my_pod_identity', { as: user })).status, 200);
+      await world.unmapUser(replica, user);
+    }
+    const gone = { as: 'admin', body: { domino_user: 'valueOf' } };
+    assert.equal((await replica.call('DELETE', '/delete_pod_identity_mapping', gone)).status, 404);
+  });
+
+  it('two users whose names make the same account: the second has to name one', async () => {
+    const arns = [world.addPodRole('acme-dot'), world.addPodRole('acme-dash')];
+    for (const user of ['bob.smith', 'bob-smith']) world.domino.addUser({ name: user, orgs: [] });
+    assert.equal((await post({ domino_user: 'bob.smith', iam_role_arn: arns[0] })).status, 200);
+    for (const query of ['', '?dry_run=true']) {
+      const answer = await post({ domino_user: 'bob-smith', iam_role_arn: arns[1] }, query);
+      assert.equal((answer.body as { code: string }).code, 'service_account_conflict');
+    }
+    const named = { domino_user: 'bob-smith', iam_role_arn: arns[1], service_account: 'bob-smith-2-sa' };
+    assert.equal((await post(named)).status, 200);
+  });
+
+  it('a role is an organization’s proxy or a user’s, and not both', async () => {
+    const pair = world.addRolePair('acme-proxy');
+    await world.map(replica, 'acme', pair);
+    const asUser = await post({ ...anyBody, iam_role_arn: pair.proxies[0] });
+    assert.deepEqual([asUser.status, pathsOf(asUser.body)], [400, ['/body/iam_role_arn']]);
+    const one = await mappedUser(world, replica);
+    const body = { domino_org: 'acme', iam_role_arn: pair.target, proxy_iam_role_arn: one.arn };
+    const asProxy = await replica.call('POST', '/update_role_mapping', { as: 'admin', body });
+    assert.equal(asProxy.status, 400, asProxy.text);
+  });
+
+  it('dry_run tells who would be touched, and writes nothing', async () => {
+    const one = await mappedUser(world, replica);
+    const { pod } = world.startWorkload(one.user);
+    // The first workload says who the user is, which is written down.
+    await until(() => stored()?.data?.[one.user]?.includes(world.domino.user(one.user).id) ?? false);
+    const two = newUser(world);
+    const before = [stored()?.metadata.resourceVersion, world.aws.eksWrites.length, world.aws.writes.length];
+    const moved = await post(
+      { domino_user: one.user, iam_role_arn: one.arn, service_account: 'x-sa' },
+      '?dry_run=true',
+    );
+    const { pods_that_lose_it: losing, pods_to_restart: old } = moved.body as Record<string, string[]>;
+    assert.deepEqual([losing, old], [[pod], [pod]]);
+    assert.equal((await post({ domino_user: two.user, iam_role_arn: two.arn }, '?dry_run=true')).status, 200);
+    const options = { as: 'admin', body: { domino_user: one.user } };
+    const gone = await replica.call('DELETE', '/delete_pod_identity_mapping?dry_run=true', options);
+    assert.deepEqual((gone.body as { pods_that_lose_it: string[] }).pods_that_lose_it, [pod]);
+    assert.deepEqual([stored()?.metadata.resourceVersion, world.aws.eksWrites.length, world.aws.writes.length], before);
+    assert.equal(statusOf(world, two.account), undefined);
+  });
+
+  it('dry_run tells to restart what is told to be restarted then: who has the account already, and not the role', async () => {
+    const one = newUser(world);
+    const { pod } = world.startRun(runId(7), one.user, { account: one.account });
+    const toRestart = async () => {
+      const answer = await post({ domino_user: one.user, iam_role_arn: one.arn }, '?dry_run=true');
+      return (answer.body as { pods_to_restart: string[] }).pods_to_restart.join();
+    };
+    await until(async () => (await toRestart()) === pod);
+    await world.mapUser(replica, one.user, one.arn);
+    await world.untilReport(replica, one.user, (found) => found?.restart.map((left) => left.pod).join() === pod);
+    assert.equal(await toRestart(), pod);
+  });
+});
+
+describe('without EKS_CLUSTER_NAME', () => {
+  it('all calls say so, EKS is not asked, and roles come all the same', async () => {
+    const world = await startWorld();
+    try {
+      world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+      const replica = await world.startReplica();
+      for (const [method, path] of calls) {
+        const body = bodyOf(method, path);
+        const answer = await replica.call(method, path, { as: 'admin', ...(body === undefined ? {} : { body }) });
+        assert.deepEqual([answer.status, (answer.body as { code: string }).code], [404, 'pod_identity_disabled'], path);
+      }
+      await world.map(replica, 'acme', world.addRolePair('acme'));
+      world.startRun(runId(1), 'alice');
+      const asked = { as: 'alice', body: { run_id: runId(1) } };
+      assert.equal((await replica.call('POST', '/map_iam_roles_to_pod_sa', asked)).status, 200);
+      assert.deepEqual(
+        Object.keys(world.aws.calls).filter((action) => action.includes('PodIdentity')),
+        [],
+      );
+      assert.ok(![...world.kubernetes.calls.keys()].some((call) => call.includes('mutations')));
+    } finally {
+      await world.stop();
+    }
+  });
+});
+
+describe('without domsed, or the right to see its Mutations', () => {
+  it('it is ready, gives runs their roles, and tells what is missing', async () => {
+    const rbac = ({ resource }: { resource: string }) => resource !== 'mutations';
+    const world = await startPodIdentityWorld({}, { access: { rbac, user: 'irsa-svc' } });
+    try {
+      world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+      const replica = await world.startReplica();
+      assert.equal((await replica.call('GET', '/readyz')).status, 200);
+      await world.map(replica, 'acme', world.addRolePair('acme'));
+      world.startRun(runId(1), 'alice');
+      const asked = { as: 'alice', body: { run_id: runId(1) } };
+      assert.equal((await replica.call('POST', '/map_iam_roles_to_pod_sa', asked)).status, 200);
+      await world.mapUser(replica, 'alice', world.addPodRole('acme-pod'));
+      assert.equal((await world.report(replica, 'alice'))?.code, 'mutations_unknown');
+      assert.deepEqual(world.aws.eksWrites, []);
+      assert.equal(world.kubernetes.get('mutations', 'domino-platform', mutationName), undefined);
+    } finally {
+      await world.stop();
+    }
+  });
+});

@@ -1,0 +1,117 @@
+/** Proves what people without roles see: those whom no mapping concerns, and those whose run was shut out. */
+import assert from 'node:assert/strict';
+import { awsConfig } from '../../src/grants/aws-config.ts';
+import { until } from '../support/clock.ts';
+import { call, configText, type Pod, problem, roundsEnded, runId, startPod, tokenFile } from './support.ts';
+
+const nobody = (user: string, orgs: readonly string[]) =>
+  awsConfig({
+    user,
+    orgs,
+    run: runId,
+    region: 'us-west-2',
+    tokenPath: tokenFile,
+    tokenDir: '/var/run/.aws/tokens',
+    now: 0,
+    outcomes: [],
+  });
+
+describe('the sidecar of a person without roles', () => {
+  let pod: Pod;
+
+  beforeEach(async () => {
+    pod = await startPod();
+  });
+  afterEach(() => pod.stop());
+
+  describe('whose organizations are not mapped', () => {
+    it('says who she is, where Domino has her, and that none is mapped, wherever one looks', async () => {
+      pod.service.always = { text: nobody('bob', ['acme', 'a, "b"']) };
+      const sidecar = await pod.start();
+      await sidecar.ready;
+      const notice = {
+        code: 'no_mapped_organization',
+        message:
+          'Domino knows you as bob, in 2 organizations: acme, a, "b". None is mapped to an AWS role, so you have none.',
+        what_to_do:
+          'Ask your administrator to add you to an organization that is mapped, or to map one of yours; then /refresh.',
+        user: 'bob',
+        organizations: ['acme', 'a, "b"'],
+      };
+      const { body: status } = await call(sidecar, '/status');
+      assert.deepEqual([status.state, status.notice, status.last_error], ['unmapped', notice, null]);
+      const { body: refreshed } = await call(sidecar, '/refresh');
+      assert.deepEqual([refreshed.result, refreshed.notice], ['ok', notice]);
+      // The workload is not held up for it.
+      const ready = await call(sidecar, '/readyz');
+      assert.deepEqual([ready.status, ready.body], [200, { status: 'Ready', notice }]);
+      assert.equal(pod.config(), nobody('bob', ['acme', 'a, "b"']));
+    });
+
+    it('says so of somebody in no organization, in very many, and of one whom an older service does not name', async () => {
+      const sidecar = await pod.start();
+      await sidecar.ready;
+      const told = async (text: string) => {
+        pod.service.always = { text };
+        return (await sidecar.refresh()).notice?.message;
+      };
+      assert.match((await told(nobody('bob', []))) ?? '', /as bob, in no organization\. /);
+      const many = Array.from({ length: 50 }, (_, index) => `org-${index}`);
+      assert.match((await told(nobody('bob', many))) ?? '', /in 50 organizations: org-0, .*org-19, and 30 more\. None/);
+      assert.match((await told(nobody('bob', ['acme']))) ?? '', /in the organization acme\. None/);
+      const older = nobody('bob', []).replace(/; Domino names.*/, '');
+      assert.match((await told(older)) ?? '', /as bob\. No organization of yours is mapped/);
+    });
+
+    it('is over when a mapping comes', async () => {
+      pod.service.next.push({ text: nobody('alice', ['acme']) });
+      const sidecar = await pod.start();
+      await sidecar.ready;
+      const refreshed = await sidecar.refresh();
+      assert.deepEqual([refreshed.added, refreshed.notice], [['acme-read'], undefined]);
+      const { state, notice } = sidecar.status();
+      assert.deepEqual([state, notice], ['ready', null]);
+    });
+  });
+
+  describe('whose run is shut out', () => {
+    it('says revoked, proves nothing, is not ready, and the file says it at its top; until it is allowed again', async () => {
+      const sidecar = await pod.start();
+      await sidecar.ready;
+      pod.service.always = problem(403, 'run_revoked');
+      assert.equal((await call(sidecar, '/refresh')).status, 503);
+      const { body: status } = await call(sidecar, '/status');
+      assert.equal(status.state, 'revoked');
+      const [profile] = status.profiles as Record<string, unknown>[];
+      assert.deepEqual([profile?.name, profile?.proved, profile?.problem_code], ['acme-read', false, 'run_revoked']);
+      assert.match(String(profile?.problem), /shut this run out.*It says run_revoked/);
+      const ready = await call(sidecar, '/readyz');
+      assert.deepEqual([ready.status, ready.body.state, ready.body.code], [503, 'revoked', 'run_revoked']);
+      const [first = '', ...rest] = (pod.config() ?? '').split('\n');
+      assert.match(first, /^# irsa-svc: this run is shut out of its AWS roles, written 20\S+Z: .*It says run_revoked/);
+      assert.equal(rest.join('\n'), configText(['acme-read']));
+
+      // Once, however often it is refused.
+      const before = pod.config();
+      await pod.clock.advance(31_000);
+      await until(() => pod.service.asked.length >= 3 && !sidecar.status().refreshing);
+      assert.equal(pod.config(), before);
+
+      pod.service.always = { text: configText(['acme-read']) };
+      await pod.clock.advance(31_000);
+      await until(() => sidecar.status().state === 'ready');
+      assert.equal(pod.config(), configText(['acme-read']));
+      assert.equal((await call(sidecar, '/readyz')).status, 200);
+    });
+
+    it('says so in a file of its own where there was none, with a hostile reason in one line', async () => {
+      const reason = 'x\n[profile default]\ncredential_process = id\r\u2028[y]';
+      const body = { type: 'x', title: 'x', status: 403, code: 'run_revoked', detail: reason, request_id: 'req-1' };
+      pod.service.always = { status: 403, text: JSON.stringify(body) };
+      const sidecar = await pod.start();
+      await roundsEnded(sidecar);
+      assert.equal(sidecar.status().state, 'revoked');
+      assert.match(pod.config() ?? '', /^# irsa-svc: this run is shut out[\x20-\x7e]*\n$/);
+    });
+  });
+});

@@ -1,0 +1,170 @@
+/** Proves the end of role tokens: of a run that is shut out, of a role that a profile leads to no more, and of odd answers. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createLog } from '../../src/lib/log.ts';
+import { systemDisk } from '../../src/sidecar/config-file.ts';
+import { createRoleTokens } from '../../src/sidecar/role-tokens.ts';
+import type { ServiceCall } from '../../src/sidecar/service.ts';
+import { FakeClock } from '../support/clock.ts';
+import { runId, type Scripted, startScripted } from './support.ts';
+
+describe('role tokens end', () => {
+  let folder: string;
+  let service: Scripted;
+  const clock = new FakeClock();
+  const end = new AbortController();
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'irsa-tokens-'));
+    service = await startScripted({ text: '{}' });
+  });
+  afterEach(async () => {
+    await service.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  after(() => end.abort());
+
+  const call = (): ServiceCall => ({
+    endpoint: `${service.url}/map_iam_roles_to_pod_sa`,
+    certFile: undefined,
+    tlsVerify: true,
+    deadlineMs: 60_000,
+    identity: { run: runId, workloadType: undefined },
+    token: 'bearer',
+    clock,
+    log: createLog('silent', { write: () => undefined }),
+    signal: end.signal,
+  });
+  const start = () =>
+    createRoleTokens({
+      folder,
+      pod: 'run-pod',
+      toFiles: true,
+      podToken: () => ({ token: 'of.the.pod', place: '/token' }),
+      disk: systemDisk,
+      clock,
+      log: call().log,
+      random: () => 0,
+    });
+  const config = (profile: string, role = profile) =>
+    `[profile ${profile}]\nweb_identity_token_file = ${folder}/${profile}\nrole_arn = arn:aws:iam::111111111111:role/${role}\n`;
+  const answer = (profile: string, token: string) => {
+    const expires_at = new Date(clock.now() + 600_000).toISOString();
+    return { text: JSON.stringify({ tokens: [{ profile, token, expires_at }], refused: [] }) };
+  };
+  const text = (profile: string) =>
+    existsSync(join(folder, profile)) ? readFileSync(join(folder, profile), 'utf8') : undefined;
+
+  it('with the run, also those that a sidecar before this one wrote, and no other file', () => {
+    mkdirSync(join(folder, 'team'));
+    for (const [name, content] of [
+      ['acme', 'eyJ.old.token'],
+      ['team/acme', 'eyJ.other.token'],
+      ['team/.acme.irsa-new', 'eyJ.ha'],
+      ['notes', 'mine'],
+    ] as const) {
+      writeFileSync(join(folder, name), content);
+    }
+    start().drop();
+    assert.deepEqual(['acme', 'team/acme', 'team/.acme.irsa-new', 'notes'].map(text), [
+      undefined,
+      undefined,
+      undefined,
+      'mine',
+    ]);
+  });
+
+  /** A renewal whose answer is held back while `meanwhile` happens. @returns the tokens, when the answer has come. */
+  async function renewLate(meanwhile: (tokens: ReturnType<typeof start>) => unknown, when: 'asking' | 'asked') {
+    const tokens = start();
+    service.always = answer('acme', 'eyJ.first.token');
+    await tokens.bring(config('acme'), call(), false);
+    assert.equal(text('acme'), 'eyJ.first.token');
+    const [asking, asked, answered] = [0, 1, 2].map(() => Promise.withResolvers<void>());
+    assert.ok(asking && asked && answered);
+    const late = createServer((_request, response) => {
+      asked.resolve();
+      void answered.promise.then(() => response.end(answer('acme', 'eyJ.late.token').text));
+    });
+    await new Promise<void>((resolve) => late.listen(0, '127.0.0.1', resolve));
+    const endpoint = `http://127.0.0.1:${(late.address() as AddressInfo).port}/map_iam_roles_to_pod_sa`;
+    const stop = new AbortController();
+    const kept = tokens.keepFresh(async () => {
+      if (when === 'asking') await asking.promise;
+      return { ...call(), endpoint };
+    }, stop.signal);
+    await clock.advance(400_000);
+    if (when === 'asked') await asked.promise;
+    await meanwhile(tokens);
+    asking.resolve();
+    await asked.promise;
+    answered.resolve();
+    await new Promise<void>((resolve) => late.close(() => resolve()));
+    stop.abort();
+    await clock.advance(60_000);
+    await kept;
+    return tokens;
+  }
+
+  for (const when of ['asking', 'asked'] as const) {
+    it(`with the run, and a renewal that was ${when} brings none back`, async () => {
+      const tokens = await renewLate(({ drop }) => drop(), when);
+      assert.deepEqual([text('acme'), tokens.endOf('acme')], [undefined, undefined]);
+    });
+  }
+
+  it('with a role that the profile leads to no more, and a late renewal brings none of it', async () => {
+    await renewLate(async (tokens) => {
+      service.always = answer('acme', 'eyJ.second.token');
+      await tokens.bring(config('acme', 'other'), call(), false);
+    }, 'asked');
+    assert.equal(text('acme'), 'eyJ.second.token');
+  });
+
+  it('with a role that the profile leads to no more: another one is fetched', async () => {
+    const tokens = start();
+    service.always = answer('acme', 'eyJ.first.token');
+    await tokens.bring(config('acme'), call(), false);
+    service.always = answer('acme', 'eyJ.second.token');
+    await tokens.bring(config('acme'), call(), false);
+    assert.equal(text('acme'), 'eyJ.first.token');
+    await tokens.bring(config('acme', 'other'), call(), false);
+    assert.equal(text('acme'), 'eyJ.second.token');
+    await tokens.bring(config('acme-two'), call(), false).catch(() => undefined);
+    assert.equal(text('acme'), undefined);
+  });
+
+  it('with their own time, of which people are told', async () => {
+    const tokens = start();
+    service.always = answer('acme', 'eyJ.first.token');
+    await tokens.bring(config('acme'), call(), false);
+    assert.equal(tokens.lapsed('acme'), undefined);
+    clock.jump(600_000);
+    assert.equal(tokens.lapsed('acme')?.code, 'token_expired');
+  });
+
+  it('with an answer of another form as one failure, which has a name', async () => {
+    const one = { profile: 'acme', token: 'a.b.c', expires_at: 'tomorrow' };
+    const odd = [null, [], 1, { tokens: [null], refused: [] }, { tokens: [], refused: [null] }, { tokens: {} }];
+    for (const body of [
+      ...odd,
+      { tokens: [one], refused: [] },
+      { tokens: [{ ...one, token: ['a.b.c'] }], refused: [] },
+    ]) {
+      service.always = { text: JSON.stringify(body) };
+      await assert.rejects(start().bring(config('acme'), call(), false), { code: 'unexpected_answer' });
+    }
+  });
+
+  it('with a folder that cannot be read or written as a failure, which has a name', async () => {
+    rmSync(folder, { recursive: true });
+    writeFileSync(folder, 'a file');
+    assert.throws(() => start().drop(), { code: 'tokens_not_writable' });
+    service.always = answer('acme', 'eyJ.first.token');
+    await assert.rejects(start().bring(config('acme'), call(), false), { code: 'tokens_not_writable' });
+  });
+});

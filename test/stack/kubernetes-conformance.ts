@@ -1,0 +1,259 @@
+/**
+ * Owns what an API server does that the service and its tests lean on, as cases that the stand-in and a real
+ * kube-apiserver both must pass: each difference that was seen between them is one of these.
+ */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { call, openWatch, type RawAnswer } from './kubernetes-raw.ts';
+
+/** An API server in clear, as an administrator. */
+export interface Peer {
+  readonly url: string;
+  /** An unused namespace, which exists. */
+  namespace(): Promise<string>;
+  /** Forgets all versions but the newest. */
+  forget(): Promise<void>;
+  /** From now on a user's calls are refused, but for one at a time at most. @returns what ends that. */
+  crowd(user: string): Promise<() => Promise<void>>;
+}
+
+const merging = { 'content-type': 'application/merge-patch+json' };
+
+/** @param peer called within each case. */
+export function conformance(peer: () => Peer): void {
+  let url: string;
+  let space: string;
+  let maps: string;
+  beforeEach(async () => {
+    ({ url } = peer());
+    space = await peer().namespace();
+    maps = `${url}/api/v1/namespaces/${space}/configmaps`;
+  });
+  const map = (name: string, more: object = {}) =>
+    call(maps, 'POST', { metadata: { name, ...more }, data: { x: '1' } });
+  const version = ({ body }: RawAnswer) => body.metadata?.resourceVersion ?? '';
+  /** Code, reason and words, with this test's namespace taken out. */
+  const told = ({ code, body }: RawAnswer) => [code, body.reason, body.message?.replaceAll(space, 'SPACE')];
+
+  it('says what is missing', async () => {
+    const answer = await call(`${maps}/one`);
+    assert.deepEqual(told(answer), [404, 'NotFound', 'configmaps "one" not found']);
+    assert.deepEqual(answer.body.details, { name: 'one', kind: 'configmaps' });
+    assert.deepEqual(told(await call(`${maps}/one`, 'PATCH', { data: {} }, merging)), [
+      404,
+      'NotFound',
+      'configmaps "one" not found',
+    ]);
+    assert.deepEqual(told(await call(`${maps}/one`, 'DELETE')), [404, 'NotFound', 'configmaps "one" not found']);
+    assert.equal((await call(`${url}/apis/none.example/v1/ones`).catch(() => ({ code: 404 }))).code, 404);
+  });
+
+  it('refuses a second object of one name', async () => {
+    assert.equal((await map('one')).code, 201);
+    assert.deepEqual(told(await map('one')), [409, 'AlreadyExists', 'configmaps "one" already exists']);
+  });
+
+  it('refuses a stale version in a patch, an update and a deletion', async () => {
+    const stale = version(await map('one'));
+    const fresh = version(await call(`${maps}/one`, 'PATCH', { data: { x: '2' } }, merging));
+    assert.notEqual(fresh, stale);
+    const modified = `Operation cannot be fulfilled on configmaps "one": the object has been modified; please apply your changes to the latest version and try again`;
+    const metadata = { name: 'one', resourceVersion: stale };
+    const patched = await call(`${maps}/one`, 'PATCH', { metadata, data: { x: '3' } }, merging);
+    assert.deepEqual(told(patched), [409, 'Conflict', modified]);
+    assert.deepEqual(told(await call(`${maps}/one`, 'PUT', { metadata, data: {} })), [409, 'Conflict', modified]);
+    const preconditions = { resourceVersion: stale };
+    const deletion = { kind: 'DeleteOptions', apiVersion: 'v1', preconditions };
+    const deleted = await call(`${maps}/one`, 'DELETE', deletion);
+    assert.deepEqual(told(deleted), [
+      409,
+      'Conflict',
+      `Operation cannot be fulfilled on ConfigMap "one": the ResourceVersion in the precondition (${stale}) does not match the ResourceVersion in record (${fresh}). The object might have been modified`,
+    ]);
+    assert.equal(
+      (await call(`${maps}/one`, 'DELETE', { ...deletion, preconditions: { resourceVersion: fresh } })).code,
+      200,
+    );
+  });
+
+  it('leaves the version as it is where a write changes nothing', async () => {
+    const made = version(await map('one'));
+    assert.equal(version(await call(`${maps}/one`, 'PATCH', { data: { x: '1' } }, merging)), made);
+    assert.equal(version(await call(`${maps}/one`, 'PUT', { metadata: { name: 'one' }, data: { x: '1' } })), made);
+  });
+
+  it('answers the deletion of a ConfigMap with a Status, and of a service account with the object', async () => {
+    const { metadata } = (await map('one')).body;
+    const gone = (await call(`${maps}/one`, 'DELETE')).body;
+    assert.deepEqual([gone.kind, gone.status], ['Status', 'Success']);
+    assert.deepEqual(gone.details, { name: 'one', kind: 'configmaps', uid: metadata?.uid });
+    const accounts = `${url}/api/v1/namespaces/${space}/serviceaccounts`;
+    const account = (await call(accounts, 'POST', { metadata: { name: 'one' } })).body;
+    const deleted = (await call(`${accounts}/one`, 'DELETE')).body;
+    assert.deepEqual([deleted.kind, deleted.metadata?.uid], ['ServiceAccount', account.metadata?.uid]);
+  });
+
+  it('refuses what is not well-formed, field by field', async () => {
+    const named = await map('Not_A_Name');
+    assert.deepEqual([named.code, named.body.reason], [422, 'Invalid']);
+    const { causes } = named.body.details as { causes: { reason: string; field: string }[] };
+    assert.deepEqual(
+      causes.map(({ reason, field }) => [reason, field]),
+      [['FieldValueInvalid', 'metadata.name']],
+    );
+    assert.equal((await call(maps, 'POST', { metadata: { name: 'one' }, data: { 'an org': '1' } })).code, 422);
+    assert.equal((await call(maps, 'POST', { metadata: { name: 'one' }, data: { a: 1 } })).code, 400);
+    assert.equal((await call(maps, 'POST', { metadata: { name: 'one', namespace: 'other' } })).code, 400);
+    assert.equal((await map('one', { labels: { a: 'x y' } })).code, 422);
+    assert.equal((await map('one', { resourceVersion: '1' })).code, 500);
+    assert.equal((await map('one', { annotations: { a: 'x'.repeat(256 * 1024) } })).code, 422);
+    const long = await call(maps, 'POST', { metadata: { name: 'one' }, data: { x: 'x'.repeat(1024 * 1024 + 1) } });
+    assert.deepEqual([long.code, long.body.reason], [422, 'Invalid']);
+    assert.equal((await call(maps, 'POST', { data: { x: 'x'.repeat(3 * 1024 * 1024) } })).code, 413);
+  });
+
+  it('stores nothing of a dry run, and answers as if it had', async () => {
+    const dry = await call(`${maps}?dryRun=All`, 'POST', { metadata: { name: 'one' } });
+    assert.equal(dry.code, 201);
+    assert.match(dry.body.metadata?.uid ?? '', /^[0-9a-f-]{36}$/);
+    assert.equal(dry.body.metadata?.resourceVersion, undefined);
+    assert.equal((await call(`${maps}/one`)).code, 404);
+  });
+
+  it('takes leases with six digits of a second, and guards their updates', async () => {
+    const leases = `${url}/apis/coordination.k8s.io/v1/namespaces/${space}/leases`;
+    const spec = { holderIdentity: 'a', leaseDurationSeconds: 15, renewTime: '2026-11-21T12:00:00.000000Z' };
+    const made = await call(leases, 'POST', { metadata: { name: 'one' }, spec });
+    assert.deepEqual([made.code, made.body.spec], [201, spec]);
+    const short = { ...spec, renewTime: '2026-11-21T12:00:00.000Z' };
+    assert.equal((await call(leases, 'POST', { metadata: { name: 'two' }, spec: short })).code, 400);
+    const unguarded = await call(`${leases}/one`, 'PUT', { metadata: { name: 'one' }, spec });
+    assert.deepEqual([unguarded.code, unguarded.body.reason], [422, 'Invalid']);
+    const metadata = { name: 'one', resourceVersion: version(made) };
+    assert.equal((await call(`${leases}/one`, 'PUT', { metadata, spec: { ...spec, holderIdentity: 'b' } })).code, 200);
+    const late = await call(`${leases}/one`, 'PUT', { metadata, spec });
+    assert.deepEqual([late.code, late.body.reason], [409, 'Conflict']);
+  });
+
+  it('gives lists in pages, all of one moment', async () => {
+    for (const name of ['a', 'b', 'c']) await map(name);
+    const first = (await call(`${maps}?limit=2`)).body;
+    assert.deepEqual([first.kind, first.items?.map(({ metadata }) => metadata?.name)], ['ConfigMapList', ['a', 'b']]);
+    const { continue: next = '', remainingItemCount, resourceVersion } = first.metadata as Record<string, string>;
+    assert.equal(remainingItemCount, 1);
+    assert.deepEqual(
+      first.items?.map(({ kind }) => kind),
+      [undefined, undefined],
+    );
+    await map('d');
+    const rest = (await call(`${maps}?limit=2&continue=${encodeURIComponent(next)}`)).body;
+    assert.deepEqual(
+      rest.items?.map(({ metadata }) => metadata?.name),
+      ['c'],
+    );
+    assert.equal(rest.metadata?.resourceVersion, resourceVersion);
+  });
+
+  it('says Expired for a page of a moment that is forgotten', async () => {
+    for (const name of ['a', 'b', 'c']) await map(name);
+    const { metadata } = (await call(`${maps}?limit=2`)).body;
+    await map('d');
+    await peer().forget();
+    const late = await call(`${maps}?limit=2&continue=${encodeURIComponent(String(metadata?.continue))}`);
+    assert.deepEqual([late.code, late.body.reason], [410, 'Expired']);
+  });
+
+  it('refuses selectors that it cannot read or does not know', async () => {
+    assert.deepEqual(told(await call(`${maps}?labelSelector=${encodeURIComponent('a in')}`)).slice(0, 2), [
+      400,
+      'BadRequest',
+    ]);
+    assert.deepEqual(told(await call(`${maps}?fieldSelector=spec.none%3Da`)).slice(0, 2), [400, 'BadRequest']);
+  });
+
+  it('tells a watch of one name what changes, from the version on', async () => {
+    const from = version(await map('one'));
+    await map('two');
+    const watch = await openWatch(`${maps}?watch=true&resourceVersion=${from}&fieldSelector=metadata.name%3Done`);
+    await call(`${maps}/one`, 'PATCH', { data: { x: '2' } }, merging);
+    await call(`${maps}/one`, 'DELETE');
+    assert.deepEqual([await watch.brief(), await watch.brief()], ['MODIFIED one 2', 'DELETED one 2']);
+    watch.stop();
+  });
+
+  it('begins a streamed list with its objects and a bookmark that ends them', async () => {
+    await map('one');
+    const query = 'watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan';
+    const watch = await openWatch(`${maps}?${query}`);
+    assert.equal(await watch.brief(), 'ADDED one 1');
+    const end = await watch.next();
+    assert.equal(end?.type, 'BOOKMARK');
+    assert.deepEqual(end?.object.metadata?.annotations, { 'k8s.io/initial-events-end': 'true' });
+    watch.stop();
+    const bare = await call(`${maps}?watch=true&allowWatchBookmarks=true&sendInitialEvents=true`);
+    assert.deepEqual([bare.code, bare.body.reason], [422, 'Invalid']);
+  });
+
+  it('refuses a patch of an unknown form, and a JSON patch whose test fails', async () => {
+    await map('one');
+    assert.deepEqual(told(await call(`${maps}/one`, 'PATCH', {}, { 'content-type': 'application/json' })).slice(0, 2), [
+      415,
+      'UnsupportedMediaType',
+    ]);
+    const steps = [{ op: 'test', path: '/data/x', value: '2' }];
+    const tested = await call(`${maps}/one`, 'PATCH', steps, { 'content-type': 'application/json-patch+json' });
+    assert.deepEqual([tested.code, tested.body.reason], [422, 'Invalid']);
+  });
+
+  it('takes an Event about an object of its namespace alone', async () => {
+    const events = `${url}/api/v1/namespaces/${space}/events`;
+    const event = (namespace: string) => ({
+      metadata: { name: `one.${randomUUID().slice(0, 8)}` },
+      involvedObject: { kind: 'ConfigMap', apiVersion: 'v1', namespace, name: 'one' },
+      reason: 'Test',
+      message: 'a test',
+      type: 'Normal',
+    });
+    assert.equal((await call(events, 'POST', event(space))).code, 201);
+    const other = await call(events, 'POST', event('other'));
+    assert.deepEqual([other.code, other.body.reason], [422, 'Invalid']);
+  });
+
+  it('fills in what a pod leaves out', async () => {
+    await call(`${url}/api/v1/namespaces/${space}/serviceaccounts`, 'POST', { metadata: { name: 'default' } });
+    const pods = `${url}/api/v1/namespaces/${space}/pods`;
+    const body = { metadata: { name: 'one' }, spec: { containers: [{ name: 'run', image: 'run:1' }] } };
+    const { spec, status } = (await call(pods, 'POST', body)).body as { spec: Record<string, unknown>; status: object };
+    assert.equal(spec.serviceAccountName, 'default');
+    assert.deepEqual([spec.restartPolicy, spec.terminationGracePeriodSeconds], ['Always', 30]);
+    assert.equal((status as { phase: string }).phase, 'Pending');
+  });
+
+  it('asks a caller without a free seat to come again, in plain text', async () => {
+    await map('one');
+    const calm = await peer().crowd('one-of-many');
+    const ask = async () => {
+      const answer = await fetch(`${maps}/one`, { headers: { 'impersonate-user': 'one-of-many' } });
+      const after = answer.headers.get('retry-after') ?? '';
+      return { status: answer.status, after, text: await answer.text() };
+    };
+    // The API server looks at new rules a moment later, and serves one call of such a caller at a time.
+    const wave = async () => (await Promise.all(Array.from({ length: 40 }, ask))).find(({ status }) => status === 429);
+    let refused = await wave();
+    for (const end = Date.now() + 30_000; !refused && Date.now() < end; ) refused = await wave();
+    await calm();
+    assert.match(refused?.after ?? '', /^[1-9]\d*$/);
+    assert.equal(refused?.text, 'Too many requests, please try again later.\n');
+  });
+
+  it('refuses a pod whose service account does not exist', async () => {
+    const pods = `${url}/api/v1/namespaces/${space}/pods`;
+    const spec = { serviceAccountName: 'none', containers: [{ name: 'run', image: 'run:1' }] };
+    const answer = await call(pods, 'POST', { metadata: { name: 'one' }, spec });
+    assert.deepEqual(told(answer), [
+      403,
+      'Forbidden',
+      'pods "one" is forbidden: error looking up service account SPACE/none: serviceaccount "none" not found',
+    ]);
+  });
+}

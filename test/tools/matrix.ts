@@ -1,0 +1,107 @@
+/**
+ * Owns what every tool has to do with the profiles that the sidecar writes: take the role, go on over an expiry, and say
+ * why once the run was shut out.
+ */
+import assert from 'node:assert/strict';
+import { type AwsPod, startAwsPod } from '../sidecar/aws-pod.ts';
+import { configText, problem } from '../sidecar/support.ts';
+import type { ProgramResult } from '../stack/clients.ts';
+import { until } from '../support/clock.ts';
+import { hasMoto, type S3, startS3 } from './s3.ts';
+
+export interface Tool {
+  readonly name: string;
+  /** Why this machine does not have it; undefined where it has. */
+  missing(): Promise<string | undefined>;
+  /** Uses the profile of the environment, and prints `expected`. */
+  run(environment: Record<string, string>): Promise<ProgramResult>;
+  readonly expected: RegExp;
+  /** The tool's own words when it gets no credentials, as docs/tools.md has them. */
+  readonly refused: RegExp;
+  /** Where the tool shows nothing of what the script says. */
+  readonly silent?: boolean;
+}
+
+const role = 'acme-read';
+const hour = 3_600_000;
+
+/** @param python the one that has moto. */
+export function describeTools(title: string, tools: readonly Tool[], python: () => string = () => 'python3'): void {
+  describe(title, function () {
+    // Interpreters start cold, and a JVM does so on a busy machine.
+    this.timeout(180_000);
+    let world: AwsPod;
+    let s3: S3;
+
+    before(async function () {
+      this.timeout(20 * 60_000);
+      if (!(await hasMoto(python()))) return skip(this, 'python3 with moto[server]');
+      world = await startAwsPod([role]);
+      s3 = await startS3(world.aws, role, python());
+    });
+    after(async () => {
+      await s3?.close();
+      await world?.stop();
+    });
+
+    for (const tool of tools) {
+      it(`${tool.name} takes the role, over an expiry, and says why when the run is shut out`, async function () {
+        // The first time, a tool is fetched and built.
+        this.timeout(20 * 60_000);
+        const why = await tool.missing();
+        if (why !== undefined) return skip(this, why);
+        const sidecar = await world.start();
+        try {
+          await sidecar.ready;
+          const first = world.session(role)?.AccessKeyId;
+          await works(tool);
+          // The first session is over after this, to AWS, and its renewal was long before.
+          for (const part of [0.6, 0.6]) {
+            const before = world.session(role)?.AccessKeyId;
+            world.clock.skip(part * hour);
+            await until(() => world.session(role)?.AccessKeyId !== before);
+          }
+          assert.notEqual(world.session(role)?.AccessKeyId, first);
+          await works(tool);
+          world.pod.service.always = problem(403, 'run_revoked');
+          await until(async () => (await sidecar.refresh()).error?.code === 'run_revoked');
+          await isRefused(tool);
+        } finally {
+          world.pod.service.always = { text: configText([role]) };
+          await sidecar.stop();
+        }
+      });
+    }
+
+    const environment = () => ({
+      AWS_CONFIG_FILE: world.pod.configFile,
+      AWS_PROFILE: role,
+      AWS_REGION: 'us-west-2',
+      AWS_DEFAULT_REGION: 'us-west-2',
+      AWS_ENDPOINT_URL_S3: s3.url,
+      AWS_ENDPOINT_URL_STS: world.aws.url,
+    });
+
+    async function works(tool: Tool): Promise<void> {
+      const { stdout, stderr, code } = await tool.run(environment());
+      assert.equal(code, 0, stderr);
+      assert.match(stdout, tool.expected);
+      for (const { arn, path } of s3.asked.splice(0)) assert.ok(arn, `${path} came without a session`);
+    }
+
+    async function isRefused(tool: Tool): Promise<void> {
+      const { stdout, stderr, code } = await tool.run(environment());
+      assert.notEqual(code, 0, stdout);
+      assert.match(stdout + stderr, tool.refused);
+      const sentence = /irsa-svc: AWS profile acme-read: An administrator has shut this run out of its AWS roles/;
+      // Some tools fold lines.
+      if (!tool.silent) assert.match((stdout + stderr).replace(/\s+/g, ' '), sentence);
+      s3.asked.splice(0);
+    }
+  });
+}
+
+function skip(test: Mocha.Context, what: string): void {
+  process.stderr.write(`\nSKIPPED: ${test.test?.fullTitle()}: this machine has no ${what}\n`);
+  test.skip();
+}

@@ -1,0 +1,145 @@
+/** Owns the tools that are tried with the sidecar's profiles, each as a person would use it. */
+import { readNotebook } from '../notebooks/notebook.ts';
+import { hasAws, hasBoto3, runAws, runBoto3, runNode, runProgram } from '../stack/clients.ts';
+import type { Tool } from './matrix.ts';
+
+const always = async () => undefined;
+
+export const cheapTools: readonly Tool[] = [
+  {
+    name: 'boto3',
+    missing: async () => ((await hasBoto3()) ? undefined : 'python3 with boto3'),
+    run: (environment) =>
+      runBoto3(
+        "import boto3; print(boto3.client('s3').get_object(Bucket='data', Key='hello.csv')['Body'].read())",
+        environment,
+      ),
+    expected: /hello,1/,
+    refused: /CredentialRetrievalError: Error when retrieving credentials from custom-process/,
+  },
+  {
+    name: 'the AWS CLI',
+    missing: async () => ((await hasAws()) ? undefined : 'AWS CLI'),
+    run: (environment) => runAws(['s3', 'cp', 's3://data/hello.csv', '-'], environment),
+    expected: /hello,1/,
+    refused: /Error when retrieving credentials from custom-process/,
+  },
+  {
+    name: 'the AWS SDK for JavaScript',
+    missing: always,
+    run: (environment) =>
+      runNode(
+        `import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
+         console.log((await new STSClient({}).send(new GetCallerIdentityCommand({}))).Arn);`,
+        environment,
+      ),
+    expected: /assumed-role\/acme-read\/alice-/,
+    refused: /CredentialsProviderError: Could not load credentials from any providers/,
+    silent: true,
+  },
+];
+
+/** Of Python, in an interpreter that has the libraries: `import` names, and a script that prints the row of hello.csv. */
+/** A cell as it stands in the notebook. */
+function notebookCell(notebook: string, wanted: string): string {
+  const cell = readNotebook(notebook).cells.find(({ id }) => id === wanted);
+  if (!cell) throw new Error(`${notebook} has no cell ${wanted}`);
+  return cell.source.join('');
+}
+
+interface Library {
+  readonly name: string;
+  readonly imports: readonly string[];
+  readonly script: string;
+  readonly refused: RegExp;
+  /** The AWS SDK for C++ keeps what the script says to itself. */
+  readonly silent?: boolean;
+}
+
+const libraries: readonly Library[] = [
+  {
+    name: 'pandas, CSV',
+    imports: ['pandas', 's3fs'],
+    script: "import pandas as pd; print(pd.read_csv('s3://data/hello.csv').to_csv())",
+    refused: /CredentialRetrievalError|Forbidden/,
+  },
+  {
+    name: 's3fs',
+    imports: ['s3fs'],
+    script: "import s3fs; print(s3fs.S3FileSystem().cat('data/hello.csv').decode())",
+    refused: /CredentialRetrievalError|Forbidden/,
+  },
+  {
+    name: 'pandas, parquet',
+    imports: ['pandas', 'pyarrow'],
+    script: `import pandas as pd
+pd.DataFrame({'name': ['hello'], 'count': [1]}).to_parquet('s3://data/p.parquet')
+print(pd.read_parquet('s3://data/p.parquet').to_csv())`,
+    refused: /ACCESS_DENIED|Forbidden|CredentialRetrievalError/,
+    silent: true,
+  },
+  {
+    name: 'pyarrow',
+    imports: ['pyarrow'],
+    script: `import os, pyarrow as pa, pyarrow.fs as fs, pyarrow.parquet as pq
+s3 = fs.S3FileSystem(endpoint_override=os.environ['AWS_ENDPOINT_URL_S3'])
+pq.write_table(pa.table({'name': ['hello'], 'count': [1]}), 'data/a.parquet', filesystem=s3)
+print([','.join(str(v) for v in row.values()) for row in pq.read_table('data/a.parquet', filesystem=s3).to_pylist()])`,
+    refused: /ACCESS_DENIED/,
+    silent: true,
+  },
+  {
+    name: 'polars',
+    imports: ['polars'],
+    script: `import os, polars as pl
+options = {'aws_endpoint_url': os.environ['AWS_ENDPOINT_URL_S3'], 'aws_allow_http': 'true', 'aws_region': 'us-west-2'}
+provider = pl.CredentialProviderAWS(profile_name=os.environ['AWS_PROFILE'])
+print(pl.scan_csv('s3://data/hello.csv', storage_options=options, credential_provider=provider).collect().write_csv())`,
+    refused: /custom-process|AccessDenied|403/,
+  },
+  {
+    name: 'notebook 3',
+    imports: ['pandas', 'pyarrow', 'duckdb'],
+    script: `import os
+profiles = ['acme-read']
+os.environ['TRY_BUCKET'] = 'data'
+${notebookCell('3-try', 'parquet')}`,
+    refused: /ACCESS_DENIED|Forbidden|CredentialRetrievalError/,
+    silent: true,
+  },
+  {
+    name: 'DuckDB',
+    imports: ['duckdb', 'duckdb_extension_httpfs', 'duckdb_extension_aws'],
+    script: `import os, duckdb
+from duckdb_extensions import import_extension
+for extension in ['httpfs', 'aws']:
+    import_extension(extension)
+db = duckdb.connect()
+db.load_extension('httpfs'); db.load_extension('aws')
+host = os.environ['AWS_ENDPOINT_URL_S3'].removeprefix('http://')
+db.execute(f"CREATE SECRET s3 (TYPE s3, PROVIDER credential_chain, CHAIN 'process;config', PROFILE 'acme-read', ENDPOINT '{host}', URL_STYLE 'path', USE_SSL false)")
+print(db.execute("SELECT concat_ws(',', name, count) FROM read_csv('s3://data/hello.csv')").fetchall())`,
+    refused: /Secret Validation Failure|403|Forbidden/,
+    silent: true,
+  },
+];
+
+/** @param python undefined where there is none with them: then why. */
+export function pythonTools(python: () => { program: string } | { why: string }): Tool[] {
+  return libraries.map(({ name, imports, script, refused, silent }) => ({
+    name,
+    ...(silent ? { silent } : {}),
+    refused,
+    expected: /hello,1/,
+    missing: async () => {
+      const found = python();
+      if ('why' in found) return found.why;
+      const { code } = await runProgram(found.program, ['-c', `import ${imports.join(', ')}`], {});
+      return code === 0 ? undefined : `Python with ${imports.join(' and ')}`;
+    },
+    run: async (environment) => {
+      const found = python();
+      return await runProgram('program' in found ? found.program : 'python3', ['-c', script], environment);
+    },
+  }));
+}
