@@ -1,7 +1,7 @@
 /** Owns the AWS config file on disk: replaced as a whole or not at all, and left alone when nothing changed. */
 import { basename, dirname, join } from 'node:path';
 import { fs } from './builtins.ts';
-import { errorCode, Failure } from './failure.ts';
+import { errorCode, Failure, type FailureCode } from './failure.ts';
 
 /**
  * What is needed of the disk; tests give one that is full, or that ends in the middle. Synchronous, since the file is
@@ -65,6 +65,15 @@ export function replaceFile(path: string, text: string, mode: number, disk: Disk
     throw error;
   }
   syncFolder(dirname(path));
+}
+
+/** @param code what a folder that cannot be written means there. @throws Failure of that code for any error of `work`. */
+export function writing(folder: string, code: FailureCode, work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    throw new Failure(code, { detail: `${folder}: ${errorCode(error)}`, cause: error });
+  }
 }
 
 const markForm = /^# irsa-svc: this run is shut out[^\n]*\n/;

@@ -5,8 +5,8 @@
 import { join } from 'node:path';
 import type { Clock } from '../lib/clock.ts';
 import { crypto } from './builtins.ts';
-import { type Disk, readText, replaceFile } from './config-file.ts';
-import { errorCode, Failure } from './failure.ts';
+import { type Disk, readText, replaceFile, writing } from './config-file.ts';
+import { Failure } from './failure.ts';
 import type { Reply } from './http.ts';
 import { sessionKey } from './process-form.ts';
 import type { RefusedRole } from './profiles.ts';
@@ -69,7 +69,8 @@ export function openDefaultProfile(folder: string, disk: Disk, clock: Clock): De
   return {
     view,
     writeToken: () => {
-      if (readText(tokenFile).text !== token) writing(folder, () => replaceFile(tokenFile, token, 0o640, disk));
+      if (readText(tokenFile).text !== token)
+        writing(folder, 'sessions_not_writable', () => replaceFile(tokenFile, token, 0o640, disk));
     },
     choose: (query, offered) => {
       const { profiles } = offered;
@@ -79,7 +80,7 @@ export function openDefaultProfile(folder: string, disk: Disk, clock: Clock): De
       }
       if (wanted !== null) {
         try {
-          writing(folder, () => replaceFile(choiceFile, `${wanted}\n`, 0o644, disk));
+          writing(folder, 'sessions_not_writable', () => replaceFile(choiceFile, `${wanted}\n`, 0o644, disk));
         } catch (error) {
           if (!(error instanceof Failure)) throw error;
           return { status: 503, body: { error: error.message, what_to_do: error.advice } };
@@ -98,14 +99,6 @@ export function openDefaultProfile(folder: string, disk: Disk, clock: Clock): De
       return { status: 200, body: { AccessKeyId, SecretAccessKey, Token, Expiration } };
     },
   };
-}
-
-function writing(folder: string, work: () => void): void {
-  try {
-    work();
-  } catch (error) {
-    throw new Failure('sessions_not_writable', { detail: `${folder}: ${errorCode(error)}`, cause: error });
-  }
 }
 
 type Keys = Record<'AccessKeyId' | 'SecretAccessKey' | 'SessionToken' | 'Expiration', string>;

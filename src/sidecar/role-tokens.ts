@@ -3,9 +3,8 @@ import { dirname, join } from 'node:path';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { fs } from './builtins.ts';
-import { type Disk, readText, replaceFile } from './config-file.ts';
+import { type Disk, readText, replaceFile, writing } from './config-file.ts';
 import { tokenProfileOf } from './config-form.ts';
-import { errorCode, Failure } from './failure.ts';
 import { parseConfig, type SourceProfile } from './profiles.ts';
 import { backOffMs } from './rounds.ts';
 import { askRoleTokens, type ServiceCall, tokenForm } from './service.ts';
@@ -82,7 +81,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
       // Half of its life, and not all pods at that moment.
       const dueAt = now + (expiresAt - now) * (0.45 + 0.1 * random());
       held.set(profile, { token, role: wanted.get(profile), expiresAt, dueAt });
-      if (toFiles) writing(folder, () => writeToken(join(folder, profile), token, disk));
+      if (toFiles) writing(folder, 'tokens_not_writable', () => writeToken(join(folder, profile), token, disk));
     }
     for (const { profile, code } of refused) log.warn({ profile, code }, 'the service gives no token for this profile');
   }
@@ -135,7 +134,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
 /** A sidecar before this one may have left files that are wanted still; they serve until new ones are there. */
 function removeOthers(folder: string, profiles: Iterable<string>): void {
   const kept = new Set([...profiles].map((profile) => join(folder, profile)));
-  writing(folder, () => {
+  writing(folder, 'tokens_not_writable', () => {
     const others = tokenFiles(folder).filter((path) => !kept.has(path));
     takeAll(others.map((path) => () => fs.rmSync(path, { force: true })));
   });
@@ -158,14 +157,6 @@ async function renewing(
       failures += 1;
       log.warn({ err: error, failures }, 'the role tokens were not renewed; trying again');
     }
-  }
-}
-
-function writing(folder: string, work: () => void): void {
-  try {
-    work();
-  } catch (error) {
-    throw new Failure('tokens_not_writable', { detail: `${folder}: ${errorCode(error)}`, cause: error });
   }
 }
 

@@ -28,7 +28,7 @@ const maxBytes = 1024 * 1024;
 /** @returns the AWS config file's text. @throws Failure */
 export async function askService(call: ServiceCall): Promise<string> {
   if (!call.tlsVerify) {
-    call.log.warn('IRSA_TLS_VERIFY=false: whoever answers in the place of the IRSA service gets the token');
+    call.log.warn('IRSA_TLS_VERIFY=false: a server that pretends to be the IRSA service would get the token');
   }
   return await answered(call, 'POST');
 }

@@ -4,8 +4,7 @@
  */
 import { join } from 'node:path';
 import { fs } from './builtins.ts';
-import { type Disk, readText, replaceFile } from './config-file.ts';
-import { errorCode, Failure } from './failure.ts';
+import { type Disk, readText, replaceFile, writing } from './config-file.ts';
 import { scriptName, sessionJson, sessionKey, sessionScript } from './process-form.ts';
 import type { IssuedSession } from './sts.ts';
 
@@ -40,13 +39,7 @@ const [sessionMode, publicMode] = [0o640, 0o644];
 export function sessionFiles(folder: string, disk: Disk): SessionFiles {
   const at = (key: string, ending: string) => join(folder, `${key}.${ending}`);
 
-  function writing(work: () => void): void {
-    try {
-      work();
-    } catch (error) {
-      throw new Failure('sessions_not_writable', { detail: `${folder}: ${errorCode(error)}`, cause: error });
-    }
-  }
+  const written = (work: () => void) => writing(folder, 'sessions_not_writable', work);
   /** Also what a process left that was ended while it wrote. */
   function remove(key: string): void {
     fs.rmSync(at(key, 'json'), { force: true });
@@ -61,9 +54,9 @@ export function sessionFiles(folder: string, disk: Disk): SessionFiles {
     explain(key, why);
   }
   return {
-    writeScript: (port) => writing(() => replaceFile(join(folder, scriptName), sessionScript(port), publicMode, disk)),
+    writeScript: (port) => written(() => replaceFile(join(folder, scriptName), sessionScript(port), publicMode, disk)),
     write: (profile, session) =>
-      writing(() => {
+      written(() => {
         const key = sessionKey(profile);
         replaceFile(at(key, 'json'), sessionJson(session), sessionMode, disk);
         fs.rmSync(at(key, 'why'), { force: true });
@@ -72,9 +65,9 @@ export function sessionFiles(folder: string, disk: Disk): SessionFiles {
       const [, end = ''] = /"Expiration":"([^"]*)"/.exec(readText(at(sessionKey(profile), 'json')).text ?? '') ?? [];
       return Number.isNaN(Date.parse(end)) ? undefined : Date.parse(end);
     },
-    refuse: (profile, why) => writing(() => refuseKey(sessionKey(profile), why)),
+    refuse: (profile, why) => written(() => refuseKey(sessionKey(profile), why)),
     refuseOthers: (profiles, why) =>
-      writing(() => {
+      written(() => {
         const kept = new Set(profiles.map(sessionKey));
         const names = fs.readdirSync(folder);
         const found = names.map(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
 import { compareAnnotation, releaseAnnotation, statusName, type TrustStatus } from '../../src/proxy-roles/status.ts';
 import { until } from '../support/clock.ts';
-import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
+import { clusterAccount, emptyLists, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
 interface Meta {
   metadata: { name: string; uid?: string; annotations?: Record<string, string> };
@@ -235,12 +235,7 @@ describe('convergence', () => {
   it('invariant 3: mappings that are listed as gone by mistake count on, in a replica that starts just then too', async () => {
     const user = await mapped('listed');
     const { run, account } = await grant(user);
-    world.kubernetes.knobs.emptyLists = true;
-    world.kubernetes.expire();
-    world.kubernetes.cutWatches();
-    const lists = () => world.kubernetes.calls.get('list configmaps') ?? 0;
-    const before = lists();
-    await until(() => lists() >= before + 3);
+    await emptyLists(world, ['configmaps']);
     const other = await world.startReplica();
     world.kubernetes.knobs.emptyLists = false;
     for (const one of [replica, other]) {
@@ -260,13 +255,7 @@ describe('convergence', () => {
   it('invariant 3: after lists that were empty by mistake, a pod that comes makes nobody else leave', async () => {
     const user = await mapped('few');
     const grants = await Promise.all(Array.from({ length: 3 }, () => grant(user)));
-    world.kubernetes.knobs.emptyLists = true;
-    world.kubernetes.expire();
-    world.kubernetes.cutWatches();
-    // Each copy is emptied after its fourth empty list.
-    const lists = (kind: string) => world.kubernetes.calls.get(`list ${kind}`) ?? 0;
-    const before = [lists('pods'), lists('serviceaccounts')] as const;
-    await until(() => lists('pods') >= before[0] + 4 && lists('serviceaccounts') >= before[1] + 4, 20_000);
+    await emptyLists(world, ['pods', 'serviceaccounts']);
     const run = runId(next++);
     const { account: witness } = world.startRun(run, user);
     const ask = () => replica.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });

@@ -4,7 +4,7 @@ import type { V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
 import { until } from '../support/clock.ts';
 import { assumes } from '../support/roles.ts';
-import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
+import { clusterAccount, emptyLists, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
 describe('a revoked run that holds a role token', () => {
   let world: World;
@@ -97,12 +97,7 @@ describe('a revoked run that holds a role token', () => {
   it('invariant 3: stays out while lists are empty by mistake', async () => {
     const { account, token } = await revoked();
     const denials = written().length;
-    world.kubernetes.knobs.emptyLists = true;
-    world.kubernetes.expire();
-    world.kubernetes.cutWatches();
-    const lists = (kind: string) => world.kubernetes.calls.get(`list ${kind}`) ?? 0;
-    const before = [lists('pods'), lists('serviceaccounts')] as const;
-    await until(() => lists('pods') >= before[0] + 4 && lists('serviceaccounts') >= before[1] + 4, 20_000);
+    await emptyLists(world, ['pods', 'serviceaccounts']);
     await compared();
     world.kubernetes.knobs.emptyLists = false;
     await compared();
@@ -115,12 +110,8 @@ describe('a revoked run that holds a role token', () => {
     const other = await tokenFor(start());
     await mapByEntries();
     await compared();
-    const [denials, lists] = [written().length, () => world.kubernetes.calls.get('list pods') ?? 0];
-    world.kubernetes.knobs.emptyLists = true;
-    world.kubernetes.expire();
-    world.kubernetes.cutWatches();
-    const before = lists();
-    await until(() => lists() >= before + 4, 20_000);
+    const denials = written().length;
+    await emptyLists(world, ['pods']);
     await compared();
     world.kubernetes.knobs.emptyLists = false;
     await compared();

@@ -141,7 +141,7 @@ export function createRealmLogin(
     if (known.endsAt <= clock.now()) return 'Token is not active';
     if (!logins.has(known.login)) return "Session doesn't have required client";
     if (settings.revokeRefreshToken && known.isUsed) {
-      // Somebody else may have it: the login ends for both.
+      // The token may have been stolen: the login ends for its owner, too.
       logins.delete(known.login);
       return 'Maximum allowed refresh token reuse exceeded';
     }

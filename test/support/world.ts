@@ -7,7 +7,7 @@ import type { AccessCheck } from '../stack/kubernetes-access.ts';
 import { defaultTransport, type Transport } from '../stack/kubernetes-transport.ts';
 import { podIdentityWebhook } from '../stack/pod-webhooks.ts';
 import { dominoPod, dominoServiceAccount } from '../stack/pods.ts';
-import { ShiftedClock } from './clock.ts';
+import { ShiftedClock, until } from './clock.ts';
 import { mapThrough, type Replica, settingsFor, startReplica as startReplicaOf } from './replica.ts';
 import { addRolePair, assumes, reachAws, subjectsOf } from './roles.ts';
 
@@ -128,6 +128,16 @@ export async function startWorld(settings: Record<string, string> = {}, options:
       forgetAws();
     },
   };
+}
+
+/** From now on lists of all kinds are empty by mistake; resolves when each copy of these kinds has taken that: its fourth. */
+export async function emptyLists({ kubernetes }: World, kinds: readonly string[]): Promise<void> {
+  kubernetes.knobs.emptyLists = true;
+  kubernetes.expire();
+  kubernetes.cutWatches();
+  const lists = (kind: string) => kubernetes.calls.get(`list ${kind}`) ?? 0;
+  const enough = new Map(kinds.map((kind) => [kind, lists(kind) + 4]));
+  await until(() => kinds.every((kind) => lists(kind) >= (enough.get(kind) ?? 0)), 20_000);
 }
 
 /** A run id of its own for each number: 24 hex digits that end in it. */
