@@ -14,7 +14,7 @@ const { dependencies } = JSON.parse(readFileSync('package.json', 'utf8')) as { d
 // The names of parts have their content's hash in them: old ones would pile up.
 rmSync('dist', { recursive: true, force: true });
 await build({
-  entryPoints: ['src/main.ts', 'src/sidecar/main.ts', 'src/publish-ca.ts', 'src/verify.ts'],
+  entryPoints: ['src/main.ts', 'src/sidecar/main.ts', 'src/publish-ca.ts', 'src/helm-test.ts'],
   outdir: 'dist',
   outbase: '.',
   bundle: true,

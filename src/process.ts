@@ -1,6 +1,6 @@
 /** Owns the process of the service: settings, listening, and an orderly end. */
 import { KubeConfig } from '@kubernetes/client-node';
-import { keepOtherCallsDirect } from './aws/proxy.ts';
+import { keepOtherCallsDirect } from './aws/forward-proxy.ts';
 import { metricsHandler } from './http/metrics.ts';
 import { listen } from './http/server.ts';
 import { systemClock } from './lib/clock.ts';

@@ -2,7 +2,7 @@
 import type * as Sdk from '@aws-sdk/client-eks';
 import { type AwsCallOptions, accessDenied, awsWords, guardWrite, measuredCall, throttlingNames } from './call.ts';
 import { AwsError, type AwsErrorCode } from './error.ts';
-import type { AwsRequestHandler } from './proxy.ts';
+import type { AwsRequestHandler } from './forward-proxy.ts';
 
 /** A Pod Identity association: the role that the pods of one service account get. */
 export interface Association {

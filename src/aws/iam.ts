@@ -9,7 +9,7 @@ import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { parseRoleArn } from '../lib/arn.ts';
 import { type AwsCallOptions, accessDenied, awsWords, guardWrite, measuredCall, throttlingNames } from './call.ts';
 import { AwsError, type AwsErrorCode } from './error.ts';
-import type { AwsRequestHandler } from './proxy.ts';
+import type { AwsRequestHandler } from './forward-proxy.ts';
 
 export interface AwsIdentity {
   /** Twelve digits. */

@@ -1,7 +1,7 @@
 /** Owns the wiring of Pod Identity in one replica: its caches, its client, and what the routes and the leader get of it. */
 
 import { createEks } from '../aws/eks.ts';
-import { awsRequestHandler } from '../aws/proxy.ts';
+import { awsRequestHandler } from '../aws/forward-proxy.ts';
 import type { ConfigMap, Kubernetes, Mutation } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import type { Clock } from '../lib/clock.ts';

@@ -6,8 +6,8 @@ import type { Mappings } from '../mappings/role-mappings.ts';
 import { effectiveRequest } from '../runs/effective-request.ts';
 import type { RoleRequest } from '../runs/role-request.ts';
 import type { PodIndex } from '../runs/runs.ts';
-import { newRunPlacement, placeRun, type RunPlacement, roomIn } from './placement.ts';
 import { newProxyRole, type ProxyRole } from './proxy-role.ts';
+import { newRunPlacement, placeRun, type RunPlacement, roomIn } from './run-placement.ts';
 import type { RefusedRequest } from './status.ts';
 
 /** Why a role is reconciled: a member is to be added or removed, or just the published refusals changed. */

@@ -9,9 +9,9 @@ import { type Mappings, mappingConfigMap, parseMappings } from '../mappings/role
 import { effectiveRequest, mayBeFromEarlierRelease } from '../runs/effective-request.ts';
 import { confirmedPods } from '../runs/runs.ts';
 import type { TrustPolicyView } from '../trust-policy/document.ts';
-import { allowedProxies } from './placement.ts';
 import type { Placements } from './placements.ts';
 import type { ProxyRole } from './proxy-role.ts';
+import { allowedProxies } from './run-placement.ts';
 import { holdsToken } from './token-trusts.ts';
 
 type Reader = Pick<Kubernetes, 'listPods' | 'listServiceAccounts' | 'getServiceAccount' | 'getConfigMap'>;

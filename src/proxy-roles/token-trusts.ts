@@ -5,8 +5,8 @@ import { effectiveRequest, hasLiveAsker, type RequestView } from '../runs/effect
 import { tokensOverAt } from '../runs/held-tokens.ts';
 import { parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
 import { sameTokenTrust, type TokenTrust } from '../trust-policy/role-tokens.ts';
-import { allowedProxies } from './placement.ts';
 import type { ProxyRole } from './proxy-role.ts';
+import { allowedProxies } from './run-placement.ts';
 
 export interface TokenTrustsOptions {
   view: RequestView;

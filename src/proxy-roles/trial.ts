@@ -1,8 +1,8 @@
 /** Owns a trial of changed mappings: where the leader would place the runs, from what it published. In memory, without I/O. */
 import type { Mappings } from '../mappings/role-mappings.ts';
-import { costOf } from './placement.ts';
 import { Placements, type PlacementsOptions } from './placements.ts';
 import { recover } from './proxy-role.ts';
+import { costOf } from './run-placement.ts';
 import type { TrustStatus } from './status.ts';
 
 export interface TrialSources {

@@ -1,6 +1,6 @@
 /** Owns what a change of the role mappings would do, before it is made: who loses what, who moves, what fits. Pure. */
 import type { RoleMapping } from '../mappings/role-mappings.ts';
-import { allowedProxies } from '../proxy-roles/placement.ts';
+import { allowedProxies } from '../proxy-roles/run-placement.ts';
 import type { TrustStatus } from '../proxy-roles/status.ts';
 import { type TrialSources, tryMappings } from '../proxy-roles/trial.ts';
 import { type OpenReport, openReports } from '../proxy-roles/ways-in.ts';

@@ -7,7 +7,7 @@ import { type Disk, readText, replaceFile, writing } from './config-file.ts';
 import { tokenProfileOf } from './config-form.ts';
 import { parseConfig, type SourceProfile } from './profiles.ts';
 import { backOffMs } from './rounds.ts';
-import { askRoleTokens, type ServiceCall, tokenForm } from './service.ts';
+import { askRoleTokens, type ServiceCall, tokenForm } from './service-client.ts';
 import { takeAll } from './session-files.ts';
 import type { StsOptions } from './sts.ts';
 import { type StsProblem, stsProblem } from './sts-problem.ts';

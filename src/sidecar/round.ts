@@ -11,7 +11,7 @@ import { processForm } from './process-form.ts';
 import { type Changes, compareConfigs, type ParsedConfig, parseConfig } from './profiles.ts';
 import { type Proof, prove } from './proof.ts';
 import type { RoleTokens } from './role-tokens.ts';
-import { askService, type ServiceCall } from './service.ts';
+import { askService, type ServiceCall } from './service-client.ts';
 import { takeAll } from './session-files.ts';
 import type { Sessions } from './sessions.ts';
 import type { StsOptions } from './sts.ts';

@@ -8,7 +8,7 @@ import { createKeeper, type Keeper, type SidecarOptions } from './keeper.ts';
 import type { SourceProfile } from './profiles.ts';
 import { recheck } from './recheck.ts';
 import { serviceCall } from './round.ts';
-import { askAccess } from './service.ts';
+import { askAccess } from './service-client.ts';
 import {
   noticeOf,
   offeredOf,

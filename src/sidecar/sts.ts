@@ -10,7 +10,7 @@ import { exchange } from './exchange.ts';
 import type { SourceProfile, TargetProfile } from './profiles.ts';
 import { type Session, sign } from './sigv4.ts';
 import { type Hop, refusedBySts, type StsProblem, stsProblem } from './sts-problem.ts';
-import { systemTrust, withTrust } from './trust.ts';
+import { systemTrust, withTrust } from './trusted-cas.ts';
 
 /** A web identity token; `place` names where it was looked for, and may be shown. */
 export interface WebIdentity {

@@ -115,7 +115,7 @@ describe('`helm test`', function () {
     assert.equal(ready?.metadata.namespace, 'domino-compute');
     assert.deepEqual(containerOfPod(ready).command, [
       'node',
-      'dist/src/verify.js',
+      'dist/src/helm-test.js',
       'ready',
       'https://irsa-svc.domino-field',
     ]);

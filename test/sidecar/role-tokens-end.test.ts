@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createLog } from '../../src/lib/log.ts';
 import { systemDisk } from '../../src/sidecar/config-file.ts';
 import { createRoleTokens } from '../../src/sidecar/role-tokens.ts';
-import type { ServiceCall } from '../../src/sidecar/service.ts';
+import type { ServiceCall } from '../../src/sidecar/service-client.ts';
 import { FakeClock } from '../support/clock.ts';
 import { runId, type Scripted, startScripted } from './support.ts';
 

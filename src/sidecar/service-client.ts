@@ -6,7 +6,7 @@ import { Broken, type BrokenKind } from './broken.ts';
 import { type Answer, exchange } from './exchange.ts';
 import { Failure, type FailureCode, oneLine } from './failure.ts';
 import type { RunIdentity } from './labels.ts';
-import { readTrust, withTrust } from './trust.ts';
+import { readTrust, withTrust } from './trusted-cas.ts';
 
 export interface ServiceCall {
   endpoint: string;

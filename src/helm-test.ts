@@ -3,8 +3,8 @@
  * does, `role` reads one mapped proxy role with the service's own role in AWS. Nothing is written.
  */
 import { KubeConfig } from '@kubernetes/client-node';
+import { awsRequestHandler } from './aws/forward-proxy.ts';
 import { createIam } from './aws/iam.ts';
-import { awsRequestHandler } from './aws/proxy.ts';
 import { createKubernetes } from './kubernetes/client.ts';
 import { createKubernetesApi } from './kubernetes/transport.ts';
 import { systemClock as clock } from './lib/clock.ts';

@@ -28,7 +28,7 @@ describe('the program of `helm test`', function () {
 
   async function verify(...args: string[]) {
     const env = { ...process.env, ...world.environment, KUBECONFIG: kubeconfig };
-    const child = spawn(process.execPath, ['--import', 'tsx', 'src/verify.ts', ...args], { env });
+    const child = spawn(process.execPath, ['--import', 'tsx', 'src/helm-test.ts', ...args], { env });
     const ended = once(child, 'close');
     const [out, error] = await Promise.all([text(child.stdout), text(child.stderr)]);
     const [code] = await ended;
