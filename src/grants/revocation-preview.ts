@@ -9,15 +9,15 @@ export function previewRevocation(run: string, names: readonly string[], deps: R
   const { accounts, pods, statuses } = deps;
   const user = pods.ofRun(run).find(({ userName }) => userName !== undefined)?.userName;
   const loses = names.flatMap((name) => {
-    const want = parseRoleRequest(accounts.get(name)?.wanted);
-    if (!want) return [];
+    const request = parseRoleRequest(accounts.get(name)?.wanted);
+    if (!request) return [];
     const isIn = (arn: string) => Object.hasOwn(statuses.get(arn)?.status.members ?? {}, name);
     const takesTokens = (arn: string) => statuses.get(arn)?.status.tokens?.granted === true;
     const pairs = [
-      ...pairsOf(want.roles, isIn),
-      ...pairsOf(rolesByToken(want), (arn) => takesTokens(arn) && !isIn(arn)),
+      ...pairsOf(request.roles, isIn),
+      ...pairsOf(rolesByToken(request), (arn) => takesTokens(arn) && !isIn(arn)),
     ];
-    const whose = { service_account: name, run_id: want.run, user: want.user.name };
+    const whose = { service_account: name, run_id: request.run, user: request.user.name };
     return pairs.map((pair) => ({ ...whose, ...pair }));
   });
   const sharing = names.flatMap((name) => pods.ofAccount(name)).filter(({ run: other }) => other !== run);

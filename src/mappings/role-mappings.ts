@@ -67,7 +67,7 @@ export interface Mappings {
   names(org: string, target: string, proxy: string): boolean;
   /**
    * Whether the mapping of `org` leads to `target` through `proxy`, by either carrier, and the proxy is ours to write.
-   * @param orgId of the organization whose member asked, where that was recorded: another one's wants are void.
+   * @param orgId of the organization whose member asked, where that was recorded: requests by another one are void.
    */
   allows(org: string, target: string, proxy: string, orgId?: string): boolean;
 }

@@ -133,7 +133,7 @@ export function fail(
     forgetPods(role);
     role.observed.tokens = undefined;
   }
-  // Who is in stays in, also where a new want asks for the same: nothing has taken them out.
+  // Who is in stays in, also where a new request asks for the same: nothing has taken them out.
   for (const [name, want] of role.desired.members) {
     const known = role.observed.members.get(name);
     if (known && known.want !== '') role.observed.members.set(name, { ...known, want });
@@ -148,7 +148,7 @@ export function fail(
 
 /**
  * Looks at a role that is kept elsewhere from now on: who of ours its document still lets in. It is never written, and
- * nobody is in by a want of ours.
+ * nobody is in by a request on our record.
  */
 export async function observeUnmanaged(
   deps: RoleReconcileDeps,

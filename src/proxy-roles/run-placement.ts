@@ -58,7 +58,7 @@ export function placeRun(run: RunPlacement, around: Around): RunPlaces {
     const arns = [...new Set(allowedProxies({ target, proxies: wanting.proxies }, mappings).map(({ arn }) => arn))];
     for (const arn of arns) candidates.add(arn);
     const first = arns[0];
-    // A want that no mapping allows is void: no place, and no reason to publish.
+    // A request that no mapping allows is void: no place, and no reason to publish.
     if (first === undefined) continue;
     const tryPlace = (names: readonly string[]) => {
       const outcome = place(arns.map((arn) => candidate(run, role(arn), names, placed, around)));
@@ -118,13 +118,13 @@ function candidate(
 /** Target -> the accounts that want it, and the candidate proxies of the latest want. */
 function byTarget(run: RunPlacement) {
   const targets = new Map<string, { accounts: string[]; proxies: ProxyChoice[]; at: string }>();
-  for (const [name, want] of run.accounts) {
-    for (const { target, proxies } of want.roles) {
+  for (const [name, request] of run.accounts) {
+    for (const { target, proxies } of request.roles) {
       const known = targets.get(target);
-      if (!known) targets.set(target, { accounts: [name], proxies, at: want.at });
+      if (!known) targets.set(target, { accounts: [name], proxies, at: request.at });
       else {
         known.accounts.push(name);
-        if (want.at > known.at) Object.assign(known, { proxies, at: want.at });
+        if (request.at > known.at) Object.assign(known, { proxies, at: request.at });
       }
     }
   }

@@ -23,7 +23,7 @@ const statusSchema = z.object({
   role_arn: z.string(),
   /** An organization's mapping names it, or did: subjects of ours in it are ours to keep. */
   proxy: z.literal(true).optional(),
-  /** Service account -> the want that IAM accepted it for, and since when it is in. */
+  /** Service account -> the id of the request that IAM accepted it for, and since when it is in. */
   members: z.record(z.string(), z.object({ want: z.string(), since: z.string() })),
   /** Other service accounts that a subject of ours lets in, or may: of an earlier release, held back, not removed yet. */
   others: z.array(z.string()).optional(),
@@ -33,7 +33,7 @@ const statusSchema = z.object({
   unread: z.literal(true).optional(),
   /** A mapping says that the role is unmanaged: subjects of ours stay in its trust policy until its owner removes them. */
   kept_elsewhere: z.literal(true).optional(),
-  /** Wants that cannot be had, with the reason. */
+  /** Requests that cannot be met, with the reason. */
   refused: z.array(
     z.object({ account: z.string(), want: z.string(), target: z.string(), code: z.string(), detail: z.string() }),
   ),

@@ -46,8 +46,8 @@ export function runSubject(id: string, deps: AccessOfDeps): RunSubject | undefin
 function accountsAskingFor(run: string, { accounts }: AccessOfDeps): { name: string; userId: string }[] {
   return [...accounts.values()].flatMap(({ name, wanted }) => {
     // The text is searched before it is parsed: there is one for each live run of the cluster.
-    const want = wanted?.includes(run) ? parseRoleRequest(wanted) : undefined;
-    return want && askersOf(want).has(run) ? [{ name, userId: want.user.id }] : [];
+    const request = wanted?.includes(run) ? parseRoleRequest(wanted) : undefined;
+    return request && askersOf(request).has(run) ? [{ name, userId: request.user.id }] : [];
   });
 }
 

@@ -23,7 +23,7 @@ export interface RunSeen {
   id: string;
   accounts: {
     name: string;
-    want: RoleRequest | undefined;
+    request: RoleRequest | undefined;
     /** Whether live pods of another user use it. */
     shared: boolean;
   }[];
@@ -83,10 +83,10 @@ function unique(pairs: readonly Pair[]): Pair[] {
   return pairs.filter((pair, index) => pairs.findIndex((one) => same(one, pair)) === index);
 }
 
-/** The wants of this very run and user: an account may still carry another run's. */
+/** The requests of this very run and user: an account may still carry another run's. */
 function requestsOf(run: RunSeen, userId: string): RoleRequest[] {
-  return run.accounts.flatMap(({ want }) =>
-    want && askersOf(want).has(run.id) && want.user.id === userId ? want : [],
+  return run.accounts.flatMap(({ request }) =>
+    request && askersOf(request).has(run.id) && request.user.id === userId ? request : [],
   );
 }
 
@@ -179,12 +179,12 @@ const notChecked: Verdict = {
 
 function forRun(pair: Pair, run: RunSeen, sources: AccessSources): Verdict {
   if (pair.carrier) return tokenForRun(pair, run, sources);
-  const wants = requestsOf(run, sources.caller.id);
-  if (wants.length === 0) return { code: 'not_requested', reason: 'The run has not asked for its roles yet.' };
+  const requests = requestsOf(run, sources.caller.id);
+  if (requests.length === 0) return { code: 'not_requested', reason: 'The run has not asked for its roles yet.' };
   if (!wantedPairs(run, sources.caller.id).some((one) => same(one, pair))) {
     return { code: 'refresh_needed', reason: 'The run last asked for its roles before it had this mapping.' };
   }
-  return fromStatuses(pair, run, wants, sources);
+  return fromStatuses(pair, run, requests, sources);
 }
 
 function tokenForRun({ target, proxy }: Pair, run: RunSeen, { caller, status }: AccessSources): Verdict {
@@ -204,13 +204,20 @@ function isMember(members: TrustStatus['members'], name: string): boolean {
   return Object.hasOwn(members, name) && members[name]?.want !== '';
 }
 
-function fromStatuses({ target, proxy }: Pair, run: RunSeen, wants: RoleRequest[], { status }: AccessSources): Verdict {
+function fromStatuses(
+  { target, proxy }: Pair,
+  run: RunSeen,
+  requests: RoleRequest[],
+  { status }: AccessSources,
+): Verdict {
   const isIn = (arn: string, name: string) => isMember(status(arn)?.members ?? {}, name);
   const inside = run.accounts.filter(({ name }) => isIn(proxy, name));
   if (inside.length === run.accounts.length) {
     return { code: 'granted', reason: 'The trust policy of the proxy role lets the run in.' };
   }
-  const pool = wants.flatMap(({ roles }) => roles.filter((one) => one.target === target).flatMap((one) => one.proxies));
+  const pool = requests.flatMap(({ roles }) =>
+    roles.filter((one) => one.target === target).flatMap((one) => one.proxies),
+  );
   const other = pool.find(({ arn }) => arn !== proxy && run.accounts.every(({ name }) => isIn(arn, name)));
   if (other) return { code: 'in_another_proxy', reason: `The run has this role through ${other.arn}.` };
   if (inside.length > 0) {
@@ -219,7 +226,7 @@ function fromStatuses({ target, proxy }: Pair, run: RunSeen, wants: RoleRequest[
       reason: `Of the run's ${run.accounts.length} accounts, ${inside.length} have it.`,
     };
   }
-  const ids = new Set(wants.map(({ id }) => id));
+  const ids = new Set(requests.map(({ id }) => id));
   const refused = pool
     .flatMap(({ arn }) => status(arn)?.refused ?? [])
     .find((one) => one.target === target && ids.has(one.want));

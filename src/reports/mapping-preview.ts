@@ -79,10 +79,10 @@ export function previewMappings(sources: PreviewSources): MappingPreview {
   const status: StatusOf = (arn) => published.get(arn);
   const loses: Loss[] = [];
   const moves: Move[] = [];
-  for (const [account, want] of effectiveRequests(sources.requests)) {
-    const others = rolesByToken(want).filter(({ target }) => !want.roles.some((role) => role.target === target));
-    for (const role of [...want.roles, ...others]) {
-      const change = changeFor(account, want, role, sources, status);
+  for (const [account, request] of effectiveRequests(sources.requests)) {
+    const others = rolesByToken(request).filter(({ target }) => !request.roles.some((role) => role.target === target));
+    for (const role of [...request.roles, ...others]) {
+      const change = changeFor(account, request, role, sources, status);
       if (change && 'from' in change) moves.push(change);
       else if (change) loses.push(change);
     }
@@ -120,7 +120,7 @@ export function handedOver({ before, after }: Pick<PreviewSources, 'before' | 'a
 /** What becomes of one account's role: nothing, it is lost, or it moves to another proxy role of its want. */
 function changeFor(
   account: string,
-  want: RoleRequest,
+  request: RoleRequest,
   role: RequestedRole,
   { before, after }: PreviewSources,
   status: StatusOf,
@@ -128,7 +128,7 @@ function changeFor(
   const { target, proxies } = role;
   const allowed = allowedProxies(role, before);
   if (allowed.length === 0) return undefined;
-  const about = { service_account: account, run_id: want.run, user: want.user.name, iam_role_arn: target };
+  const about = { service_account: account, run_id: request.run, user: request.user.name, iam_role_arn: target };
   const current = allowed.find(({ arn }) => Object.hasOwn(status(arn)?.members ?? {}, account));
   // A proxy role that becomes unmanaged is left as it is, with the run in it.
   if (current && after.names(current.org, target, current.arn)) return undefined;

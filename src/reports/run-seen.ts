@@ -41,7 +41,7 @@ export function runSeen({ id, userId, names, ofAccount }: Seen, { accounts, pods
     id,
     accounts: names.map((name) => ({
       name,
-      want: parseRoleRequest(accounts.get(name)?.wanted),
+      request: parseRoleRequest(accounts.get(name)?.wanted),
       shared: pods.ofAccount(name).length > 0 && !allStartedBy(pods.ofAccount(name), userId),
     })),
     revoked: revoked && revokedSentence(revoked),
@@ -56,7 +56,7 @@ export interface RunSummary {
 }
 
 export function runSummary({ id, accounts }: RunSeen, livePods: number): RunSummary {
-  const [askedAt] = accounts.flatMap(({ want }) => (want && askersOf(want).has(id) ? want.at : [])).sort();
+  const [askedAt] = accounts.flatMap(({ request }) => (request && askersOf(request).has(id) ? request.at : [])).sort();
   const summary = { run_id: id, live_pods: livePods, service_accounts: accounts.map(({ name }) => name) };
   return { ...summary, ...(askedAt === undefined ? {} : { asked_at: askedAt }) };
 }

@@ -22,7 +22,7 @@ export interface TrustReportSources {
 export interface MemberReport {
   service_account: string;
   since: string;
-  /** Of the want on record, where there is one. */
+  /** Of the request on record, where there is one. */
   run_id?: string;
   user?: string;
   domino_orgs?: string[];
@@ -151,21 +151,23 @@ function fitting(status: TrustStatus | undefined, namespace: string): number {
 }
 
 function member(roleArn: string, account: string, since: string, { wanted }: TrustReportSources): MemberReport {
-  const want = parseRoleRequest(wanted(account));
-  if (!want) return { service_account: account, since };
-  const orgs = want.roles.flatMap(({ proxies }) => proxies.filter(({ arn }) => arn === roleArn).map(({ org }) => org));
+  const request = parseRoleRequest(wanted(account));
+  if (!request) return { service_account: account, since };
+  const orgs = request.roles.flatMap(({ proxies }) =>
+    proxies.filter(({ arn }) => arn === roleArn).map(({ org }) => org),
+  );
   return {
     service_account: account,
     since,
-    run_id: want.run,
-    user: want.user.name,
+    run_id: request.run,
+    user: request.user.name,
     domino_orgs: [...new Set(orgs)].sort(compare),
   };
 }
 
 function waiting({ account, target, code, detail }: TrustStatus['refused'][number], { wanted }: TrustReportSources) {
-  const want = parseRoleRequest(wanted(account));
-  const who = want ? { run_id: want.run, user: want.user.name, asked_at: want.at } : {};
+  const request = parseRoleRequest(wanted(account));
+  const who = request ? { run_id: request.run, user: request.user.name, asked_at: request.at } : {};
   return { service_account: account, iam_role_arn: target, code, detail, ...who };
 }
 

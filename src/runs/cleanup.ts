@@ -19,18 +19,22 @@ interface Around {
   log: Log;
 }
 
-/** A want without a live pod is cleared from an account that lives on, once the pod had time to appear. */
+/** A request without a live pod is cleared from an account that lives on, once the pod had time to appear. */
 const endedRequestMs = 60_000;
 /** Not the lack of an annotation, which would say that an earlier release let the account in. */
 const clearedRequest = JSON.stringify({ cleared: true });
 
-/** Takes wants without a live pod off accounts that live on, so that no later run finds them there. */
+/** Takes requests without a live pod off accounts that live on, so that no later run finds them there. */
 export async function clearEndedRequests(options: Around, holds: () => boolean): Promise<void> {
   const { accounts, pods, clock, kubernetes, log } = options;
   const ended = (live: Pick<PodIndex, 'ofAccount'>) =>
     [...accounts.values()].filter(({ name, wanted }) => {
-      const want = parseRoleRequest(wanted);
-      return want && !hasLiveAsker(want, live.ofAccount(name)) && clock.now() - Date.parse(want.at) >= endedRequestMs;
+      const request = parseRoleRequest(wanted);
+      return (
+        request &&
+        !hasLiveAsker(request, live.ofAccount(name)) &&
+        clock.now() - Date.parse(request.at) >= endedRequestMs
+      );
     });
   if (ended(pods).length === 0) return;
   // What was lost by mistake must not be cleared: its run would have its roles no more until it asks again.
@@ -40,7 +44,10 @@ export async function clearEndedRequests(options: Around, holds: () => boolean):
     if (!holds()) return;
     await kubernetes.setWanted(name, clearedRequest, resourceVersion).catch((error: unknown) => {
       const about = { err: error, account: name };
-      log[isRefused(error) ? 'error' : 'info'](about, 'the want of an ended run was not cleared; trying again later');
+      log[isRefused(error) ? 'error' : 'info'](
+        about,
+        'the request of an ended run was not cleared; trying again later',
+      );
     });
   }
 }

@@ -15,7 +15,7 @@ const roleSchema = z.object({
     z.object({
       arn: z.string(),
       org: z.string(),
-      /** Domino's id of that organization. Wants of older releases have none. */
+      /** Domino's id of that organization. Requests of older releases have none. */
       org_id: z.string().optional(),
     }),
   ),
@@ -57,7 +57,7 @@ export type RequestedRole = z.infer<typeof roleSchema>;
  */
 export const maxRoleRequestBytes = 262_144 - 16_384;
 
-/** A want without what changes from one asking to the next. */
+/** A request without what changes from one asking to the next. */
 export type RoleRequestContent = Omit<RoleRequest, 'id' | 'at' | 'also'>;
 
 /** @param also other runs that asked for the account, and live. @param now milliseconds since the epoch. */
@@ -66,7 +66,7 @@ export function newRoleRequest(content: RoleRequestContent, now: number, also: r
   return { id: randomUUID(), at: new Date(now).toISOString(), ...content, ...others };
 }
 
-/** How many bytes these mappings of an organization take in a want of its member, much the same for each member. */
+/** How many bytes these mappings of an organization take in a request of its member, much the same for each member. */
 export function roleRequestBytes(
   org: string,
   mappings: readonly { iam_role_arn: string; proxy_iam_role_arn: string }[],
@@ -85,8 +85,8 @@ export function parseRoleRequest(annotation: string | undefined): RoleRequest | 
 }
 
 /** Whether a new request wants nothing else than what is on record, so that the record can stay. */
-export function sameContent(want: RoleRequest, content: RoleRequestContent): boolean {
-  return canonical(want) === canonical(content);
+export function sameContent(request: RoleRequest, content: RoleRequestContent): boolean {
+  return canonical(request) === canonical(content);
 }
 
 /**
@@ -103,17 +103,17 @@ export function isOnRecord(
 }
 
 /** Whether who gets what is wanted here gets all of that content too: the same user's, each role through the same proxies. */
-export function covers(want: RoleRequest, content: RoleRequestContent): boolean {
-  const roles = new Set(want.roles.map((role) => JSON.stringify([role.target, role.proxies])));
+export function covers(request: RoleRequest, content: RoleRequestContent): boolean {
+  const roles = new Set(request.roles.map((role) => JSON.stringify([role.target, role.proxies])));
   return (
-    want.user.id === content.user.id &&
+    request.user.id === content.user.id &&
     content.roles.every((role) => roles.has(JSON.stringify([role.target, role.proxies])))
   );
 }
 
 /** The runs that asked for what is wanted. */
-export function askersOf(want: Pick<RoleRequest, 'run' | 'also'>): ReadonlySet<string> {
-  return new Set([want.run, ...(want.also ?? [])]);
+export function askersOf(request: Pick<RoleRequest, 'run' | 'also'>): ReadonlySet<string> {
+  return new Set([request.run, ...(request.also ?? [])]);
 }
 
 /**

@@ -31,7 +31,7 @@ export function createSiblingAccounts(options: SiblingAccountsOptions): SiblingA
   const view = { accounts, pods, isRevoked: () => false };
   const underWay = new Set<string>();
 
-  /** The want that the account should have from its run, where it has none of its own that counts. */
+  /** The request that the account should have from its run, where it has none of its own that counts. */
   function missingRequest(name: string): RoleRequest | undefined {
     const account = accounts.get(name);
     const own = pods.ofAccount(name);
@@ -43,24 +43,24 @@ export function createSiblingAccounts(options: SiblingAccountsOptions): SiblingA
     for (const run of runs) {
       for (const { account: other } of pods.ofRun(run)) {
         if (other === name) continue;
-        const want = effectiveRequest(other, view);
-        if (want?.user.id === user && askersOf(want).has(run)) return want;
+        const request = effectiveRequest(other, view);
+        if (request?.user.id === user && askersOf(request).has(run)) return request;
       }
     }
     return undefined;
   }
 
   async function give(name: string): Promise<void> {
-    const want = missingRequest(name);
+    const request = missingRequest(name);
     const account = accounts.get(name);
-    if (!want || !account || underWay.has(name) || !options.mayWrite()) return;
+    if (!request || !account || underWay.has(name) || !options.mayWrite()) return;
     underWay.add(name);
     try {
-      const { id: _id, at: _at, also: _also, tokens: _tokens, ...content } = want;
+      const { id: _id, at: _at, also: _also, tokens: _tokens, ...content } = request;
       // Refused where the account changed meanwhile: its change brings us here again.
       await kubernetes.setWanted(name, JSON.stringify(newRoleRequest(content, clock.now())), account.resourceVersion);
       log.info(
-        { account: name, run: want.run, user: want.user.name },
+        { account: name, run: request.run, user: request.user.name },
         'an account that came to the run later gets its roles',
       );
     } catch (error) {

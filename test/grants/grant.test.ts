@@ -124,9 +124,9 @@ describe('a run gets its roles', () => {
       statusName(first.proxies[0] as string),
     );
     const asked = world.kubernetes.get<V1ServiceAccount>('serviceaccounts', 'domino-compute', account);
-    const want = parseRoleRequest(asked?.metadata?.annotations?.[wantedAnnotation]);
-    assert.equal(trustStatusForm.parse(stored?.data ?? {})?.members[account]?.want, want?.id);
-    assert.equal(want?.roles.length, 2);
+    const request = parseRoleRequest(asked?.metadata?.annotations?.[wantedAnnotation]);
+    assert.equal(trustStatusForm.parse(stored?.data ?? {})?.members[account]?.want, request?.id);
+    assert.equal(request?.roles.length, 2);
   });
 
   it('with an API key in place of a token', async () => {

@@ -213,7 +213,7 @@ describe('convergence', () => {
     assert.ok(performance.now() - start < 1_900, 'it waited for others');
   });
 
-  it('wants of ended runs are cleared from accounts that live on', async () => {
+  it('requests of ended runs are cleared from accounts that live on', async () => {
     await replica.stop();
     replica = await world.startReplica({ RESYNC_SECONDS: '10', LEASE_SECONDS: '3' });
     const user = await mapped('static');

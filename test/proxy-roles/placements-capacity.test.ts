@@ -39,7 +39,7 @@ describe('placements: room and errors', () => {
     cluster.capacity('p', 0);
     cluster.start('a');
     cluster.map({ t: ['p', 'q'] });
-    assert.deepEqual(where(), [[], []], 'the want names the proxy roles of its time');
+    assert.deepEqual(where(), [[], []], 'the request names the proxy roles of its time');
     cluster.ask('a');
     assert.deepEqual(where(), [[], ['a']]);
   });
@@ -135,7 +135,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual([cluster.members('p'), cluster.refused('p')], [['a'], ['b trust_policy_full']]);
   });
 
-  it('a want without room for one target has the others', () => {
+  it('a request without room for one target has the others', () => {
     cluster.map({ t: ['p'], u: ['q'] });
     cluster.capacity('p', 0);
     cluster.start('a');

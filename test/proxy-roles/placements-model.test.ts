@@ -1,4 +1,4 @@
-/** Proves what holds of placements after any sequence of wants, ends, mapping changes, room and errors. */
+/** Proves what holds of placements after any sequence of requests, ends, mapping changes, room and errors. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { memberCost } from '../../src/trust-policy/subjects.ts';
@@ -81,20 +81,20 @@ function take(cluster: SmallCluster, one: Step): void {
 /** What an account is due: target -> the proxies that its run's latest want names and the mappings allow. */
 function due(cluster: SmallCluster, name: string, map: Extract<Step, { do: 'map' }>): Map<string, string[]> {
   const counts = (one: string) => {
-    const want = cluster.requestOf(one);
+    const request = cluster.requestOf(one);
     const who = cluster.usersOf(one);
-    return want && who.length > 0 && who.every((id) => id === want.user.id) ? want : undefined;
+    return request && who.length > 0 && who.every((id) => id === request.user.id) ? request : undefined;
   };
   const own = counts(name);
   const found = new Map<string, string[]>();
   if (!own) return found;
   const group = accounts
     .map(counts)
-    .filter((want) => want !== undefined)
-    .filter((want) => want.run === own.run && want.user.id === own.user.id)
+    .filter((request) => request !== undefined)
+    .filter((request) => request.run === own.run && request.user.id === own.user.id)
     .sort((a, b) => (a.at < b.at ? 1 : -1));
   for (const { target } of own.roles) {
-    const latest = group.flatMap((want) => want.roles).find((role) => role.target === target);
+    const latest = group.flatMap((request) => request.roles).find((role) => role.target === target);
     const named = Object.entries(map.pools).find(([to]) => targetArn(to) === target)?.[1] ?? [];
     const allowed = (latest?.proxies ?? [])
       .map(({ arn }) => arn.slice(arn.lastIndexOf('/') + 1))
@@ -118,7 +118,7 @@ function check(cluster: SmallCluster, map: Extract<Step, { do: 'map' }>): void {
     const cost = [...members.keys()].reduce((sum, one) => sum + memberCost(namespace, one), 0);
     assert.ok(cost <= capacity, `${name} holds no more than it has room for`);
     for (const [member, want] of members) {
-      assert.equal(want, cluster.requestOf(member)?.id, `${member} is in ${name} for its want of now`);
+      assert.equal(want, cluster.requestOf(member)?.id, `${member} is in ${name} for its request of now`);
     }
   }
   for (const name of accounts) {
@@ -149,10 +149,10 @@ function check(cluster: SmallCluster, map: Extract<Step, { do: 'map' }>): void {
 
 /** Who else is in the account's run now: where that changes, all of the run may have to move. */
 function companions(cluster: SmallCluster, name: string): string {
-  const want = cluster.requestOf(name);
+  const request = cluster.requestOf(name);
   const others = accounts.filter((other) => {
     const theirs = cluster.requestOf(other);
-    return theirs && theirs.run === want?.run && theirs.user.id === want.user.id;
+    return theirs && theirs.run === request?.run && theirs.user.id === request.user.id;
   });
   return JSON.stringify([others.map((other) => [other, cluster.requestOf(other)?.id, cluster.usersOf(other)])]);
 }

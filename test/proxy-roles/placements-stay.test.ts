@@ -83,8 +83,8 @@ describe('placements: who is in stays in', () => {
   it('a run that asked before keeps the account when the one that asked last ends', () => {
     const [first, second] = ['1'.repeat(24), '2'.repeat(24)];
     cluster.start('a', { user: 'alice', run: second });
-    const want = cluster.requestOf('a');
-    cluster.annotate('a', JSON.stringify({ ...want, also: [first] }));
+    const request = cluster.requestOf('a');
+    cluster.annotate('a', JSON.stringify({ ...request, also: [first] }));
     cluster.podsOfRuns('a', 'alice', first);
     assert.deepEqual(cluster.members('p'), ['a']);
   });

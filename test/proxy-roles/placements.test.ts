@@ -11,13 +11,13 @@ describe('placements', () => {
   });
 
   describe('whose want counts', () => {
-    it('puts an account with a want and a live pod in, for that want', () => {
+    it('puts an account with a request and a live pod in, for that request', () => {
       const want = cluster.start('a');
       assert.deepEqual([...cluster.role('p').desired.members], [['a', want]]);
       assert.deepEqual(cluster.changes, ['add p']);
     });
 
-    it('a want before its pod waits for the pod', () => {
+    it('a request before its pod waits for the pod', () => {
       cluster.ask('a');
       assert.deepEqual(cluster.members('p'), []);
       cluster.pods('a', 'user-a');
@@ -32,7 +32,7 @@ describe('placements', () => {
       assert.deepEqual(cluster.members('p'), ['a']);
     });
 
-    it("invariant 5: a want of another user than the pods' counts for nothing", () => {
+    it("invariant 5: a request of another user than the pods' counts for nothing", () => {
       cluster.pods('a', 'alice');
       cluster.ask('a', { user: 'bob' });
       assert.deepEqual(cluster.members('p'), []);
@@ -46,7 +46,7 @@ describe('placements', () => {
       assert.deepEqual(cluster.members('p'), []);
     });
 
-    it('invariant 2: a want for a pair that no mapping names is void, without a refusal to publish', () => {
+    it('invariant 2: a request for a pair that no mapping names is void, without a refusal to publish', () => {
       cluster.start('a', { pools: { t: ['r'] } });
       cluster.start('b', { pools: { u: ['p'] } });
       cluster.start('c', { org: 'other' });
@@ -75,7 +75,7 @@ describe('placements', () => {
   });
 
   describe('comings and goings', () => {
-    it('removes an account with its last live pod, its want, or itself', () => {
+    it('removes an account with its last live pod, its request, or itself', () => {
       for (const name of ['a', 'b', 'c']) cluster.start(name);
       cluster.pods('a');
       cluster.annotate('b', undefined);
@@ -97,7 +97,7 @@ describe('placements', () => {
       cluster.start('a', { user: 'alice' });
       cluster.accept('p');
       cluster.pods('a', 'bob');
-      assert.deepEqual(cluster.members('p'), [], "alice's want does not count for bob");
+      assert.deepEqual(cluster.members('p'), [], "alice's request does not count for bob");
       const want = cluster.ask('a', { user: 'bob' });
       assert.deepEqual([...cluster.role('p').desired.members], [['a', want]]);
     });
@@ -192,7 +192,7 @@ describe('placements', () => {
   });
 
   describe('what goes with a role', () => {
-    it('names the want, the target and the reason in a refusal, at the first of the proxies', () => {
+    it('names the request, the target and the reason in a refusal, at the first of the proxies', () => {
       cluster.capacity('p', 0);
       cluster.capacity('q', 0);
       const want = cluster.start('a');

@@ -56,7 +56,7 @@ function report({ orgs = ['acme'], pool = ['p'], managed = true, statuses = [sta
     id,
     accounts: rest.wants.map((one, index) => ({
       name: 'abc'.charAt(index),
-      want: one,
+      request: one,
       shared: rest.shared ?? false,
     })),
     revoked: rest.revoked,
@@ -87,9 +87,9 @@ describe('what users are told of their roles', () => {
     ['no mapping', { pool: [] }, []],
     ['an organization of others', { orgs: ['other'] }, []],
     ['a run that did not ask', { wants: [undefined] }, ['not_requested']],
-    ['an account with the want of another run', { wants: [want(['p'], { run: 'x' })] }, ['not_requested']],
+    ['an account with the request of another run', { wants: [want(['p'], { run: 'x' })] }, ['not_requested']],
     [
-      'an account with the want of another user',
+      'an account with the request of another user',
       { wants: [want(['p'], { user: { id: 'u2', name: 'b' } })] },
       ['not_requested'],
     ],

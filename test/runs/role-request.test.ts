@@ -27,9 +27,9 @@ const now = Date.parse('2026-11-21T12:00:00Z');
 
 describe('wants', () => {
   it('are read as they were written', () => {
-    const want = newRoleRequest(content, now);
-    assert.equal(want.at, '2026-11-21T12:00:00.000Z');
-    assert.deepEqual(parseRoleRequest(JSON.stringify(want)), want);
+    const request = newRoleRequest(content, now);
+    assert.equal(request.at, '2026-11-21T12:00:00.000Z');
+    assert.deepEqual(parseRoleRequest(JSON.stringify(request)), request);
   });
 
   it('have an id of their own each', () => {
@@ -38,12 +38,12 @@ describe('wants', () => {
 
   it('may be without a workload type, and with keys of a later release', () => {
     const { workload_type: _type, ...rest } = content;
-    const want = newRoleRequest(rest, now);
-    assert.deepEqual(parseRoleRequest(JSON.stringify({ ...want, later: 1 })), want);
+    const request = newRoleRequest(rest, now);
+    assert.deepEqual(parseRoleRequest(JSON.stringify({ ...request, later: 1 })), request);
   });
 
   it('are none where the annotation is missing, cleared, or not written by this service', () => {
-    const want = newRoleRequest(content, now);
+    const request = newRoleRequest(content, now);
     for (const text of [undefined, '', '{"cleared":true}', 'x', 'null', '[]', '1', '{}', '"want"']) {
       assert.equal(parseRoleRequest(text), undefined, text);
     }
@@ -57,7 +57,7 @@ describe('wants', () => {
       { roles: [{ target: 't', proxies: ['p'] }] },
       { roles: {} },
     ]) {
-      assert.equal(parseRoleRequest(JSON.stringify({ ...want, ...wrong })), undefined, JSON.stringify(wrong));
+      assert.equal(parseRoleRequest(JSON.stringify({ ...request, ...wrong })), undefined, JSON.stringify(wrong));
     }
   });
 
@@ -76,14 +76,14 @@ describe('wants', () => {
   });
 
   it('of the same content are the same, whatever their id, time and workload type', () => {
-    const want = newRoleRequest(content, now);
-    assert.ok(sameContent(want, content));
-    assert.ok(sameContent(want, { ...content, workload_type: 'cluster-worker' }));
-    assert.ok(sameContent(parseRoleRequest(JSON.stringify(want)) ?? want, content));
+    const request = newRoleRequest(content, now);
+    assert.ok(sameContent(request, content));
+    assert.ok(sameContent(request, { ...content, workload_type: 'cluster-worker' }));
+    assert.ok(sameContent(parseRoleRequest(JSON.stringify(request)) ?? request, content));
   });
 
   it('of other content are others', () => {
-    const want = newRoleRequest(content, now);
+    const request = newRoleRequest(content, now);
     const [role] = content.roles;
     assert.ok(role);
     const [first, second] = role.proxies;
@@ -99,7 +99,7 @@ describe('wants', () => {
       { roles: [{ ...role, proxies: [first] }] },
       { roles: [{ ...role, proxies: [first, { ...second, org: 'labs' }] }] },
     ]) {
-      assert.ok(!sameContent(want, { ...content, ...other }), JSON.stringify(other));
+      assert.ok(!sameContent(request, { ...content, ...other }), JSON.stringify(other));
     }
   });
 });

@@ -38,11 +38,11 @@ export interface SmallCluster {
   pods(account: string, ...users: (string | undefined)[]): void;
   /** Live pods of an account from now on, one for each run named, of one user. */
   podsOfRuns(account: string, user: string, ...runs: string[]): void;
-  /** Records a want on the account, as a request does. @returns its id. */
+  /** Records a request on the account, as a request does. @returns its id. */
   ask(account: string, options?: AskOptions): string;
   /** Sets the account's annotation as it is. */
   annotate(account: string, wanted: string | undefined): void;
-  /** Starts a pod and asks, for a user of the account's own unless told. @returns the want's id. */
+  /** Starts a pod and asks, for a user of the account's own unless told. @returns the request's id. */
   start(account: string, options?: AskOptions): string;
   remove(account: string): void;
   role(name: string): ProxyRole;
@@ -136,7 +136,7 @@ export function smallCluster(): SmallCluster {
     },
     ask: (account, { run = runOf(account), user = `user-${account}`, pools: wanted = pools, org = 'acme' } = {}) => {
       asked += 1;
-      const want: RoleRequest = {
+      const request: RoleRequest = {
         id: `want-${asked}`,
         run,
         user: { id: user, name: user },
@@ -146,8 +146,8 @@ export function smallCluster(): SmallCluster {
           proxies: proxies.map((proxy) => ({ arn: proxyArn(proxy), org })),
         })),
       };
-      cluster.annotate(account, JSON.stringify(want));
-      return want.id;
+      cluster.annotate(account, JSON.stringify(request));
+      return request.id;
     },
     annotate: (account, wanted) => {
       accounts.set(account, { name: account, resourceVersion: '1', wanted, ours: false, madeFor: undefined });

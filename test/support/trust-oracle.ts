@@ -169,7 +169,7 @@ export function checkEdit({ before, after, members, keep }: Edited): void {
     home !== undefined && was[home] !== undefined && listsOf(was[home]).every(({ values }) => values.length === 0);
   const expected = { ...before, Statement: wasOpen ? cleaned.toSpliced(home, 1) : cleaned };
   const [found, without] = [judge(after), judge(expected)];
-  // Where ours had no audience it has one from now on, also for accounts that stay without a want.
+  // Where ours had no audience it has one from now on, also for accounts that stay without a request.
   const isOpenToKept = home !== undefined && was[home] !== undefined && audiencesOf(was[home]).length === 0;
   for (const [index, { reading, verdicts }] of without.entries()) {
     const results = (found[index] ?? found[0])?.verdicts;
