@@ -39,7 +39,6 @@ export const cheapTools: readonly Tool[] = [
   },
 ];
 
-/** Of Python, in an interpreter that has the libraries: `import` names, and a script that prints the row of hello.csv. */
 /** A cell as it stands in the notebook. */
 function notebookCell(notebook: string, wanted: string): string {
   const cell = readNotebook(notebook).cells.find(({ id }) => id === wanted);
@@ -56,6 +55,7 @@ interface Library {
   readonly silent?: boolean;
 }
 
+/** Of Python, in an interpreter that has the libraries: `import` names, and a script that prints the row of hello.csv. */
 const libraries: readonly Library[] = [
   {
     name: 'pandas, CSV',
@@ -87,6 +87,33 @@ pq.write_table(pa.table({'name': ['hello'], 'count': [1]}), 'data/a.parquet', fi
 print([','.join(str(v) for v in row.values()) for row in pq.read_table('data/a.parquet', filesystem=s3).to_pylist()])`,
     refused: /ACCESS_DENIED/,
     silent: true,
+  },
+  {
+    name: 'dask',
+    imports: ['dask.dataframe', 'pyarrow'],
+    script: `import dask.dataframe as dd, pandas as pd
+dd.from_pandas(pd.DataFrame({'name': ['hello'], 'count': [1]}), npartitions=1).to_parquet('s3://data/dask')
+print(dd.read_parquet('s3://data/dask').compute().to_csv())`,
+    refused: /ACCESS_DENIED|Forbidden|CredentialRetrievalError/,
+  },
+  {
+    name: 'smart_open',
+    imports: ['smart_open', 'boto3'],
+    script: "import smart_open; print(smart_open.open('s3://data/hello.csv').read())",
+    refused: /CredentialRetrievalError/,
+  },
+  {
+    name: 'deltalake',
+    imports: ['deltalake', 'boto3', 'pyarrow'],
+    script: `import boto3, os, pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+keys = boto3.Session(profile_name=os.environ['AWS_PROFILE']).get_credentials().get_frozen_credentials()
+options = {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+           "AWS_SESSION_TOKEN": keys.token, "AWS_REGION": "us-west-2"}
+options |= {'AWS_ENDPOINT_URL': os.environ['AWS_ENDPOINT_URL_S3'], 'AWS_ALLOW_HTTP': 'true'}
+write_deltalake('s3://data/delta', pa.table({'name': ['hello'], 'count': [1]}), mode='overwrite', storage_options=options)
+print(DeltaTable('s3://data/delta', storage_options=options).to_pandas().to_csv())`,
+    refused: /CredentialRetrievalError/,
   },
   {
     name: 'polars',

@@ -19,6 +19,9 @@ const dataTools = [
   'duckdb-extensions==1.5.5',
   'duckdb-extension-httpfs==1.5.5',
   'duckdb-extension-aws==1.5.5',
+  'dask==2026.8.0',
+  'smart-open==9.0.2',
+  'deltalake==1.6.6',
 ];
 
 /** What `make` gives, or why this machine cannot have it. */
