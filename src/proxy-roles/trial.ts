@@ -1,8 +1,9 @@
-/** Owns a trial of changed mappings: where the leader would place the runs, from what it published. In memory, without I/O. */
-import type { Mappings } from '../mappings/role-mappings.ts';
+/** Owns a trial of mappings: where the leader would place the runs, from what it published. In memory, without I/O. */
+import type { Mappings, ProxyChoice } from '../mappings/role-mappings.ts';
+import type { RequestedRole } from '../runs/role-request.ts';
 import { Placements, type PlacementsOptions } from './placements.ts';
 import { recover } from './proxy-role.ts';
-import { costOf } from './run-placement.ts';
+import { allowedProxies, costOf } from './run-placement.ts';
 import type { TrustStatus } from './status.ts';
 
 export interface TrialSources {
@@ -15,8 +16,11 @@ export interface TrialSources {
   namespace: string;
 }
 
-/** @returns the placements after the change. A role that no status shows takes nobody: its capacity is not known. */
-export function tryMappings({ before, after, requests, statuses, namespace }: TrialSources): Placements {
+/** @returns the choice of the request through which the account has the role; undefined where it has no place. */
+export type PlaceOf = (account: string, role: RequestedRole) => ProxyChoice | undefined;
+
+/** @returns the places after the change. A role that no status shows takes nobody: its capacity is not known. */
+export function tryMappings({ before, after, requests, statuses, namespace }: TrialSources): PlaceOf {
   let mappings = before;
   const placements = new Placements({
     ...requests,
@@ -37,5 +41,6 @@ export function tryMappings({ before, after, requests, statuses, namespace }: Tr
   placements.all();
   mappings = after;
   placements.all();
-  return placements;
+  return (account, role) =>
+    allowedProxies(role, after).find(({ arn }) => placements.role(arn).desired.members.has(account));
 }

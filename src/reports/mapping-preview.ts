@@ -2,7 +2,7 @@
 import type { RoleMapping } from '../mappings/role-mappings.ts';
 import { allowedProxies } from '../proxy-roles/run-placement.ts';
 import type { TrustStatus } from '../proxy-roles/status.ts';
-import { type TrialSources, tryMappings } from '../proxy-roles/trial.ts';
+import { type PlaceOf, type TrialSources, tryMappings } from '../proxy-roles/trial.ts';
 import { type OpenReport, openReports } from '../proxy-roles/ways-in.ts';
 import { effectiveRequests } from '../runs/effective-request.ts';
 import { rolesByToken } from '../runs/held-tokens.ts';
@@ -77,14 +77,18 @@ export function previewMappings(sources: PreviewSources): MappingPreview {
   const { before, after, org, namespace } = sources;
   const published = new Map(sources.statuses.map((one) => [one.role_arn, one]));
   const status: StatusOf = (arn) => published.get(arn);
+  const placeAfter = tryMappings(sources);
   const loses: Loss[] = [];
   const moves: Move[] = [];
+  const homeless: Move[] = [];
   for (const [account, request] of effectiveRequests(sources.requests)) {
     const others = rolesByToken(request).filter(({ target }) => !request.roles.some((role) => role.target === target));
     for (const role of [...request.roles, ...others]) {
-      const change = changeFor(account, request, role, sources, status);
-      if (change && 'from' in change) moves.push(change);
-      else if (change) loses.push(change);
+      const change = changeFor(account, request, role, sources, { status, placeAfter });
+      if (change && 'from' in change) {
+        moves.push(change);
+        if (!placeAfter(account, role)) homeless.push(change);
+      } else if (change) loses.push(change);
     }
   }
   const had = byTarget(before.byOrg.get(org) ?? []);
@@ -105,7 +109,8 @@ export function previewMappings(sources: PreviewSources): MappingPreview {
       ...roomOf(arn, status(arn), { namespace, scope: sources.scope }),
       ...(after.tokenProxies.has(arn) ? { carrier: 'token' as const } : {}),
     })),
-    fits: allFit(moves, sources, status),
+    // Where a proxy role is not published yet, its capacity is not known.
+    fits: homeless.length === 0 || (homeless.some(({ to }) => to.every(status)) ? false : null),
   };
 }
 
@@ -117,25 +122,26 @@ export function handedOver({ before, after }: Pick<PreviewSources, 'before' | 'a
   });
 }
 
-/** What becomes of one account's role: nothing, it is lost, or it moves to another proxy role of its want. */
+/** What becomes of one account's role: nothing, it is lost, or it moves to another proxy role of its request. */
 function changeFor(
   account: string,
   request: RoleRequest,
   role: RequestedRole,
   { before, after }: PreviewSources,
-  status: StatusOf,
+  { status, placeAfter }: { status: StatusOf; placeAfter: PlaceOf },
 ): Loss | Move | undefined {
   const { target, proxies } = role;
   const allowed = allowedProxies(role, before);
   if (allowed.length === 0) return undefined;
   const about = { service_account: account, run_id: request.run, user: request.user.name, iam_role_arn: target };
-  const current = allowed.find(({ arn }) => Object.hasOwn(status(arn)?.members ?? {}, account));
+  const from = allowed.find(({ arn }) => Object.hasOwn(status(arn)?.members ?? {}, account));
+  if (from && from.arn === placeAfter(account, role)?.arn) return undefined;
   // A proxy role that becomes unmanaged is left as it is, with the run in it.
-  if (current && after.names(current.org, target, current.arn)) return undefined;
+  if (from && after.unmanagedProxies.has(from.arn) && after.names(from.org, target, from.arn)) return undefined;
   const left = [...new Set(allowedProxies(role, after).map(({ arn }) => arn))];
-  if (left.length > 0) return current && { ...about, from: current.arn, to: left };
+  if (left.length > 0) return from && { ...about, from: from.arn, to: left };
   const again = proxies.some(({ org }) => byTarget(after.byOrg.get(org) ?? []).has(target));
-  return { ...about, ...(current ? { proxy_iam_role_arn: current.arn } : {}), again_at_next_refresh: again };
+  return { ...about, ...(from ? { proxy_iam_role_arn: from.arn } : {}), again_at_next_refresh: again };
 }
 
 /** Target -> its proxy roles. */
@@ -162,15 +168,4 @@ function roomOf(
     ...(error ? { error: { code: error.code, detail: error.detail } } : {}),
     ...(open.length > 0 ? { open_subjects: open } : {}),
   };
-}
-
-/** Whether the leader would place all that move; where a proxy role is not published yet, its capacity is not known. */
-function allFit(moves: readonly Move[], sources: PreviewSources, status: StatusOf): boolean | null {
-  if (moves.length === 0) return true;
-  const after = tryMappings(sources);
-  const left = moves.filter(
-    ({ service_account: name, to }) => !to.some((arn) => after.role(arn).desired.members.has(name)),
-  );
-  if (left.length === 0) return true;
-  return left.some(({ to }) => to.every(status)) ? false : null;
 }
