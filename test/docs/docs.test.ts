@@ -144,6 +144,23 @@ describe('the tables of the pages that are made from the code', () => {
   });
 });
 
+describe('docs/real-peers.md', () => {
+  const files = readdirSync(join(root, 'test/real'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    /\.ts$/.test(name),
+  );
+  const pinned = [...files.map((name) => `test/real/${name}`), 'test/helm/tools.ts'].map(textOf).join('\n');
+  const inFirstColumns = (page: string, heading: string) =>
+    rowsOf(section(textOf(page), heading)).map((cells) => cells.slice(0, 2).join(' '));
+  const versions = (rows: string[]) => rows.flatMap((row) => row.match(/\d+\.\d+\.\d+/g) ?? []);
+
+  it('names the versions that the tests pin, and README no other', () => {
+    const all = versions(inFirstColumns('docs/real-peers.md', 'Checked against real peers'));
+    assert.ok(all.length >= 10);
+    for (const version of all) assert.match(pinned, new RegExp(`['=v ]${version.replaceAll('.', '\\.')}\\b`));
+    for (const version of versions(inFirstColumns('README.md', 'Checked against'))) assert.ok(all.includes(version));
+  });
+});
+
 describe('README.md', () => {
   it('is under 1,200 words', () => {
     assert.ok(textOf('README.md').split(/\s+/).length < 1200);
