@@ -93,6 +93,8 @@ export interface Totals {
   held: number;
   not_checked_yet: number;
   revoked_runs: number;
+  /** Null where that is not known. */
+  replicas: { ready: number; wanted: number } | null;
 }
 
 export interface TrustStatus {

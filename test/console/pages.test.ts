@@ -118,6 +118,30 @@ describe('the pages of the console', function () {
     assert.equal(await shows(), 0, 'not checked');
   });
 
+  it('say who leads and how many replicas are ready, and where that is not known', async () => {
+    let replicas: object | null = { ready: 3, wanted: 3 };
+    const { page, logIn } = await open({
+      'GET /trust_status': () => {
+        const status = trustStatus({ lease_holder: 'irsa-svc-7c9f-1a2b3c4d' });
+        return { json: { ...status, totals: { ...status.totals, replicas } } };
+      },
+    });
+    const tile = page.getByRole('listitem').filter({ hasText: 'Leader' });
+    for (const [given, text, isBad] of [
+      [{ ready: 3, wanted: 3 }, '3 replicas', false],
+      [{ ready: 4, wanted: 3 }, '4 replicas', false],
+      [{ ready: 1, wanted: 1 }, '1 replica', false],
+      [{ ready: 2, wanted: 3 }, '2 of 3 replicas ready', true],
+      [null, 'number of replicas not known', false],
+    ] as const) {
+      replicas = given;
+      await logIn('#/');
+      await tile.getByText(text, { exact: true }).waitFor();
+      await tile.getByText('irsa-svc-7c9f-1a2b3c4d').waitFor();
+      assert.equal(await tile.getAttribute('class'), isBad ? 'bad' : null, text);
+    }
+  });
+
   it('ask the service which proxy roles need a look', async () => {
     const names = ({ query }: { query: Readonly<Record<string, string>> }) =>
       query.needs_attention === 'true' ? ['contested'] : ['contested', 'quiet'];
