@@ -184,7 +184,10 @@ export interface PodIdentityMapping {
   update_iam_role_trust_policy: boolean;
 }
 
+/** Of a page of users. */
 export interface PodIdentityMappings {
+  next?: string;
+  pod_identities?: PodIdentity[];
   pod_identity_mappings: PodIdentityMapping[];
   unusable: { domino_user: string; code: string; detail: string }[];
 }
