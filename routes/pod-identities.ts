@@ -3,6 +3,7 @@ import { type Request, type Response, Router } from 'express';
 import type { AwsIdentity } from '../src/aws/iam.ts';
 import { audit } from '../src/http/audit.ts';
 import { callerOf, isDryRun } from '../src/http/middleware.ts';
+import { type PageQuery, pageOf, pageQuery } from '../src/http/page.ts';
 import type { Pod } from '../src/kubernetes/client.ts';
 import { parseRoleArn } from '../src/lib/arn.ts';
 import { ApiError, type FieldError } from '../src/lib/errors.ts';
@@ -10,6 +11,7 @@ import type { Log } from '../src/lib/log.ts';
 import type { MappingStore } from '../src/mappings/store.ts';
 import {
   completePodIdentity,
+  type PodIdentities,
   type PodIdentityMapping,
   type PodIdentitySent,
   policyProblem,
@@ -19,7 +21,12 @@ import { beganBeforeMapping } from '../src/pod-identity/mutation-rules.ts';
 import type { PodIdentityPreview } from '../src/pod-identity/preview.ts';
 import type { PodIdentity } from '../src/pod-identity/setup.ts';
 import type { PodIdentityChange } from '../src/pod-identity/store.ts';
-import { podIdentityOf, podIdentitySources } from '../src/reports/pod-identity.ts';
+import {
+  type PodIdentityReportSources,
+  podIdentityOf,
+  podIdentityReports,
+  podIdentitySources,
+} from '../src/reports/pod-identity.ts';
 import type { PodIndex } from '../src/runs/runs.ts';
 
 export interface PodIdentityDeps {
@@ -42,10 +49,12 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
     res.json({ user: name, pod_identity: found ?? null });
   });
 
-  router.get('/pod_identity_mappings', async (_req, res) => {
-    const { byUser, problems, replaced } = await enabled(deps).identities.read();
-    const unusable = [...problems, ...replaced].map(([domino_user, problem]) => ({ domino_user, ...problem }));
-    res.json({ pod_identity_mappings: [...byUser.values()], unusable });
+  router.get('/pod_identity_mappings', async ({ query }, res) => {
+    const podIdentity = enabled(deps);
+    const identities = await podIdentity.identities.read();
+    const isPaged = query.limit !== undefined || query.continue !== undefined;
+    const sources = { ...podIdentitySources(podIdentity, deps.pods), identities };
+    res.json(isPaged ? pageAnswer(sources, pageQuery(query)) : mappingAnswer(identities));
   });
 
   router.post('/update_pod_identity_mapping', async (req, res) => {
@@ -97,6 +106,30 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
   }
 
   return router;
+}
+
+/** @param users those that the answer is about; all where it is left out. */
+function mappingAnswer({ byUser, problems, replaced }: PodIdentities, users?: ReadonlySet<string>) {
+  const isAsked = (user: string) => users?.has(user) ?? true;
+  const unusable = [...problems, ...replaced].map(([domino_user, problem]) => ({ domino_user, ...problem }));
+  return {
+    pod_identity_mappings: [...byUser.values()].filter(({ domino_user: user }) => isAsked(user)),
+    unusable: unusable.filter(({ domino_user: user }) => isAsked(user)),
+  };
+}
+
+/** All about one user is on one page, also of one whose mapping cannot be used, or is gone and what it made is not yet. */
+function pageAnswer(sources: PodIdentityReportSources, page: PageQuery) {
+  const { identities } = sources;
+  const { byUser, problems } = identities;
+  const reports = Map.groupBy(podIdentityReports(sources), ({ domino_user: user }) => user);
+  const all = [...new Set([...byUser.keys(), ...problems.keys(), ...reports.keys()])].sort();
+  const { items, next } = pageOf(all, (user) => user, page, 'ascending');
+  return {
+    ...mappingAnswer(identities, new Set(items)),
+    pod_identities: items.flatMap((user) => reports.get(user) ?? []),
+    ...(next === undefined ? {} : { next }),
+  };
 }
 
 function namesOf(pods: readonly Pod[]): string[] {

@@ -11,6 +11,7 @@ import type { Log } from '../src/lib/log.ts';
 import type { MappingStore } from '../src/mappings/store.ts';
 import type { PodIdentity } from '../src/pod-identity/setup.ts';
 import { podIdentityReports, podIdentitySources } from '../src/reports/pod-identity.ts';
+import type { Replicas } from '../src/reports/replicas.ts';
 import { poolReports, reportedRoles, roleReport, type TrustReportSources } from '../src/reports/trust.ts';
 import { needsAttention, roleReports, trustTotals } from '../src/reports/trust-pages.ts';
 import type { Revocations } from '../src/runs/revocations.ts';
@@ -28,6 +29,8 @@ export interface TrustStatusDeps extends ComparisonDeps {
   trustScope: () => TrustScope | undefined;
   /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
   leaseHolder: () => string;
+  /** Undefined where that is not known. */
+  replicaCount: () => Promise<Replicas | undefined>;
   log: Log;
 }
 
@@ -106,12 +109,15 @@ async function statusOfAll(query: Request['query'], deps: TrustStatusDeps) {
   const { podIdentity, pods } = deps;
   const isKnown = isFirst && podIdentity?.isSynced();
   const podIdentities = podIdentity && isKnown ? podIdentityReports(podIdentitySources(podIdentity, pods)) : undefined;
-  const totals = { ...trustTotals(roles, from, now), revoked_runs: deps.revocations.current().size };
   return {
     proxy_roles: await roleReports(items, from),
     pools: isFirst ? poolReports(from) : [],
     ...(podIdentities ? { pod_identities: podIdentities } : {}),
-    ...(isPaged ? { totals } : {}),
+    ...(isPaged ? { totals: { ...trustTotals(roles, from, now), ...(await totalsOfService(deps)) } } : {}),
     ...(next === undefined ? {} : { next }),
   };
+}
+
+async function totalsOfService({ revocations, replicaCount }: TrustStatusDeps) {
+  return { revoked_runs: revocations.current().size, replicas: (await replicaCount()) ?? null };
 }

@@ -51,6 +51,7 @@ import type { PodIdentityPreview } from './pod-identity/preview.ts';
 import type { PodIdentity } from './pod-identity/setup.ts';
 import type { RoleLookup } from './proxy-roles/role-lookup.ts';
 import type { TrustStatuses } from './proxy-roles/status.ts';
+import type { Replicas } from './reports/replicas.ts';
 import type { Revocations } from './runs/revocations.ts';
 import type { PodIndex } from './runs/runs.ts';
 import type { TrustScope } from './trust-policy/document.ts';
@@ -74,6 +75,8 @@ export interface AppDeps {
   podIdentityPreview: PodIdentityPreview | undefined;
   /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
   leaseHolder: () => string;
+  /** How many replicas there are; undefined where that is not known. */
+  replicaCount: () => Promise<Replicas | undefined>;
   knownRoles: RoleLookup;
   seenCallers: SeenCallers;
   activity: ActivityDeps['activity'];

@@ -34,6 +34,7 @@ import { followPodIdentityUsers } from './pod-identity/users.ts';
 import { createRoleLookup } from './proxy-roles/role-lookup.ts';
 import { trustStatusForm, trustStatusLabel } from './proxy-roles/status.ts';
 import { createStatuses } from './reconcile/status-store.ts';
+import { createReplicaCount } from './reports/replicas.ts';
 import { Revocations, revokedConfigMap } from './runs/revocations.ts';
 import { createPodIndex } from './runs/runs.ts';
 import type { TrustScope } from './trust-policy/document.ts';
@@ -89,6 +90,7 @@ export function startService(given: ServiceOptions): Service {
       podIdentity && createPodIdentityPreview({ iam, scope: trustScope, identities: podIdentity.identities }),
     knownRoles: createRoleLookup({ status: (arn) => statuses.get(arn)?.status, iam, clock }),
     leaseHolder: lease.holder,
+    replicaCount: createReplicaCount({ ...options, kubernetes }),
     awsIdentity,
     trustScope,
     readiness: () => ({

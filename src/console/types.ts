@@ -93,6 +93,8 @@ export interface Totals {
   held: number;
   not_checked_yet: number;
   revoked_runs: number;
+  /** Null where that is not known. */
+  replicas: { ready: number; wanted: number } | null;
 }
 
 export interface TrustStatus {
@@ -182,7 +184,10 @@ export interface PodIdentityMapping {
   update_iam_role_trust_policy: boolean;
 }
 
+/** Of a page of users. */
 export interface PodIdentityMappings {
+  next?: string;
+  pod_identities?: PodIdentity[];
   pod_identity_mappings: PodIdentityMapping[];
   unusable: { domino_user: string; code: string; detail: string }[];
 }

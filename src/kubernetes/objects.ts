@@ -129,12 +129,16 @@ export function toConfigMap(object: V1ConfigMap): ConfigMap {
   return { name, resourceVersion, data: object.data ?? {}, annotations };
 }
 
-/** A Deployment as far as it tells whether another release writes. */
+/** A Deployment as far as it tells whether another release writes, and how many replicas there are. */
 export interface Deployment {
   /** Whether its pods are this release's. */
   isOurs: boolean;
   /** Those that it is to have, or still has. */
   replicas: number;
+  /** Those that it is to have. */
+  wanted: number;
+  /** Those that answer. */
+  ready: number;
 }
 
 export function toDeployment({ spec, status }: V1Deployment): Deployment {
@@ -142,6 +146,8 @@ export function toDeployment({ spec, status }: V1Deployment): Deployment {
   return {
     isOurs: labels['app.kubernetes.io/name'] === 'irsa-svc',
     replicas: Math.max(spec?.replicas ?? 1, status?.replicas ?? 0),
+    wanted: spec?.replicas ?? 1,
+    ready: status?.readyReplicas ?? 0,
   };
 }
 

@@ -36,6 +36,8 @@ export interface Config {
   readonly trustedProxies: number | string[];
   readonly leaseSeconds: number;
   readonly earlierDeployment: string;
+  /** The service's own; how many replicas there are is not known without it. */
+  readonly deployment?: string;
   readonly consoleEnabled: boolean;
   readonly consoleClientId?: string;
   readonly runbookUrl?: string;
@@ -102,6 +104,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     trustedProxies: values.TRUSTED_PROXIES,
     leaseSeconds: values.LEASE_SECONDS,
     earlierDeployment: values.EARLIER_DEPLOYMENT,
+    ...(values.DEPLOYMENT_NAME === undefined ? {} : { deployment: values.DEPLOYMENT_NAME }),
     consoleEnabled: values.CONSOLE_ENABLED,
     ...(values.CONSOLE_CLIENT_ID === undefined ? {} : { consoleClientId: values.CONSOLE_CLIENT_ID }),
     ...(values.RUNBOOK_URL === undefined ? {} : { runbookUrl: values.RUNBOOK_URL }),

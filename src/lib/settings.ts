@@ -32,6 +32,11 @@ const namespace = () =>
     /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/,
     'expected a Kubernetes namespace: up to 63 lower-case letters, digits and hyphens',
   );
+const deploymentName = () =>
+  matching(
+    /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/,
+    'expected the name of a Kubernetes Deployment: lower-case letters, digits, hyphens and dots',
+  );
 // It goes into an INI file, where `;` and `#` can start a comment and white space ends a value.
 const path = () => matching(/^\/[^\s;#"']+$/, 'expected an absolute path without white space, quotes, ; or #');
 
@@ -128,12 +133,12 @@ export const settings = z.object({
   LEASE_SECONDS: integer(3, 60)
     .default(15)
     .describe('How long replicas wait for a leader that has stopped renewing its lease.'),
-  EARLIER_DEPLOYMENT: matching(
-    /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/,
-    'expected the name of a Kubernetes Deployment: lower-case letters, digits, hyphens and dots',
-  )
+  EARLIER_DEPLOYMENT: deploymentName()
     .default('irsa')
     .describe("Release 1.8's Deployment in the field namespace. While it has replicas, nothing is written."),
+  DEPLOYMENT_NAME: deploymentName()
+    .optional()
+    .describe("The service's own Deployment in the field namespace: administrators see how many replicas it has."),
   CONSOLE_ENABLED: boolean().default(true).describe('Serve the [console](console.md) at `/console`.'),
   // As Keycloak's admin console takes it.
   CONSOLE_CLIENT_ID: matching(

@@ -39,7 +39,8 @@ const base: Answers = {
 /** All is well, and there is nothing. */
 export function trustStatus(more: object) {
   const zeros = ['proxy_roles', 'runs_with_roles', 'in_error', 'waiting', 'external_changes', 'held'];
-  const totals = Object.fromEntries([...zeros, 'not_checked_yet', 'revoked_runs'].map((name) => [name, 0]));
+  const counts = Object.fromEntries([...zeros, 'not_checked_yet', 'revoked_runs'].map((name) => [name, 0]));
+  const totals: Record<string, unknown> = { ...counts, replicas: { ready: 3, wanted: 3 } };
   return { lease_holder: 'one', totals, proxy_roles: [], pools: [], ...more };
 }
 

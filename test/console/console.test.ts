@@ -75,6 +75,7 @@ describe('the console in a browser', function () {
     await logIn(page, 'admin');
     await page.getByRole('heading', { name: /^Needs you/ }).waitFor();
     await page.getByText(/wait.* for a role: trust_policy_full/).waitFor();
+    await page.getByRole('listitem').filter({ hasText: 'Leader' }).getByText('1 replica', { exact: true }).waitFor();
     await picture(page, 'overview');
     await isClean(page);
     await click(page, new RegExp(seeded.waiting.run), 'link');

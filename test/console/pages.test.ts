@@ -22,8 +22,9 @@ describe('the pages of the console', function () {
     const identity = { ...shown, state: 'in_place', advice: '', pods: [], restart: [] };
     const none = { pods_that_lose_it: [], pods_to_restart: [], pods_of_others_in_the_way: [], warnings: [] };
     const { page, asked, logIn } = await open({
-      'GET /trust_status': () => ({ json: trustStatus({ pod_identities: [identity] }) }),
-      'GET /pod_identity_mappings': () => ({ json: { pod_identity_mappings: [mapping], unusable: [] } }),
+      'GET /pod_identity_mappings': () => ({
+        json: { pod_identity_mappings: [mapping], unusable: [], pod_identities: [identity] },
+      }),
       'POST /update_pod_identity_mapping': ({ query, body }) => ({
         json: query.dry_run ? { ...none, before: mapping, after: { ...body, policy: '{}' } } : body,
       }),
@@ -49,6 +50,41 @@ describe('the pages of the console', function () {
     await fields.getByText('target_role_arn').waitFor();
     const { target_role_arn: _, ...rest } = mapping;
     assert.deepEqual(sent().at(-1), rest);
+  });
+
+  it('show all Pod Identities, which come in pages', async () => {
+    const pageOf = (from: number) => {
+      const users = Array.from({ length: 100 }, (_, index) => `svc-${from + index}`);
+      const mappingOf = (user: string) => ({
+        domino_user: user,
+        service_account: `${user}-sa`,
+        iam_role_arn: arn(user),
+        disable_session_tags: false,
+        update_iam_role_trust_policy: true,
+      });
+      const reportOf = (user: string) => ({ ...mappingOf(user), state: 'in_place', advice: '', pods: [], restart: [] });
+      return {
+        pod_identity_mappings: users.map(mappingOf),
+        pod_identities: users.map(reportOf),
+        unusable: [{ domino_user: `odd-${from}`, code: 'invalid_mapping', detail: 'no role' }],
+        ...(from < 500 ? { next: String(from + 100) } : {}),
+      };
+    };
+    const { page, asked, logIn } = await open({
+      'GET /pod_identity_mappings': ({ query }) => ({ json: pageOf(Number(query.continue ?? 100)) }),
+    });
+    await logIn('#/pod-identity');
+    await page.getByText('1 of 10', { exact: true }).waitFor();
+    const pages = asked.filter(({ call }) => call === 'GET /pod_identity_mappings').map(({ query }) => query);
+    const expected = [undefined, '200', '300', '400', '500'].map((next) => ({
+      limit: '100',
+      ...(next === undefined ? {} : { continue: next }),
+    }));
+    assert.deepEqual(pages.slice(0, 5), expected);
+    assert.equal(await page.getByText(/^! odd-\d+:/).count(), 5);
+    await page.getByLabel(/^Filter/).fill('svc-599');
+    await page.getByRole('button', { name: 'Edit svc-599' }).waitFor();
+    assert.equal(await page.locator('tbody tr').count(), 1);
   });
 
   it('keep all of the mappings of an organization that is edited, and show each flag that changes', async () => {
@@ -116,6 +152,30 @@ describe('the pages of the console', function () {
     await logIn('');
     await page.getByText('2 proxy roles were not compared with IAM yet').waitFor();
     assert.equal(await shows(), 0, 'not checked');
+  });
+
+  it('say who leads and how many replicas are ready, and where that is not known', async () => {
+    let replicas: object | null = { ready: 3, wanted: 3 };
+    const { page, logIn } = await open({
+      'GET /trust_status': () => {
+        const status = trustStatus({ lease_holder: 'irsa-svc-7c9f-1a2b3c4d' });
+        return { json: { ...status, totals: { ...status.totals, replicas } } };
+      },
+    });
+    const tile = page.getByRole('listitem').filter({ hasText: 'Leader' });
+    for (const [given, text, isBad] of [
+      [{ ready: 3, wanted: 3 }, '3 replicas', false],
+      [{ ready: 4, wanted: 3 }, '4 replicas', false],
+      [{ ready: 1, wanted: 1 }, '1 replica', false],
+      [{ ready: 2, wanted: 3 }, '2 of 3 replicas ready', true],
+      [null, 'number of replicas not known', false],
+    ] as const) {
+      replicas = given;
+      await logIn('#/');
+      await tile.getByText(text, { exact: true }).waitFor();
+      await tile.getByText('irsa-svc-7c9f-1a2b3c4d').waitFor();
+      assert.equal(await tile.getAttribute('class'), isBad ? 'bad' : null, text);
+    }
   });
 
   it('ask the service which proxy roles need a look', async () => {

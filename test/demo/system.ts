@@ -63,6 +63,13 @@ const ec2Trust = {
   Statement: [{ Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole' }],
 };
 
+/** As the chart makes it, of one replica. */
+const deployment = {
+  metadata: { name: 'irsa-svc', namespace: 'domino-field' },
+  spec: { replicas: 1, template: { metadata: { labels: { 'app.kubernetes.io/name': 'irsa-svc' } } } },
+  status: { replicas: 1, readyReplicas: 1 },
+};
+
 export async function startSystem(settings: Record<string, string> = {}): Promise<System> {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-svc-demo-'));
   const remove = () => rmSync(folder, { recursive: true, force: true });
@@ -94,7 +101,13 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
   const { credentialsUrl: agentUrl } = await stack.order('admit-pods', undefined);
   const certificate = makeCertificate();
   writeFileSync(files.certificate, certificate.cert);
-  const own = { WEB_IDENTITY_TOKEN_PATH: files.token, ROLE_TOKEN_DIR: files.roleTokens, EKS_CLUSTER_NAME: cluster };
+  await stack.order('put-objects', { kind: 'deployments', objects: [deployment] });
+  const own = {
+    WEB_IDENTITY_TOKEN_PATH: files.token,
+    ROLE_TOKEN_DIR: files.roleTokens,
+    EKS_CLUSTER_NAME: cluster,
+    DEPLOYMENT_NAME: deployment.metadata.name,
+  };
   const start = (ports: Record<string, string> = {}) =>
     startReplica(stack, {
       https: certificate,

@@ -50,7 +50,7 @@ describe('the chart', function () {
     // What has a value of its own; SSL_OFF is tls.mode off.
     const byOthers = [
       ...['OIDC_PROVIDER', 'OIDC_PROVIDER_AUDIENCE', 'DOMINO_ISSUER', 'AWS_REGION', 'SSL_OFF'],
-      ...['CONSOLE_ENABLED', 'CONSOLE_CLIENT_ID', 'RUNBOOK_URL'],
+      ...['CONSOLE_ENABLED', 'CONSOLE_CLIENT_ID', 'RUNBOOK_URL', 'DEPLOYMENT_NAME'],
       ...['DEFAULT_FIELD_NS', 'DEFAULT_COMPUTE_NS', 'DEFAULT_PLATFORM_NS', 'EKS_CLUSTER_NAME'],
     ];
     const inSettings = Object.keys(schema.properties.settings.properties);
@@ -163,18 +163,21 @@ describe('the chart', function () {
     }
   });
 
-  it('looks out for the Deployment of 1.8, by the name that 1.8 gave it, and may see that one alone', () => {
+  it('looks out for the Deployment of 1.8, by the name that 1.8 gave it, and may see that one and its own alone', () => {
     for (const [values, name] of [
       [{}, 'irsa'],
       [{ env: { name: 'acme-irsa' } }, 'acme-irsa'],
+      [{ settings: { EARLIER_DEPLOYMENT: 'irsa-svc' } }, 'irsa-svc'],
       [{ env: { name: 'acme-irsa' }, settings: { EARLIER_DEPLOYMENT: 'other' } }, 'other'],
     ] as [Values, string][]) {
       const objects = renderChart(values);
-      assert.equal(environment(containerOf(service(objects))).EARLIER_DEPLOYMENT, name);
+      const own = service(objects);
+      const { EARLIER_DEPLOYMENT: earlier, DEPLOYMENT_NAME: named } = environment(containerOf(own));
+      assert.deepEqual([earlier, named], [name, own.metadata.name]);
       const roles = objects.filter(({ kind, metadata }) => kind === 'Role' && metadata.name === 'irsa-svc');
       const rules = roles.flatMap((role) => role.rules as { resources: string[]; resourceNames?: string[] }[]);
       const [rule, ...more] = rules.filter(({ resources }) => resources.includes('deployments'));
-      assert.deepEqual([rule?.resourceNames, more], [[name], []]);
+      assert.deepEqual([rule?.resourceNames, more], [[...new Set([name, own.metadata.name])], []]);
     }
   });
 

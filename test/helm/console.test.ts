@@ -12,6 +12,10 @@ interface TestPod extends Rendered {
   spec: { serviceAccountName?: string; containers: Container[]; volumes?: { name: string }[] };
 }
 
+interface Rules extends Rendered {
+  spec: { groups: { rules: { alert: string; annotations: Record<string, string> }[] }[] };
+}
+
 const host = 'irsa.acme.example';
 const testPods = (objects: readonly Rendered[]) => objects.filter(({ kind }) => kind === 'Pod') as TestPod[];
 
@@ -102,6 +106,44 @@ describe('the chart’s console', function () {
     const runbook = 'https://wiki.acme.example/irsa';
     assert.deepEqual(links({}), ['https://localhost:8443/console', runbook]);
     assert.deepEqual(links({ ingress: { enabled: true, host } }), [`https://${host}/console`, runbook]);
+    assert.deepEqual(links({ console: { url: `http://${host}/irsa/console` } }), [
+      `http://${host}/irsa/console`,
+      runbook,
+    ]);
+  });
+
+  it('is what each alert links to where its address is known: the page of what the alert is about', () => {
+    const pagesOf = (values: object) => {
+      const monitoring = { prometheusRule: { enabled: true } };
+      const { spec } = objectNamed<Rules>(renderChart({ monitoring, ...values }), 'PrometheusRule', 'irsa-svc');
+      const rules = spec.groups.flatMap((group) => group.rules);
+      assert.ok(rules.length > 20);
+      return new Map(rules.map(({ alert, annotations }) => [alert, annotations.console_url]));
+    };
+    const ofRole = [
+      ...['IrsaRunsWaitForRoom', 'IrsaTrustPolicyNearlyFull', 'IrsaProxyRoleError', 'IrsaTrustPolicyContested'],
+      ...['IrsaBrakeHolds', 'IrsaRoleTokensNotGiven'],
+    ];
+    const ofPods = ['IrsaPodIdentityProblem', 'IrsaPodIdentityContested'];
+    const route = { enabled: true, parentRefs: [{ name: 'public' }], hostnames: [host, 'second.example'] };
+    for (const [values, address] of [
+      [{ ingress: { enabled: true, host } }, `https://${host}/console`],
+      [{ httpRoute: route }, `https://${host}/console`],
+      [{ httpRoute: route, console: { url: `http://${host}/irsa/console` } }, `http://${host}/irsa/console`],
+    ] as const) {
+      for (const [alert, url] of pagesOf(values)) {
+        const page = ofRole.includes(alert)
+          ? '{{ with $labels.role }}#/roles?arn={{ urlquery . }}{{ end }}'
+          : ofPods.includes(alert)
+            ? '#/pod-identity'
+            : '';
+        assert.equal(url, `${address}${page}`, alert);
+      }
+    }
+    const off = { enabled: false, url: `https://${host}/console` };
+    for (const values of [{}, { ingress: { enabled: true, host }, console: off }]) {
+      assert.deepEqual(new Set(pagesOf(values).values()), new Set([undefined]));
+    }
   });
 });
 

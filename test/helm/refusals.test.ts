@@ -80,6 +80,11 @@ describe('the chart refuses', function () {
     ['a toleration of a value for any', { tolerations: [{ operator: 'Exists', value: 'x' }] }, 'takes no value'],
     ['a toleration without a key', { tolerations: [{ value: 'x' }] }, 'needs operator Exists'],
     [
+      'an address that is not the console’s',
+      { console: { url: 'irsa.acme.example' } },
+      'console.url: expected the address of the console',
+    ],
+    [
       'a runbook that is no page',
       { monitoring: { prometheusRule: { runbookUrl: 'docs/runbook.md' } } },
       'runbookUrl: expected the URL of a page',

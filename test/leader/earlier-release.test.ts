@@ -1,14 +1,14 @@
 /** Proves that nothing is written while release 1.8 runs beside this one, and that writing goes on when it is gone. */
 import assert from 'node:assert/strict';
-import { toDeployment } from '../../src/kubernetes/objects.ts';
+import { type Deployment, toDeployment } from '../../src/kubernetes/objects.ts';
 import { KubernetesError } from '../../src/kubernetes/transport.ts';
 import { createPredecessor } from '../../src/leader/earlier-release.ts';
 import { createLog } from '../../src/lib/log.ts';
 import { FakeClock, until } from '../support/clock.ts';
 import { runId, startWorld, type World } from '../support/world.ts';
 
-type Answer = { isOurs: boolean; replicas: number } | KubernetesError | undefined;
-const earlier = { isOurs: false, replicas: 1 };
+type Answer = Deployment | KubernetesError | undefined;
+const earlier = { isOurs: false, replicas: 1, wanted: 1, ready: 1 };
 
 describe('the look-out for release 1.8', () => {
   let clock: FakeClock;
@@ -49,8 +49,8 @@ describe('the look-out for release 1.8', () => {
 
   for (const [what, found] of [
     ['there is none', undefined],
-    ['it has no replicas', { isOurs: false, replicas: 0 }],
-    ['the Deployment of that name is this release’s', { isOurs: true, replicas: 3 }],
+    ['it has no replicas', { ...earlier, replicas: 0 }],
+    ['the Deployment of that name is this release’s', { ...earlier, isOurs: true, replicas: 3 }],
   ] as [string, Answer][]) {
     it(`lets the work be done where ${what}, and goes on looking`, async () => {
       start(found);
@@ -110,9 +110,9 @@ describe('the look-out for release 1.8', () => {
         status: { replicas: still },
       });
     start(undefined);
-    assert.deepEqual(of('irsa'), { isOurs: false, replicas: 1 });
-    assert.deepEqual(of('irsa', 0, 1), { isOurs: false, replicas: 1 });
-    assert.deepEqual(of('irsa-svc', 3), { isOurs: true, replicas: 3 });
+    assert.deepEqual(of('irsa'), { isOurs: false, replicas: 1, wanted: 1, ready: 0 });
+    assert.deepEqual(of('irsa', 0, 1), { isOurs: false, replicas: 1, wanted: 0, ready: 0 });
+    assert.deepEqual(of('irsa-svc', 3), { isOurs: true, replicas: 3, wanted: 3, ready: 0 });
   });
 });
 

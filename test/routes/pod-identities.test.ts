@@ -159,6 +159,108 @@ describe('Pod Identity over HTTP', () => {
   });
 });
 
+describe('GET /pod_identity_mappings in pages', () => {
+  let world: PodIdentityWorld;
+  let replica: Replica;
+  const users = Array.from({ length: 500 }, (_, index) => `svc-${String(index).padStart(3, '0')}`);
+  const storedOf = (user: string) =>
+    JSON.stringify({ service_account: `${user}-sa`, iam_role_arn: `arn:aws:iam::${clusterAccount}:role/${user}` });
+
+  before(async () => {
+    // Without Mutations nothing is made of them: here they are listed alone.
+    const rbac = ({ resource }: { resource: string }) => resource !== 'mutations';
+    world = await startPodIdentityWorld({}, { access: { rbac, user: 'irsa-svc' } });
+    world.domino.addUser({ name: 'alice', orgs: [] });
+    const data = Object.fromEntries(users.map((user) => [user, user === 'svc-250' ? '{}' : storedOf(user)]));
+    world.kubernetes.put('configmaps', { metadata: { name: mappingName, namespace: field }, data });
+    replica = await world.startReplica();
+  });
+  after(() => world.stop());
+
+  interface Listed {
+    pod_identity_mappings: { domino_user: string }[];
+    unusable: { domino_user: string }[];
+    pod_identities?: { domino_user: string; code: string }[];
+    next?: string;
+  }
+  const ask = (query = '', as = 'admin') => replica.call('GET', `/pod_identity_mappings${query}`, { as });
+  const usersOf = (list: readonly { domino_user: string }[] = []) => list.map(({ domino_user: user }) => user);
+  async function pagesOf(limit: number): Promise<Listed[]> {
+    const pages: Listed[] = [];
+    for (let next: string | undefined; ; ) {
+      const { status, body } = await ask(`?limit=${limit}${next === undefined ? '' : `&continue=${next}`}`);
+      assert.equal(status, 200);
+      pages.push(body as Listed);
+      next = (body as Listed).next;
+      if (next === undefined) return pages;
+    }
+  }
+
+  it('adds up to what it says without them, with how each fares, and each user on one page', async () => {
+    const { body: whole } = await ask();
+    assert.deepEqual(Object.keys(whole).sort(), ['pod_identity_mappings', 'unusable'], 'as it was before pages');
+    assert.deepEqual(usersOf(whole.unusable), ['svc-250']);
+    for (const [limit, count] of [
+      [100, 5],
+      [167, 3],
+      [500, 1],
+    ] as const) {
+      const pages = await pagesOf(limit);
+      assert.equal(pages.length, count);
+      const mappings = pages.flatMap((page) => page.pod_identity_mappings);
+      assert.deepEqual(mappings, whole.pod_identity_mappings);
+      assert.deepEqual(
+        pages.flatMap((page) => page.unusable),
+        whole.unusable,
+      );
+      const reports = pages.flatMap((page) => page.pod_identities ?? []);
+      assert.deepEqual(usersOf(reports), usersOf(mappings));
+      assert.equal(reports[0]?.code, 'mutations_unknown');
+      for (const page of pages) {
+        const onPage = new Set(usersOf([...page.pod_identity_mappings, ...page.unusable]));
+        assert.ok(onPage.size <= limit);
+        assert.ok(usersOf(page.pod_identities).every((user) => onPage.has(user)));
+      }
+    }
+  });
+
+  it('goes on after a user who is gone by then', async () => {
+    const { next } = (await ask('?limit=10')).body as Listed;
+    const last = { as: 'admin', body: { domino_user: 'svc-009' } };
+    assert.equal((await replica.call('DELETE', '/delete_pod_identity_mapping', last)).status, 200);
+    const { pod_identity_mappings: rest } = (await ask(`?limit=3&continue=${next}`)).body as Listed;
+    assert.deepEqual(usersOf(rest), ['svc-010', 'svc-011', 'svc-012']);
+    // Without a limit: the usual hundred.
+    assert.equal(((await ask(`?continue=${next}`)).body as Listed).pod_identity_mappings.length, 100);
+  });
+
+  it('is for administrators, refuses odd pages, and takes a place of somebody’s making for one', async () => {
+    assert.equal((await ask('?limit=1', 'alice')).status, 403);
+    assert.equal((await replica.call('GET', '/pod_identity_mappings?limit=1')).status, 401);
+    const long = 'A'.repeat(1025);
+    for (const query of [
+      'limit=0',
+      'limit=501',
+      'limit=x',
+      'continue=',
+      'continue=%00',
+      `continue=${long}`,
+      'page=2',
+    ]) {
+      assert.equal((await ask(`?${query}`)).status, 400, query);
+    }
+    const after = Buffer.from('svc-4').toString('base64url');
+    for (const [place, first] of [
+      ['AAAA', 'svc-000'],
+      [after, 'svc-400'],
+      ['_____w', undefined],
+    ] as const) {
+      const { status, body } = await ask(`?limit=1&continue=${place}`);
+      assert.deepEqual([status, usersOf((body as Listed).pod_identity_mappings)[0]], [200, first], place);
+    }
+  });
+});
+
 describe('without EKS_CLUSTER_NAME', () => {
   it('all calls say so, EKS is not asked, and roles come all the same', async () => {
     const world = await startWorld();

@@ -142,6 +142,21 @@ describe('GET /trust_status', () => {
       assert.equal(whole.totals, undefined);
     });
 
+    it('says how many replicas are ready, as the service’s own Deployment has it, and null where that is not known', async () => {
+      const replicasOf = async (of: Replica) =>
+        (await of.call('GET', '/trust_status?limit=1', { as: 'admin' })).body.totals.replicas;
+      assert.equal(await replicasOf(replica), null);
+      const named = await world.startReplica({ DEPLOYMENT_NAME: 'irsa-svc' });
+      assert.equal(await replicasOf(named), null);
+      const metadata = { name: 'irsa-svc', namespace: 'domino-field' };
+      const template = { metadata: { labels: { 'app.kubernetes.io/name': 'irsa-svc' } } };
+      const deployment = { metadata, spec: { replicas: 3, template }, status: { replicas: 3, readyReplicas: 2 } };
+      world.kubernetes.put('deployments', deployment);
+      world.clock.skip(6_000);
+      assert.deepEqual(await replicasOf(named), { ready: 2, wanted: 3 });
+      await named.stop();
+    });
+
     it('shows what needs somebody alone where that is asked for', async () => {
       const { body } = await ask('?needs_attention=true&limit=10');
       const { proxy_roles: all } = await status();

@@ -7,7 +7,7 @@ import { AcceptDialog } from '../parts/accept-dialog.tsx';
 import { Mark, Pending, Role, Run, Runbook, Since } from '../parts/bits.tsx';
 import { Action } from '../parts/dialog.tsx';
 import { linkTo } from '../route.ts';
-import type { RevokedRun, RoleMappings, TrustStatus } from '../types.ts';
+import type { RevokedRun, RoleMappings, Totals, TrustStatus } from '../types.ts';
 
 const refreshMs = 10_000;
 const mappingsRefreshMs = 60_000;
@@ -75,13 +75,24 @@ function Tiles({ status }: { status: TrustStatus }) {
           </a>
         </li>
       ))}
-      <li class={leader ? undefined : 'bad'}>
+      <li class={leader && !isShort(totals) ? undefined : 'bad'}>
         <span>
-          <b>{leader ? 'yes' : 'no'}</b> Leader <small>{leader ?? 'nobody holds the lease'}</small>
+          <b>{leader ? 'yes' : 'no'}</b> Leader, <span>{replicasOf(totals)}</span>{' '}
+          <small>{leader ?? 'nobody holds the lease'}</small>
         </span>
       </li>
     </ul>
   );
+}
+
+const isShort = ({ replicas }: Totals) => replicas !== null && replicas.ready < replicas.wanted;
+
+function replicasOf(totals: Totals): string {
+  const { replicas } = totals;
+  if (!replicas) return 'number of replicas not known';
+  const { ready, wanted } = replicas;
+  if (isShort(totals)) return `${ready} of ${wanted} replicas ready`;
+  return ready === 1 ? '1 replica' : `${ready} replicas`;
 }
 
 function NeedItem({ need, onChange }: { need: Need; onChange: () => void }) {

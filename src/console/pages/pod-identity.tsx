@@ -7,7 +7,7 @@ import { Changes } from '../parts/dialog.tsx';
 import { PodIdentityState } from '../parts/pod-identity-state.tsx';
 import { PodMappingDialog } from '../parts/pod-mapping-dialog.tsx';
 import { type Column, Table } from '../parts/table.tsx';
-import type { PodIdentity, PodIdentityMapping, PodIdentityMappings, TrustStatus } from '../types.ts';
+import type { PodIdentity, PodIdentityMapping, PodIdentityMappings } from '../types.ts';
 
 interface Both {
   readonly identities: readonly PodIdentity[];
@@ -18,22 +18,35 @@ interface Both {
   readonly isOn: boolean;
 }
 
-async function load(signal: AbortSignal): Promise<Both> {
-  const [status, mappings] = await Promise.all([
-    call<TrustStatus>('trust_status', { query: { limit: 1 }, signal }),
-    call<PodIdentityMappings>('pod_identity_mappings', { signal }).catch((error: unknown) => {
-      if (error instanceof CallError && error.code === 'pod_identity_disabled') return undefined;
-      throw error;
-    }),
-  ]);
-  const { pod_identities: identities = [] } = status;
-  const byUser = (mappings?.pod_identity_mappings ?? []).map((one) => [one.domino_user, one] as const);
-  return {
-    identities,
-    mappings: new Map(byUser),
-    unusable: mappings?.unusable ?? [],
-    isOn: mappings !== undefined,
-  };
+const nothing: Both = { identities: [], mappings: new Map(), unusable: [], isOn: false };
+
+/** All users, page after page. @param onPart takes what there is so far. */
+async function load(signal: AbortSignal, onPart: (both: Both) => void): Promise<Both> {
+  let known = nothing;
+  for (let cursor: string | undefined; ; ) {
+    const page = await pageAfter(cursor, signal);
+    if (!page) return nothing;
+    const mapped = page.pod_identity_mappings.map((one) => [one.domino_user, one] as const);
+    known = {
+      identities: [...known.identities, ...(page.pod_identities ?? [])],
+      mappings: new Map([...known.mappings, ...mapped]),
+      unusable: [...known.unusable, ...page.unusable],
+      isOn: true,
+    };
+    cursor = page.next;
+    if (cursor === undefined) return known;
+    onPart(known);
+  }
+}
+
+/** Undefined where this installation has no Pod Identity. */
+async function pageAfter(cursor: string | undefined, signal: AbortSignal): Promise<PodIdentityMappings | undefined> {
+  try {
+    return await call('pod_identity_mappings', { query: { limit: 100, continue: cursor }, signal });
+  } catch (error) {
+    if (error instanceof CallError && error.code === 'pod_identity_disabled') return undefined;
+    throw error;
+  }
 }
 
 export function PodIdentityPage() {

@@ -6,6 +6,7 @@ DOMINO_ISSUER: {{ .Values.env.domino_issuer | quote }}
 AWS_REGION: {{ .Values.env.aws_region | quote }}
 DEFAULT_FIELD_NS: {{ include "irsa.field" . | quote }}
 DEFAULT_COMPUTE_NS: {{ include "irsa.compute" . | quote }}
+DEPLOYMENT_NAME: {{ include "irsa.name" . }}
 {{- if not (include "irsa.setting" (list . "EARLIER_DEPLOYMENT" "")) }}
 EARLIER_DEPLOYMENT: {{ include "irsa.earlierDeployment" . }}
 {{- end }}

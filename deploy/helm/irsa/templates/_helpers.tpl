@@ -274,10 +274,22 @@ seccompProfile:
 {{- end }}
 
 {{/* The host that people reach the console at from outside the cluster; nothing where there is none. */}}
-{{- define "irsa.consoleHost" -}}
-{{- if and .Values.ingress.enabled .Values.console.enabled -}}
-{{ .Values.ingress.host }}
-{{- else if and .Values.httpRoute.enabled .Values.console.enabled .Values.httpRoute.hostnames -}}
-{{ first .Values.httpRoute.hostnames }}
+{{- define "irsa.consoleUrl" -}}
+{{- if not .Values.console.enabled -}}
+{{- else if .Values.console.url -}}
+{{ .Values.console.url }}
+{{- else if .Values.ingress.enabled -}}
+https://{{ .Values.ingress.host }}/console
+{{- else if and .Values.httpRoute.enabled .Values.httpRoute.hostnames -}}
+https://{{ first .Values.httpRoute.hostnames }}/console
+{{- end -}}
+{{- end }}
+
+{{/* Which page of the console an alert leads to: what it is about, else the overview. Prometheus fills in the labels. */}}
+{{- define "irsa.consolePage" -}}
+{{- if contains "$labels.role" .annotations.description -}}
+{{ "{{ with $labels.role }}#/roles?arn={{ urlquery . }}{{ end }}" }}
+{{- else if hasPrefix "IrsaPodIdentity" .alert -}}
+#/pod-identity
 {{- end -}}
 {{- end }}

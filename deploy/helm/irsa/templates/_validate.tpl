@@ -129,6 +129,9 @@ tolerations: one without a key needs operator Exists.
 {{- if and $page (not (regexMatch "^https?://[^\\s#\"']+$" $page)) }}
 monitoring.prometheusRule.runbookUrl: expected the URL of a page, without a # in it.
 {{- end }}
+{{- if and .Values.console.url (not (regexMatch "^https?://[^\\s#\"'{}]+/console$" .Values.console.url)) }}
+console.url: expected the address of the console, such as https://irsa.acme.example/console.
+{{- end }}
 {{- $istio := .Values.istio -}}
 {{- if kindIs "map" $istio }}{{ $istio = get $istio "enabled" }}{{ end }}
 {{- if $istio }}
