@@ -12,6 +12,8 @@ export interface RoleTokensDeps {
   audiences: ProviderAudiences;
   /** Whether the API server itself says that a mapping or a live run needs the role's tokens, or cannot be asked. */
   isStillByTokens: (role: ProxyRole) => Promise<boolean>;
+  /** Whether a live pod of the service account belongs to a revoked run. */
+  isShutOut: (account: string) => boolean;
   /** The ARN of the cluster's OIDC provider. */
   scope: { providerArn: string };
   clock: Clock;
@@ -40,8 +42,9 @@ export async function confirmedTokens(
     { role: role.arn },
     'role tokens are still let in, since the API server does not confirm that the mapping and the last run ended',
   );
-  // Nobody is let in meanwhile who is kept out now.
-  return { ...tokens, granted: true, denied: tokens.denied.union(view.tokens?.denied ?? new Set()) };
+  // Nobody is let in meanwhile who is kept out now, or was revoked since.
+  const revoked = [...role.desired.tokenEnds.keys()].filter(deps.isShutOut);
+  return { ...tokens, granted: true, denied: new Set([...revoked, ...(view.tokens?.denied ?? [])]) };
 }
 
 /** Of those who should be denied, as many as the document has room for. */
