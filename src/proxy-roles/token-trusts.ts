@@ -1,7 +1,7 @@
 /** Owns which roles let role tokens in, and which service accounts may not use theirs any more. In memory, without I/O. */
 import { roleTokenAudience } from '../lib/arn.ts';
 import type { Mappings } from '../mappings/role-mappings.ts';
-import { effectiveRequest, hasLiveAsker, type RequestView } from '../runs/effective-request.ts';
+import { effectiveRequest, hasLiveAsker, isShutOut, type RequestView } from '../runs/effective-request.ts';
 import { tokensOverAt } from '../runs/held-tokens.ts';
 import type { Revocation } from '../runs/revocations.ts';
 import { type HeldToken, parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
@@ -94,7 +94,9 @@ export class TokenTrusts {
     // Runs that have it by a token keep it while a mapping moves the role to entries.
     const granted = mappings().tokenProxies.has(role.arn) || [...holders.values()].some(({ entitled }) => entitled);
     const late = [...desired.tokenEnds].filter(([, until]) => granted && Date.parse(until) > now());
-    const next: TokenTrust = { audience, granted, denied: new Set(late.map(([name]) => name)) };
+    const denied = new Set(late.map(([name]) => name));
+    const isRevoked = (name: string) => this.revoked.get(role.arn)?.has(name) || isShutOut(name, this.options.view);
+    const next: TokenTrust = { audience, granted, denied, revoked: new Set([...denied].filter(isRevoked)) };
     if (this.isForgotten(role, granted)) {
       desired.tokens = undefined;
       onChange(role);
@@ -179,5 +181,6 @@ function revokedByRole(revocations: Iterable<Pick<Revocation, 'tokens'>>): Map<s
 }
 
 function sameTrust(a: TokenTrust, b: TokenTrust): boolean {
-  return a.granted === b.granted && sameTokenTrust(a, b);
+  const isSameRevoked = (a.revoked ?? new Set()).symmetricDifference(b.revoked ?? new Set()).size === 0;
+  return a.granted === b.granted && isSameRevoked && sameTokenTrust(a, b);
 }

@@ -238,4 +238,27 @@ describe('a Deny of role tokens', () => {
     assert.equal(await assumes(token, proxy), true);
     assert.equal(again.body.left, false, again.text);
   }).timeout(60_000);
+
+  it('takes no place of a run that has the role by an entry, where the trust policy has no room for both', async () => {
+    await map('team', byToken(), { iam_role_arn: target, proxy_iam_role_arn: proxy });
+    world.domino.addUser({ name: 'carol', orgs: ['team'] });
+    const inside = start('carol');
+    const asked = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'carol', body: { run_id: inside.run } });
+    assert.match(asked.text, /\[profile src_list\]/);
+    assert.ok(await world.canAssume(inside.account, proxy));
+    const leaving = Array.from({ length: 60 }, () => start());
+    const hasToken = async (one: (typeof leaving)[number]) => (await ask(one)).body.tokens?.length === 1;
+    for (const one of leaving) await until(() => hasToken(one), 20_000);
+    await unmap('acme');
+    await until(() => document().includes('IrsaRevokedRoleTokens'), 20_000);
+    await compared();
+    assert.ok(await world.canAssume(inside.account, proxy), 'who was in is out');
+    const { body } = await compared();
+    assert.equal(body.proxy_roles[0]?.role_tokens.problem?.code, 'trust_policy_full');
+    // An administrator's word goes before the others' denials.
+    const shutOut = start('carol');
+    const token = await tokenFor(shutOut);
+    assert.equal((await revoke(shutOut.run)).body.left, true);
+    assert.equal(await assumes(token, proxy), false);
+  }).timeout(60_000);
 });
