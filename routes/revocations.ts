@@ -4,6 +4,7 @@ import { previewRevocation } from '../src/grants/revocation-preview.ts';
 import {
   accountsOf,
   accountsOrNotFound,
+  heldBy,
   type RunRemovalDeps,
   untilRemoved,
   waysOf,
@@ -11,11 +12,14 @@ import {
 import { audit } from '../src/http/audit.ts';
 import { callerOf, isDryRun } from '../src/http/middleware.ts';
 import { pageOf, pageQuery } from '../src/http/page.ts';
+import type { Config } from '../src/lib/config.ts';
 import type { Log } from '../src/lib/log.ts';
+import { revokedTokens } from '../src/runs/held-tokens.ts';
 import type { Revocation, Revocations } from '../src/runs/revocations.ts';
 import { requireRunId } from '../src/runs/runs.ts';
 
 export interface RevocationDeps extends RunRemovalDeps {
+  config: Pick<Config, 'roleTokenSeconds'>;
   revocations: Revocations;
   log: Log;
 }
@@ -40,14 +44,17 @@ export function revocationRoutes(deps: RevocationDeps): Router {
       });
       return;
     }
-    const before = waysOf(names, deps).map(({ proxy_iam_role_arn: arn }) => arn);
+    const held = heldBy(names, deps, known?.tokens);
+    const before = waysOf(names, deps, held).map(({ proxy_iam_role_arn: arn }) => arn);
     const { id, name } = callerOf(res);
     const at = new Date(clock.now()).toISOString();
-    const made = { by: name, by_id: id, at, ...(reason === undefined ? {} : { reason }) };
+    const tokens = revokedTokens(held, clock.now(), deps.config.roleTokenSeconds * 1000);
+    const about = { ...(reason === undefined ? {} : { reason }), ...(tokens ? { tokens } : {}) };
+    const made = { by: name, by_id: id, at, ...about };
     const { record, added } = await revocations.revoke(run, made);
     const decision = added ? 'revoked' : 'revoked already';
     audit(log, res, 'revocation', { decision, run, reason, accounts: names, roles: before }, `run ${decision}`);
-    const stillIn = await untilRemoved(names, before, deps);
+    const stillIn = await untilRemoved(names, held, before, deps);
     res.json({
       run_id: run,
       revoked: true,

@@ -14,6 +14,7 @@ import { findRun, type PodIndex } from '../runs/runs.ts';
 import type { RoleOutcome } from './aws-config.ts';
 import { planCarriers } from './carriers.ts';
 import type { Memberships } from './membership.ts';
+import { isDenied } from './outcome.ts';
 import { recordRequest } from './record.ts';
 import { createSecondLooks } from './second-look.ts';
 import { Settlement } from './settlement.ts';
@@ -86,13 +87,20 @@ export function createGrants(options: GrantsOptions): Grants {
         roles: [...plan.entries.map(({ arn, proxies }) => ({ target: arn, proxies })), ...plan.kept],
       };
       const startedAt = clock.monotonic();
+      // A Deny that an earlier run of the account left ends once it is on record that this one may have the role.
+      const shutOut = (name: string) =>
+        plan.tokens.filter(({ arn }) => isDenied(name, options.statuses.get(arn)?.status));
       const record = async (name: string) => {
-        const withTokens = (known: RoleRequest | undefined) => withHeldTokens(content, known, [], choiceFor, options);
+        const given = shutOut(name);
+        const withTokens = (known: RoleRequest | undefined) =>
+          withHeldTokens(content, known, given, choiceFor, options);
         return [name, await recordRequest(name, withTokens, deps)] as const;
       };
       // Tokens are put on record when they are given: a run that has nothing else is not written to twice.
       const isBare = (name: string) => content.roles.length === 0 && options.accounts.get(name)?.wanted === undefined;
-      const recording = run.accounts.filter((name) => plan.tokens.length === 0 || !isBare(name));
+      const recording = run.accounts.filter(
+        (name) => plan.tokens.length === 0 || !isBare(name) || shutOut(name).length > 0,
+      );
       const requests = new Map(await Promise.all(recording.map(record)));
       const awaited = { targets: plan.entries, tokens: plan.tokens, accounts: run.accounts, requests, revoked };
       const settled = await new Settlement(awaited, deps).wait(signal);

@@ -37,6 +37,11 @@ export function outcomeOf(
   return { kind: 'refused', target: target.arn, code: refusal.code, detail: refusal.detail };
 }
 
+/** Whether a Deny keeps the service account's tokens out of the role, as far as is published. */
+export function isDenied(account: string, status: TrustStatus | undefined): boolean {
+  return Object.hasOwn(status?.tokens?.denied ?? {}, account);
+}
+
 /** What became of a role that comes by a token. @returns undefined while the leader has not settled it for these accounts. */
 export function tokenOutcomeOf(
   { target, arn: proxy, managed }: TokenRole & { managed: boolean },
@@ -44,11 +49,11 @@ export function tokenOutcomeOf(
   status: (roleArn: string) => TrustStatus | undefined,
 ): RoleOutcome | undefined {
   const known = status(proxy);
-  const { problem, granted = false, denied = {} } = known?.tokens ?? {};
+  const { problem, granted = false } = known?.tokens ?? {};
   const error = managed ? known?.error : undefined;
   // A Deny that has no room for all keeps no other run out.
   const reason = problem?.code === 'trust_policy_full' ? error : (problem ?? error);
   if (reason) return { kind: 'refused', target, code: reason.code, detail: reason.detail, carrier: 'token' };
-  const isSettled = granted && ![...accounts].some((name) => Object.hasOwn(denied, name));
+  const isSettled = granted && ![...accounts].some((name) => isDenied(name, known));
   return !managed || isSettled ? { kind: 'granted', target, proxy, carrier: 'token' } : undefined;
 }

@@ -18,7 +18,7 @@ import type { RoleRequest } from '../runs/role-request.ts';
 import { findRunPod, noPod, type PodIndex } from '../runs/runs.ts';
 import { tokenProfiles } from './aws-config.ts';
 import type { Memberships } from './membership.ts';
-import { tokenOutcomeOf } from './outcome.ts';
+import { isDenied, tokenOutcomeOf } from './outcome.ts';
 import { type RecordDeps, recordRequest } from './record.ts';
 
 export interface RoleTokensRequest {
@@ -95,7 +95,11 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
         return !reason;
       });
       const choiceFor = choiceOf(membership, mappings);
-      const given = ready.map(({ target: { arn: target, token } }) => ({ target, ...token }));
+      // A Deny that an earlier run of the account left ends once it is on record that this one may have the role.
+      const shutOut = wanted.filter(
+        (one) => !ready.includes(one) && isDenied(pod.account, options.statuses.get(one.target.token.arn)?.status),
+      );
+      const given = [...ready, ...shutOut].map(({ target: { arn: target, token } }) => ({ target, ...token }));
       const user = { id: caller.id, name: caller.name };
       const contentFor = (known: RoleRequest | undefined) =>
         withHeldTokens(

@@ -5,7 +5,8 @@ import type { Watched } from '../kubernetes/watch.ts';
 import { ApiError } from '../lib/errors.ts';
 import { tokenWaysIn, type WayIn, waysIn } from '../proxy-roles/ways-in.ts';
 import { untilPublished } from '../reconcile/status-store.ts';
-import { parseRoleRequest } from '../runs/role-request.ts';
+import type { RevokedTokens } from '../runs/revocations.ts';
+import { type HeldToken, parseRoleRequest } from '../runs/role-request.ts';
 import type { PodIndex } from '../runs/runs.ts';
 import type { TrustScope } from '../trust-policy/document.ts';
 import { type ComparisonDeps, compareNow } from './compare-now.ts';
@@ -44,22 +45,54 @@ export async function accountsOrNotFound(run: string, deps: RunRemovalDeps): Pro
   throw new ApiError('run_not_found', 'No live pod of this run is there, and no service account has roles for it.');
 }
 
-/** The proxy roles, known to the leader, that a write under way may let these accounts into. */
+/** Service account -> the tokens that its pods may hold. */
+type Held = ReadonlyMap<string, readonly Pick<HeldToken, 'arn' | 'until'>[]>;
+
+/**
+ * What is on record of these service accounts, and of those of a run that was revoked before: an account that goes with its run
+ * takes its record along, and no token.
+ */
+export function heldBy(
+  names: readonly string[],
+  { accounts }: Pick<RunRemovalDeps, 'accounts'>,
+  revoked?: RevokedTokens,
+): Held {
+  const { until, held = {} } = revoked ?? {};
+  const found = new Map<string, Pick<HeldToken, 'arn' | 'until'>[]>();
+  for (const [name, arns] of Object.entries(held))
+    found.set(
+      name,
+      arns.map((arn) => ({ arn, until })),
+    );
+  for (const name of names) {
+    const now = parseRoleRequest(accounts.get(name)?.wanted)?.tokens;
+    if (now) found.set(name, now);
+  }
+  return found;
+}
+
+/**
+ * The proxy roles, known to the leader, that a write under way may let these accounts into: what is published of an entry, or of
+ * the Deny of a token, may be over.
+ */
 function rolesUnsettled(
   names: readonly string[],
+  held: Held,
   settled: readonly string[],
   { accounts, statuses }: RunRemovalDeps,
 ): string[] {
   const wanted = names.flatMap((name) => parseRoleRequest(accounts.get(name)?.wanted)?.roles ?? []);
   const open = wanted.filter(({ proxies }) => !proxies.some(({ arn }) => settled.includes(arn)));
-  return [...new Set(open.flatMap(({ proxies }) => proxies.map(({ arn }) => arn)))].filter((arn) => statuses.get(arn));
+  const byEntry = open.flatMap(({ proxies }) => proxies.map(({ arn }) => arn));
+  const byToken = [...held.values()].flat().map(({ arn }) => arn);
+  return [...new Set([...byEntry, ...byToken])].filter((arn) => statuses.get(arn) && !settled.includes(arn));
 }
 
 /** The proxy roles that let these service accounts in, as published, by ARN. */
-export function waysOf(names: readonly string[], { accounts, clock, statuses, trustScope }: RunRemovalDeps): WayIn[] {
+export function waysOf(names: readonly string[], deps: RunRemovalDeps, held: Held = heldBy(names, deps)): WayIn[] {
+  const { clock, statuses, trustScope } = deps;
   const published = [...statuses.all()].map(({ status }) => status);
-  const held = (name: string) => parseRoleRequest(accounts.get(name)?.wanted)?.tokens ?? [];
-  const byTokens = tokenWaysIn(published, trustScope(), new Map(names.map((name) => [name, held(name)])), clock.now());
+  const byTokens = tokenWaysIn(published, trustScope(), held, clock.now());
   const ways = waysIn(published, trustScope(), names);
   const others = byTokens.filter((way) => !ways.some((one) => one.proxy_iam_role_arn === way.proxy_iam_role_arn));
   return [...ways, ...others].sort((a, b) => (a.proxy_iam_role_arn < b.proxy_iam_role_arn ? -1 : 1));
@@ -67,11 +100,13 @@ export function waysOf(names: readonly string[], { accounts, clock, statuses, tr
 
 /**
  * Waits until IAM has shown, after the writes, documents without these accounts.
+ * @param held the tokens that their pods may hold, as it was on record before.
  * @returns the proxy roles that let them in all the same, or may, with what has to be done; every role while it is not
  * known whose tokens the documents let in.
  */
 export async function untilRemoved(
   names: readonly string[],
+  held: Held,
   before: readonly string[],
   deps: RunRemovalDeps,
 ): Promise<WayIn[]> {
@@ -85,13 +120,13 @@ export async function untilRemoved(
     return roles.filter((role, index) => statuses.get(role) && (!compared[index] || statuses.get(role)?.status.unread));
   };
   // A write that lets it in may be under way: where it asked for a role that it is not published in, the leader is asked.
-  const unsettled = rolesUnsettled(names, before, deps);
+  const unsettled = rolesUnsettled(names, held, before, deps);
   await compareAll(unsettled);
   // What waits for a person does not get better within seconds.
-  const isPending = () => waysOf(names, deps).some(({ code }) => code === 'pending');
+  const isPending = () => waysOf(names, deps, held).some(({ code }) => code === 'pending');
   await untilPublished(statuses, clock, leftMs(), () => !isPending());
   const unread = isPending() ? [] : await compareAll([...new Set([...before, ...unsettled])]);
-  const ways = waysOf(names, deps);
+  const ways = waysOf(names, deps, held);
   const known = new Set(ways.map(({ proxy_iam_role_arn: arn }) => arn));
   const isJudged = deps.trustScope() !== undefined;
   const unsure = isJudged ? unread : [...statuses.all()].map(({ status }) => status.role_arn);

@@ -70,6 +70,8 @@ export class Term {
       view: this.view,
       names: () => [...accounts.values()].flatMap(({ name, wanted }) => (wanted === undefined ? [] : name)),
       mappings: mappings.current,
+      revocations: options.revocations.current,
+      isUnmanaged: (arn) => this.isUnmanaged(arn),
       lifeMs: options.roleTokenSeconds * 1000,
       now: () => clock.now(),
       role: (arn) => this.placements.role(arn),
@@ -183,16 +185,18 @@ export class Term {
       isProxy: ({ arn, desired, observed, conditions }) =>
         mappings.current().managedProxies.has(arn) ||
         desired.members.size + observed.members.size + observed.others.size > 0 ||
-        desired.tokens !== undefined ||
+        // Elsewhere the statement is the owner's, and never ours to take out.
+        (desired.tokens !== undefined && !(this.isUnmanaged(arn) && observed.tokens === undefined)) ||
         conditions.unread,
       keep: (account) => !this.everRequested.has(account) && mayBeFromEarlierRelease(account, view),
       audiences: createProviderAudiences({ ...options, ...this.means }),
       isStillByTokens: ({ arn }) => isStillByTokens(kubernetes, arn, view.isRevoked),
+      isShutOut: (account) => isShutOut(account, view),
       isInDoubt: () => !pods.isWhole() || !accounts.isWhole(),
       stillRequested: async (role, names) => {
-        // Revoked runs are dropped on purpose.
+        // Revoked runs are dropped on purpose, also while the API server cannot be asked.
         const others = names.filter((name) => !isShutOut(name, view));
-        return others.length === 0 ? new Set() : stillRequested(kubernetes, role.arn, others, log);
+        return others.length === 0 ? new Set() : stillRequested(kubernetes, role.arn, others, view.isRevoked, log);
       },
       // The API server itself is asked: the guard is for when the caches cannot be believed.
       released: async (role, since) => {

@@ -179,9 +179,10 @@ export function recover(role: ProxyRole, status: TrustStatus, namespace: string,
 }
 
 /** Kept as it is until the mappings and the requests were looked at. */
-function recoverTokens({ arn, desired, observed, conditions }: ProxyRole, { tokens }: TrustStatus): void {
+function recoverTokens({ arn, desired, observed, conditions }: ProxyRole, status: TrustStatus): void {
+  const { tokens, kept_elsewhere: isElsewhere } = status;
   const audience = roleTokenAudience(arn);
-  if (!tokens || audience === undefined) return;
+  if (!tokens || audience === undefined || (isElsewhere && !tokens.granted)) return;
   for (const [account, until] of Object.entries(tokens.denied)) desired.tokenEnds.set(account, until);
   conditions.tokensProblem = tokens.problem;
   desired.tokens = observed.tokens = { audience, granted: tokens.granted, denied: new Set(desired.tokenEnds.keys()) };

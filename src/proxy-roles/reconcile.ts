@@ -35,6 +35,7 @@ import {
   fittingTokens,
   noticeTokens,
   type RoleTokensDeps,
+  roomBeside,
   tokensRetryMs,
 } from './role-tokens.ts';
 
@@ -101,7 +102,7 @@ async function attempt(
   const desired = { ...role.desired, isProxy: deps.isProxy(role) };
   const view = readTrustPolicy(deps.scope, text, { ...desired, members: desired.isProxy });
   if (view.kind === 'refused') throw new AwsError(view.code, view.detail);
-  observeDocument(deps, role, text, view, desired.isProxy);
+  observeDocument(deps, role, text, view, desired);
   const held = await heldBack(deps, role, view);
   const tokens = await confirmedTokens(deps, role, desired.tokens, view);
   const plan = planEdit(deps, role, { text, view, held, desired: { ...desired, tokens } });
@@ -150,7 +151,7 @@ function observeDocument(
   role: ProxyRole,
   text: string,
   view: TrustPolicyView,
-  isProxy: boolean,
+  desired: ProxyRole['desired'] & { isProxy: boolean },
 ): void {
   const { observed } = role;
   const now = deps.clock.monotonic();
@@ -158,9 +159,9 @@ function observeDocument(
     observed.maxChars = deps.maxChars;
     observed.learntAt = undefined;
   }
-  deps.placements.setCapacity(role, view.room(observed.maxChars, deps.keep));
+  deps.placements.setCapacity(role, roomBeside(deps, role, text, view, desired));
   noticeDrift(deps, role, view);
-  if (!isProxy || mayBeStale(role, view.subjects, now)) return;
+  if (!desired.isProxy || mayBeStale(role, view.subjects, now)) return;
   noticeMembers(deps, role, text, view);
   noticeTokens(role, view);
 }

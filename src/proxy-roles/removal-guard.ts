@@ -71,6 +71,7 @@ export async function stillRequested(
   kubernetes: Reader,
   role: string,
   names: readonly string[],
+  isRevoked: (run: string) => boolean,
   log: Log,
 ): Promise<ReadonlySet<string>> {
   let world: Awaited<ReturnType<typeof readWorld>>;
@@ -82,8 +83,7 @@ export async function stillRequested(
   }
   const [pods, accounts, mappings] = world;
   if (pods === undefined || accounts.size === 0) return stillThere(kubernetes, names);
-  // The caller has left out the service accounts of revoked runs.
-  const view = { accounts, pods, isRevoked: () => false };
+  const view = { accounts, pods, isRevoked };
   const belongs = (name: string) =>
     mayBeFromEarlierRelease(name, view) ||
     effectiveRequest(name, view)?.roles.some((one) => allowedProxies(one, mappings).some(({ arn }) => arn === role));

@@ -3,15 +3,19 @@
 import { roleTokenAudience } from '../lib/arn.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
-import type { TrustPolicyView } from '../trust-policy/document.ts';
+import { readTrustPolicy, type TrustPolicyView } from '../trust-policy/document.ts';
 import { type TokenTrust, whoIsDenied } from '../trust-policy/role-tokens.ts';
 import type { ProviderAudiences } from './provider-audiences.ts';
 import type { ProxyRole } from './proxy-role.ts';
+import type { RoleReconcileDeps } from './reconcile.ts';
+import { costOf } from './run-placement.ts';
 
 export interface RoleTokensDeps {
   audiences: ProviderAudiences;
   /** Whether the API server itself says that a mapping or a live run needs the role's tokens, or cannot be asked. */
   isStillByTokens: (role: ProxyRole) => Promise<boolean>;
+  /** Whether a live pod of the service account belongs to a revoked run. */
+  isShutOut: (account: string) => boolean;
   /** The ARN of the cluster's OIDC provider. */
   scope: { providerArn: string };
   clock: Clock;
@@ -40,8 +44,31 @@ export async function confirmedTokens(
     { role: role.arn },
     'role tokens are still let in, since the API server does not confirm that the mapping and the last run ended',
   );
-  // Nobody is let in meanwhile who is kept out now.
-  return { ...tokens, granted: true, denied: tokens.denied.union(view.tokens?.denied ?? new Set()) };
+  // Nobody is let in meanwhile who is kept out now, or was revoked since.
+  const revoked = [...role.desired.tokenEnds.keys()].filter(deps.isShutOut);
+  return { ...tokens, granted: true, denied: new Set([...revoked, ...(view.tokens?.denied ?? [])]) };
+}
+
+/**
+ * The characters for members. Who is in stays in beside new denials, but for those of revoked runs, and nobody new comes in
+ * before any of them.
+ * @param view the document, beside all that is desired.
+ */
+export function roomBeside(
+  { scope, keep }: Pick<RoleReconcileDeps, 'scope' | 'keep'>,
+  { desired, observed }: ProxyRole,
+  text: string,
+  view: TrustPolicyView,
+  { pods, tokens, isProxy }: Pick<ProxyRole['desired'], 'pods' | 'tokens'> & { isProxy: boolean },
+): number {
+  const room = view.room(observed.maxChars, keep);
+  const before = (tokens?.revoked ?? new Set<string>()).union(view.tokens?.denied ?? new Set<string>());
+  const denied = tokens?.denied.intersection(before);
+  if (!tokens || !denied || denied.size === tokens.denied.size) return room;
+  const standing = readTrustPolicy(scope, text, { members: isProxy, pods, tokens: { ...tokens, denied } });
+  if (standing.kind === 'refused') return room;
+  const taken = costOf(desired.members.keys(), scope.namespace);
+  return Math.max(room, Math.min(taken, standing.room(observed.maxChars, keep)));
 }
 
 /** Of those who should be denied, as many as the document has room for. */

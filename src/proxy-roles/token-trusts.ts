@@ -1,9 +1,10 @@
 /** Owns which roles let role tokens in, and which service accounts may not use theirs any more. In memory, without I/O. */
 import { roleTokenAudience } from '../lib/arn.ts';
 import type { Mappings } from '../mappings/role-mappings.ts';
-import { effectiveRequest, hasLiveAsker, type RequestView } from '../runs/effective-request.ts';
+import { effectiveRequest, hasLiveAsker, isShutOut, type RequestView } from '../runs/effective-request.ts';
 import { tokensOverAt } from '../runs/held-tokens.ts';
-import { parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
+import type { Revocation } from '../runs/revocations.ts';
+import { type HeldToken, parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
 import { sameTokenTrust, type TokenTrust } from '../trust-policy/role-tokens.ts';
 import type { ProxyRole } from './proxy-role.ts';
 import { allowedProxies } from './run-placement.ts';
@@ -13,6 +14,10 @@ export interface TokenTrustsOptions {
   /** The names of all service accounts that carry a request. */
   names: () => Iterable<string>;
   mappings: () => Mappings;
+  /** What is on record of revoked runs. */
+  revocations: () => ReadonlyMap<string, Pick<Revocation, 'tokens'>>;
+  /** Whether a mapping says that the role's trust policy is not managed here. */
+  isUnmanaged: (arn: string) => boolean;
   /** How long a role token lives. */
   lifeMs: number;
   /** Milliseconds since the epoch. */
@@ -31,6 +36,12 @@ export class TokenTrusts {
   private readonly byRole = new Map<string, Holders>();
   /** Service account -> the roles whose tokens it may hold. */
   private readonly heldBy = new Map<string, ReadonlySet<string>>();
+  /** Role -> service account -> until when tokens live that a revoked run may have left, also where it has ended. */
+  private revoked = new Map<string, Map<string, string>>();
+  /** Of these, the ones that are not denied, since a later run on the account has the role: a lost list brings no Deny back. */
+  private readonly lifted = new Set<string>();
+  /** Roles that tokens carry while their trust policies are not managed here. */
+  private readonly elsewhere = new Set<string>();
 
   constructor(options: TokenTrustsOptions) {
     this.options = options;
@@ -45,6 +56,7 @@ export class TokenTrusts {
   /** Looks at every service account and every role anew: after the mappings or the revocations changed, or time passed. */
   all(): void {
     for (const name of new Set([...this.options.names(), ...this.heldBy.keys()])) this.note(name);
+    this.revoked = revokedByRole(this.options.revocations().values());
     const named = this.options.mappings().tokenProxies;
     const known = [...this.options.roles()].filter(({ desired }) => desired.tokens).map(({ arn }) => arn);
     for (const arn of new Set([...named, ...this.byRole.keys(), ...known])) this.settle(this.options.role(arn));
@@ -62,7 +74,7 @@ export class TokenTrusts {
     const counts = now.size > 0 ? effectiveRequest(name, view) : undefined;
     for (const arn of now) {
       const holders: Holders = this.byRole.get(arn) ?? new Map();
-      const until = held.find((one) => one.arn === arn && one.until !== undefined)?.until;
+      const until = lastEnd(held.filter((one) => one.arn === arn));
       holders.set(name, { entitled: isEntitled(counts, arn, this.options.mappings()), until });
       this.byRole.set(arn, holders);
     }
@@ -73,29 +85,60 @@ export class TokenTrusts {
 
   /** Brings what is desired of the role in line with its mappings and its holders. */
   private settle(role: ProxyRole): void {
-    const { view, mappings, now, lifeMs, onChange } = this.options;
+    const { mappings, now, onChange } = this.options;
     const audience = roleTokenAudience(role.arn);
     if (audience === undefined) return;
     const holders = this.byRole.get(role.arn) ?? new Map<string, never>();
     const { desired } = role;
-    for (const [name, until] of [...desired.tokenEnds]) {
-      const holder = holders.get(name);
-      // AWS does not ask whether a pod lives: a Deny outlasts the run that was shut out. A later run on its service account
-      // that may have the role, by an entry say, ends it, since a Deny would end that too.
-      const isIn = holder?.entitled ?? isEntitled(effectiveRequest(name, view), role.arn, mappings());
-      if (isIn || (!holder && Date.parse(until) <= now())) desired.tokenEnds.delete(name);
-    }
-    for (const [name, { entitled, until }] of holders) {
-      if (!entitled && !desired.tokenEnds.has(name)) desired.tokenEnds.set(name, until ?? tokensOverAt(now(), lifeMs));
-    }
+    this.settleEnds(role, holders);
     // Runs that have it by a token keep it while a mapping moves the role to entries.
     const granted = mappings().tokenProxies.has(role.arn) || [...holders.values()].some(({ entitled }) => entitled);
     const late = [...desired.tokenEnds].filter(([, until]) => granted && Date.parse(until) > now());
-    const next: TokenTrust = { audience, granted, denied: new Set(late.map(([name]) => name)) };
+    const denied = new Set(late.map(([name]) => name));
+    const isRevoked = (name: string) => this.revoked.get(role.arn)?.has(name) || isShutOut(name, this.options.view);
+    const next: TokenTrust = { audience, granted, denied, revoked: new Set([...denied].filter(isRevoked)) };
+    if (this.isForgotten(role, granted)) {
+      desired.tokens = undefined;
+      onChange(role);
+      return;
+    }
     const isNothing = !granted && !desired.tokens;
     if (isNothing || (desired.tokens && sameTrust(desired.tokens, next))) return;
     desired.tokens = next;
     onChange(role);
+  }
+
+  /** Who has tokens of the role that are not to be used any more. */
+  private settleEnds({ arn, desired: { tokenEnds } }: ProxyRole, holders: Holders): void {
+    const { view, mappings, now, lifeMs, isUnmanaged } = this.options;
+    const keyOf = (name: string, until: string) => JSON.stringify([arn, name, until]);
+    const left = [...(this.revoked.get(arn) ?? [])].filter(([name, until]) => !this.lifted.has(keyOf(name, until)));
+    for (const [name, until] of left) {
+      const isLater = !tokenEnds.has(name) || Date.parse(until) > Date.parse(tokenEnds.get(name) ?? '');
+      if (Date.parse(until) > now() && isLater) tokenEnds.set(name, until);
+    }
+    for (const [name, until] of [...tokenEnds]) {
+      const holder = holders.get(name);
+      // AWS does not ask whether a pod lives: a Deny outlasts the run that was shut out. A later run on its service account
+      // that may have the role, by an entry say, ends it, since a Deny would end that too.
+      const isIn = holder?.entitled ?? isEntitled(effectiveRequest(name, view), arn, mappings());
+      if (isIn || (!holder && Date.parse(until) <= now())) tokenEnds.delete(name);
+      const revoked = isIn ? this.revoked.get(arn)?.get(name) : undefined;
+      if (revoked !== undefined) this.lifted.add(keyOf(name, revoked));
+    }
+    // Nobody can be denied where the trust policy is not ours to write.
+    if (isUnmanaged(arn)) return;
+    for (const [name, { entitled, until }] of holders) {
+      if (!entitled && !tokenEnds.has(name)) tokenEnds.set(name, until ?? tokensOverAt(now(), lifeMs));
+    }
+  }
+
+  /** Whether no mapping carries the role by tokens any more, and what its trust policy says of them was never ours to take out. */
+  private isForgotten({ arn, desired, observed }: ProxyRole, granted: boolean): boolean {
+    const { elsewhere } = this;
+    const wasElsewhere = elsewhere.delete(arn);
+    if (granted && this.options.isUnmanaged(arn)) elsewhere.add(arn);
+    return wasElsewhere && !granted && desired.tokens !== undefined && observed.tokens === undefined;
   }
 }
 
@@ -112,11 +155,32 @@ function isEntitled(request: RoleRequest | undefined, arn: string, mappings: Map
   );
 }
 
+/** When the last of these tokens of a role is over; undefined where one of them may still be given anew: the tokens are the same. */
+function lastEnd(held: readonly HeldToken[]): string | undefined {
+  const ends = held.flatMap(({ until }) => until ?? []);
+  return ends.length < held.length ? undefined : ends.sort().at(-1);
+}
+
 /** Whether a service account holds a token of the role that works. @param request as it counts now. */
 export function holdsToken(request: RoleRequest | undefined, arn: string, mappings: Mappings): boolean {
   return request?.tokens?.some((one) => one.arn === arn) === true && isEntitled(request, arn, mappings);
 }
 
+function revokedByRole(revocations: Iterable<Pick<Revocation, 'tokens'>>): Map<string, Map<string, string>> {
+  const found = new Map<string, Map<string, string>>();
+  for (const { tokens } of revocations) {
+    for (const [name, arns] of Object.entries(tokens?.held ?? {})) {
+      for (const arn of arns) {
+        const ends = found.get(arn) ?? new Map<string, string>();
+        const last = [ends.get(name) ?? '', tokens?.until ?? ''].sort().at(-1) ?? '';
+        found.set(arn, ends.set(name, last));
+      }
+    }
+  }
+  return found;
+}
+
 function sameTrust(a: TokenTrust, b: TokenTrust): boolean {
-  return a.granted === b.granted && sameTokenTrust(a, b);
+  const isSameRevoked = (a.revoked ?? new Set()).symmetricDifference(b.revoked ?? new Set()).size === 0;
+  return a.granted === b.granted && isSameRevoked && sameTokenTrust(a, b);
 }

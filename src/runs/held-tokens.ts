@@ -1,6 +1,7 @@
 /** Owns the record of the role tokens that a service account's pods may hold, on its role request. Pure. */
 
 import type { Clock } from '../lib/clock.ts';
+import type { RevokedTokens } from './revocations.ts';
 import type { HeldToken, RequestedRole, RoleRequest, RoleRequestContent } from './role-request.ts';
 
 /** A proxy role, with the organization by which the caller may have it. */
@@ -27,6 +28,21 @@ export function rolesByToken({ tokens = [] }: Pick<RoleRequest, 'tokens'>): Requ
 /** When a token that is given now, or was given before, is surely over; ISO 8601. */
 export function tokensOverAt(now: number, lifeMs: number): string {
   return new Date(now + lifeMs + tokenLeewayMs).toISOString();
+}
+
+/** Beyond it a record of revoked tokens would take the place of other revocations: their leader's memory has to do. */
+const mostRecordedChars = 16_384;
+
+/** What a revocation keeps on record of the tokens. @param held service account -> the tokens that its pods may hold. */
+export function revokedTokens(
+  held: ReadonlyMap<string, readonly Pick<HeldToken, 'arn'>[]>,
+  now: number,
+  lifeMs: number,
+): RevokedTokens | undefined {
+  const roles = [...held].map(([name, list]) => [name, [...new Set(list.map(({ arn }) => arn))].sort()] as const);
+  const some = Object.fromEntries(roles.filter(([, arns]) => arns.length > 0));
+  const isKept = Object.keys(some).length > 0 && JSON.stringify(some).length <= mostRecordedChars;
+  return isKept ? { until: tokensOverAt(now, lifeMs), held: some } : undefined;
 }
 
 /**

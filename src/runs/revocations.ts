@@ -9,6 +9,17 @@ import type { PodIndex } from './runs.ts';
 
 export const revokedConfigMap = 'irsa-revoked-runs';
 
+/**
+ * The role tokens that the run's service accounts might hold: their own record of it goes with an account, and a token that was
+ * copied out goes on.
+ */
+const revokedTokensSchema = z.object({
+  /** Until when the last of them lives, ISO 8601. */
+  until: z.string(),
+  /** Service account -> the proxy roles. */
+  held: z.record(z.string(), z.array(z.string())),
+});
+
 const revocationSchema = z.object({
   /** The administrator's name and `canonicalId`. */
   by: z.string(),
@@ -16,9 +27,11 @@ const revocationSchema = z.object({
   /** ISO 8601. */
   at: z.string(),
   reason: z.string().optional(),
+  tokens: revokedTokensSchema.optional(),
 });
 
 export type Revocation = z.infer<typeof revocationSchema>;
+export type RevokedTokens = z.infer<typeof revokedTokensSchema>;
 
 type Records = ReadonlyMap<string, Revocation>;
 
@@ -65,13 +78,15 @@ export class Revocations extends ConfigMapStore<Records> {
   }
 
   /**
-   * Takes away the records of runs that ended: whose pods were gone when it was last called, and are gone now, in the
-   * watch and when the API server is asked. To be called in long intervals.
+   * Takes away the records of runs that ended, and their tokens with them: whose pods were gone when it was last called, and
+   * are gone now, in the watch and when the API server is asked. To be called in long intervals.
    * @throws ApiError as `change` does.
    */
   async forgetEnded(pods: Pick<PodIndex, 'ofRun'>): Promise<void> {
-    const oldest = this.#sources.clock.now() - youngestEndedMs;
-    const old = [...this.current()].filter(([, { at }]) => !(Date.parse(at) > oldest)).map(([run]) => run);
+    const now = this.#sources.clock.now();
+    const isOld = ({ at, tokens }: Revocation) =>
+      !(Date.parse(at) > now - youngestEndedMs) && !(tokens && Date.parse(tokens.until) > now);
+    const old = [...this.current()].filter(([, record]) => isOld(record)).map(([run]) => run);
     const ended = new Set(old.filter((run) => pods.ofRun(run).length === 0));
     const twice = [...ended.intersection(this.#endedBefore)];
     this.#endedBefore = ended;

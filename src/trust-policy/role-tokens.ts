@@ -13,6 +13,8 @@ export interface TokenTrust {
   granted: boolean;
   /** Service accounts that hold tokens and may not use them any more. */
   denied: ReadonlySet<string>;
+  /** Of these, the ones that an administrator shut out: they are denied before others. */
+  revoked?: ReadonlySet<string>;
 }
 
 type TokenScope = Pick<TrustScope, 'issuer' | 'providerArn' | 'namespace'>;
@@ -74,11 +76,13 @@ export function withTokenTrust(policy: JsonObject, scope: TokenScope, trust: Tok
   return { ...policy, Statement: single ? (wanted[0] as JsonObject) : wanted };
 }
 
-/** Of those to be denied, as many as fit: those who are denied already, then the others in the order given. */
+/** Of those to be denied, as many as fit: who was revoked, who is denied already, then the others in the order given. */
 export function whoIsDenied(trust: TokenTrust, before: TokenTrust | undefined, fits: (some: TokenTrust) => boolean) {
-  let found: TokenTrust = { ...trust, denied: trust.denied.intersection(before?.denied ?? new Set<string>()) };
+  const first = trust.denied.intersection(trust.revoked ?? new Set<string>());
+  const standing = first.union(trust.denied.intersection(before?.denied ?? new Set<string>()));
+  let found: TokenTrust = { ...trust, denied: standing };
   if (!fits(found)) found = { ...trust, denied: new Set() };
-  for (const account of trust.denied.difference(found.denied)) {
+  for (const account of standing.union(trust.denied).difference(found.denied)) {
     const more = { ...trust, denied: new Set([...found.denied, account]) };
     if (!fits(more)) break;
     found = more;

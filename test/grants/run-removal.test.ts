@@ -27,7 +27,7 @@ describe('the removal of a run', () => {
       clock: new FakeClock(),
       trustScope: () => trustScope,
     };
-    return untilRemoved(['run-1'], [], deps as unknown as RunRemovalDeps);
+    return untilRemoved(['run-1'], new Map(), [], deps as unknown as RunRemovalDeps);
   };
 
   it('is over where no published document lets it in', async () => {

@@ -88,6 +88,7 @@ describe('a pass over a role', () => {
     lease: { holds: () => held, holdsUntil: () => clock.monotonic() + 10_000 },
     audiences: { lists: async () => true },
     isStillByTokens: async () => false,
+    isShutOut: () => false,
     isProxy: () => true,
     keep: () => false,
     isInDoubt: () => empty,

@@ -18,11 +18,13 @@ describe('a fresh look before many are dropped', () => {
   let mappings: ConfigMap;
   let organizations: ConfigMap | undefined;
   let gone: string[];
+  let revoked: string | undefined;
 
   beforeEach(() => {
     const data = { acme: JSON.stringify([{ iam_role_arn: target, proxy_iam_role_arn: role }]) };
     [pods, accounts, gone] = [[], [], []];
     organizations = undefined;
+    revoked = undefined;
     mappings = { name: mappingConfigMap, resourceVersion: '1', annotations: {}, data };
     // A cluster that is not empty, see below.
     account('other');
@@ -60,7 +62,7 @@ describe('a fresh look before many are dropped', () => {
       },
       ...kubernetes,
     };
-    return [...(await stillRequested(reader, role, ['sa-1', 'sa-2'], createLog('silent')))];
+    return [...(await stillRequested(reader, role, ['sa-1', 'sa-2'], (one) => one === revoked, createLog('silent')))];
   };
 
   it('holds the service accounts of which a run that asked lives', async () => {
@@ -69,6 +71,19 @@ describe('a fresh look before many are dropped', () => {
     account('sa-2', want([run('b')]));
     pod('sa-2', run('b'), 'alice');
     assert.deepEqual(await held(), ['sa-1', 'sa-2']);
+  });
+
+  it('does not hold those of a revoked run, whose pods the copy of the cluster may lack', async () => {
+    for (const name of ['sa-1', 'sa-2']) {
+      account(name, want());
+      pod(name, run('a'), 'alice');
+    }
+    pod('sa-2', run('b'), 'alice');
+    assert.deepEqual(await held(), ['sa-1', 'sa-2']);
+    revoked = run('b');
+    assert.deepEqual(await held(), ['sa-1']);
+    revoked = run('a');
+    assert.deepEqual(await held(), []);
   });
 
   it('does not hold those whose account has gone to a run that did not ask, also of the same user', async () => {
