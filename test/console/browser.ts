@@ -35,9 +35,15 @@ export async function openPage(browser: Browser, options: BrowserContextOptions 
     if (line.type() === 'error' && !line.text().startsWith('Failed to load resource')) errors.push(line.text());
   });
   page.on('request', (request) => {
-    if (!request.url().startsWith('blob:')) origins.add(new URL(request.url()).origin);
+    if (!/^(blob|data):/.test(request.url())) origins.add(new URL(request.url()).origin);
   });
   return { page, errors, origins };
+}
+
+/** Tells of each press of the pointer on whatever page is opened from now on, that of the realm too. */
+export async function onPress(page: Page, pressed: () => void): Promise<void> {
+  await page.exposeFunction('pointerPressed', pressed);
+  await page.addInitScript("addEventListener('pointerdown', () => pointerPressed(), true)");
 }
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');

@@ -8,7 +8,8 @@ const folder = join(import.meta.dirname, '..', '..', '.github', 'workflows');
 
 interface Workflow {
   permissions?: Record<string, string>;
-  jobs: Record<string, { steps: { uses?: string }[] }>;
+  defaults?: { run?: { shell?: string } };
+  jobs: Record<string, { steps: { uses?: string; run?: string }[] }>;
 }
 
 describe('the workflows', () => {
@@ -22,6 +23,14 @@ describe('the workflows', () => {
       for (const action of used) assert.match(action, /^[\w-]+\/[\w-]+@[0-9a-f]{40}$/);
       const said = text.split('\n').filter((line) => /uses: \S+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/.test(line));
       assert.equal(said.length, used.length);
+    });
+
+    it(`${name} fails where the first part of a pipe does`, () => {
+      // Named, the shell is `bash -eo pipefail`, and `bash -e` otherwise:
+      // https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
+      const { defaults, jobs } = parse(readFileSync(join(folder, name), 'utf8')) as Workflow;
+      const scripts = Object.values(jobs).flatMap(({ steps }) => steps.flatMap(({ run }) => run ?? []));
+      if (scripts.some((script) => / \| \w/.test(script))) assert.equal(defaults?.run?.shell, 'bash');
     });
   }
 });
