@@ -110,10 +110,12 @@ export class TokenTrusts {
 
   /** Who has tokens of the role that are not to be used any more. */
   private settleEnds({ arn, desired: { tokenEnds } }: ProxyRole, holders: Holders): void {
-    const { view, mappings, now, lifeMs, isUnmanaged } = this.options;
+    const { view, mappings, now, lifeMs } = this.options;
+    // Nobody can be denied where the trust policy is not ours to write.
+    const isUnmanaged = this.options.isUnmanaged(arn);
     const keyOf = (name: string, until: string) => JSON.stringify([arn, name, until]);
     const left = [...(this.revoked.get(arn) ?? [])].filter(([name, until]) => !this.lifted.has(keyOf(name, until)));
-    for (const [name, until] of left) {
+    for (const [name, until] of isUnmanaged ? [] : left) {
       const isLater = !tokenEnds.has(name) || Date.parse(until) > Date.parse(tokenEnds.get(name) ?? '');
       if (Date.parse(until) > now() && isLater) tokenEnds.set(name, until);
     }
@@ -126,9 +128,7 @@ export class TokenTrusts {
       const revoked = isIn ? this.revoked.get(arn)?.get(name) : undefined;
       if (revoked !== undefined) this.lifted.add(keyOf(name, revoked));
     }
-    // Nobody can be denied where the trust policy is not ours to write.
-    if (isUnmanaged(arn)) return;
-    for (const [name, { entitled, until }] of holders) {
+    for (const [name, { entitled, until }] of isUnmanaged ? [] : holders) {
       if (!entitled && !tokenEnds.has(name)) tokenEnds.set(name, until ?? tokensOverAt(now(), lifeMs));
     }
   }

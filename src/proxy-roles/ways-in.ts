@@ -38,9 +38,12 @@ export function tokenWaysIn(
   return statuses.flatMap((status) => {
     const { role_arn: arn, document, tokens } = status;
     const isOut = (name: string) => scope !== undefined && document !== undefined && denies(scope, document, name);
-    // Where the statement is gone, no token opens the role any more.
-    const isClosed = tokens && !tokens.granted;
-    const letIn = [...held.keys()].filter((name) => !isClosed && holds(name, arn) && !isOut(name));
+    // Where the statement is gone, no token opens the role any more. An owner's own is in the document alone.
+    const isClosed = (name: string) =>
+      status.kept_elsewhere
+        ? scope !== undefined && document !== undefined && !letsIn(scope, document, name)
+        : tokens && !tokens.granted;
+    const letIn = [...held.keys()].filter((name) => !isClosed(name) && holds(name, arn) && !isOut(name));
     if (letIn.length === 0) return [];
     const full = tokens?.problem?.code === 'trust_policy_full' ? tokens.problem : undefined;
     const expiring = {

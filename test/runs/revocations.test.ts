@@ -145,6 +145,20 @@ describe('the record of revoked runs', () => {
     assert.equal(await look(), false);
   });
 
+  it('is kept for as long as a token of the run may live', async () => {
+    const until = new Date(clock.now() + 600_000).toISOString();
+    await revocations.revoke(one, { ...record(), tokens: { until, held: { sa: ['arn'] } } });
+    listed = [pod(two)];
+    const looks = async () => {
+      for (let times = 0; times < 2; times += 1) await revocations.forgetEnded(noPods);
+      return revocations.isRevoked(one);
+    };
+    clock.jump(590_000);
+    assert.equal(await looks(), true);
+    clock.jump(11_000);
+    assert.equal(await looks(), false);
+  });
+
   it('counts for other runs with the same account', () => {
     const get = (run: string) => (run === one ? record() : undefined);
     const pods = { ofAccount: (account: string) => (account === 'shared' ? [pod(one), pod(two)] : [pod(two)]) };
