@@ -58,7 +58,7 @@ const doubtPausesMs = [500, 1_000, 2_000];
 const firstConfirmMs = 5_000;
 const longestConfirmMs = 60_000;
 /** The API server sends a bookmark about every minute. Dead connections are noticed before, where they speak HTTP/2. */
-const longestQuietMs = 150_000;
+export const longestQuietMs = 150_000;
 /** A watch that was up for so long was no failure. */
 const steadyMs = 1_000;
 

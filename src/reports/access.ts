@@ -204,12 +204,8 @@ function isMember(members: TrustStatus['members'], name: string): boolean {
   return Object.hasOwn(members, name) && members[name]?.want !== '';
 }
 
-function fromStatuses(
-  { target, proxy }: Pair,
-  run: RunSeen,
-  requests: RoleRequest[],
-  { status }: AccessSources,
-): Verdict {
+function fromStatuses(pair: Pair, run: RunSeen, requests: RoleRequest[], { status }: AccessSources): Verdict {
+  const { target, proxy } = pair;
   const isIn = (arn: string, name: string) => isMember(status(arn)?.members ?? {}, name);
   const inside = run.accounts.filter(({ name }) => isIn(proxy, name));
   if (inside.length === run.accounts.length) {

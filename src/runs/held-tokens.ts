@@ -1,5 +1,6 @@
 /** Owns the record of the role tokens that a service account's pods may hold, on its role request. Pure. */
 
+import { longestQuietMs } from '../kubernetes/watch.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { RevokedTokens } from './revocations.ts';
 import type { HeldToken, RequestedRole, RoleRequest, RoleRequestContent } from './role-request.ts';
@@ -16,8 +17,11 @@ export interface TokenRole extends Choice {
   target: string;
 }
 
-/** Beyond a token's life: the clocks of the API server and of AWS may differ, and a token may be on its way. */
-export const tokenLeewayMs = 60_000;
+/**
+ * Beyond a token's life: a replica whose watch of revocations went silent may give one until it notices that, and the clocks
+ * of the API server and of AWS may differ.
+ */
+export const tokenLeewayMs = longestQuietMs + 60_000;
 
 /** The roles that come by tokens which the service account's run may still use, in the form of those that come by entries. */
 export function rolesByToken({ tokens = [] }: Pick<RoleRequest, 'tokens'>): RequestedRole[] {
