@@ -5,6 +5,7 @@ import {
   accountsOf,
   accountsOrNotFound,
   type RunRemovalDeps,
+  tokensHeldBy,
   untilRemoved,
   waysOf,
 } from '../src/grants/run-removal.ts';
@@ -43,7 +44,14 @@ export function revocationRoutes(deps: RevocationDeps): Router {
     const before = waysOf(names, deps).map(({ proxy_iam_role_arn: arn }) => arn);
     const { id, name } = callerOf(res);
     const at = new Date(clock.now()).toISOString();
-    const made = { by: name, by_id: id, at, ...(reason === undefined ? {} : { reason }) };
+    const tokens = await tokensHeldBy(names, deps);
+    const made = {
+      by: name,
+      by_id: id,
+      at,
+      ...(reason === undefined ? {} : { reason }),
+      ...(Object.keys(tokens).length > 0 ? { tokens } : {}),
+    };
     const { record, added } = await revocations.revoke(run, made);
     const decision = added ? 'revoked' : 'revoked already';
     audit(log, res, 'revocation', { decision, run, reason, accounts: names, roles: before }, `run ${decision}`);

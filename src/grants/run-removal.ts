@@ -5,13 +5,14 @@ import type { Watched } from '../kubernetes/watch.ts';
 import { ApiError } from '../lib/errors.ts';
 import { tokenWaysIn, type WayIn, waysIn } from '../proxy-roles/ways-in.ts';
 import { untilPublished } from '../reconcile/status-store.ts';
+import { rolesByToken } from '../runs/held-tokens.ts';
 import { parseRoleRequest } from '../runs/role-request.ts';
 import type { PodIndex } from '../runs/runs.ts';
 import type { TrustScope } from '../trust-policy/document.ts';
 import { type ComparisonDeps, compareNow } from './compare-now.ts';
 
 export interface RunRemovalDeps extends ComparisonDeps {
-  kubernetes: Pick<Kubernetes, 'listPods' | 'annotateConfigMap'>;
+  kubernetes: Pick<Kubernetes, 'listPods' | 'getServiceAccount' | 'annotateConfigMap'>;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
   /** Whose tokens trust policies let in, once our AWS account is known. */
@@ -44,13 +45,25 @@ export async function accountsOrNotFound(run: string, deps: RunRemovalDeps): Pro
   throw new ApiError('run_not_found', 'No live pod of this run is there, and no service account has roles for it.');
 }
 
+/** The proxy roles whose tokens these accounts may hold, as the API server has it, or the watch where it does not answer. */
+export async function tokensHeldBy(names: readonly string[], deps: RunRemovalDeps): Promise<Record<string, string[]>> {
+  const { accounts, kubernetes } = deps;
+  const held = names.map(async (name) => {
+    const account = await kubernetes.getServiceAccount(name).catch(() => accounts.get(name));
+    const tokens = parseRoleRequest(account?.wanted)?.tokens ?? [];
+    return [name, [...new Set(tokens.map(({ arn }) => arn))]] as [string, string[]];
+  });
+  return Object.fromEntries((await Promise.all(held)).filter(([, roles]) => roles.length > 0));
+}
+
 /** The proxy roles, known to the leader, that a write under way may let these accounts into. */
 function rolesUnsettled(
   names: readonly string[],
   settled: readonly string[],
   { accounts, statuses }: RunRemovalDeps,
 ): string[] {
-  const wanted = names.flatMap((name) => parseRoleRequest(accounts.get(name)?.wanted)?.roles ?? []);
+  const requests = names.flatMap((name) => parseRoleRequest(accounts.get(name)?.wanted) ?? []);
+  const wanted = requests.flatMap((request) => [...request.roles, ...rolesByToken(request)]);
   const open = wanted.filter(({ proxies }) => !proxies.some(({ arn }) => settled.includes(arn)));
   return [...new Set(open.flatMap(({ proxies }) => proxies.map(({ arn }) => arn)))].filter((arn) => statuses.get(arn));
 }

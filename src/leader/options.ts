@@ -28,7 +28,7 @@ export interface LeaderOptions {
   pods: PodIndex;
   statuses: TrustStatuses;
   mappings: { current(): Mappings; onChange(listener: () => void): void };
-  revocations: Pick<Revocations, 'isRevoked' | 'onRunsChange' | 'forgetEnded'>;
+  revocations: Pick<Revocations, 'current' | 'isRevoked' | 'onRunsChange' | 'forgetEnded'>;
   scope: TrustScope;
   maxChars: number;
   /** How long a role token lives. */

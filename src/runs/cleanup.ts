@@ -46,8 +46,13 @@ export async function clearEndedRequests(options: Around, holds: () => boolean):
 }
 
 /** Takes away the records of runs that were shut out and have ended. */
-export async function forgetEndedRevocations({ revocations, pods, log }: Around): Promise<void> {
-  await revocations.forgetEnded(pods).catch((error: unknown) => {
+export async function forgetEndedRevocations({
+  revocations,
+  pods,
+  roleTokenSeconds,
+  log,
+}: Pick<Around, 'revocations' | 'pods' | 'log'> & { roleTokenSeconds: number }): Promise<void> {
+  await revocations.forgetEnded(pods, roleTokenSeconds * 1000).catch((error: unknown) => {
     log.info({ err: error }, 'the revocations of ended runs were not forgotten; trying again later');
   });
 }

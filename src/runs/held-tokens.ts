@@ -24,9 +24,14 @@ export function rolesByToken({ tokens = [] }: Pick<RoleRequest, 'tokens'>): Requ
   return held.map(({ target, until: _over, ...proxy }) => ({ target, proxies: [proxy] }));
 }
 
-/** When a token that is given now, or was given before, is surely over; ISO 8601. */
+/** When a token that is given now, or was given before, is surely over. */
+export function tokensOverMs(now: number, lifeMs: number): number {
+  return now + lifeMs + tokenLeewayMs;
+}
+
+/** The same in ISO 8601. */
 export function tokensOverAt(now: number, lifeMs: number): string {
-  return new Date(now + lifeMs + tokenLeewayMs).toISOString();
+  return new Date(tokensOverMs(now, lifeMs)).toISOString();
 }
 
 /**

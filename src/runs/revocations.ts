@@ -5,6 +5,7 @@ import { ConfigMapStore, type StoreSources } from '../kubernetes/config-map-stor
 import { kubernetesUnavailable } from '../kubernetes/transport.ts';
 import { ApiError } from '../lib/errors.ts';
 import { parseJson } from '../lib/json.ts';
+import { tokensOverMs } from './held-tokens.ts';
 import type { PodIndex } from './runs.ts';
 
 export const revokedConfigMap = 'irsa-revoked-runs';
@@ -16,6 +17,8 @@ const revocationSchema = z.object({
   /** ISO 8601. */
   at: z.string(),
   reason: z.string().optional(),
+  /** The proxy roles whose tokens each of its service accounts held: a Deny outlasts the account, and the leader that wrote it. */
+  tokens: z.record(z.string(), z.array(z.string())).optional(),
 });
 
 export type Revocation = z.infer<typeof revocationSchema>;
@@ -66,12 +69,14 @@ export class Revocations extends ConfigMapStore<Records> {
 
   /**
    * Takes away the records of runs that ended: whose pods were gone when it was last called, and are gone now, in the
-   * watch and when the API server is asked. To be called in long intervals.
-   * @throws ApiError as `change` does.
+   * watch and when the API server is asked, and whose tokens have expired. To be called in long intervals.
+   * @param lifeMs of a role token. @throws ApiError as `change` does.
    */
-  async forgetEnded(pods: Pick<PodIndex, 'ofRun'>): Promise<void> {
-    const oldest = this.#sources.clock.now() - youngestEndedMs;
-    const old = [...this.current()].filter(([, { at }]) => !(Date.parse(at) > oldest)).map(([run]) => run);
+  async forgetEnded(pods: Pick<PodIndex, 'ofRun'>, lifeMs: number): Promise<void> {
+    const now = this.#sources.clock.now();
+    const isOld = ({ at, tokens }: Revocation) =>
+      !(Date.parse(at) > now - youngestEndedMs) && !(tokens && tokensOverMs(Date.parse(at), lifeMs) > now);
+    const old = [...this.current()].filter(([, record]) => isOld(record)).map(([run]) => run);
     const ended = new Set(old.filter((run) => pods.ofRun(run).length === 0));
     const twice = [...ended.intersection(this.#endedBefore)];
     this.#endedBefore = ended;

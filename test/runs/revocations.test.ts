@@ -81,6 +81,7 @@ describe('the record of revoked runs', () => {
   });
 
   const noPods = { ofRun: () => [] };
+  const lifeMs = 600_000;
 
   it('reports the runs that were revoked and allowed, each once', async () => {
     assert.equal((await revocations.revoke(one, record())).added, true);
@@ -130,7 +131,7 @@ describe('the record of revoked runs', () => {
   it('is forgotten at the second look, when pods are listed and none is of the run', async () => {
     await revocations.revoke(one, record());
     const look = async () => {
-      await revocations.forgetEnded(noPods);
+      await revocations.forgetEnded(noPods, lifeMs);
       return revocations.isRevoked(one);
     };
     assert.equal(await look(), true);
@@ -140,9 +141,22 @@ describe('the record of revoked runs', () => {
     listed = [pod(one)];
     assert.equal(await look(), true, 'the API server knows better');
     listed = [pod(two)];
-    await revocations.forgetEnded({ ofRun: () => [pod(one)] });
+    await revocations.forgetEnded({ ofRun: () => [pod(one)] }, lifeMs);
     assert.equal(await look(), true, 'it was there in between');
     assert.equal(await look(), false);
+  });
+
+  it('is kept until the tokens that the run had have expired', async () => {
+    await revocations.revoke(one, { ...record(), tokens: { [`run-${one}`]: ['arn:aws:iam::111111111111:role/list'] } });
+    listed = [pod(two)];
+    const looks = async () => {
+      for (let times = 0; times < 2; times += 1) await revocations.forgetEnded(noPods, lifeMs);
+      return revocations.isRevoked(one);
+    };
+    clock.jump(lifeMs + 30_000);
+    assert.equal(await looks(), true);
+    clock.jump(31_000);
+    assert.equal(await looks(), false);
   });
 
   it('counts for other runs with the same account', () => {
