@@ -12,7 +12,7 @@ import type { TrustScope } from '../trust-policy/document.ts';
 import { type ComparisonDeps, compareNow } from './compare-now.ts';
 
 export interface RunRemovalDeps extends ComparisonDeps {
-  kubernetes: Pick<Kubernetes, 'listPods' | 'annotateConfigMap'>;
+  kubernetes: Pick<Kubernetes, 'listPods' | 'getServiceAccount' | 'annotateConfigMap'>;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
   /** Whose tokens trust policies let in, once our AWS account is known. */
@@ -54,21 +54,31 @@ type Held = ReadonlyMap<string, readonly Pick<HeldToken, 'arn' | 'until'>[]>;
  */
 export function heldBy(
   names: readonly string[],
-  { accounts }: Pick<RunRemovalDeps, 'accounts'>,
+  { accounts }: { accounts: Pick<RunRemovalDeps['accounts'], 'get'> },
   revoked?: RevokedTokens,
 ): Held {
   const { until, held = {} } = revoked ?? {};
   const found = new Map<string, Pick<HeldToken, 'arn' | 'until'>[]>();
-  for (const [name, arns] of Object.entries(held))
-    found.set(
-      name,
-      arns.map((arn) => ({ arn, until })),
-    );
+  for (const [name, arns] of Object.entries(held)) {
+    const ended = arns.map((arn) => ({ arn, until }));
+    found.set(name, ended);
+  }
   for (const name of names) {
     const now = parseRoleRequest(accounts.get(name)?.wanted)?.tokens;
     if (now) found.set(name, now);
   }
   return found;
+}
+
+/** What the API server has of these service accounts now, or the watch where it does not answer: another replica may just have given a token. */
+export async function readAccounts(
+  names: readonly string[],
+  { kubernetes, accounts }: Pick<RunRemovalDeps, 'kubernetes' | 'accounts'>,
+): Promise<Pick<RunRemovalDeps['accounts'], 'get'>> {
+  const found = names.map(
+    async (name) => [name, await kubernetes.getServiceAccount(name).catch(() => accounts.get(name))] as const,
+  );
+  return new Map(await Promise.all(found));
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Owns the leader: it takes over what is published, follows what changes, and compares all in turn. */
 import { createRateLimiter } from '../aws/rate-limiter.ts';
+import { createTimeRange } from '../lib/clock.ts';
 import { recover } from '../proxy-roles/proxy-role.ts';
 import { clearEndedRequests, forgetEndedRevocations } from '../runs/cleanup.ts';
 import type { Lease } from './lease.ts';
@@ -17,6 +18,7 @@ export function createLeader(options: LeaderOptions): Leader {
   // The budget is the AWS account's: it outlives a term.
   const reads = createRateLimiter(options.readsPerSecond, clock);
   const writes = createRateLimiter(options.writesPerSecond, clock);
+  const time = createTimeRange(clock);
   let term: Term | undefined;
 
   options.accounts.onChange((name) => term?.accountChanged(name));
@@ -36,7 +38,7 @@ export function createLeader(options: LeaderOptions): Leader {
 
   return {
     hold: async (lease, signal) => {
-      term = new Term(options, { reads, writes, lease, signal });
+      term = new Term(options, { reads, writes, lease, signal, time });
       try {
         takeOver(options, term);
         term.startPodIdentities().catch((error: unknown) => {

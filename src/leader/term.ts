@@ -1,6 +1,7 @@
 /** Owns one term of the lease holder: what it does when something changes. */
 
 import type { RateLimiter } from '../aws/rate-limiter.ts';
+import type { TimeRange } from '../lib/clock.ts';
 import { PodIdentityTerm } from '../pod-identity/controller.ts';
 import { RoleController } from '../proxy-roles/controller.ts';
 import { Placements } from '../proxy-roles/placements.ts';
@@ -32,6 +33,8 @@ export interface TermMeans {
   writes: RateLimiter;
   lease: Pick<Lease, 'holds' | 'holdsUntil'>;
   signal: AbortSignal;
+  /** For what has to outlast a clock that was set. */
+  time: TimeRange;
 }
 
 export class Term {
@@ -73,7 +76,7 @@ export class Term {
       revocations: options.revocations.current,
       isUnmanaged: (arn) => this.isUnmanaged(arn),
       lifeMs: options.roleTokenSeconds * 1000,
-      now: () => clock.now(),
+      time: means.time,
       role: (arn) => this.placements.role(arn),
       roles: () => this.placements.roles(),
       onChange: (role) => this.controller.changed(role, 'add'),

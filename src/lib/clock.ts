@@ -17,3 +17,21 @@ export const systemClock: Clock = {
     await delay(ms, undefined, signal ? { signal } : {}).catch(() => undefined);
   },
 };
+
+/** Wall-clock time where the clock may be set while the process runs, in milliseconds since the epoch. */
+export interface TimeRange {
+  /** Never later than it is, as far as the clock was right now or at the start. */
+  earliest(): number;
+  /** Never earlier. */
+  latest(): number;
+}
+
+/** Time as the clock says, and as it said at the start with what has passed since. */
+export function createTimeRange(clock: Pick<Clock, 'now' | 'monotonic'>): TimeRange {
+  const start = clock.now() - clock.monotonic();
+  const passed = () => start + clock.monotonic();
+  return {
+    earliest: () => Math.min(clock.now(), passed()),
+    latest: () => Math.max(clock.now(), passed()),
+  };
+}

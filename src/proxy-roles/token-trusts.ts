@@ -1,10 +1,11 @@
 /** Owns which roles let role tokens in, and which service accounts may not use theirs any more. In memory, without I/O. */
 import { roleTokenAudience } from '../lib/arn.ts';
+import type { TimeRange } from '../lib/clock.ts';
 import type { Mappings } from '../mappings/role-mappings.ts';
 import { effectiveRequest, hasLiveAsker, isShutOut, type RequestView } from '../runs/effective-request.ts';
 import { tokensOverAt } from '../runs/held-tokens.ts';
 import type { Revocation } from '../runs/revocations.ts';
-import { type HeldToken, parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
+import { parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
 import { sameTokenTrust, type TokenTrust } from '../trust-policy/role-tokens.ts';
 import type { ProxyRole } from './proxy-role.ts';
 import { allowedProxies } from './run-placement.ts';
@@ -20,8 +21,7 @@ export interface TokenTrustsOptions {
   isUnmanaged: (arn: string) => boolean;
   /** How long a role token lives. */
   lifeMs: number;
-  /** Milliseconds since the epoch. */
-  now: () => number;
+  time: TimeRange;
   role: (arn: string) => ProxyRole;
   roles: () => Iterable<ProxyRole>;
   /** Called for each role whose desired tokens changed. */
@@ -29,7 +29,7 @@ export interface TokenTrustsOptions {
 }
 
 /** The holders of a role's tokens: whether each may have the role now. */
-type Holders = Map<string, { entitled: boolean; until: string | undefined }>;
+type Holders = Map<string, { entitled: boolean }>;
 
 export class TokenTrusts {
   private readonly options: TokenTrustsOptions;
@@ -40,6 +40,8 @@ export class TokenTrusts {
   private revoked = new Map<string, Map<string, string>>();
   /** Of these, the ones that are not denied, since a later run on the account has the role: a lost list brings no Deny back. */
   private readonly lifted = new Set<string>();
+  /** Run -> when the tokens that it had when it was revoked are surely over, by our own clock; ISO 8601. */
+  private readonly overAt = new Map<string, string>();
   /** Roles that tokens carry while their trust policies are not managed here. */
   private readonly elsewhere = new Set<string>();
 
@@ -56,7 +58,7 @@ export class TokenTrusts {
   /** Looks at every service account and every role anew: after the mappings or the revocations changed, or time passed. */
   all(): void {
     for (const name of new Set([...this.options.names(), ...this.heldBy.keys()])) this.note(name);
-    this.revoked = revokedByRole(this.options.revocations().values());
+    this.revoked = this.revokedByRole();
     const named = this.options.mappings().tokenProxies;
     const known = [...this.options.roles()].filter(({ desired }) => desired.tokens).map(({ arn }) => arn);
     for (const arn of new Set([...named, ...this.byRole.keys(), ...known])) this.settle(this.options.role(arn));
@@ -74,8 +76,7 @@ export class TokenTrusts {
     const counts = now.size > 0 ? effectiveRequest(name, view) : undefined;
     for (const arn of now) {
       const holders: Holders = this.byRole.get(arn) ?? new Map();
-      const until = lastEnd(held.filter((one) => one.arn === arn));
-      holders.set(name, { entitled: isEntitled(counts, arn, this.options.mappings()), until });
+      holders.set(name, { entitled: isEntitled(counts, arn, this.options.mappings()) });
       this.byRole.set(arn, holders);
     }
     if (now.size > 0) this.heldBy.set(name, now);
@@ -85,7 +86,7 @@ export class TokenTrusts {
 
   /** Brings what is desired of the role in line with its mappings and its holders. */
   private settle(role: ProxyRole): void {
-    const { mappings, now, onChange } = this.options;
+    const { mappings, time, onChange } = this.options;
     const audience = roleTokenAudience(role.arn);
     if (audience === undefined) return;
     const holders = this.byRole.get(role.arn) ?? new Map<string, never>();
@@ -93,7 +94,7 @@ export class TokenTrusts {
     this.settleEnds(role, holders);
     // Runs that have it by a token keep it while a mapping moves the role to entries.
     const granted = mappings().tokenProxies.has(role.arn) || [...holders.values()].some(({ entitled }) => entitled);
-    const late = [...desired.tokenEnds].filter(([, until]) => granted && Date.parse(until) > now());
+    const late = [...desired.tokenEnds].filter(([, until]) => granted && Date.parse(until) > time.earliest());
     const denied = new Set(late.map(([name]) => name));
     const isRevoked = (name: string) => this.revoked.get(role.arn)?.has(name) || isShutOut(name, this.options.view);
     const next: TokenTrust = { audience, granted, denied, revoked: new Set([...denied].filter(isRevoked)) };
@@ -110,27 +111,48 @@ export class TokenTrusts {
 
   /** Who has tokens of the role that are not to be used any more. */
   private settleEnds({ arn, desired: { tokenEnds } }: ProxyRole, holders: Holders): void {
-    const { view, mappings, now, lifeMs } = this.options;
+    const { view, mappings, time, lifeMs } = this.options;
     // Nobody can be denied where the trust policy is not ours to write.
     const isUnmanaged = this.options.isUnmanaged(arn);
     const keyOf = (name: string, until: string) => JSON.stringify([arn, name, until]);
     const left = [...(this.revoked.get(arn) ?? [])].filter(([name, until]) => !this.lifted.has(keyOf(name, until)));
     for (const [name, until] of isUnmanaged ? [] : left) {
       const isLater = !tokenEnds.has(name) || Date.parse(until) > Date.parse(tokenEnds.get(name) ?? '');
-      if (Date.parse(until) > now() && isLater) tokenEnds.set(name, until);
+      if (Date.parse(until) > time.earliest() && isLater) tokenEnds.set(name, until);
     }
     for (const [name, until] of [...tokenEnds]) {
       const holder = holders.get(name);
       // AWS does not ask whether a pod lives: a Deny outlasts the run that was shut out. A later run on its service account
       // that may have the role, by an entry say, ends it, since a Deny would end that too.
       const isIn = holder?.entitled ?? isEntitled(effectiveRequest(name, view), arn, mappings());
-      if (isIn || (!holder && Date.parse(until) <= now())) tokenEnds.delete(name);
+      if (isIn || (!holder && Date.parse(until) <= time.earliest())) tokenEnds.delete(name);
       const revoked = isIn ? this.revoked.get(arn)?.get(name) : undefined;
       if (revoked !== undefined) this.lifted.add(keyOf(name, revoked));
     }
-    for (const [name, { entitled, until }] of isUnmanaged ? [] : holders) {
-      if (!entitled && !tokenEnds.has(name)) tokenEnds.set(name, until ?? tokensOverAt(now(), lifeMs));
+    // From when we saw it, by our own clock: what others wrote was by theirs.
+    const over = tokensOverAt(time.latest(), lifeMs);
+    for (const [name, { entitled }] of isUnmanaged ? [] : holders) {
+      if (!entitled && !tokenEnds.has(name)) tokenEnds.set(name, over);
     }
+  }
+
+  private revokedByRole(): Map<string, Map<string, string>> {
+    const { revocations, time, lifeMs } = this.options;
+    const records = revocations();
+    for (const run of this.overAt.keys()) if (!records.has(run)) this.overAt.delete(run);
+    const found = new Map<string, Map<string, string>>();
+    for (const [run, { tokens }] of records) {
+      if (!tokens) continue;
+      const over = this.overAt.get(run) ?? latest(tokens.until, tokensOverAt(time.latest(), lifeMs));
+      this.overAt.set(run, over);
+      for (const [name, arns] of Object.entries(tokens.held)) {
+        for (const arn of arns) {
+          const ends = found.get(arn) ?? new Map<string, string>();
+          found.set(arn, ends.set(name, latest(ends.get(name) ?? '', over)));
+        }
+      }
+    }
+    return found;
   }
 
   /** Whether no mapping carries the role by tokens any more, and what its trust policy says of them was never ours to take out. */
@@ -155,29 +177,14 @@ function isEntitled(request: RoleRequest | undefined, arn: string, mappings: Map
   );
 }
 
-/** When the last of these tokens of a role is over; undefined where one of them may still be given anew: the tokens are the same. */
-function lastEnd(held: readonly HeldToken[]): string | undefined {
-  const ends = held.flatMap(({ until }) => until ?? []);
-  return ends.length < held.length ? undefined : ends.sort().at(-1);
-}
-
 /** Whether a service account holds a token of the role that works. @param request as it counts now. */
 export function holdsToken(request: RoleRequest | undefined, arn: string, mappings: Mappings): boolean {
   return request?.tokens?.some((one) => one.arn === arn) === true && isEntitled(request, arn, mappings);
 }
 
-function revokedByRole(revocations: Iterable<Pick<Revocation, 'tokens'>>): Map<string, Map<string, string>> {
-  const found = new Map<string, Map<string, string>>();
-  for (const { tokens } of revocations) {
-    for (const [name, arns] of Object.entries(tokens?.held ?? {})) {
-      for (const arn of arns) {
-        const ends = found.get(arn) ?? new Map<string, string>();
-        const last = [ends.get(name) ?? '', tokens?.until ?? ''].sort().at(-1) ?? '';
-        found.set(arn, ends.set(name, last));
-      }
-    }
-  }
-  return found;
+/** Of two times in ISO 8601; '' is before all. */
+function latest(one: string, other: string): string {
+  return one > other ? one : other;
 }
 
 function sameTrust(a: TokenTrust, b: TokenTrust): boolean {

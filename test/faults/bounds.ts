@@ -2,6 +2,8 @@
 import { startLoad } from './load.ts';
 import { createRandom } from './random.ts';
 import { leaseSeconds, startFaultSystem } from './system.ts';
+import { revokedWithinMs, startTokenLoad } from './token-load.ts';
+import { grossly } from './waiting.ts';
 
 export interface Bound {
   name: string;
@@ -10,8 +12,6 @@ export interface Bound {
 }
 
 const times = 3;
-/** Machines that run tests are slow and shared: what is grossly over is wrong. */
-export const grossly = 3;
 
 export async function measureBounds(seed: number): Promise<Bound[]> {
   const system = await startFaultSystem(2, false);
@@ -32,12 +32,32 @@ export async function measureBounds(seed: number): Promise<Bound[]> {
       }
       return ms;
     };
+    const tokens = await startTokenLoad(system, createRandom(seed));
+    const revoked: number[] = [];
+    const revokedLater: number[] = [];
+    for (let time = 0; time < times; time += 1) {
+      await tokens.heldRun();
+      revoked.push(await tokens.revocation());
+      await tokens.heldRun();
+      const holder = await system.holder();
+      holder.replica.child.kill('SIGKILL');
+      revokedLater.push(await tokens.revocation());
+      await holder.replica.child.exited;
+      await system.refill(holder);
+      await holder.replica.ready;
+    }
     const quiet: number[] = [];
     for (let time = 0; time < times; time += 1) quiet.push(await load.timedRun(await system.holder()));
     return [
       { name: 'a first grant, nothing wrong', ms: quiet, boundMs: 1_000 },
       { name: 'a first grant, holder killed', ms: await measure('SIGKILL'), boundMs: (leaseSeconds + 2) * 1000 },
       { name: 'a first grant, holder told to end', ms: await measure('SIGTERM'), boundMs: 2_000 },
+      { name: 'a revoked run is out, nothing wrong', ms: revoked, boundMs: revokedWithinMs },
+      {
+        name: 'a revoked run is out, holder killed',
+        ms: revokedLater,
+        boundMs: (leaseSeconds + 2) * 1000 + revokedWithinMs,
+      },
     ];
   } finally {
     await system.stop();

@@ -5,11 +5,13 @@ import type { Load } from './load.ts';
 import type { PodLoad } from './pod-load.ts';
 import type { Random } from './random.ts';
 import type { FaultSystem, Slot } from './system.ts';
+import type { TokenLoad } from './token-load.ts';
 
 export interface FaultContext {
   system: FaultSystem;
   load: Pick<Load, 'startRun'>;
   pods: PodLoad;
+  tokens: TokenLoad;
   hands: Hands;
   random: Random;
   /** What must not be, whatever comes after. */

@@ -185,7 +185,7 @@ export const faults: Readonly<Record<string, Fault>> = {
   },
   'clock moved': async ({ system, load, random }) => {
     const slot = random.pick(system.slots);
-    slot.replica.child.write(`${random.pick([-7_200_000, -60_000, 60_000, 7_200_000])}\n`);
+    system.moveClock(slot, random.pick([-7_200_000, -60_000, 60_000, 7_200_000]));
     await load.startRun();
     await delay(random.int(500, 2_000));
   },

@@ -36,7 +36,16 @@ await buildService();
 const startedAt = performance.now();
 const results: RoundResult[] = [];
 let failed = 0;
-const noCounts: Counts = { asked: 0, granted: 0, mapped: 0, ended: 0, identities: 0, workloads: 0 };
+const noCounts: Counts = {
+  asked: 0,
+  granted: 0,
+  mapped: 0,
+  ended: 0,
+  identities: 0,
+  workloads: 0,
+  tokens: 0,
+  revoked: 0,
+};
 const queue = [...planned];
 let bounds: Bound[] = [];
 if (values.round === undefined && values.fault === undefined) bounds = await measureBounds(seed);
@@ -56,7 +65,15 @@ async function lane(): Promise<void> {
     try {
       result = await runRound(plan, random);
     } catch (error) {
-      result = { plan, problems: [`the round broke off: ${String(error)}`], settleMs: 0, counts: noCounts, logs: [] };
+      result = {
+        plan,
+        problems: [`the round broke off: ${String(error)}`],
+        settleMs: 0,
+        revokedMs: [],
+        outMs: 0,
+        counts: noCounts,
+        logs: [],
+      };
     }
     results.push(result);
     if (result.problems.length === 0) {
@@ -65,7 +82,7 @@ async function lane(): Promise<void> {
     }
     failed += 1;
     console.log(`${title}: FAILED, again with: npm run faults -- --seed ${seed} --round ${round}`);
-    for (const problem of result.problems.slice(0, 20)) console.log(`    ${problem.slice(0, 600)}`);
+    for (const problem of result.problems.slice(0, 20)) console.log(`    ${problem.slice(0, 1_500)}`);
     keepLogs(round, result);
   }
 }
@@ -75,6 +92,10 @@ function keepLogs(round: number, { logs }: RoundResult): void {
   mkdirSync(values.logs, { recursive: true });
   for (const { name, lines } of logs)
     writeFileSync(join(values.logs, `round-${round}-${name}.log`), `${lines.join('\n')}\n`);
+}
+
+function inSeconds(ms: number): string {
+  return (ms / 1000).toFixed(1);
 }
 
 function report(): void {
@@ -90,6 +111,14 @@ function report(): void {
   );
   console.log(
     `${sum(({ identities }) => identities)} Pod Identity mappings set, ${sum(({ workloads }) => workloads)} workloads of their users`,
+  );
+  console.log(
+    `${sum(({ tokens }) => tokens)} role tokens given, ${sum(({ revoked }) => revoked)} runs of theirs revoked`,
+  );
+  const late = Math.max(0, ...results.flatMap(({ revokedMs }) => revokedMs));
+  const out = Math.max(0, ...results.map(({ outMs }) => outMs));
+  console.log(
+    `of these, the slowest was out ${inSeconds(late)} s after the last fault, and ${inSeconds(out)} s after a revocation later`,
   );
   console.log(`settled after the last fault: p50 ${at(0.5)} s, slowest ${at(1)} s`);
   if (bounds.length > 0) console.log(`\n${boundsTable(bounds)}\n`);

@@ -2,7 +2,7 @@
 
 export interface Mutation {
   /** Of docs/how-it-works.md. */
-  invariant: number | 'Pod Identity';
+  invariant: number | 'Pod Identity' | 'Role tokens';
   what: string;
   edits: { file: string; from: string | RegExp; to: string }[];
 }
@@ -161,6 +161,48 @@ export const mutations: readonly Mutation[] = [
         from: 'return removeMutation(deps, record) ?? (await removeAssociation(deps, record)) ??',
         to: 'return (await removeAssociation(deps, record)) ?? removeMutation(deps, record) ??',
       },
+    ],
+  },
+  {
+    invariant: 11,
+    what: 'a revoked run is given tokens',
+    edits: [
+      {
+        file: 'src/grants/role-tokens.ts',
+        from: 'refuseRevoked(revocationFor(run, [pod.account], options.pods, revocations));',
+        to: 'refuseRevoked(revocations === undefined ? revocationFor(run, [], options.pods, revocations) : undefined);',
+      },
+    ],
+  },
+  {
+    invariant: 'Role tokens',
+    what: 'the Deny is left out',
+    edits: [
+      {
+        file: 'src/trust-policy/role-tokens.ts',
+        from: 'if (isGranted && deny < 0 && trust.denied.size > 0) wanted.push',
+        to: 'if (isGranted && deny > wanted.length) wanted.push',
+      },
+    ],
+  },
+  {
+    invariant: 'Role tokens',
+    what: 'the Deny goes when the pod ends',
+    edits: [
+      {
+        file: 'src/proxy-roles/token-trusts.ts',
+        from: '(!holder && Date.parse(until) <= time.earliest())',
+        to: '!holder',
+      },
+      { file: 'src/proxy-roles/token-trusts.ts', from: 'of isUnmanaged ? [] : left) {', to: 'of left.slice(0, 0)) {' },
+    ],
+  },
+  {
+    invariant: 'Role tokens',
+    what: 'a Deny ends by the clock alone, also one that was set',
+    edits: [
+      { file: 'src/lib/clock.ts', from: 'Math.min(clock.now(), passed())', to: 'clock.now()' },
+      { file: 'src/lib/clock.ts', from: 'Math.max(clock.now(), passed())', to: 'clock.now()' },
     ],
   },
 ];

@@ -10,10 +10,12 @@ import { podFaults } from './pod-faults.ts';
 import { type PodLoad, startPodLoad } from './pod-load.ts';
 import { createRandom, type Random } from './random.ts';
 import { type FaultSystem, startFaultSystem } from './system.ts';
-import { until } from './waiting.ts';
+import { tokenFaults } from './token-faults.ts';
+import { revokedWithinMs, startTokenLoad, type TokenLoad } from './token-load.ts';
+import { grossly, until } from './waiting.ts';
 
 const platformFaults = { ...systemFaults, ...connectionFaults };
-export const faults = { ...platformFaults, ...podFaults };
+export const faults = { ...platformFaults, ...podFaults, ...tokenFaults };
 
 export interface RoundPlan {
   kinds: string[];
@@ -23,13 +25,17 @@ export interface RoundPlan {
   https: boolean;
 }
 
-export type Counts = Load['counts'] & { identities: number; workloads: number };
+export type Counts = Load['counts'] & TokenLoad['counts'] & { identities: number; workloads: number };
 
 export interface RoundResult {
   plan: RoundPlan;
   problems: string[];
   /** From the end of the last fault until all that was answered is so. */
   settleMs: number;
+  /** Of runs whose tokens still worked when the last fault ended: until STS refused them. */
+  revokedMs: number[];
+  /** From the revocation of a run when all was quiet until STS refused its tokens. */
+  outMs: number;
   counts: Counts;
   /** What each replica said, for a round that failed. */
   logs: { name: string; lines: readonly string[] }[];
@@ -40,11 +46,11 @@ const settleLimitMs = 45_000;
 /** The whole of it, with time for what hangs to be told from what is slow. */
 const roundLimitMs = 180_000;
 
-/** Of the platform's kinds and of Pod Identity's, each has its turn in one round of so many; more are drawn. */
+/** Of the platform's kinds, of Pod Identity's and of role tokens', each has its turn in one round of so many; more are drawn. */
 export function planRound(seed: number, round: number): { plan: RoundPlan; random: Random } {
   const random = createRandom(seed);
   const turn = (kinds: object) => Object.keys(kinds)[round % Object.keys(kinds).length] ?? '';
-  const first = [turn(platformFaults), turn(podFaults)];
+  const first = [turn(platformFaults), turn(podFaults), turn(tokenFaults)];
   const others = Object.keys(faults).filter((name) => !first.includes(name));
   const all = [...first, ...random.some(others, random.int(0, 1))];
   const kinds = random.some(all, all.length);
@@ -72,20 +78,30 @@ async function carryOut(
   progress: { at: string },
 ): Promise<RoundResult> {
   const problems: string[] = [];
+  const isLie = (odd: string) => plan.kinds.includes('lists empty') && odd.includes('run_not_found');
   const load = await startLoad(system, random.fork());
   const pods = await startPodLoad(system, random.fork());
   const hands = createHands(system, random.fork());
+  const tokens = await startTokenLoad(system, random.fork());
+  for (let started = random.int(4, 6); started > 0; started -= 1) await tokens.startRun();
   for (let started = random.int(12, 16); started > 0; started -= 1) await load.startRun();
   await delay(random.int(0, 1_500));
   progress.at = 'the faults';
   const ending = new AbortController();
-  const coming = Promise.all([load.comeAndGo(ending.signal), pods.comeAndGo(ending.signal)]);
+  const coming = Promise.all([
+    load.comeAndGo(ending.signal),
+    pods.comeAndGo(ending.signal),
+    tokens.comeAndGo(ending.signal),
+  ]);
+  // Where the round breaks off, nobody waits for it.
+  coming.catch(() => undefined);
 
   const inject = (kind: string) =>
     (faults as Record<string, Fault>)[kind]?.({
       system,
       load,
       pods,
+      tokens,
       hands,
       random: random.fork(),
       wrong: (what) => problems.push(`${kind}: ${what}`),
@@ -99,9 +115,11 @@ async function carryOut(
   ending.abort();
   await system.clearFaults();
   const quietAt = performance.now();
+  const quietSince = Date.now();
   progress.at = 'the last mapping';
   await coming;
   await pods.calm();
+  await tokens.calm();
   progress.at = 'settling';
   problems.push(...(await load.untilAnswered(settleLimitMs)));
   const left = () => settleLimitMs - (performance.now() - quietAt);
@@ -109,21 +127,38 @@ async function carryOut(
     ...settledProblems(await load.facts(true)),
     ...(await pods.settled()),
     ...(await hands.settled()),
+    ...(await tokens.settled()),
   ];
-  const settled = async () => (await notSettled()).length === 0;
+  const settled = async () => {
+    const [first] = await notSettled();
+    if (first !== undefined) progress.at = `settling: ${first}`;
+    return first === undefined;
+  };
   await until(settled, Math.max(5_000, left()), 100);
   const settleMs = performance.now() - quietAt;
+  progress.at = 'the end of a run’s tokens';
+  const revokedMs = tokens.revokedMs(quietSince);
+  const outMs = await tokens.revocation();
+  if (outMs > grossly * revokedWithinMs) problems.push(`a run was revoked, and out after ${Math.round(outMs)} ms`);
+  progress.at = 'the comparisons';
+  tokens.lookAgain();
   await comparedTwice(system, load, pods, problems);
   problems.push(...(await notSettled()));
   problems.push(...(await pods.past()), ...pods.odd);
+  problems.push(...(await tokens.past(graceMs(plan))), ...tokens.odd.filter((odd) => !isLie(odd)));
   problems.push(...pastProblems(await load.facts(false)));
   problems.push(...overlapProblems(await system.stack.order('writes', {})));
-  const listsLied = plan.kinds.includes('lists empty');
-  problems.push(...load.odd.filter((odd) => !(listsLied && odd.includes('run_not_found'))));
+  problems.push(...load.odd.filter((odd) => !isLie(odd)));
   const logs = system.all.map(({ name, replica }) => ({ name, lines: replica?.child.output ?? [] }));
   const { mapped: identities, workloads } = pods.counts;
-  const counts = { ...load.counts, identities, workloads };
-  return { plan, problems: [...new Set(problems)], settleMs, counts, logs };
+  const counts = { ...load.counts, identities, workloads, ...tokens.counts };
+  return { plan, problems: [...new Set(problems)], settleMs, revokedMs, outMs, counts, logs };
+}
+
+/** How long the API server may keep a change from a replica that believes its watches: frozen, or on a silent connection. */
+function graceMs({ kinds }: RoundPlan): number {
+  const isHeldBack = kinds.some((kind) => ['watches frozen', 'lists empty'].includes(kind) || /silent/.test(kind));
+  return isHeldBack ? 8_000 : 2_000;
 }
 
 /** A comparison of every role and association later, it must still be so. */

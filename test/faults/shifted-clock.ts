@@ -1,5 +1,5 @@
 /** Owns a process's wall clock, for `node --import`: each number on stdin sets it so many milliseconds off. */
-let offsetMs = 0;
+let offsetMs = Number(process.env.CLOCK_OFFSET_MS ?? 0);
 const RealDate = Date;
 
 class ShiftedDate extends RealDate {

@@ -5,6 +5,8 @@ import { until } from './waiting.ts';
 
 export const leaseSeconds = 3;
 export const maxChars = 4096;
+/** The shortest life that the API server gives a token. */
+export const tokenSeconds = 600;
 const resyncSeconds = 4;
 const shiftedClock = fileURLToPath(new URL('shifted-clock.ts', import.meta.url));
 
@@ -39,6 +41,12 @@ export interface FaultSystem {
   /** All knobs of all stand-ins as they were, nobody paused, every slot filled. */
   clearFaults(): Promise<void>;
   kubernetes(order: 'cut-watches' | 'expire'): Promise<void>;
+  /** Moves the clock of a replica, until faults are cleared. */
+  moveClock(slot: Slot, ms: number): void;
+  /** Lets time pass for tokens and for replicas, and for nothing else: it does not come back. */
+  passTime(ms: number): Promise<void>;
+  /** How much of it had passed at that moment. */
+  passedMs(at: number): number;
   stop(): Promise<void>;
 }
 
@@ -73,6 +81,8 @@ const quietKubernetes = {
   latencyMs: 0,
   podListLatencyMs: 0,
   failRate: 0,
+  refuseTokens: '',
+  tokenLatencyMs: 0,
   down: false,
   freezeWatches: false,
   emptyLists: false,
@@ -86,6 +96,8 @@ export async function startFaultSystem(replicas: number, https: boolean): Promis
   const slots: Slot[] = [];
   const all: FaultSystem['all'] = [];
   const gone = new WeakSet<ReplicaProcess>();
+  const passed: { at: number; ms: number }[] = [];
+  const passedMs = (at: number) => passed.filter((one) => one.at <= at).reduce((sum, { ms }) => sum + ms, 0);
 
   async function startOne(): Promise<Pick<Slot, 'replica' | 'name'>> {
     const name = `replica-${all.length + 1}`;
@@ -95,7 +107,9 @@ export async function startFaultSystem(replicas: number, https: boolean): Promis
       https,
       nodeOptions: ['--import', shiftedClock],
       settings: {
+        CLOCK_OFFSET_MS: String(passedMs(Date.now())),
         EKS_CLUSTER_NAME: 'acme',
+        ROLE_TOKEN_SECONDS: String(tokenSeconds),
         LEASE_SECONDS: String(leaseSeconds),
         RESYNC_SECONDS: String(resyncSeconds),
         GRANT_TIMEOUT_SECONDS: '6',
@@ -151,7 +165,7 @@ export async function startFaultSystem(replicas: number, https: boolean): Promis
       for (const slot of slots) {
         if (slot.paused) slot.replica.child.kill('SIGCONT');
         slot.paused = false;
-        slot.replica.child.write('0\n');
+        system.moveClock(slot, 0);
       }
       for (const slot of slots) if (gone.has(slot.replica)) await system.refill(slot);
     },
@@ -159,6 +173,14 @@ export async function startFaultSystem(replicas: number, https: boolean): Promis
       const response = await fetch(`${stack.kubernetesUrl}/__stack/${order}`, { method: 'POST' });
       if (!response.ok) throw new Error(`${order}: ${response.status}`);
     },
+    moveClock: (slot, ms) => slot.replica.child.write(`${passedMs(Date.now()) + ms}\n`),
+    passTime: async (ms) => {
+      passed.push({ at: Date.now(), ms });
+      const tokenClockMs = passedMs(Date.now());
+      await Promise.all([stack.knobs('aws', { tokenClockMs }), stack.knobs('kubernetes', { tokenClockMs })]);
+      for (const slot of slots) system.moveClock(slot, 0);
+    },
+    passedMs,
     stop: async () => {
       for (const { replica } of all) replica?.child.kill('SIGKILL');
       await Promise.all(all.map(({ replica }) => replica?.child.exited));

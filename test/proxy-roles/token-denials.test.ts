@@ -1,7 +1,9 @@
 /** Proves that who is shut out of a role's tokens stays out until the last one has expired. STS is the judge. */
 import assert from 'node:assert/strict';
-import type { V1ServiceAccount } from '@kubernetes/client-node';
+import type { V1ConfigMap, V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
+import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
+import { trustStatusLabel } from '../../src/proxy-roles/status.ts';
 import { until } from '../support/clock.ts';
 import { assumes } from '../support/roles.ts';
 import { clusterAccount, emptyLists, type Replica, runId, startWorld, type World } from '../support/world.ts';
@@ -75,6 +77,79 @@ describe('a revoked run that holds a role token', () => {
     world.clock.skip(700_000);
     await until(() => !document().includes(`:${account}"`), 20_000);
   }).timeout(40_000);
+
+  it('stays out where no mapping led there when it was revoked, and another leader finds one later', async () => {
+    const run = start();
+    const token = await tokenFor(run);
+    await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'acme' } });
+    await until(async () => !(await assumes(token, proxy)));
+    assert.equal((await replica.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run.run } })).status, 200);
+    world.endRun(run.run);
+    await replica.stop();
+    replica = await world.startReplica();
+    await map({ iam_role_arn: target, proxy_iam_role_arn: proxy, carrier: 'token' });
+    await tokenFor(start());
+    assert.equal(await assumes(token, proxy), false, 'a copied token works again');
+  });
+
+  it('is out where it ends before its Deny is written, and the leader with it', async () => {
+    const run = start();
+    const token = await tokenFor(run);
+    world.aws.knobs.failRate = { GetRole: { code: 'ServiceFailure', rate: 1 } };
+    const revoking = replica.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run.run } });
+    await until(async () => (await replica.call('GET', '/revoked_runs', { as: 'admin' })).body.total === 1);
+    world.clock.skip(6_000);
+    assert.equal((await revoking).body.left, false);
+    world.endRun(run.run);
+    await replica.stop();
+    // Nor was published whom it was about to keep out.
+    for (const { metadata } of world.kubernetes.list('configmaps'))
+      if (metadata?.labels?.[trustStatusLabel])
+        world.kubernetes.remove('configmaps', 'domino-field', metadata.name ?? '');
+    world.aws.knobs.failRate = {};
+    replica = await world.startReplica();
+    await tokenFor(start());
+    await compared();
+    assert.equal(await assumes(token, proxy), false, 'a copied token works');
+  });
+
+  it('stays out while the clock of the leader is set, forward or back', async () => {
+    const [early, living] = [await revoked(), await revoked()];
+    world.endRun(early.run);
+    world.clock.jump(-3_600_000);
+    const later = await revoked();
+    for (const [step, ms] of [3_600_000, 7_200_000, -7_200_000].entries()) {
+      world.clock.jump(ms);
+      // As an administrator does by `kubectl`: nobody's token is taken while the clock is ahead.
+      const other = world.addRolePair(`other-${step}`);
+      const entry = { iam_role_arn: other.target, proxy_iam_role_arn: other.proxies[0], carrier: 'token' };
+      const stored = world.kubernetes.get<V1ConfigMap>('configmaps', 'domino-field', mappingConfigMap);
+      const data = { ...stored?.data, [`other-${step}`]: JSON.stringify([entry]) };
+      world.kubernetes.put('configmaps', { ...stored, data });
+      const isWritten = () =>
+        JSON.stringify(world.aws.role(clusterAccount, `other-${step}`).document).includes('IrsaRoleTokens');
+      await until(isWritten);
+      for (const { token } of [early, living, later]) assert.equal(await assumes(token, proxy), false, `step ${step}`);
+    }
+  });
+
+  it('has not left while a write is under way that lets its tokens in', async () => {
+    const run = start();
+    const token = await tokenFor(run);
+    await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'acme' } });
+    await until(async () => !(await assumes(token, proxy)));
+    world.aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 1_000 };
+    await map({ iam_role_arn: target, proxy_iam_role_arn: proxy, carrier: 'token' });
+    await until(() => world.aws.writes.some(({ endedAt }) => endedAt === undefined));
+    const answer = await replica.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run.run } });
+    assert.equal(answer.status, 200, answer.text);
+    const isDenied = async () => {
+      assert.ok(!(answer.body.left && (await assumes(token, proxy))), 'it had left, and is let in');
+      return document().includes('IrsaRevokedRoleTokens');
+    };
+    await until(isDenied);
+    assert.equal(await assumes(token, proxy), false);
+  });
 
   it('keeps nobody out who uses its service account later, by an entry', async () => {
     const account = 'static-alice';

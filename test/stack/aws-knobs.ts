@@ -29,6 +29,8 @@ export interface AwsKnobs {
   quotaByAccount: Record<string, number>;
   /** STS sees a trust policy only so long after the write. */
   propagationMs: number;
+  /** By so much STS's clock is ahead when it looks whether a token has expired, as if time had passed. */
+  tokenClockMs: number;
   /** GetRole and ListRoles show the old trust policy for so long after a write. */
   staleReadMs: number;
   /** Pod Identity associations that a cluster may have. */
@@ -56,6 +58,7 @@ export function defaultKnobs(): AwsKnobs {
     quota: 2048,
     quotaByAccount: {},
     propagationMs: 0,
+    tokenClockMs: 0,
     staleReadMs: 0,
     associationQuota: 5000,
     associationDelayMs: 0,

@@ -149,7 +149,7 @@ async function readToken(
   if (!provider) {
     throw new AwsError('InvalidIdentityToken', `No OpenIDConnect provider found in your account for ${issuer}`);
   }
-  const claims = await verifyToken(token, provider.jwks, world.clock.now());
+  const claims = await verifyToken(token, provider.jwks, world.clock.now() + world.knobs.tokenClockMs);
   if (!audiencesOf(claims).some((audience) => provider.clientIds.includes(audience))) {
     throw new AwsError('InvalidIdentityToken', 'Incorrect token audience');
   }

@@ -18,6 +18,8 @@ export interface Knobs {
   refuseTokens: string;
   /** Milliseconds that a TokenRequest takes. */
   tokenLatencyMs: number;
+  /** By so much the clock is ahead that tokens are issued by, as if time had passed. */
+  tokenClockMs: number;
   /** Every connection is dropped without an answer. */
   down: boolean;
   /** Watch events are held back until this is off again. */
@@ -45,6 +47,7 @@ export const defaultKnobs: Readonly<Knobs> = {
   refusal: '',
   refuseTokens: '',
   tokenLatencyMs: 0,
+  tokenClockMs: 0,
   down: false,
   freezeWatches: false,
   emptyLists: false,

@@ -29,7 +29,7 @@ const mostSeconds = 2 ** 32;
 /** @param issuer the cluster's. Without one the stand-in signs with its own key, which no AWS account trusts. */
 export function createTokens(
   store: Store,
-  knobs: Pick<Knobs, 'refuseTokens' | 'tokenLatencyMs'>,
+  knobs: Pick<Knobs, 'refuseTokens' | 'tokenLatencyMs' | 'tokenClockMs'>,
   now: () => number,
   issuer: TokenIssuer | undefined,
   sleep: (ms: number) => Promise<void>,
@@ -50,7 +50,7 @@ export function createTokens(
     const pod = boundObjectRef ? boundPod(store, namespace, account, boundObjectRef) : undefined;
     own ??= issuer ? Promise.resolve(issuer) : createIssuer();
     const { podToken } = await own;
-    const issuedAt = now();
+    const issuedAt = now() + knobs.tokenClockMs;
     const token = await podToken({
       namespace,
       serviceAccount: account,

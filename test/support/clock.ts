@@ -71,10 +71,11 @@ export class FakeClock implements Clock {
 /** The real clock, which a test can move on by hours: what counts time sees it pass, and who sleeps wakes that much sooner. */
 export class ShiftedClock implements Clock {
   #shift = 0;
+  #jumped = 0;
   #skipped = new AbortController();
 
   now(): number {
-    return systemClock.now() + this.#shift;
+    return systemClock.now() + this.#shift + this.#jumped;
   }
 
   monotonic(): number {
@@ -86,6 +87,11 @@ export class ShiftedClock implements Clock {
     for (let left = ms; left > 0 && !signal?.aborted; left = end - this.monotonic()) {
       await systemClock.sleep(left, AbortSignal.any([this.#skipped.signal, ...(signal ? [signal] : [])]));
     }
+  }
+
+  /** Makes the wall clock jump, as NTP can, without time passing. */
+  jump(ms: number): void {
+    this.#jumped += ms;
   }
 
   skip(ms: number): void {
