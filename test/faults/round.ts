@@ -9,7 +9,7 @@ import { overlapProblems, pastProblems, settledProblems } from './model.ts';
 import { podFaults } from './pod-faults.ts';
 import { type PodLoad, startPodLoad } from './pod-load.ts';
 import { createRandom, type Random } from './random.ts';
-import { type FaultSystem, startFaultSystem } from './system.ts';
+import { type FaultSystem, leaseSeconds, startFaultSystem } from './system.ts';
 import { tokenFaults } from './token-faults.ts';
 import { revokedWithinMs, startTokenLoad, type TokenLoad } from './token-load.ts';
 import { grossly, until } from './waiting.ts';
@@ -43,6 +43,8 @@ export interface RoundResult {
 
 /** Waiting requests and all: a pass that failed again and again pauses for up to 30 s. */
 const settleLimitMs = 45_000;
+/** A revoked run is out so soon after the last fault: the lease may have to move first, as in `bounds.ts`. */
+const afterFaultMs = (leaseSeconds + 2) * 1000 + revokedWithinMs;
 /** The whole of it, with time for what hangs to be told from what is slow. */
 const roundLimitMs = 180_000;
 
@@ -140,6 +142,8 @@ async function carryOut(
   const revokedMs = tokens.revokedMs(quietSince);
   const outMs = await tokens.revocation();
   if (outMs > grossly * revokedWithinMs) problems.push(`a run was revoked, and out after ${Math.round(outMs)} ms`);
+  const late = Math.max(0, ...revokedMs);
+  if (late > grossly * afterFaultMs) problems.push(`a run was revoked amid faults, and out ${late} ms after the last`);
   progress.at = 'the comparisons';
   tokens.lookAgain();
   await comparedTwice(system, load, pods, problems);
