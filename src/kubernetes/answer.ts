@@ -24,6 +24,21 @@ export interface Answer {
 }
 
 /**
+ * Reads an answer to its end. Not by an iterator, as `node:stream/consumers` does: to that, an HTTP/2 stream that the server
+ * has closed is broken off, although its body waits to be read. @throws Error where the body does break off.
+ */
+export function textOf(body: Readable): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    body.on('data', (chunk: Buffer) => chunks.push(chunk));
+    body.once('end', () => resolve(Buffer.concat(chunks).toString()));
+    body.once('error', reject);
+    body.once('close', () => reject(new Error('the body broke off')));
+    body.resume();
+  });
+}
+
+/**
  * What became of a request without an answer. `unsent`: there was no connection. `refused`: the API server said that it did
  * not look at it. `lost`: it may have acted on it.
  */

@@ -1,9 +1,8 @@
 /** Owns calls to the Kubernetes API server: deadlines, what is tried again, and what went wrong in three words. */
 import type { Readable } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import type { HttpMethod, KubeConfig } from '@kubernetes/client-node';
 import type { Clock } from '../lib/clock.ts';
-import { type Fate, NoAnswerError, type Sent } from './answer.ts';
+import { type Fate, NoAnswerError, type Sent, textOf } from './answer.ts';
 import { createKubernetesConnection } from './connection.ts';
 import { KubernetesError, kindOf, saidBy } from './error.ts';
 
@@ -55,7 +54,7 @@ export function createKubernetesApi(kubeConfig: KubeConfig, clock: Clock): Kuber
   async function ask(sent: Sent): Promise<{ status: number; retryAfter: string | undefined; body: string }> {
     const { status, retryAfter, body } = await connection.send(sent);
     try {
-      return { status, retryAfter, body: await text(body) };
+      return { status, retryAfter, body: await textOf(body) };
     } catch (cause) {
       // A refusal says by its status alone that the API server did nothing. Go's server resets the stream of a request whose
       // body it did not read, which can cut off the answer's body.

@@ -1,8 +1,11 @@
 /** Owns the tests of how the API server is reached: connections that go silent, GOAWAY, and what is tried again. */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { ClientHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { KubeConfig } from '@kubernetes/client-node';
+import { textOf } from '../../src/kubernetes/answer.ts';
+import { createKubernetesConnection } from '../../src/kubernetes/connection.ts';
 import { createKubernetesApi, type KubernetesApi } from '../../src/kubernetes/transport.ts';
 import { type KubernetesStandIn, startKubernetes } from '../stack/kubernetes.ts';
 import type { Transport } from '../stack/kubernetes-transport.ts';
@@ -21,6 +24,25 @@ function connect(kubeconfig: string, clock = new ShiftedClock()): KubernetesApi 
   config.loadFromString(kubeconfig);
   return createKubernetesApi(config, clock);
 }
+
+it('an answer over HTTP/2 that is over before it is read is there, whole', async () => {
+  const kubernetes = await startKubernetes({ transport: 'h2' });
+  const config = new KubeConfig();
+  config.loadFromString(kubernetes.kubeconfig());
+  const connection = createKubernetesConnection(config, new ShiftedClock());
+  try {
+    const body = JSON.stringify(configMap('late', { annotations: { long: 'x'.repeat(3_000) } }).body);
+    const headers = { 'content-type': 'application/json' };
+    const { signal } = new AbortController();
+    const sent = { method: 'POST', path, headers, body, signal, isWatch: false, canRunTwice: false };
+    const answer = await connection.send(sent);
+    await until(() => (answer.body as ClientHttp2Stream).closed);
+    assert.equal((JSON.parse(await textOf(answer.body)) as Stored).metadata.name, 'late');
+  } finally {
+    connection.close();
+    await kubernetes.close();
+  }
+});
 
 for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
   describe(`the API server by ${transport}`, () => {
