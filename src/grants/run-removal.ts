@@ -70,14 +70,19 @@ export function heldBy(
   return found;
 }
 
-/** What the API server has of these service accounts now, or the watch where it does not answer: another replica may just have given a token. */
+/**
+ * What the API server has of these service accounts now, since another replica may just have given a token; or what the watch
+ * has, where the API server does not answer, or the run has ended meanwhile and its account is gone.
+ */
 export async function readAccounts(
   names: readonly string[],
   { kubernetes, accounts }: Pick<RunRemovalDeps, 'kubernetes' | 'accounts'>,
 ): Promise<Pick<RunRemovalDeps['accounts'], 'get'>> {
-  const found = names.map(
-    async (name) => [name, await kubernetes.getServiceAccount(name).catch(() => accounts.get(name))] as const,
-  );
+  const found = names.map(async (name) => {
+    const watched = accounts.get(name);
+    const read = await kubernetes.getServiceAccount(name).catch(() => undefined);
+    return [name, read ?? watched] as const;
+  });
   return new Map(await Promise.all(found));
 }
 

@@ -9,6 +9,7 @@ import {
   type Carrier,
   type Carriers,
   type Given,
+  isKeptOut,
   isOpen,
   shouldTake,
   story,
@@ -221,8 +222,13 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
         Object.assign(run.revoked, { sentAt: revoked.sentAt, confirmedAt: Date.now() });
         counts.revoked += 1;
         const isLeft = (JSON.parse(text) as { left: boolean }).left;
-        const said = isLeft ? await Promise.all(newestOf(run).map(use)) : [];
-        if (said.includes('taken')) odd.push(`run ${run.id} has left, it was said, and STS takes its tokens`);
+        for (const one of isLeft ? newestOf(run) : []) {
+          if ((await use(one)) !== 'taken') continue;
+          const known = await facts(false);
+          if (isKeptOut(run, one.role, known)) continue;
+          const events = story(run, one.role, known);
+          odd.push(`run ${run.id} has left, it was said, and STS takes its token for ${one.role.name}: ${events}`);
+        }
         void untilOut(run, run.revoked);
         return;
       }

@@ -108,6 +108,12 @@ function accountsDenied(document: Document, issuer: string): Set<string> {
   return new Set(subjects.flatMap((subject) => /^\*(?:.*:run-)?([0-9a-f]{24})$/.exec(subject)?.[1] ?? []));
 }
 
+/** Whether IAM's document keeps the run out, which STS may see later. */
+export function isKeptOut(run: TokenRun, role: TokenRole, { roles, histories, issuer }: TokenFacts): boolean {
+  const document = histories[roles.indexOf(role)]?.at(-1)?.document;
+  return document !== undefined && (!isOpen(document, role, issuer) || accountsDenied(document, issuer).has(run.id));
+}
+
 /** What is wrong with a document that a replica wrote. */
 function writtenProblems(document: Document, role: TokenRole, issuer: string): string[] {
   const isTokens = ({ Sid }: Statement) => Sid === allowSid || Sid === denySid;

@@ -1,6 +1,6 @@
 /** Proves that a run is not said to have left while it is not known whose tokens the trust policies let in. */
 import assert from 'node:assert/strict';
-import { type RunRemovalDeps, untilRemoved } from '../../src/grants/run-removal.ts';
+import { heldBy, type RunRemovalDeps, readAccounts, untilRemoved } from '../../src/grants/run-removal.ts';
 import type { TrustStatus } from '../../src/proxy-roles/status.ts';
 import type { TrustScope } from '../../src/trust-policy/document.ts';
 import { FakeClock } from '../support/clock.ts';
@@ -40,5 +40,21 @@ describe('the removal of a run', () => {
       ways.map(({ proxy_iam_role_arn, code }) => [proxy_iam_role_arn, code]),
       [[status.role_arn, 'pending']],
     );
+  });
+
+  it('keeps in mind the tokens of an account that goes with its run meanwhile, and of one that another replica changed', async () => {
+    const role = { target: 'arn:aws:iam::222222222222:role/list', arn: status.role_arn, org: 'acme' };
+    const request = { id: '1', run: '1', user: { id: 'u', name: 'alice' }, at: '', roles: [], tokens: [role] };
+    const carrying = { wanted: JSON.stringify(request) };
+    const cases = [
+      { watched: carrying, read: async () => undefined },
+      { watched: undefined, read: async () => carrying },
+      { watched: carrying, read: () => Promise.reject(new Error('the API server is away')) },
+    ];
+    for (const { watched, read } of cases) {
+      const deps = { accounts: { get: () => watched }, kubernetes: { getServiceAccount: read } };
+      const accounts = await readAccounts(['run-1'], deps as unknown as RunRemovalDeps);
+      assert.deepEqual([...heldBy(['run-1'], { accounts }).keys()], ['run-1']);
+    }
   });
 });
