@@ -65,7 +65,7 @@ export function heldBy(
   }
   for (const name of names) {
     const now = parseRoleRequest(accounts.get(name)?.wanted)?.tokens;
-    if (now) found.set(name, now);
+    if (now) found.set(name, [...(found.get(name) ?? []), ...now]);
   }
   return found;
 }

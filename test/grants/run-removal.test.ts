@@ -57,4 +57,19 @@ describe('the removal of a run', () => {
       assert.deepEqual([...heldBy(['run-1'], { accounts }).keys()], ['run-1']);
     }
   });
+
+  it('counts the tokens of an earlier revocation beside those on record now', () => {
+    const request = { id: '1', run: '1', user: { id: 'u', name: 'alice' }, at: '', roles: [] };
+    const tokens = [{ target: 'arn:aws:iam::222222222222:role/read', arn: 'read', org: 'acme' }];
+    const accounts = { get: () => ({ wanted: JSON.stringify({ ...request, tokens }) }) };
+    const revoked = { until: '2026-11-29T12:00:00.000Z', held: { 'run-1': ['list'], 'run-1-2': ['list'] } };
+    const held = heldBy(['run-1'], { accounts } as unknown as RunRemovalDeps, revoked);
+    assert.deepEqual(
+      [...held].map(([name, list]) => [name, list.map(({ arn }) => arn)]),
+      [
+        ['run-1', ['list', 'read']],
+        ['run-1-2', ['list']],
+      ],
+    );
+  });
 });
