@@ -55,7 +55,7 @@ const words = {
     'The message has the reason. Ask your administrator to allow the run again, or start another one.',
   ],
   run_not_found: [
-    'The IRSA service does not see this run yet, or it was started by somebody else',
+    'The IRSA service does not see this run yet, or another user started it',
     'A new run shows within seconds. If this lasts, restart the workload under your own user.',
   ],
   endpoint_not_found: [

@@ -40,7 +40,7 @@ export async function openPage(browser: Browser, options: BrowserContextOptions 
   return { page, errors, origins };
 }
 
-/** Tells of each press of the pointer on whatever page is opened from now on, that of the realm too. */
+/** Counts each press of the pointer, on every page that is opened from now on, the realm's login page included. */
 export async function onPress(page: Page, pressed: () => void): Promise<void> {
   await page.exposeFunction('pointerPressed', pressed);
   await page.addInitScript("addEventListener('pointerdown', () => pointerPressed(), true)");

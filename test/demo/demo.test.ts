@@ -13,7 +13,10 @@ describe('npm run dev', function () {
   let playground: Playground;
 
   before(async function () {
-    if (which('curl') === undefined || which('bash') === undefined) this.skip();
+    if (which('curl') === undefined || which('bash') === undefined) {
+      console.warn('SKIPPED: npm run dev is not tried: this machine has no curl or no bash');
+      this.skip();
+    }
     playground = await openPlayground();
   });
   after(() => playground?.system.stop());

@@ -41,6 +41,12 @@ describe("README.md's ways to fetch the config file", () => {
   });
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
+  function skipWithout(test: Mocha.Context, language: keyof typeof commands): void {
+    if (which(commands[language])) return;
+    console.warn(`SKIPPED: README.md's ${language}: this machine has no ${commands[language]}`);
+    test.skip();
+  }
+
   for (const language of ['sh', 'python'] as const) {
     const [, snippet = ''] =
       new RegExp(`^\`\`\`${language}\n([\\s\\S]*?)^\`\`\``, 'm').exec(section(textOf('README.md'), 'Use')) ?? [];
@@ -61,10 +67,7 @@ describe("README.md's ways to fetch the config file", () => {
     }
 
     it(`${language}: replaces a file that it may not write, and leaves nothing beside it`, function () {
-      if (!which(commands[language])) {
-        console.warn(`SKIPPED: README.md's ${language}: this machine has no ${commands[language]}`);
-        return this.skip();
-      }
+      skipWithout(this, language);
       // The sidecar's file is another user's. A second name of it shows whether it was written through, also to root.
       writeFileSync(join(folder, 'config'), 'old', { mode: 0o444 });
       linkSync(join(folder, 'config'), join(folder, 'sidecars'));
@@ -76,7 +79,7 @@ describe("README.md's ways to fetch the config file", () => {
     });
 
     it(`${language}: leaves the file as it was when the service refuses`, function () {
-      if (!which(commands[language])) return this.skip();
+      skipWithout(this, language);
       writeFileSync(join(folder, 'config'), 'old');
       run('403');
       assert.equal(readFileSync(join(folder, 'config'), 'utf8'), 'old');

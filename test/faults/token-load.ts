@@ -145,7 +145,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
   const live = () => runs.filter(isLive);
   const hasTokens = (run: TokenRun) => given.some((one) => one.run === run);
 
-  /** Asks for tokens, once. @returns the status; what was given is on record, whoever asked. */
+  /** Asks for tokens, once. @returns the status; the tokens that were given are on record, under the user who asked. */
   async function askTokens(run: Run, by: string, slot: Slot = random.pick(slots)) {
     const sentAt = Date.now();
     const { status, text } = await call(slot, '/role_tokens', by, { run_id: run.id, pod: run.pod });
@@ -256,7 +256,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
       await set(role, carrier ?? random.pick(choices));
     });
 
-  /** Somebody else asks for a run's tokens, or somebody for those of a run that ended. */
+  /** A user asks for the tokens of another user's run, or of a run that has ended. */
   async function intrude(): Promise<void> {
     if (runs.length === 0) return;
     const run = random.pick(runs);

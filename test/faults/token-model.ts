@@ -66,7 +66,7 @@ export interface TokenFacts {
   runs: readonly TokenRun[];
   /** How much time had passed for tokens alone. */
   passedMs: (at: number) => number;
-  /** Until a replica that the API server does not tell of a change at once has to know it. */
+  /** How long a replica may go without knowing of a change, where the API server is slow to send it. */
   graceMs: number;
 }
 
@@ -148,7 +148,7 @@ export function story(run: TokenRun, role: TokenRole, facts: TokenFacts): string
   return sorted.map(({ at, what }) => `${at} ${what}`).join('; ');
 }
 
-/** Why whoever asked had no right to the role, all the time from the question to the answer; undefined: may have had. */
+/** Why the user who asked had no right to the role at any time between the request and the answer; undefined where the user may have had one. */
 export function whyNoRight({ run, role, by, sentAt, at }: Given, facts: TokenFacts): string | undefined {
   if (by !== run.user) return `${by} did not start the run`;
   if (!run.orgs.includes(role.org)) return `${by} is not in ${role.org}`;

@@ -5,8 +5,9 @@ import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
 import { trustStatusLabel } from '../../src/proxy-roles/status.ts';
 import { until } from '../support/clock.ts';
+import { mapRoles, startTokenWorld } from '../support/role-tokens.ts';
 import { assumes } from '../support/roles.ts';
-import { clusterAccount, emptyLists, type Replica, runId, startWorld, type World } from '../support/world.ts';
+import { clusterAccount, emptyLists, type Replica, runId, type World } from '../support/world.ts';
 
 describe('a revoked run that holds a role token', () => {
   let world: World;
@@ -16,26 +17,12 @@ describe('a revoked run that holds a role token', () => {
   let next = 0;
 
   beforeEach(async () => {
-    world = await startWorld({
-      ROLE_TOKEN_SECONDS: '600',
-      LEASE_SECONDS: '60',
-      IAM_READS_PER_SECOND: '100',
-      IAM_WRITES_PER_SECOND: '100',
-    });
-    replica = await world.startReplica();
-    world.domino.addUser({ name: 'alice', orgs: ['acme'] });
-    const pair = world.addRolePair('list');
-    [target, proxy] = [pair.target, pair.proxies[0] ?? ''];
-    world.aws.trustIssuer(world.issuer.issuer, world.issuer.jwks, { clientIds: ['sts.amazonaws.com', 'irsa/list'] });
+    ({ world, replica, proxy, target } = await startTokenWorld(['alice']));
     await map({ iam_role_arn: target, proxy_iam_role_arn: proxy, carrier: 'token' });
   });
   afterEach(() => world.stop());
 
-  async function map(...data: object[]) {
-    const body = { domino_org: 'acme', role_data: data };
-    const answer = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
-    assert.equal(answer.status, 200, answer.text);
-  }
+  const map = (...data: object[]) => mapRoles(replica, 'acme', ...data);
   const mapByEntries = () => map({ iam_role_arn: target, proxy_iam_role_arn: proxy });
   function start(options: { account?: string } = {}) {
     next += 1;
@@ -102,7 +89,7 @@ describe('a revoked run that holds a role token', () => {
     assert.equal((await revoking).body.left, false);
     world.endRun(run.run);
     await replica.stop();
-    // Nor was published whom it was about to keep out.
+    // The status did not name yet the service account that it was about to deny.
     for (const { metadata } of world.kubernetes.list('configmaps'))
       if (metadata?.labels?.[trustStatusLabel])
         world.kubernetes.remove('configmaps', 'domino-field', metadata.name ?? '');

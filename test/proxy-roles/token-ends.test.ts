@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import type { V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
 import { until } from '../support/clock.ts';
+import { mapRoles, startTokenWorld } from '../support/role-tokens.ts';
 import { assumes } from '../support/roles.ts';
-import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
+import { clusterAccount, type Replica, runId, type World } from '../support/world.ts';
 
 describe('a Deny of role tokens', () => {
   let world: World;
@@ -14,17 +15,7 @@ describe('a Deny of role tokens', () => {
   let next = 0;
 
   beforeEach(async () => {
-    world = await startWorld({
-      ROLE_TOKEN_SECONDS: '600',
-      LEASE_SECONDS: '60',
-      IAM_READS_PER_SECOND: '100',
-      IAM_WRITES_PER_SECOND: '100',
-    });
-    replica = await world.startReplica();
-    for (const name of ['alice', 'bob']) world.domino.addUser({ name, orgs: ['acme'] });
-    const pair = world.addRolePair('list');
-    [target, proxy] = [pair.target, pair.proxies[0] ?? ''];
-    world.aws.trustIssuer(world.issuer.issuer, world.issuer.jwks, { clientIds: ['sts.amazonaws.com', 'irsa/list'] });
+    ({ world, replica, proxy, target } = await startTokenWorld(['alice', 'bob']));
     await map('acme', byToken());
   });
   afterEach(() => world.stop());
@@ -35,11 +26,7 @@ describe('a Deny of role tokens', () => {
     carrier: 'token',
     ...more,
   });
-  async function map(org: string, ...data: object[]) {
-    const body = { domino_org: org, role_data: data };
-    const answer = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
-    assert.equal(answer.status, 200, answer.text);
-  }
+  const map = (org: string, ...data: object[]) => mapRoles(replica, org, ...data);
   const unmap = (org: string) =>
     replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: org } });
   function start(user = 'alice', options: { account?: string } = {}) {

@@ -1,4 +1,4 @@
-/** Proves what people without roles see: those whom no mapping concerns, and those whose run was shut out. */
+/** Proves what people without roles see: members of no mapped organization, and owners of a revoked run. */
 import assert from 'node:assert/strict';
 import { awsConfig } from '../../src/grants/aws-config.ts';
 import { until } from '../support/clock.ts';

@@ -159,8 +159,6 @@ describe('the process of the sidecar', () => {
         NODE_EXTRA_CA_CERTS: certificate,
         AWS_ENDPOINT_URL_STS: sts.url,
         IRSA_PROVE: 'true',
-        // Node hands it on to children, and counting what is covered takes memory.
-        NODE_V8_COVERAGE: '',
       });
       const resident = () => {
         const status = readFileSync(`/proc/${started.child.pid}/status`, 'utf8');

@@ -93,8 +93,8 @@ function spawned(command: string, args: readonly string[], env: NodeJS.ProcessEn
 
 /** The caller's environment without anything that could reach a real account, and with empty config files. */
 function cleanEnvironment(env: Record<string, string>, home: string): NodeJS.ProcessEnv {
-  // NODE_OPTIONS and NODE_V8_COVERAGE of the test run would slow the children down and mix into their output.
-  const kept = Object.entries(process.env).filter(([name]) => !/^(AWS_|BOTO_|NODE_OPTIONS$|NODE_V8_)/.test(name));
+  // NODE_OPTIONS of the test run would slow the children down and mix into their output.
+  const kept = Object.entries(process.env).filter(([name]) => !/^(AWS_|BOTO_|NODE_OPTIONS$)/.test(name));
   return {
     // Packages that pip put under the real home (pip install --user) are still to be found.
     PYTHONUSERBASE: join(homedir(), '.local'),

@@ -48,8 +48,7 @@ export function startChild(command: string, args: readonly string[], options: Ch
   const startedAt = performance.now();
   const child = spawn(command, args, {
     cwd: options.cwd,
-    // Node hands this on by itself. A child loads the sources in another form, and the two would be counted as one.
-    env: { PATH, HOME, NODE_V8_COVERAGE: '', ...options.environment },
+    env: { PATH, HOME, ...options.environment },
     // stdin stays open for as long as this process lives, so that a child can tell.
     stdio: ['pipe', 'pipe', 'pipe'],
   });

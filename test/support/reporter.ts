@@ -3,8 +3,8 @@ import { relative } from 'node:path';
 import Mocha from 'mocha';
 import { root } from './pages.ts';
 
-// Coverage is this process's own. A child loads the sources in another form, and counted as one they give nonsense, the more so
-// by the order of the processes' ids.
+// Node would hand it on to every child. A child loads the sources in another form, and what is counted of both as one depends
+// on which has the lower process id; counting takes memory and time there, too.
 delete process.env.NODE_V8_COVERAGE;
 
 const { EVENT_RUN_BEGIN, EVENT_TEST_PASS, EVENT_TEST_FAIL, EVENT_TEST_PENDING, EVENT_RUN_END } = Mocha.Runner.constants;

@@ -1,0 +1,34 @@
+/** Owns where tests of role tokens begin: a proxy role that tokens may open, and an organization whose mapping the test makes. */
+import assert from 'node:assert/strict';
+import type { Replica } from './replica.ts';
+import { startWorld, type World } from './world.ts';
+
+export interface TokenWorld {
+  world: World;
+  replica: Replica;
+  /** The proxy role `list`, whose audience the OIDC provider lists, and its target role. */
+  proxy: string;
+  target: string;
+}
+
+/** @param users members of the organization `acme`. */
+export async function startTokenWorld(users: readonly string[]): Promise<TokenWorld> {
+  const world = await startWorld({
+    ROLE_TOKEN_SECONDS: '600',
+    LEASE_SECONDS: '60',
+    IAM_READS_PER_SECOND: '100',
+    IAM_WRITES_PER_SECOND: '100',
+  });
+  const replica = await world.startReplica();
+  for (const name of users) world.domino.addUser({ name, orgs: ['acme'] });
+  const { target, proxies } = world.addRolePair('list');
+  world.aws.trustIssuer(world.issuer.issuer, world.issuer.jwks, { clientIds: ['sts.amazonaws.com', 'irsa/list'] });
+  return { world, replica, proxy: proxies[0] ?? '', target };
+}
+
+/** Replaces what the organization is mapped to. */
+export async function mapRoles(replica: Replica, org: string, ...data: object[]): Promise<void> {
+  const body = { domino_org: org, role_data: data };
+  const answer = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
+  assert.equal(answer.status, 200, answer.text);
+}
