@@ -1,5 +1,5 @@
 /** Owns `npm run bench [-- <name>... --seconds 120 --runs 500]`: runs the benchmarks, prints their tables and keeps their figures as JSON. */
-import { parseArgs } from 'node:util';
+import { commandLine, wholeNumber } from '../support/arguments.ts';
 import { footprint } from './footprint.ts';
 import { podIdentity } from './pod-identity.ts';
 import { reads } from './reads.ts';
@@ -10,7 +10,7 @@ import { soak } from './soak.ts';
 import { storms } from './storm.ts';
 import { tokens } from './tokens.ts';
 
-const { values, positionals: asked } = parseArgs({
+const { values, positionals: asked } = commandLine({
   allowPositionals: true,
   options: {
     /** How long the soak is. */
@@ -19,10 +19,11 @@ const { values, positionals: asked } = parseArgs({
     runs: { type: 'string', default: '5000' },
   },
 });
-const soakSeconds = Number(values.seconds);
+const soakSeconds = wholeNumber('--seconds', values.seconds, 1);
+const tokenRuns = wholeNumber('--runs', values.runs, 1);
 const benches: Record<string, () => Promise<Report>> = {
   storm: storms,
-  tokens: () => tokens(Number(values.runs)),
+  tokens: () => tokens(tokenRuns),
   single,
   reads,
   footprint,

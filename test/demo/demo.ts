@@ -4,7 +4,7 @@
  * `--short` plays the steps from a mapping to the end of the run, and `--step` waits for Enter after each.
  */
 import { createInterface } from 'node:readline/promises';
-import { parseArgs } from 'node:util';
+import { commandLine } from '../support/arguments.ts';
 import { newScene, type Scene } from './scene.ts';
 import { type Screen, terminal } from './screen.ts';
 import { shortSteps, steps } from './steps.ts';
@@ -13,7 +13,7 @@ import { type System, startSystem } from './system.ts';
 /** The demo ends by then, whatever hangs. */
 const limitMs = 120_000;
 
-const { values: wanted } = parseArgs({ options: { short: { type: 'boolean' }, step: { type: 'boolean' } } });
+const { values: wanted } = commandLine({ options: { short: { type: 'boolean' }, step: { type: 'boolean' } } });
 const screen = terminal();
 if (!wanted.step) {
   setTimeout(() => {

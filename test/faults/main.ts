@@ -2,13 +2,13 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { buildService } from '../stack/processes.ts';
+import { commandLine, refuse, wholeNumber } from '../support/arguments.ts';
 import { type Bound, boundProblems, boundsTable, measureBounds } from './bounds.ts';
 import { roundSeed } from './random.ts';
 import { type Counts, faults, planRound, type RoundResult, runRound } from './round.ts';
 
-const { values } = parseArgs({
+const { values } = commandLine({
   options: {
     rounds: { type: 'string', default: '40' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
@@ -22,16 +22,20 @@ const { values } = parseArgs({
     logs: { type: 'string' },
   },
 });
-const seed = Number(values.seed);
+const seed = wholeNumber('--seed', values.seed);
+const lanes = wholeNumber('--lanes', values.lanes, 1);
+if (values.fault !== undefined && !Object.hasOwn(faults, values.fault))
+  refuse(`no fault "${values.fault}"; there are ${Object.keys(faults).join(', ')}`);
 const rounds =
   values.round === undefined
-    ? Array.from({ length: Number(values.rounds) }, (_, index) => index)
-    : [Number(values.round)];
+    ? Array.from({ length: wholeNumber('--rounds', values.rounds, 1) }, (_, index) => index)
+    : [wholeNumber('--round', values.round)];
 const planned = rounds
   .map((round) => ({ round, ...planRound(roundSeed(seed, round), round) }))
   .filter(({ plan }) => values.fault === undefined || plan.kinds.includes(values.fault));
+if (planned.length === 0) refuse(`none of ${rounds.length} rounds has this fault: ask for more, or for another seed`);
 
-console.log(`faults: seed ${seed}, ${planned.length} rounds, ${values.lanes} at a time`);
+console.log(`faults: seed ${seed}, ${planned.length} rounds, ${lanes} at a time`);
 await buildService();
 const startedAt = performance.now();
 const results: RoundResult[] = [];
@@ -53,7 +57,7 @@ for (const problem of boundProblems(bounds)) {
   failed += 1;
   console.log(`FAILED: ${problem}`);
 }
-await Promise.all(Array.from({ length: Number(values.lanes) }, lane));
+await Promise.all(Array.from({ length: lanes }, lane));
 report();
 process.exit(failed > 0 ? 1 : 0);
 

@@ -8,10 +8,10 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { commandLine, refuse, wholeNumber } from '../support/arguments.ts';
 import { mutated, mutations } from './mutations.ts';
 
-const { values } = parseArgs({
+const { values } = commandLine({
   options: {
     only: { type: 'string' },
     rounds: { type: 'string', default: '12' },
@@ -19,11 +19,13 @@ const { values } = parseArgs({
     test: { type: 'string', multiple: true, default: [] },
   },
 });
+const only = values.only === undefined ? undefined : wholeNumber('--only', values.only, 1);
+if (only !== undefined && only > mutations.length) refuse(`--only: there are ${mutations.length} mutations`);
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const left = new Set(['node_modules', 'dist', '.git', 'coverage']);
 
 for (const [index, mutation] of mutations.entries()) {
-  if (values.only !== undefined && Number(values.only) !== index + 1) continue;
+  if (only !== undefined && only !== index + 1) continue;
   const { invariant, what } = mutation;
   console.log(`\n${index + 1}. ${typeof invariant === 'number' ? 'invariant ' : ''}${invariant}: ${what}`);
   const tree = mkdtempSync(join(tmpdir(), 'irsa-svc-mutation-'));
