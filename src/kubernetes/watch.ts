@@ -162,7 +162,7 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
   /** A short list may be a mistake: it is read again until one confirms it, and for as long as it is empty. */
   async function listAgainLater(ending: AbortController): Promise<void> {
     await clock.sleep(Math.min(longestConfirmMs, firstConfirmMs * 2 ** (shortLists - 1)), ending.signal);
-    ending.abort(new ListAgainError('the list was short'));
+    ending.abort(new ShortListError('the list was short'));
   }
 
   async function run(): Promise<void> {
@@ -173,6 +173,11 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
         if (!(await follow())) failures += 1;
       } catch (error) {
         if (stopping.signal.aborted) return;
+        if (error instanceof ShortListError) {
+          // It waited before: events of clients that wait must not wait any longer.
+          version = undefined;
+          continue;
+        }
         if (error instanceof ListAgainError || (error instanceof KubernetesError && error.status === 410)) {
           version = undefined;
         } else {
@@ -203,6 +208,9 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
 
 /** What is known is no base for a watch any more. */
 class ListAgainError extends Error {}
+
+/** The watch was ended on purpose, to have a short list confirmed. */
+class ShortListError extends Error {}
 
 async function* linesOf(body: Readable): AsyncGenerator<string, void> {
   let rest = '';

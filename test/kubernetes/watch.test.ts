@@ -135,6 +135,18 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.equal([...watched.values()].length, 2);
     });
 
+    it('has a short list confirmed without a pause in which events would wait', async () => {
+      kubernetes.remove('configmaps', 'default', 'one');
+      await until(() => watched.get('one') === undefined);
+      const begun = new FakeClock();
+      const empty = watchList({ api, path, trim: () => '', clock: begun, log: createLog('silent') });
+      await empty.synced;
+      const [before, opens] = [listed(), opened()];
+      await begun.advance(5_000);
+      await until(() => listed() === before + 1 && opened() === opens + 1 && empty.isLive());
+      empty.stop();
+    });
+
     it('is not live from when it broke until it is up again', async () => {
       kubernetes.knobs.down = true;
       await until(() => !watched.isLive());
