@@ -1,6 +1,5 @@
 /** Owns the HTTP application: its layers, its routes and its one error answer. It never listens. */
-import express, { type Express, type RequestHandler } from 'express';
-import { middleware as contractValidator } from 'express-openapi-validator';
+import express, { type Express } from 'express';
 import helmet from 'helmet';
 import { type AccessDeps, accessRoutes } from '../routes/access.ts';
 import { type ActivityDeps, activityRoutes } from '../routes/activity.ts';
@@ -24,7 +23,8 @@ import type { Grants } from './grants/grant.ts';
 import type { Memberships } from './grants/membership.ts';
 import type { RoleTokens } from './grants/role-tokens.ts';
 import { readBody } from './http/body.ts';
-import { type Contract, readContract } from './http/contract.ts';
+import { readContract } from './http/contract.ts';
+import { createContractCheck } from './http/contract-check.ts';
 import {
   authenticate,
   authorize,
@@ -94,10 +94,16 @@ export interface AppDeps {
   metrics: Metrics;
 }
 
-export function createApp(deps: AppDeps): Express {
+export interface App {
+  app: Express;
+  /** See `ContractCheck`. */
+  prepare(): Promise<void>;
+}
+
+export function createApp(deps: AppDeps): App {
   const { config, callers, log } = deps;
   const contract = readContract();
-  const check = contractCheck(contract);
+  const { check, prepare } = createContractCheck(contract);
   const limits = createRateLimits(config.rateLimitPerMinute, senderOf);
   const app = express();
   app.set('trust proxy', config.trustedProxies);
@@ -152,27 +158,5 @@ export function createApp(deps: AppDeps): Express {
   app.use(podIdentityRoutes(deps));
   app.use((_req, _res, next) => next(new ApiError('not_found', 'There is no such call; /docs lists them.')));
   app.use(problemHandler(log));
-  return app;
-}
-
-/** Checks requests against openapi.yaml, the one source of what they may hold. */
-function contractCheck({ document }: Contract): RequestHandler {
-  const validator = express.Router().use(
-    contractValidator({
-      apiSpec: document as Parameters<typeof contractValidator>[0]['apiSpec'],
-      // The contract is linted where it is changed.
-      validateApiSpec: false,
-      // All wrong fields are named at once: bodies that are larger than any valid one do not come this far.
-      validateRequests: { coerceTypes: false, allowUnknownQueryParameters: false, allErrors: true },
-      validateResponses: false,
-      // Done before anything of a body is read.
-      validateSecurity: false,
-      fileUploader: false,
-    }),
-  );
-  // A GET with no query has nothing in it to check.
-  return (req, res, next) => {
-    if (req.method === 'GET' && !req.originalUrl.includes('?')) next();
-    else validator(req, res, next);
-  };
+  return { app, prepare: () => prepare(app) };
 }

@@ -35,7 +35,7 @@ const tls = config.sslOff
 const { host, port, metricsPort, maxConnections } = config;
 const scraped = { host, port: metricsPort, maxConnections: maxMetricsConnections };
 const listening = Promise.all([
-  listen(service.app, { host, port, maxConnections }, tls, log),
+  service.prepare().then(() => listen(service.app, { host, port, maxConnections }, tls, log)),
   listen(metricsHandler(metrics), scraped, undefined, log),
 ]);
 

@@ -49,6 +49,8 @@ export interface ServiceOptions {
 
 export interface Service {
   app: Express;
+  /** Does what the first requests would wait for; to be called before the app listens. */
+  prepare(): Promise<void>;
   /** Resolves when `/readyz` says 200 for the first time. */
   ready: Promise<void>;
   /** Not ready from now on, and the leader no more; requests under way are still answered. */
@@ -77,7 +79,7 @@ export function startService(given: ServiceOptions): Service {
   const makeToken = createTokenMaker(api, config.computeNamespace);
   const roleTokens = createRoleTokens({ ...forGrants, makeToken, log });
   const { iam, awsIdentity, trustScope } = identity;
-  const app = createApp({
+  const { app, prepare } = createApp({
     ...options,
     ...caches,
     callers,
@@ -110,6 +112,7 @@ export function startService(given: ServiceOptions): Service {
 
   return {
     app,
+    prepare,
     ready: Promise.all([caches.synced, authenticator.warm(stopping.signal), identity.known]).then(() => undefined),
     drain,
     stop: async () => {

@@ -89,7 +89,7 @@ async function room(kubernetes: SegmentCalls, part: Part, dropped: string | unde
   const aged: { segment: ConfigMap; newest: string; bytes: number }[] = [];
   for (const segment of await kubernetes.listConfigMaps(`${activityLabel}=${part}`)) {
     await othersTurn();
-    const newest = latestOf(entriesIn(segment).map(({ at }) => at)) ?? '';
+    const newest = newestIn(segment);
     const bytes = Object.values(segment.data).reduce((sum, text) => sum + Buffer.byteLength(text), 0);
     aged.push({ segment, newest, bytes });
   }
@@ -115,6 +115,16 @@ async function readAll(all: readonly ConfigMap[]): Promise<Recorded> {
     for (const entry of entriesIn(segment)) byId.set(entry.id, entry);
   }
   return { entries: [...byId.values()], droppedUntil: latestOf(all.map(({ data }) => data[droppedKey])) };
+}
+
+/** When the last entry was made; '' where there is none. The last batch has it: only that is read. */
+function newestIn({ data }: ConfigMap): string {
+  const numbers = Object.keys(data).flatMap((key) => (key.startsWith('batch-') ? Number(key.slice(6)) : []));
+  for (const number of numbers.sort((a, b) => b - a)) {
+    const at = latestOf(parsed(data[`batch-${number}`] ?? '').map((entry) => entry.at));
+    if (at) return at;
+  }
+  return '';
 }
 
 /** What somebody edited by hand into something else is left out. */

@@ -34,6 +34,8 @@ export interface Awaited {
 
 /** How long a request waits for the API server to confirm what a lost watch showed. */
 const maxConfirmMs = 1_000;
+/** A reason of its own, since the default one is an error with a stack trace, made for each request. */
+const settled = 'settled';
 
 export class Settlement {
   readonly #awaited: Awaited;
@@ -64,7 +66,7 @@ export class Settlement {
       }
     } finally {
       for (const forget of listening) forget();
-      done.abort();
+      done.abort(settled);
     }
     refuseRevoked(revoked());
     if (this.#answer) return this.#answer;
@@ -84,7 +86,7 @@ export class Settlement {
       // A request that is written over ours counts once we know of it; its status may have come before.
       accounts.onChange((name) => void (requests.has(name) && this.#look())),
       // A run that is revoked meanwhile never settles.
-      revocations.onChange(() => revoked() && this.#done.abort()),
+      revocations.onChange(() => revoked() && this.#done.abort(settled)),
     ];
   }
 
@@ -92,7 +94,7 @@ export class Settlement {
     const found = await this.#settled();
     if (!found) return;
     this.#answer = found;
-    this.#done.abort();
+    this.#done.abort(settled);
   }
 
   /** @returns what became of all targets, once that is known and true. */

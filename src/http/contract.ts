@@ -20,6 +20,7 @@ export interface Contract {
   readonly version: string;
   /** The calls of a path by method, in capitals; undefined where the contract does not have the path. */
   at(path: string): ReadonlyMap<string, Call> | undefined;
+  paths(): Iterable<string>;
 }
 
 interface Operation {
@@ -45,7 +46,7 @@ export function readContract(): Contract {
       new Map(Object.entries(operations).map(([method, operation]) => [method.toUpperCase(), callOf(operation)])),
     ]),
   );
-  return { document, version: document.info.version, at: (path) => calls.get(path) };
+  return { document, version: document.info.version, at: (path) => calls.get(path), paths: () => calls.keys() };
 }
 
 function callOf(operation: Operation): Call {

@@ -98,8 +98,7 @@ function request(
     });
     stream.on('error', fail);
     stream.once('close', () => {
-      waiting.delete(stream);
-      fail('the request was ended without an answer');
+      if (waiting.delete(stream)) fail('the request was ended without an answer');
     });
     stream.once('response', ({ ':status': status, ...answered }) => {
       waiting.delete(stream);
