@@ -1,4 +1,4 @@
-/** Owns the calls on revoked runs: an administrator shuts a run out of its roles, or tries that, lets it in again, and lists them. */
+/** Owns the calls on revoked runs: administrators revoke a run, preview that, allow it again, and list revoked runs. */
 import { Router } from 'express';
 import { previewRevocation } from '../src/grants/revocation-preview.ts';
 import {
