@@ -129,7 +129,7 @@ export class ConfigMapStore<T> {
     const before = this.#current;
     this.#data = data;
     this.#current = this.parse(data);
-    this.#listeners.tell(this.#current, before);
+    this.#listeners.notify(this.#current, before);
   }
 
   #read(): Promise<ConfigMapData> {

@@ -83,12 +83,12 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     return { name, resourceVersion, value: options.trim(object) };
   };
   const drop = (name: string) => {
-    if (kept.delete(name)) listeners.tell(name, undefined);
+    if (kept.delete(name)) listeners.notify(name, undefined);
   };
   const set = (one: Kept<T>) => {
     if (kept.get(one.name)?.resourceVersion === one.resourceVersion) return;
     kept.set(one.name, one);
-    listeners.tell(one.name, one.value);
+    listeners.notify(one.name, one.value);
   };
 
   /** A list that lost more than half of what was there is read again before it is believed. */
