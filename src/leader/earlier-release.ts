@@ -45,7 +45,7 @@ export function createPredecessor({ kubernetes, deployment, clock, log }: Predec
       // Operators who maintain RBAC themselves may not grant this permission. Then the leader writes without the check.
       if (error instanceof KubernetesError && error.status === 403) {
         if (!isForbidden)
-          log.warn({ err: error }, 'cannot tell whether release 1.8 runs: the permission to get its Deployment is missing');
+          log.warn({ err: error }, 'cannot tell whether release 1.8 runs: no permission to get its Deployment');
         isForbidden = true;
         note(false);
       } else log.info({ err: error, deployment }, 'whether release 1.8 runs could not be seen; looking again');
