@@ -1,4 +1,4 @@
-/** Owns the metrics: those of release 1.8, which dashboards use, and ours. docs/metrics.md is made of the help texts. */
+/** Owns the metrics: those of release 1.8, which dashboards use, and ours. Their help texts make docs/metrics.md. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 export type Metrics = ReturnType<typeof createMetrics>;
