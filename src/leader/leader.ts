@@ -42,7 +42,7 @@ export function createLeader(options: LeaderOptions): Leader {
       try {
         takeOver(options, term);
         term.startPodIdentities().catch((error: unknown) => {
-          log.error({ err: error }, 'Pod Identity cannot be kept; roles of organizations are');
+          log.error({ err: error }, 'Pod Identity did not start; roles of organizations are still managed');
         });
         while (!signal.aborted) {
           await clock.sleep(options.resyncMs, signal);
