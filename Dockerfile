@@ -44,4 +44,4 @@ USER 1000:1000
 # The service, its metrics, and the sidecar's health and refresh.
 EXPOSE 6000 8080 6003
 STOPSIGNAL SIGTERM
-CMD ["node", "--max-semi-space-size=4", "dist/src/main.js"]
+CMD ["node", "--max-semi-space-size=8", "--heap-growing-percent=40", "dist/src/main.js"]

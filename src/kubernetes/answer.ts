@@ -25,13 +25,18 @@ export interface Answer {
 
 /**
  * Reads an answer to its end. It uses no iterator, unlike `node:stream/consumers`: an iterator fails on an HTTP/2
- * stream that the server has closed, although its body can still be read. @throws Error where the body breaks off.
+ * stream that the server has closed, although its body can still be read. It decodes each chunk at once: keeping and
+ * copying the buffers of a list of 10,000 pods cost 50 MiB that the process never gave back.
+ * @throws Error where the body breaks off.
  */
 export function textOf(body: Readable): Promise<string> {
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    body.on('data', (chunk: Buffer) => chunks.push(chunk));
-    body.once('end', () => resolve(Buffer.concat(chunks).toString()));
+    let text = '';
+    body.setEncoding('utf8');
+    body.on('data', (chunk: string) => {
+      text += chunk;
+    });
+    body.once('end', () => resolve(text));
     body.once('error', reject);
     body.once('close', () => reject(new Error('the body broke off')));
     body.resume();

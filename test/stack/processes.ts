@@ -23,7 +23,7 @@ process.once('exit', () => folders.forEach(removeFolder));
 const startMs = 180_000;
 
 /** As in `npm start` and the image. */
-const nodeOptions = ['--max-semi-space-size=4'];
+const nodeOptions = ['--max-semi-space-size=8', '--heap-growing-percent=40'];
 
 export interface StackProcess extends StackAddresses {
   readonly child: Child;
