@@ -41,7 +41,7 @@ export function revocationRoutes(deps: RevocationDeps): Router {
         run_id: run,
         revoked: known !== undefined,
         ...standing,
-        ...previewRevocation(run, names, deps),
+        ...(await previewRevocation(run, names, deps, known?.tokens)),
       });
       return;
     }

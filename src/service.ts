@@ -88,6 +88,7 @@ export function startService(given: ServiceOptions): Service {
     recordedOrganizations: (userId) => recordedOrganizations(userId, activity, log),
     podIdentityPreview:
       podIdentity && createPodIdentityPreview({ iam, scope: trustScope, identities: podIdentity.identities }),
+    iam,
     knownRoles: createRoleLookup({ status: (arn) => statuses.get(arn)?.status, iam, clock }),
     leaseHolder: lease.holder,
     replicaCount: createReplicaCount({ ...options, kubernetes }),

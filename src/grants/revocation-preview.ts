@@ -1,11 +1,17 @@
 /** Owns what a revocation would do, before it is made: which roles the run loses, and which other runs lose theirs with it. */
 
 import { rolesByToken } from '../runs/held-tokens.ts';
+import type { RevokedTokens } from '../runs/revocations.ts';
 import { parseRoleRequest, type RequestedRole } from '../runs/role-request.ts';
-import { type RunRemovalDeps, waysOf } from './run-removal.ts';
+import { heldBy, type RunRemovalDeps, unpublishedWaysOf, waysOf } from './run-removal.ts';
 
-/** @param run 24 hex digits. @param names its service accounts. */
-export function previewRevocation(run: string, names: readonly string[], deps: RunRemovalDeps) {
+/** @param run 24 hex digits. @param names its service accounts. @param revoked the tokens on record of an earlier revocation. */
+export async function previewRevocation(
+  run: string,
+  names: readonly string[],
+  deps: RunRemovalDeps,
+  revoked?: RevokedTokens,
+) {
   const { accounts, pods, statuses } = deps;
   const user = pods.ofRun(run).find(({ userName }) => userName !== undefined)?.userName;
   const loses = names.flatMap((name) => {
@@ -22,13 +28,15 @@ export function previewRevocation(run: string, names: readonly string[], deps: R
   });
   const sharing = names.flatMap((name) => pods.ofAccount(name)).filter(({ run: other }) => other !== run);
   const others = new Map(sharing.flatMap((pod) => (pod.run === undefined ? [] : [[pod.run, pod.userName] as const])));
+  const held = heldBy(names, deps, revoked);
+  const ways = [...waysOf(names, deps, held), ...(await unpublishedWaysOf(held, deps))];
   return {
     ...(user === undefined ? {} : { user }),
     service_accounts: names,
     loses,
     shut_out_too: [...others].map(([id, name]) => ({ run_id: id, ...(name === undefined ? {} : { user: name }) })),
     // What the leader can take out is no hindrance.
-    stays_in: waysOf(names, deps).filter(({ code }) => code !== 'pending'),
+    stays_in: ways.filter(({ code }) => code !== 'pending'),
   };
 }
 

@@ -24,6 +24,7 @@ describe('the removal of a run', () => {
     const deps = {
       statuses: { all: () => [{ status }], get: () => ({ status }), onChange: () => () => undefined },
       accounts: { get: () => undefined },
+      mappings: { current: () => ({}) },
       clock: new FakeClock(),
       trustScope: () => trustScope,
     };
