@@ -80,6 +80,7 @@ export function startService(given: ServiceOptions): Service {
   const app = createApp({
     ...options,
     ...caches,
+    ...identity,
     callers,
     grants,
     roleTokens,
@@ -88,12 +89,9 @@ export function startService(given: ServiceOptions): Service {
     recordedOrganizations: (userId) => recordedOrganizations(userId, activity, log),
     podIdentityPreview:
       podIdentity && createPodIdentityPreview({ iam, scope: trustScope, identities: podIdentity.identities }),
-    iam,
     knownRoles: createRoleLookup({ status: (arn) => statuses.get(arn)?.status, iam, clock }),
     leaseHolder: lease.holder,
     replicaCount: createReplicaCount({ ...options, kubernetes }),
-    awsIdentity,
-    trustScope,
     readiness: () => ({
       kubernetes: caches.isSynced() && api.isAnswering(),
       domino_keys: authenticator.ready(),
