@@ -45,7 +45,7 @@ export function revocationRoutes(deps: RevocationDeps): Router {
       });
       return;
     }
-    const held = heldBy(names, { accounts: await readAccounts(names, deps) }, known?.tokens);
+    const held = heldBy(names, { ...deps, accounts: await readAccounts(names, deps) }, known?.tokens);
     const before = waysOf(names, deps, held).map(({ proxy_iam_role_arn: arn }) => arn);
     const { id, name } = callerOf(res);
     const at = new Date(clock.now()).toISOString();

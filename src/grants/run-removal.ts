@@ -7,6 +7,7 @@ import type { MappingStore } from '../mappings/store.ts';
 import { type UnpublishedRolesDeps, unpublishedWaysIn } from '../proxy-roles/unpublished-roles.ts';
 import { type HeldTokens, tokenWaysIn, type WayIn, waysIn } from '../proxy-roles/ways-in.ts';
 import { untilPublished } from '../reconcile/status-store.ts';
+import { anyRole } from '../runs/held-tokens.ts';
 import type { RevokedTokens } from '../runs/revocations.ts';
 import { type HeldToken, parseRoleRequest } from '../runs/role-request.ts';
 import type { PodIndex } from '../runs/runs.ts';
@@ -49,19 +50,22 @@ export async function accountsOrNotFound(run: string, deps: RunRemovalDeps): Pro
   throw new ApiError('run_not_found', 'No live pod of this run is there, and no service account has roles for it.');
 }
 
+type HeldDeps = Pick<RunRemovalDeps, 'statuses' | 'mappings'> & { accounts: Pick<RunRemovalDeps['accounts'], 'get'> };
+
 /**
  * What is on record of these service accounts, and of those of a run that was revoked before: an account that goes with its run
  * takes its record along, and no token.
  */
 export function heldBy(
   names: readonly string[],
-  { accounts }: { accounts: Pick<RunRemovalDeps['accounts'], 'get'> },
+  { accounts, statuses, mappings }: HeldDeps,
   revoked?: RevokedTokens,
 ): HeldTokens {
   const { until, held = {} } = revoked ?? {};
+  const known = () => [...[...statuses.all()].map(({ status }) => status.role_arn), ...mappings.current().tokenProxies];
   const found = new Map<string, Pick<HeldToken, 'arn' | 'until'>[]>();
   for (const [name, arns] of Object.entries(held)) {
-    const ended = arns.map((arn) => ({ arn, until }));
+    const ended = [...new Set(arns.includes(anyRole) ? known() : arns)].map((arn) => ({ arn, until }));
     found.set(name, ended);
   }
   for (const name of names) {

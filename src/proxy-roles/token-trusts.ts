@@ -3,7 +3,7 @@ import { roleTokenAudience } from '../lib/arn.ts';
 import type { TimeRange } from '../lib/clock.ts';
 import type { Mappings } from '../mappings/role-mappings.ts';
 import { effectiveRequest, hasLiveAsker, isShutOut, type RequestView } from '../runs/effective-request.ts';
-import { tokensOverAt } from '../runs/held-tokens.ts';
+import { anyRole, tokensOverAt } from '../runs/held-tokens.ts';
 import type { Revocation } from '../runs/revocations.ts';
 import { parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
 import { sameTokenTrust, type TokenTrust } from '../trust-policy/role-tokens.ts';
@@ -96,7 +96,8 @@ export class TokenTrusts {
     const granted = mappings().tokenProxies.has(role.arn) || [...holders.values()].some(({ entitled }) => entitled);
     const late = [...desired.tokenEnds].filter(([, until]) => granted && Date.parse(until) > time.earliest());
     const denied = new Set(late.map(([name]) => name));
-    const isRevoked = (name: string) => this.revoked.get(role.arn)?.has(name) || isShutOut(name, this.options.view);
+    const revoked = this.revokedOf(role.arn);
+    const isRevoked = (name: string) => revoked.has(name) || isShutOut(name, this.options.view);
     const next: TokenTrust = { audience, granted, denied, revoked: new Set([...denied].filter(isRevoked)) };
     if (this.isForgotten(role, granted)) {
       desired.tokens = undefined;
@@ -115,7 +116,8 @@ export class TokenTrusts {
     // Nobody can be denied where the trust policy is not ours to write.
     const isUnmanaged = this.options.isUnmanaged(arn);
     const keyOf = (name: string, until: string) => JSON.stringify([arn, name, until]);
-    const left = [...(this.revoked.get(arn) ?? [])].filter(([name, until]) => !this.lifted.has(keyOf(name, until)));
+    const revoked = this.revokedOf(arn);
+    const left = [...revoked].filter(([name, until]) => !this.lifted.has(keyOf(name, until)));
     for (const [name, until] of isUnmanaged ? [] : left) {
       const isLater = !tokenEnds.has(name) || Date.parse(until) > Date.parse(tokenEnds.get(name) ?? '');
       if (Date.parse(until) > time.earliest() && isLater) tokenEnds.set(name, until);
@@ -126,14 +128,25 @@ export class TokenTrusts {
       // that may have the role, by an entry say, ends it, since a Deny would end that too.
       const isIn = holder?.entitled ?? isEntitled(effectiveRequest(name, view), arn, mappings());
       if (isIn || (!holder && Date.parse(until) <= time.earliest())) tokenEnds.delete(name);
-      const revoked = isIn ? this.revoked.get(arn)?.get(name) : undefined;
-      if (revoked !== undefined) this.lifted.add(keyOf(name, revoked));
+      const over = isIn ? revoked.get(name) : undefined;
+      if (over !== undefined) this.lifted.add(keyOf(name, over));
     }
     // From when we saw it, by our own clock: what others wrote was by theirs.
     const over = tokensOverAt(time.latest(), lifeMs);
     for (const [name, { entitled }] of isUnmanaged ? [] : holders) {
       if (!entitled && !tokenEnds.has(name)) tokenEnds.set(name, over);
     }
+  }
+
+  /** Those who may have tokens left of the role, as the revocations have it. */
+  private revokedOf(arn: string): ReadonlyMap<string, string> {
+    const named = this.revoked.get(arn) ?? new Map<string, string>();
+    const ofAny = this.revoked.get(anyRole);
+    if (!ofAny) return named;
+    return new Map([
+      ...named,
+      ...[...ofAny].map(([name, over]) => [name, latest(named.get(name) ?? '', over)] as const),
+    ]);
   }
 
   private revokedByRole(): Map<string, Map<string, string>> {

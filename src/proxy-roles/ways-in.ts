@@ -46,11 +46,11 @@ export function tokenWaysIn(
   return statuses.flatMap((status) => {
     const { role_arn: arn, document, tokens } = status;
     const isOut = (name: string) => scope !== undefined && document !== undefined && denies(scope, document, name);
-    // Where the statement is gone, no token opens the role any more. An owner's own is in the document alone.
+    // Where the statement is gone, no token opens the role any more. One that is not ours is in the document alone.
     const isClosed = (name: string) =>
-      status.kept_elsewhere
-        ? scope !== undefined && document !== undefined && !letsIn(scope, document, name)
-        : tokens && !tokens.granted;
+      tokens && !status.kept_elsewhere
+        ? !tokens.granted
+        : scope !== undefined && document !== undefined && !letsIn(scope, document, name);
     const letIn = holdersOf(arn, held, now).filter((name) => !isClosed(name) && !isOut(name));
     if (letIn.length === 0) return [];
     const full = tokens?.problem?.code === 'trust_policy_full' ? tokens.problem : undefined;
