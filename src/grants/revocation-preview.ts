@@ -12,13 +12,16 @@ export async function previewRevocation(
   deps: RunRemovalDeps,
   revoked?: RevokedTokens,
 ) {
-  const { accounts, pods, statuses } = deps;
+  const { accounts, mappings, pods, statuses } = deps;
   const user = pods.ofRun(run).find(({ userName }) => userName !== undefined)?.userName;
   const loses = names.flatMap((name) => {
     const request = parseRoleRequest(accounts.get(name)?.wanted);
     if (!request) return [];
     const isIn = (arn: string) => Object.hasOwn(statuses.get(arn)?.status.members ?? {}, name);
-    const takesTokens = (arn: string) => statuses.get(arn)?.status.tokens?.granted === true;
+    // What is kept elsewhere takes tokens as its owner says.
+    const { tokenProxies, unmanagedProxies } = mappings.current();
+    const takesTokens = (arn: string) =>
+      statuses.get(arn)?.status.tokens?.granted === true || (tokenProxies.has(arn) && unmanagedProxies.has(arn));
     const pairs = [
       ...pairsOf(request.roles, isIn),
       ...pairsOf(rolesByToken(request), (arn) => takesTokens(arn) && !isIn(arn)),

@@ -62,6 +62,8 @@ describe('a revoked run that holds a token of a role that is kept elsewhere', ()
   it('has not left when the mapping is deleted, until the owner takes the statement out', async () => {
     await keepElsewhere();
     const token = await tokenOf(world.startRun(runId(1), 'alice'));
+    const loses = async () => (await revoke('?dry_run=true')).body.loses as { proxy_iam_role_arn: string }[];
+    await until(async () => (await loses())[0]?.proxy_iam_role_arn === proxy);
     await unmap();
     await until(async () => (await statusCode()) === 404, 20_000);
     const preview = await revoke('?dry_run=true');
