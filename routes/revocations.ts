@@ -41,11 +41,11 @@ export function revocationRoutes(deps: RevocationDeps): Router {
         run_id: run,
         revoked: known !== undefined,
         ...standing,
-        ...previewRevocation(run, names, deps),
+        ...(await previewRevocation(run, names, deps, known?.tokens)),
       });
       return;
     }
-    const held = heldBy(names, { accounts: await readAccounts(names, deps) }, known?.tokens);
+    const held = heldBy(names, { ...deps, accounts: await readAccounts(names, deps) }, known?.tokens);
     const before = waysOf(names, deps, held).map(({ proxy_iam_role_arn: arn }) => arn);
     const { id, name } = callerOf(res);
     const at = new Date(clock.now()).toISOString();

@@ -18,7 +18,7 @@ import { serviceAccountRoutes } from '../routes/service-accounts.ts';
 import { trustStatusRoutes } from '../routes/trust-status.ts';
 import type { Callers } from './auth/caller.ts';
 import type { SeenCallers } from './auth/seen-callers.ts';
-import type { AwsIdentity } from './aws/iam.ts';
+import type { AwsIdentity, Iam } from './aws/iam.ts';
 import type { Grants } from './grants/grant.ts';
 import type { Memberships } from './grants/membership.ts';
 import type { RoleTokens } from './grants/role-tokens.ts';
@@ -77,6 +77,7 @@ export interface AppDeps {
   leaseHolder: () => string;
   /** How many replicas there are; undefined where that is not known. */
   replicaCount: () => Promise<Replicas | undefined>;
+  iam: Pick<Iam, 'getTrustPolicy'>;
   knownRoles: RoleLookup;
   seenCallers: SeenCallers;
   activity: ActivityDeps['activity'];

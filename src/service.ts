@@ -82,6 +82,7 @@ export function startService(given: ServiceOptions): Service {
   const { app, prepare } = createApp({
     ...options,
     ...caches,
+    ...identity,
     callers,
     grants,
     roleTokens,
@@ -93,8 +94,6 @@ export function startService(given: ServiceOptions): Service {
     knownRoles: createRoleLookup({ status: (arn) => statuses.get(arn)?.status, iam, clock }),
     leaseHolder: lease.holder,
     replicaCount: createReplicaCount({ ...options, kubernetes }),
-    awsIdentity,
-    trustScope,
     readiness: () => ({
       kubernetes: caches.isSynced() && api.isAnswering(),
       domino_keys: authenticator.ready(),

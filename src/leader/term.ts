@@ -4,6 +4,7 @@ import type { RateLimiter } from '../aws/rate-limiter.ts';
 import type { TimeRange } from '../lib/clock.ts';
 import { PodIdentityTerm } from '../pod-identity/controller.ts';
 import { RoleController } from '../proxy-roles/controller.ts';
+import { recordLeft } from '../proxy-roles/hand-over.ts';
 import { Placements } from '../proxy-roles/placements.ts';
 import { createProviderAudiences } from '../proxy-roles/provider-audiences.ts';
 import type { ProxyRole } from '../proxy-roles/proxy-role.ts';
@@ -212,6 +213,7 @@ export class Term {
       askedFor: (arn) => this.annotation(arn, compareAnnotation),
       isUnmanaged: (arn) => this.isUnmanaged(arn),
       isToBeEmptied: (arn) => this.isToBeEmptied(arn),
+      recordLeft: (arn) => recordLeft(options, arn),
       knowsPods: () => this.podIdentities !== undefined,
       onReconciled: (role) => this.podIdentities?.roleReconciled(role.arn),
     });
