@@ -128,7 +128,7 @@ async function repair(
     // The association is missing for a moment, or longer where EKS fails: as in a removal, no new pod gets the account.
     if (deps.mutation.gives(record.account)) {
       withhold(deps, record);
-      return wait('waiting_for_mutation', 'the Mutation is being written, since the association is to be made anew');
+      return wait('waiting_for_mutation', 'the Mutation is being written, since the association is created again');
     }
     // The next leader must not take its absence for an external change.
     await deps.publish(record);

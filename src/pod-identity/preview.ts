@@ -34,7 +34,7 @@ export function createPodIdentityPreview({ iam, scope, identities }: PodIdentity
       text = await iam.getTrustPolicy(role, AbortSignal.timeout(timeoutMs));
     } catch (error) {
       if (!(error instanceof AwsError)) throw error;
-      return [{ code: error.code, detail: `The trust policy of ${role} was not looked at: ${error.message}.` }];
+      return [{ code: error.code, detail: `The trust policy of ${role} was not read: ${error.message}.` }];
     }
     const sharing = [...byUser.values()].filter((one) => one.iam_role_arn === role && one.domino_user !== user);
     const accounts = new Set([account, ...sharing.map((one) => one.service_account)]);

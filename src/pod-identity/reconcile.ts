@@ -106,7 +106,7 @@ export function createPodIdentityReconciler(options: PodIdentityReconcilerOption
     metrics.forgotten(record.account);
     log.info(
       { audit: 'pod_identity', change: 'all taken away', user: record.user, service_account: record.account },
-      'Pod Identity: all taken away',
+      'Pod Identity: all parts were removed',
     );
     return done;
   }

@@ -28,7 +28,7 @@ export class PodIdentityStore extends ConfigMapStore<PodIdentities> {
       }
       for (const [user, { code, detail }] of replaced) {
         const about = { user, code, problem: detail };
-        log.error(about, 'the name of a Pod Identity user is another person’s: it is taken away');
+        log.error(about, 'another person has the name of a Pod Identity user: the role is removed');
       }
     });
   }

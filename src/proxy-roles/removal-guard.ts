@@ -78,7 +78,7 @@ export async function stillRequested(
   try {
     world = await readWorld(kubernetes);
   } catch (error) {
-    log.warn({ err: error, role }, 'the API server could not be asked: dropping nobody');
+    log.warn({ err: error, role }, 'the API server could not be read: removing no members');
     return new Set(names);
   }
   const [pods, accounts, mappings] = world;
