@@ -2,13 +2,13 @@
 import { parseRoleArn } from '../lib/arn.ts';
 import { mostProposals, proposalLine } from '../lib/default-proposal.ts';
 
-/** What became of one target role: a profile, or a comment with the reason. */
+/** The outcome for one target role: a profile, or a comment with the reason. */
 export type RoleOutcome =
   | {
       kind: 'granted';
       target: string;
       proxy: string;
-      /** For which accounts of the run it is not, and why. */
+      /** Which of the run's service accounts cannot use it, and why. */
       note?: string;
       carrier?: 'token';
     }
@@ -45,8 +45,8 @@ export function awsConfig(input: AwsConfigInput): string {
     return `# irsa-svc: no roles of ${user} for run ${input.run}, written ${written}: ${nobody}\n`;
   }
   const session = sessionName(input.user, input.run);
-  // Granted roles take their names before refused ones, which only need a name for their comment; before both, those that
-  // come by tokens: the call for the tokens names them without knowing what became of the others.
+  // Roles by token get their names first, since the call for the tokens names them without knowing the other outcomes.
+  // Granted roles come before refused ones, which need a name only for their comment.
   const byKind = Object.groupBy(input.outcomes, ({ kind, carrier }) => carrier ?? kind);
   const lists = [byKind.token ?? [], byKind.granted ?? [], byKind.refused ?? []];
   const names = profileNames(lists.map((list) => list.map(({ target }) => target)));
@@ -61,14 +61,14 @@ export function awsConfig(input: AwsConfigInput): string {
       if (outcome.note !== undefined) lines.unshift(`# ${name}: ${printable(outcome.note)}`);
       return lines.join('\n');
     });
-  // Of refused roles too: which one is taken must not depend on which of two is there first.
+  // Proposals of refused roles too, so that the choice among them does not depend on which role was granted first.
   const proposals = [...names].filter(([target]) => input.proposed?.has(target)).map(([, { name }]) => name);
   const comments = proposals.sort(compare).slice(0, mostProposals).map(proposalLine);
   const first = `# irsa-svc: roles of ${user} for run ${input.run}, written ${written}`;
   return `${[first, ...comments, ...blocks].join('\n')}\n`;
 }
 
-/** A role that is reached directly needs no source profile. @param end the lines that every profile ends with. */
+/** A role that is assumed directly needs no source profile. @param end the lines that every profile ends with. */
 function profile(name: string, outcome: RoleOutcome & { kind: 'granted' }, end: string, tokenPath: string): string[] {
   const { target, proxy, carrier } = outcome;
   const byToken = (role: string) => [`web_identity_token_file = ${tokenPath}`, `role_arn = ${role}`, end];
@@ -86,7 +86,7 @@ export function sessionName(user: string, run: string): string {
   return `${safe}-${run}`;
 }
 
-/** The profiles of roles that come by tokens, as the config file names them: target -> name. */
+/** The profile names that the config file gives to roles by token: target -> name. */
 export function tokenProfiles(targets: readonly string[]): Map<string, string> {
   return new Map([...profileNames([targets])].map(([target, { name }]) => [target, name]));
 }
@@ -98,11 +98,11 @@ interface ProfileName {
 
 /**
  * A profile name for each ARN: the text after `:role/`; where that is taken, by ARN order, with the account after it.
- * `=` and `,` are replaced: the AWS SDK for JavaScript passes over profiles with these in their names.
+ * `=` and `,` are replaced: the AWS SDK for JavaScript ignores profiles with these in their names.
  */
 function profileNames(lists: readonly (readonly string[])[]): Map<string, ProfileName> {
   const names = new Map<string, ProfileName>();
-  // `[profile default]` would be what every SDK takes where no profile is named.
+  // Every SDK uses `[profile default]` where no profile is named.
   const taken = new Set<string>(['default']);
   for (const arn of lists.flatMap((arns) => [...new Set(arns)].sort(compare))) {
     const role = parseRoleArn(arn);
@@ -116,7 +116,7 @@ function profileNames(lists: readonly (readonly string[])[]): Map<string, Profil
   return names;
 }
 
-/** How many there are, and the first of them as JSON, for the sidecar to read and tell. */
+/** The number of organizations, and the first of them as JSON, which the sidecar parses and reports. */
 function listed(orgs: readonly string[]): string {
   return `${orgs.length}: ${JSON.stringify(orgs.slice(0, 20).map((org) => printable(org).slice(0, 100)))}`;
 }

@@ -1,17 +1,17 @@
-/** Owns which carrier brings a run each of its roles: an entry in the trust policy, or a token. Pure. */
+/** Owns the choice of a carrier for each role of a run: an entry in the trust policy, or a token. Pure. */
 import type { ProxyChoice, Target } from '../mappings/role-mappings.ts';
 import type { TokenRole } from '../runs/held-tokens.ts';
 import type { RequestedRole, RoleRequest } from '../runs/role-request.ts';
 import type { RoleOutcome } from './aws-config.ts';
 
 export interface CarrierPlan {
-  /** What is asked for by entries, and waited for. */
+  /** Targets to request by entries, and to wait for. */
   entries: Target[];
-  /** What is given by tokens, and waited for. */
+  /** Targets that are given by tokens, and to wait for. */
   tokens: (TokenRole & { managed: boolean })[];
   /** Entries that the run has, and keeps for as long as it lives: its processes may still use the earlier config file. */
   kept: RequestedRole[];
-  /** Profiles that are given unchecked. */
+  /** Targets whose profiles are given unchecked. */
   unmanaged: Target[];
   refused: RoleOutcome[];
 }
@@ -44,7 +44,7 @@ export function planCarriers(
   return plan;
 }
 
-/** Where the run has the role by an entry, and the mappings still lead there. */
+/** The proxy roles through which the run requested the target by an entry, and which the mappings still allow. */
 function keptProxies(
   { arn: target }: Target,
   recorded: readonly RoleRequest[],
@@ -58,6 +58,6 @@ function keptProxies(
 
 function needsTokens(target: string): RoleOutcome {
   const detail =
-    'this role comes by a token, which a current sidecar keeps; a client of its own asks with role_tokens: true, and then POST /role_tokens for the token file';
+    'this role is given by a token, which a current sidecar fetches; any other client sends role_tokens: true, and then fetches the token with POST /role_tokens';
   return { kind: 'refused', target, code: 'needs_role_tokens', detail };
 }

@@ -1,6 +1,6 @@
 /**
- * Owns which role requests are older than a change that may have taken their runs out: of an organization's mapping or id, or
- * of a revocation. The leader's status may show such a run as a member a moment longer, so the run asks anew. Invariant 6.
+ * Owns finding role requests that are older than a change of an organization's mapping or id, or of a revocation. The change
+ * may remove the run, while the leader's status shows it as a member a moment longer: it needs a new request. Invariant 6.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { LRUCache } from 'lru-cache';
@@ -20,7 +20,7 @@ export interface ChangesSinceDeps {
 
 const mostRemembered = 10_000;
 
-/** @returns whether something that a request rests on has changed since it was made, as far as this replica saw. */
+/** @returns a check whether something that a request depends on has changed since it was made, as far as this replica saw. */
 export function createChangesSince(deps: ChangesSinceDeps): (request: RoleRequest) => boolean {
   const { mappings, organizations, revocations, clock } = deps;
   /** When an organization or a run changed, milliseconds since the epoch. */
@@ -28,7 +28,7 @@ export function createChangesSince(deps: ChangesSinceDeps): (request: RoleReques
   const note = (names: Iterable<string>) => {
     for (const name of names) changedAt.set(name, clock.now());
   };
-  // What is read at the start is no change.
+  // The first read is not a change.
   void Promise.all([mappings.synced, revocations.synced]).then(() => {
     mappings.onChange((now, before) => note(differing(now.byOrg, before.byOrg)));
     organizations.onChange((now, before) => note(differing(idsOf(now), idsOf(before))));
@@ -41,7 +41,7 @@ export function createChangesSince(deps: ChangesSinceDeps): (request: RoleReques
   };
 }
 
-/** Who else asks for a name is no change. */
+/** The ids alone: a new contender for a name is not a change. */
 const idsOf = (records: OrganizationRecords) => new Map([...records].map(([org, { id }]) => [org, id]));
 
 function differing<T>(now: ReadonlyMap<string, T>, before: ReadonlyMap<string, T>): string[] {

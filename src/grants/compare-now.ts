@@ -1,4 +1,4 @@
-/** Owns an administrator's wish to have a proxy role compared with IAM now, and the wait until the leader did it. */
+/** Owns requesting a comparison of a proxy role with IAM, and the wait until the leader has made it. */
 import { randomUUID } from 'node:crypto';
 import type { Kubernetes } from '../kubernetes/client.ts';
 import { isAtLeast } from '../kubernetes/resource-version.ts';
@@ -17,9 +17,9 @@ export interface ComparisonDeps {
 const maxWaitMs = 5_000;
 
 /**
- * Asks the leader to compare the role with IAM, and waits until its status says that it was done. In the background it does
- * not go before requests that wait, and one that is asked for already is enough.
- * @returns false where nothing is published of the role yet, or the leader did not say so within `maxMs`, 5 s.
+ * Asks the leader to compare the role with IAM, and waits until the role's status says that it did. A background comparison
+ * gets no priority over waiting requests, and joins one that is already requested.
+ * @returns false where the role has no status, or the leader took longer than `maxMs` (by default 5 s).
  * @throws ApiError `kubernetes_unavailable`
  */
 export async function compareNow(
@@ -38,7 +38,7 @@ export async function compareNow(
       asked = annotated.resourceVersion;
     }
   } catch (error) {
-    // Withdrawn in the meantime: no mapping names the role any more.
+    // The status was withdrawn meanwhile: no mapping names the role any more.
     if (error instanceof KubernetesError && error.kind === 'not_found') return false;
     throw kubernetesUnavailable(error);
   }
@@ -46,8 +46,8 @@ export async function compareNow(
   return untilPublished(statuses, clock, maxMs, () => {
     const now = statuses.get(roleArn);
     if (now === undefined || !isAtLeast(now.resourceVersion, asked)) return false;
-    // An id that another request put there after ours asks for a comparison that is later still. Where IAM refuses, that
-    // is what the comparison found.
+    // Another request may have replaced our id: its comparison is later, and counts as well. An error of IAM is the result
+    // of a comparison, too.
     const { compare_id: done, error } = now.status;
     return done === now.annotations[compareAnnotation] || (error !== undefined && error.at !== failedBefore);
   });

@@ -1,4 +1,4 @@
-/** Owns the request's side of a grant: store what a run asks for, and wait until the leader has settled it. */
+/** Owns a grant from the request's side: stores the role requests of a run, and waits until the leader has settled them. */
 import type { Caller } from '../auth/caller.ts';
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
@@ -59,7 +59,7 @@ export interface GrantsOptions {
   revocations: Revocations;
   mappings: () => Mappings;
   memberships: Pick<Memberships, 'settle'>;
-  /** Whether something that the request rests on has changed since it was made. */
+  /** Whether something that the request depends on has changed since it was made. */
   changedSince: (request: RoleRequest) => boolean;
   timeoutMs: number;
   /** How long a role token lives. */
@@ -87,7 +87,7 @@ export function createGrants(options: GrantsOptions): Grants {
         roles: [...plan.entries.map(({ arn, proxies }) => ({ target: arn, proxies })), ...plan.kept],
       };
       const startedAt = clock.monotonic();
-      // A Deny that an earlier run of the account left ends once it is on record that this one may have the role.
+      // An earlier run of the account may have left a Deny: it ends once a request records that this run may have the role.
       const shutOut = (name: string) =>
         plan.tokens.filter(({ arn }) => isDenied(name, options.statuses.get(arn)?.status));
       const record = async (name: string) => {
@@ -96,7 +96,7 @@ export function createGrants(options: GrantsOptions): Grants {
           withHeldTokens(content, known, given, choiceFor, options);
         return [name, await recordRequest(name, withTokens, deps)] as const;
       };
-      // Tokens are put on record when they are given: a run that has nothing else is not written to twice.
+      // Tokens are recorded when they are given, so an account without other roles needs no write here.
       const isBare = (name: string) => content.roles.length === 0 && options.accounts.get(name)?.wanted === undefined;
       const recording = run.accounts.filter(
         (name) => plan.tokens.length === 0 || !isBare(name) || shutOut(name).length > 0,
@@ -121,7 +121,7 @@ export function createGrants(options: GrantsOptions): Grants {
   };
 }
 
-/** The request on record of a service account, where this run of the caller is among those that asked. */
+/** The request on record of a service account, if this run of the caller is among those that made it. */
 function requestOf(
   account: string,
   { caller, run }: { caller: Caller; run: string },
@@ -131,7 +131,7 @@ function requestOf(
   return known?.user.id === caller.id && askersOf(known).has(run) ? known : undefined;
 }
 
-/** A run that gets no role, since a proxy role is full, is asked to come again; one that gets some roles gets these. */
+/** Asks the client to retry where the run gets no role because a proxy role is full; with some roles, the run gets these. */
 function refuseWhereNothingHasRoom(outcomes: readonly RoleOutcome[]): void {
   if (outcomes.some(({ kind }) => kind === 'granted')) return;
   const full = outcomes.find((outcome) => outcome.kind === 'refused' && outcome.code === 'trust_policy_full');

@@ -1,4 +1,4 @@
-/** Owns a caller's membership at the time of a request: ids met for the first time are recorded, others' are refused. */
+/** Owns a caller's memberships at a request: the first organization id of a mapped name is recorded, other ids are refused. */
 import type { Caller } from '../auth/caller.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
@@ -12,11 +12,11 @@ import {
 import type { Mappings } from '../mappings/role-mappings.ts';
 
 export interface Memberships {
-  /** What is so by what is on record; for calls that change nothing. */
+  /** The memberships by the ids on record; for calls that change nothing. */
   of(caller: Organizations): Membership;
   /**
-   * The same, with the ids recorded of mapped names that had none: the first one counts from then on, on every replica.
-   * @param rules by which it is settled; what this replica has of them where they are left out.
+   * The same, after recording ids for mapped names without one: the first id counts from then on, on every replica.
+   * @param rules what to evaluate by; this replica's own mappings and records where they are left out.
    * @throws ApiError as `OrganizationStore.pin` does: a role is not given before its organization is on record.
    */
   settle(caller: Caller, rules?: MembershipRules): Promise<Membership>;
@@ -39,7 +39,7 @@ export interface MembershipsOptions {
 
 /** How often the log repeats that an organization is refused. */
 const logPauseMs = 10 * 60_000;
-/** So many refusals are remembered as logged; beyond that one may be logged twice. */
+/** How many refusals are remembered as logged; beyond that, one may be logged twice. */
 const mostLogged = 1_000;
 
 export function createMemberships(options: MembershipsOptions): Memberships {
@@ -87,7 +87,7 @@ export function createMemberships(options: MembershipsOptions): Memberships {
       if (membership.unrecorded.size > 0) {
         const asked = membership.unrecorded;
         const pinned = await organizations.pin(asked, caller.name);
-        // What the API server has counts, and not the watch, which may show it later.
+        // The API server's answer counts, not the watch, which may show the change later.
         records = new Map([...records, ...pinned]);
         membership = evaluateMembership(caller, { ...rules, records });
         for (const [org, { id, by }] of pinned) {

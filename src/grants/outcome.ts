@@ -1,4 +1,4 @@
-/** Owns what became of a target role for the service accounts of a run, as the published statuses show it. Pure. */
+/** Owns the outcome of a target role for the service accounts of a run, from the published statuses. Pure. */
 import type { Target } from '../mappings/role-mappings.ts';
 import type { TrustStatus } from '../proxy-roles/status.ts';
 import type { TokenRole } from '../runs/held-tokens.ts';
@@ -26,7 +26,7 @@ export function outcomeOf(
     if (inside.length === names.length) return { kind: 'granted', target: target.arn, proxy };
     const outside = names.filter((name) => !isMember(name)).map((name) => ({ name, refusal: refusalOf(name) }));
     if (inside.length > 0 && outside.every(({ refusal }) => refusal)) {
-      // Some service accounts of the run have it, and the others cannot: the file is for all of them.
+      // Some service accounts of the run have it, and the others were refused: all of them get the same file.
       const note = outside.map(({ name, refusal }) => `not for account ${name}, ${refusal?.code}: ${refusal?.detail}`);
       return { kind: 'granted', target: target.arn, proxy, note: note.join('; ') };
     }
@@ -37,12 +37,12 @@ export function outcomeOf(
   return { kind: 'refused', target: target.arn, code: refusal.code, detail: refusal.detail };
 }
 
-/** Whether a Deny keeps the service account's tokens out of the role, as far as is published. */
+/** Whether a Deny blocks the service account's tokens of the role, by its published status. */
 export function isDenied(account: string, status: TrustStatus | undefined): boolean {
   return Object.hasOwn(status?.tokens?.denied ?? {}, account);
 }
 
-/** What became of a role that comes by a token. @returns undefined while the leader has not settled it for these accounts. */
+/** The outcome of a role that is given by a token. @returns undefined while the leader has not settled it for these accounts. */
 export function tokenOutcomeOf(
   { target, arn: proxy, managed }: TokenRole & { managed: boolean },
   accounts: Iterable<string>,
@@ -51,7 +51,7 @@ export function tokenOutcomeOf(
   const known = status(proxy);
   const { problem, granted = false } = known?.tokens ?? {};
   const error = managed ? known?.error : undefined;
-  // A Deny that has no room for all keeps no other run out.
+  // A lack of capacity for denials does not keep this run from the role.
   const reason = problem?.code === 'trust_policy_full' ? error : (problem ?? error);
   if (reason) return { kind: 'refused', target, code: reason.code, detail: reason.detail, carrier: 'token' };
   const isSettled = granted && ![...accounts].some((name) => isDenied(name, known));

@@ -1,4 +1,4 @@
-/** Owns the writing of a role request to a service account, unless the same request stands there already and still counts. */
+/** Owns writing a role request to a service account, unless the account has the same request already and it still counts. */
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import { KubernetesError, kubernetesUnavailable } from '../kubernetes/transport.ts';
 import type { Watched } from '../kubernetes/watch.ts';
@@ -23,12 +23,12 @@ export interface RecordDeps {
   pods: PodIndex;
   statuses: TrustStatuses;
   looks: SecondLooks;
-  /** Whether something that the request rests on has changed since it was made. */
+  /** Whether something that the request depends on has changed since it was made. */
   changedSince: (request: RoleRequest) => boolean;
   clock: Clock;
 }
 
-/** How often a request is written again after another one was written meanwhile. */
+/** How often a write is tried while other requests are written meanwhile. */
 const attempts = 20;
 
 /**
@@ -44,7 +44,7 @@ export async function recordRequest(
   let seen = deps.accounts.get(account);
   for (let tries = 1; ; tries += 1) {
     try {
-      // It may hold another run's request of a moment ago, which the new one carries on: it is read before it is written.
+      // The account may have a recent request of another run, which the new one must include: it is read before it is written.
       seen ??= await deps.kubernetes.getServiceAccount(account);
       return await write(account, contentFor, seen, deps);
     } catch (error) {
@@ -78,7 +78,7 @@ async function write(
   return request;
 }
 
-/** The proxy roles of the targets that a request was refused. A request that waits for capacity is served by itself. */
+/** The proxy roles of the refused targets of a request. One that waits for capacity is left out: the leader retries it. */
 function refusedBy(request: RoleRequest, statuses: TrustStatuses): string[] {
   const isRefused = (target: string, proxies: readonly { arn: string }[]) =>
     proxies
@@ -89,7 +89,7 @@ function refusedBy(request: RoleRequest, statuses: TrustStatuses): string[] {
   );
 }
 
-/** @throws ApiError `too_many_roles` where Kubernetes could not keep it: asking again would not help. */
+/** @throws ApiError `too_many_roles` where it is too long for Kubernetes: a retry would not help. */
 function requestText(request: RoleRequest): string {
   const text = JSON.stringify(request);
   const bytes = Buffer.byteLength(text);

@@ -13,11 +13,11 @@ export async function releaseRemovals(
   role: string,
   { kubernetes, clock }: { kubernetes: Pick<Kubernetes, 'getConfigMap' | 'annotateConfigMap'>; clock: Clock },
 ): Promise<{ guard: TrustStatus['brake'] } | undefined> {
-  // From the API server itself: the guard is for when the caches cannot be believed.
+  // Read from the API server itself: the guard exists for caches that are wrong.
   const known = await unlessDeleted(() => kubernetes.getConfigMap(statusName(role)));
   const guard = known && trustStatusForm.parse(known.data)?.brake;
   if (!known || !guard) return known && { guard: undefined };
-  // The leader's clock may be ahead of ours: what it has held since then is what is meant.
+  // The leader's clock may be ahead of ours: the release must not be older than the hold that it releases.
   const at = new Date(Math.max(clock.now(), Date.parse(guard.since))).toISOString();
   await unlessDeleted(() => kubernetes.annotateConfigMap(known.name, { [releaseAnnotation]: at }));
   return { guard };

@@ -1,4 +1,4 @@
-/** Owns what a revocation would do, before it is made: which roles the run loses, and which other runs lose theirs with it. */
+/** Owns the preview of a revocation: which roles the run would lose, and which other runs would lose theirs with it. */
 
 import { rolesByToken } from '../runs/held-tokens.ts';
 import type { RevokedTokens } from '../runs/revocations.ts';
@@ -38,7 +38,7 @@ export async function previewRevocation(
     service_accounts: names,
     loses,
     shut_out_too: [...others].map(([id, name]) => ({ run_id: id, ...(name === undefined ? {} : { user: name }) })),
-    // What the leader can take out is no hindrance.
+    // Roles from which the leader can remove the run are left out.
     stays_in: ways.filter(({ code }) => code !== 'pending'),
   };
 }

@@ -1,4 +1,4 @@
-/** Owns the giving of role tokens: to a live pod of the caller's run, for what the mappings give its owner now. Invariant 11. */
+/** Owns giving role tokens to a live pod of the caller's run, for the roles that the mappings give the caller now. Invariant 11. */
 import type { Caller } from '../auth/caller.ts';
 import type { Kubernetes, Pod, ServiceAccount } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/error.ts';
@@ -27,7 +27,7 @@ export interface RoleTokensRequest {
   /** 24 hex digits. */
   run: string;
   pod: string;
-  /** All where it is left out. */
+  /** All profiles where it is left out. */
   profiles?: readonly string[] | undefined;
 }
 
@@ -98,7 +98,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
         return !reason;
       });
       const choiceFor = choiceOf(membership, mappings);
-      // A Deny that an earlier run of the account left ends once it is on record that this one may have the role.
+      // An earlier run of the account may have left a Deny: it ends once a request records that this run may have the role.
       const shutOut = wanted.filter(
         (one) => !ready.includes(one) && isDenied(pod.account, options.statuses.get(one.target.token.arn)?.status),
       );
@@ -112,7 +112,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
           choiceFor,
           options,
         );
-      // On record before anybody has it: so a revocation finds every token.
+      // Recorded before a client gets a token, so that a revocation finds every token.
       const recording = recordRequest(pod.account, contentFor, { ...options, looks: { at: async () => undefined } });
       const making = Promise.all(ready.map((one) => make(one, pod, options)));
       const [, made] = await Promise.all([recording, making]);
@@ -129,7 +129,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
   };
 }
 
-/** Nothing takes a token back, so where a watch is lost, the API server is asked. @throws ApiError `kubernetes_unavailable` */
+/** A token cannot be taken back, so where a watch is lost, the API server is read. @throws ApiError `kubernetes_unavailable` */
 async function rulesNow(options: RoleTokensOptions) {
   const [mappings, records, revocations] = await Promise.all([
     options.mappings.isLive() ? options.mappings.current() : options.mappings.read(),
@@ -156,7 +156,7 @@ function whyNot(
   return outcome.kind === 'refused' ? { code: outcome.code, detail: outcome.detail } : undefined;
 }
 
-/** The entries that the account has stay, but for those of organizations that the caller left. */
+/** The entries that the account keeps: all that it has, except those of organizations that the caller left. */
 function entriesOf(known: RoleRequest | undefined, userId: string, orgs: readonly string[]): RoleRequest['roles'] {
   if (known?.user.id !== userId) return [];
   const left = known.roles.map((role) => ({ ...role, proxies: role.proxies.filter(({ org }) => orgs.includes(org)) }));
@@ -174,7 +174,7 @@ function isStill({ target, proxy }: GivenToken, targets: readonly Target[]): boo
 /** @throws ApiError `run_not_found` where the pod ended while its token was made. */
 function refuseEnded(pod: Pod, pods: Pick<PodIndex, 'ofAccount' | 'ofRun'>): void {
   const known = pods.ofRun(pod.run ?? '').find(({ name }) => name === pod.name);
-  // A pod that is seconds old may not be in the watch yet: the API server knew it just now.
+  // A pod that is seconds old may not be in the watch yet: the API server listed it just now.
   if (known && known.uid !== pod.uid) throw podEnded();
 }
 
@@ -182,7 +182,7 @@ function podEnded(cause?: unknown): ApiError {
   return new ApiError('run_not_found', noPod, { cause });
 }
 
-/** The token is bound to the pod that was checked: the API server refuses it for a later one of the name, or another account's. */
+/** Makes a token bound to the checked pod: the API server refuses one for a later pod of the name, or of another account. */
 async function make(
   { target, profile }: Wanted,
   pod: Pod,

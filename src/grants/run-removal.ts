@@ -1,4 +1,4 @@
-/** Owns the way of a revoked run out of its roles: which service accounts it uses, and when IAM shows none of them. */
+/** Owns the removal of a revoked run from its roles: finds its service accounts, and waits until IAM shows none of them. */
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import { kubernetesUnavailable } from '../kubernetes/transport.ts';
 import type { Watched } from '../kubernetes/watch.ts';
@@ -18,13 +18,13 @@ export interface RunRemovalDeps extends ComparisonDeps {
   kubernetes: Pick<Kubernetes, 'listPods' | 'getServiceAccount' | 'annotateConfigMap'>;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
-  /** Whose tokens trust policies let in, once our AWS account is known. */
+  /** Which tokens trust policies let in; undefined until this replica knows its AWS account. */
   trustScope: () => TrustScope | undefined;
   mappings: Pick<MappingStore, 'current'>;
   iam: UnpublishedRolesDeps['iam'];
 }
 
-/** How long an answer waits for IAM to have accepted the documents without the run. */
+/** How long an answer waits until IAM has accepted documents without the run. */
 const maxWaitMs = 5_000;
 
 /** The accounts of the run's live pods, and those that carry a role request of it. */
@@ -36,7 +36,7 @@ export function accountsOf(run: string, { accounts, pods }: RunRemovalDeps): str
   return [...new Set([...used, ...wanting.map(({ name }) => name)])].sort();
 }
 
-/** As `accountsOf`, or what the API server lists. @throws ApiError `run_not_found`, `kubernetes_unavailable` */
+/** As `accountsOf`, else by the pods that the API server lists. @throws ApiError `run_not_found`, `kubernetes_unavailable` */
 export async function accountsOrNotFound(run: string, deps: RunRemovalDeps): Promise<string[]> {
   const known = accountsOf(run, deps);
   if (known.length > 0) return known;
@@ -53,8 +53,8 @@ export async function accountsOrNotFound(run: string, deps: RunRemovalDeps): Pro
 type HeldDeps = Pick<RunRemovalDeps, 'statuses' | 'mappings'> & { accounts: Pick<RunRemovalDeps['accounts'], 'get'> };
 
 /**
- * What is on record of these service accounts, and of those of a run that was revoked before: an account that goes with its run
- * takes its record along, and no token.
+ * The tokens on record of these service accounts, and in an earlier revocation of the run. A record is deleted with its
+ * account, while the tokens keep working.
  */
 export function heldBy(
   names: readonly string[],
@@ -76,8 +76,8 @@ export function heldBy(
 }
 
 /**
- * What the API server has of these service accounts now, since another replica may just have given a token; or what the watch
- * has, where the API server does not answer, or the run has ended meanwhile and its account is gone.
+ * Reads these service accounts from the API server, since another replica may just have given a token. The watch's copy stands
+ * in where the API server does not answer, or the run has ended meanwhile and its account is gone.
  */
 export async function readAccounts(
   names: readonly string[],
@@ -92,8 +92,8 @@ export async function readAccounts(
 }
 
 /**
- * The proxy roles, known to the leader, that a write under way may let these accounts into: what is published of an entry, or of
- * the Deny of a token, may be over.
+ * The published proxy roles that may let these accounts in, by an entry or a token, although their statuses do not show it: a
+ * write that is under way may have changed the role since.
  */
 function rolesUnsettled(
   names: readonly string[],
@@ -108,7 +108,7 @@ function rolesUnsettled(
   return [...new Set([...byEntry, ...byToken])].filter((arn) => statuses.get(arn) && !settled.includes(arn));
 }
 
-/** The proxy roles that let these service accounts in, as published, by ARN. */
+/** The proxy roles that let these service accounts in, by published statuses, sorted by ARN. */
 export function waysOf(
   names: readonly string[],
   deps: RunRemovalDeps,
@@ -130,9 +130,10 @@ export function unpublishedWaysOf(held: HeldTokens, deps: RunRemovalDeps): Promi
 
 /**
  * Waits until IAM has shown, after the writes, documents without these accounts.
- * @param held the tokens that their pods may hold, as it was on record before.
- * @returns the proxy roles that let them in all the same, or may, with what has to be done; every role while it is not
- * known whose tokens the documents let in.
+ * @param held the tokens that their pods may hold, as recorded before the revocation.
+ * @param before the ARNs of the proxy roles that let them in before the revocation.
+ * @returns the proxy roles that still let them in, or may, with what has to be done; every role while this replica does not
+ * know its AWS account.
  */
 export async function untilRemoved(
   names: readonly string[],
@@ -149,10 +150,10 @@ export async function untilRemoved(
     );
     return roles.filter((role, index) => statuses.get(role) && (!compared[index] || statuses.get(role)?.status.unread));
   };
-  // A write that lets it in may be under way: where it asked for a role that it is not published in, the leader is asked.
+  // A write that is under way may let them into a requested role that shows them nowhere: the leader compares these first.
   const unsettled = rolesUnsettled(names, held, before, deps);
   await compareAll(unsettled);
-  // What waits for a person does not get better within seconds.
+  // Only pending roles are waited for: the others need a person, not seconds.
   const isPending = () => waysOf(names, deps, held).some(({ code }) => code === 'pending');
   await untilPublished(statuses, clock, leftMs(), () => !isPending());
   const unread = isPending() ? [] : await compareAll([...new Set([...before, ...unsettled])]);

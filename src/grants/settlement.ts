@@ -20,10 +20,10 @@ export interface SettlementDeps {
   clock: Clock;
 }
 
-/** What is waited for. */
+/** What a request waits for. */
 export interface Awaited {
   targets: readonly Target[];
-  /** The roles that come by tokens, and the run's accounts. */
+  /** The roles that are given by tokens, and the run's service accounts. */
   tokens: readonly (TokenRole & { managed: boolean })[];
   accounts: readonly string[];
   /** Service account -> its request. */
@@ -34,7 +34,7 @@ export interface Awaited {
 
 /** How long a request waits for the API server to confirm what a lost watch showed. */
 const maxConfirmMs = 1_000;
-/** A reason of its own, since the default one is an error with a stack trace, made for each request. */
+/** The reason of aborts: the default one would be an error with a stack trace for each request. */
 const settled = 'settled';
 
 export class Settlement {
@@ -52,7 +52,7 @@ export class Settlement {
 
   /**
    * @param signal aborted when the client is gone.
-   * @returns what became of each target.
+   * @returns the outcome for each target.
    * @throws ApiError `run_revoked`, `grant_pending`
    */
   async wait(signal: AbortSignal): Promise<RoleOutcome[]> {
@@ -83,7 +83,7 @@ export class Settlement {
     const roles = new Set([...targets.flatMap(({ proxies }) => proxies), ...tokens].map(({ arn }) => arn));
     return [
       statuses.onChange((role) => void (roles.has(role) && this.#look())),
-      // A request that is written over ours counts once we know of it; its status may have come before.
+      // A request that replaced ours counts once the watch shows it; the status that answers it may have come earlier.
       accounts.onChange((name) => void (requests.has(name) && this.#look())),
       // A run that is revoked meanwhile never settles.
       revocations.onChange(() => revoked() && this.#done.abort(settled)),
@@ -97,13 +97,13 @@ export class Settlement {
     this.#done.abort(settled);
   }
 
-  /** @returns what became of all targets, once that is known and true. */
+  /** @returns the outcomes for all targets, once they are known and confirmed. */
   async #settled(): Promise<RoleOutcome[] | undefined> {
     const found = this.#shown();
     if (!found.every((one) => one !== undefined)) return undefined;
     const isSo = await this.#isStillSo(found);
     if (isSo === false) this.#wasDenied = true;
-    // An API server that does not answer leaves it at what is shown, so that runs go on while it is away.
+    // Where the API server does not answer, the published outcome stands, so that runs go on while it is unavailable.
     return isSo === true || (isSo === 'unknown' && !this.#wasDenied) ? found : undefined;
   }
 
@@ -117,15 +117,15 @@ export class Settlement {
     ];
   }
 
-  /** Our own request, and one written over it that covers it. */
+  /** The ids of our own request, and of one that replaced it and covers it. */
   #idsThatCount(account: string, request: RoleRequest): readonly string[] {
     const current = parseRoleRequest(this.#deps.accounts.get(account)?.wanted);
     return current && current.id !== request.id && covers(current, request) ? [request.id, current.id] : [request.id];
   }
 
   /**
-   * Whether the statuses still hold. Where their watch is lost, the members that they show may have been moved since: the
-   * API server is asked. Invariant 6.
+   * Whether the outcomes still hold. Where the watch of the statuses is lost, the members may have moved since, so they are
+   * read from the API server. Invariant 6.
    */
   async #isStillSo(outcomes: readonly RoleOutcome[]): Promise<boolean | 'unknown'> {
     if (this.#deps.statuses.isLive()) return true;

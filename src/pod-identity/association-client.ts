@@ -1,20 +1,20 @@
-/** Owns the Pod Identity association of one service account: found, made, mended and taken away, within budget and lease. */
+/** Owns the calls to EKS for associations: finds, creates, updates and removes them, within the rate limit and the lease. */
 import { callDeadline, type HeldLease } from '../aws/call.ts';
 import type { Association, AssociationContent, AssociationSummary, Eks } from '../aws/eks.ts';
 import { AwsError } from '../aws/error.ts';
 import type { RateLimiter } from '../aws/rate-limiter.ts';
 import type { Clock } from '../lib/clock.ts';
 
-/** Says that irsa-svc made it, and for which Domino user. */
+/** Say that irsa-svc made an association, and for which Domino user. */
 const managedByTag = 'app.kubernetes.io/managed-by';
 const userTag = 'irsa.dominodatalab.com/domino-user';
-/** Says which installation made it: several may have one cluster, and even one compute namespace. */
+/** Says which installation made it: several may share one cluster, and even one compute namespace. */
 const installationTag = 'irsa.dominodatalab.com/installation';
 const managedBy = 'irsa-svc';
 
 export interface AssociationsOptions {
   eks: Eks;
-  /** What tells this installation from others in the cluster: its field namespace. */
+  /** Identifies this installation among others in the cluster: its field namespace. */
   installation: string;
   reads: RateLimiter;
   writes: RateLimiter;
@@ -23,19 +23,19 @@ export interface AssociationsOptions {
   signal: AbortSignal;
 }
 
-/** All of it may throw AwsError. */
+/** All calls may throw AwsError. */
 export interface Associations {
-  /** @param id where it was last, which saves a listing. */
+  /** @param id its last known id, which saves a listing. */
   find(account: string, id: string | undefined): Promise<Association | undefined>;
-  /** All of the namespace. */
+  /** All associations of the namespace. */
   list(): Promise<AssociationSummary[]>;
   describe(id: string): Promise<Association | undefined>;
   create(account: string, user: string, content: AssociationContent, token: string): Promise<Association>;
   update(found: Association, content: AssociationContent): Promise<Association>;
   remove(found: Association): Promise<void>;
-  /** Whether we may change it: we made it, or somebody handed it over by our tags. Another installation's is not ours. */
+  /** Whether we may change it: we made it, or a person gave it our tags. Another installation's is not ours. */
   isOurs(found: Association): boolean;
-  /** Whether this installation made it, so that it may go although nobody remembers what for. */
+  /** Whether this installation made it, so that it may be removed although no mapping and no status names it. */
   isMadeHere(found: Association): boolean;
 }
 
@@ -54,7 +54,7 @@ export function createAssociations(options: AssociationsOptions): Associations {
 
   async function within<T>(budget: RateLimiter, call: (deadline: AbortSignal) => Promise<T>): Promise<T> {
     if (!(await budget.take(false, signal))) throw new AwsError('not_holder', 'the term ended');
-    // EKS's throttling slows down what is asked of EKS, by the next try, and not what is asked of IAM.
+    // Throttling by EKS delays the next try of this call. It does not lower the rate of calls to IAM.
     return call(callDeadline(options));
   }
 

@@ -17,7 +17,7 @@ import { type PodIdentityRecord, sameContent } from './record.ts';
 import { sameSessionPolicy } from './session-policy.ts';
 import { trustOnly } from './trust.ts';
 
-/** What EKS says of a token that it has seen: asking with it again would end in the same. */
+/** The errors of EKS for an idempotency token that it has seen: a retry with the same token would get the same error. */
 const spentBy: ReadonlySet<string> = new Set(['association_refused', 'association_exists']);
 
 /** @returns a refusal where another tool or person made the account's association: it is never taken over. */
@@ -33,9 +33,9 @@ export function refuseUnmanaged(
   }
   record.parts.association = false;
   record.association = undefined;
-  // Whatever role that one gives: it is not what the mapping says, so no new pod is to have it.
+  // The role of that association is not the mapping's choice, so no new pod gets the account.
   record.isReady = false;
-  // The mapping's role stays as it is. Those of former mappings have no reason to trust the account any more.
+  // The mapping's role keeps its trust, if any. The roles of former mappings have no reason to trust the account any more.
   const { roleArn } = record.content;
   const wanted = new Set(record.trustedBy.has(roleArn) && !deps.isUnmanaged(roleArn) ? [roleArn] : []);
   trustOnly(deps, record, wanted, (role) => deps.trust.isOpen(role, account));
@@ -66,7 +66,7 @@ export async function ensureAssociation(
     return undefined;
   }
   if (pause > 0) return contested(pause);
-  if (found) return mend(deps, record, found);
+  if (found) return repair(deps, record, found);
   return create(deps, record);
 }
 
@@ -90,16 +90,16 @@ async function create(
   deps: PodIdentityReconcileDeps,
   record: PodIdentityRecord,
 ): Promise<PodIdentityOutcome | undefined> {
-  // An answer that is lost is had by asking again with the same token, also by the next holder.
+  // After a lost answer, a retry with the same token gets the same association, also by the next leader.
   record.creating ??= randomUUID();
   await deps.publish(record);
   let made: Association;
   try {
     made = await deps.associations.create(record.account, record.user, record.content, record.creating);
   } catch (error) {
-    // A token that was used for another content, or is no longer known, must not stand in the way for good.
+    // A token that EKS refuses, since it was used for other content or has expired, must not block the creation for good.
     if (error instanceof AwsError && spentBy.has(error.code)) record.creating = undefined;
-    // It stands there after all: the next pass finds it, and whose it is.
+    // The association exists after all: the next reconcile finds it, and who made it.
     if (error instanceof AwsError && error.code === 'association_exists') {
       throw new AwsError('unavailable', 'the association was made meanwhile', { cause: error });
     }
@@ -113,22 +113,22 @@ async function create(
   return record.parts.association ? undefined : notTaken(made);
 }
 
-async function mend(
+async function repair(
   deps: PodIdentityReconcileDeps,
   record: PodIdentityRecord,
   found: Association,
 ): Promise<PodIdentityOutcome | undefined> {
   const { associations } = deps;
-  // EKS can set a target role or a policy, and documents no way to take one away.
+  // EKS can set a target role or a policy, and documents no way to remove one.
   const { targetRoleArn, policy } = record.content;
   const hasTooMuch =
     (found.targetRoleArn !== undefined && targetRoleArn === undefined) ||
     (found.policy !== undefined && policy === undefined);
   if (hasTooMuch) {
-    // It is away for a moment, or for long where EKS fails: as in taking away, nobody is given the account meanwhile.
+    // The association is missing for a moment, or longer where EKS fails: as in a removal, no new pod gets the account.
     if (deps.mutation.gives(record.account)) {
       withhold(deps, record);
-      return wait('waiting_for_mutation', 'the Mutation is being written, since the association is to be made anew');
+      return wait('waiting_for_mutation', 'the Mutation is being written, since the association is created again');
     }
     // The next leader must not take its absence for an external change.
     await deps.publish(record);

@@ -1,4 +1,4 @@
-/** Owns Pod Identity in the lease holder's term: which accounts are to be looked at, one after the other, and when. */
+/** Owns the controller of Pod Identity in a leader's term: reconciles the service accounts that need it, one at a time. */
 
 import type { HeldLease } from '../aws/call.ts';
 import type { Eks } from '../aws/eks.ts';
@@ -29,7 +29,7 @@ export interface PodIdentityMetrics {
   drifted(part: 'account' | 'mutation'): void;
 }
 
-/** What one replica has for Pod Identity, whether it is the leader or not. */
+/** What each replica has for Pod Identity, whether it is the leader or not. */
 export interface PodIdentitySources {
   identities: {
     current(): PodIdentities;
@@ -38,10 +38,10 @@ export interface PodIdentitySources {
   };
   statuses: PodIdentityStatuses;
   mutation: Watched<Mutation>;
-  /** Resolves when its caches are filled, and the client is there. */
+  /** Resolves with the client, once the caches are filled. */
   ready: Promise<Eks>;
   metrics: PodIdentityMetrics;
-  /** What tells this installation from others in the cluster: its field namespace. */
+  /** Identifies this installation among others in the cluster: its field namespace. */
   installation: string;
 }
 
@@ -65,11 +65,11 @@ export interface PodIdentityTermOptions extends Omit<PodIdentitySources, 'ready'
 
 const waitsForMutation: ReadonlySet<string> = new Set(['waiting_for_mutation', 'kubernetes_refused']);
 
-/** Pod Identity from the start of a term to its end. */
+/** Pod Identity during one term of a leader. */
 export class PodIdentityTerm {
   private readonly options: PodIdentityTermOptions;
   private readonly records = new Map<string, PodIdentityRecord>();
-  /** Associations that this installation did not make, by id: they are not looked at a second time. */
+  /** The ids of associations that this installation did not make: they are not described a second time. */
   private readonly unmanaged = new Set<string>();
   private readonly publisher: Publisher<PodIdentityStatus>;
   private readonly associations: Associations;
@@ -77,7 +77,7 @@ export class PodIdentityTerm {
   private readonly mutation: MutationKeeper;
   private readonly queue: ReconcileQueue;
   private readonly recovery: Inheritance;
-  /** One search at a time: the first one looks at each association of others, and may take longer than a resync. */
+  /** One search at a time: the first one describes each unmanaged association, and may take longer than a resync. */
   private searching: Promise<void> | undefined;
 
   constructor(options: PodIdentityTermOptions) {
@@ -101,7 +101,7 @@ export class PodIdentityTerm {
     this.compareAll();
   }
 
-  /** Looks at every account anew, and for associations of ours that no mapping names. */
+  /** Reconciles every account, and searches for associations of ours that no mapping names. */
   compareAll(): void {
     const { associations, unmanaged, options } = this;
     for (const account of this.accounts()) this.queue.due(account, 0);
@@ -122,17 +122,17 @@ export class PodIdentityTerm {
       const record = this.records.get(account);
       const mapping = byAccount.get(account);
       const isSame = record && mapping && sameMapping(record, mapping, this.options.isUnmanaged(mapping.iam_role_arn));
-      // What waits or is refused may have been about another mapping, or a problem that is mended.
+      // An account that waits or is refused may do so for another mapping, or for a problem that is fixed now.
       if (!isSame || record.reason || problems.has(record.user)) this.queue.due(account, beforeOthers);
     }
     this.mutation.sync();
   }
 
-  /** The service account or its pods changed, or somebody edited its status. */
+  /** Reconciles an account whose service account or pods changed, where that matters. */
   accountChanged(account: string): void {
     const record = this.records.get(account);
     if (!record) return;
-    // Runs come and go with an account that is in place: that alone is nothing to look at EKS for.
+    // Runs start and end on an account that is in place: that alone needs no calls to EKS.
     const isMissing = record.parts.service_account && !this.options.accounts.get(account);
     if (isMissing || record.state === 'leaving' || record.reason) this.queue.due(account, 0);
   }
@@ -145,20 +145,20 @@ export class PodIdentityTerm {
     this.mutation.sync();
   }
 
-  /** A reconcile of the role's trust policy ended. */
+  /** Reconciles the accounts for which a reconcile of the role's trust policy brought news. */
   roleReconciled(role: string): void {
     const { trust } = this;
     const touched = [...this.records.values()].filter(({ trustedBy }) => trustedBy.has(role));
     for (const { account, parts, content, reason } of touched) {
       const isIn = trust.state(role, account) === 'in';
       const problem = trust.problem(role)?.detail;
-      const isTold = problem === undefined ? !reason?.code.startsWith('trust_policy_') : reason?.detail === problem;
-      const isAsKnown = role === content.roleArn && isIn && isTold && parts.trust_policy === true;
+      const isReported = problem === undefined ? !reason?.code.startsWith('trust_policy_') : reason?.detail === problem;
+      const isAsKnown = role === content.roleArn && isIn && isReported && parts.trust_policy === true;
       if (!isAsKnown || reason?.code === 'waiting_for_trust_policy') this.queue.due(account, beforeOthers);
     }
   }
 
-  /** Resolves when nothing is under way; to be called after the signal was aborted. */
+  /** Resolves when nothing is running. Call it after the signal was aborted. */
   async idle(): Promise<void> {
     await this.searching;
     await this.queue.idle();
@@ -174,7 +174,7 @@ export class PodIdentityTerm {
     return new MutationKeeper({
       ...options,
       watched: options.mutation,
-      // A user whose mapping was deleted, or names another account, is given it no more: at once, before its reconcile.
+      // A user whose mapping was deleted, or names another account, loses the account at once, before its reconcile.
       wanted: () => {
         const given = [...records.values()].filter((one) => one.isReady && !isLeft(one, options.identities.current()));
         return new Map(given.map(({ user, account }) => [user, account]));

@@ -56,7 +56,7 @@ export interface PodIdentities {
   readonly byAccount: ReadonlyMap<string, PodIdentityMapping>;
   /** Users whose mapping cannot be used: what they have stays as it is. */
   readonly problems: ReadonlyMap<string, PodIdentityProblem>;
-  /** Users whose name another person has now: what they have is taken away, since that person's pods would get it. */
+  /** Users whose name another person has now: what they have is removed, since that person's pods would get it. */
   readonly replaced: ReadonlyMap<string, ReplacedUser>;
   /** Roles that are unmanaged, as a mapping says: their owners keep their trust policies. */
   readonly unmanagedRoles: ReadonlySet<string>;
@@ -67,7 +67,7 @@ const maxDefaultName = 63;
 const suffix = '-sa';
 
 /**
- * The service account that a user gets unless told: the name in DNS-1123 with `-sa` after it.
+ * The default service account of a user: the name in DNS-1123 with `-sa` after it.
  * @returns undefined where nothing of the name is left.
  */
 export function defaultServiceAccount(user: string): string | undefined {
@@ -79,7 +79,7 @@ export function defaultServiceAccount(user: string): string | undefined {
   return plain === '' ? undefined : `${plain}${suffix}`;
 }
 
-/** Accounts that every pod may end up with, and those that Domino makes for single runs: none of them is one user's. */
+/** Whether any pod may get the account, or Domino makes it for a single run: it then cannot be one user's. */
 export function isReservedAccount(name: string): boolean {
   return name === 'default' || /(^|-)[0-9a-f]{24}(-|$)/.test(name);
 }
@@ -89,7 +89,7 @@ export function storedPodIdentity({ domino_user: _user, ...mapping }: PodIdentit
   return JSON.stringify({ ...mapping, ...(contender === undefined ? {} : { contender_id: contender }) });
 }
 
-/** What was sent, with what was not filled in. */
+/** The mapping that was sent, with defaults in place of missing fields. */
 export function completePodIdentity(sent: PodIdentitySent): PodIdentityMapping {
   return {
     domino_user: sent.domino_user,
@@ -174,7 +174,7 @@ export function storedPodIdentityOf(
   return typeof found === 'string' ? undefined : found;
 }
 
-/** @returns what makes a mapping of any author one that cannot be used; undefined where nothing does. */
+/** @returns why a mapping cannot be used, sent or stored; undefined where it can. */
 export function problemOf(mapping: PodIdentityMapping): string | undefined {
   const { service_account: account, iam_role_arn: role, target_role_arn: target } = mapping;
   if (!isServiceAccountName(account)) return 'service_account is not the name of a Kubernetes service account';
@@ -184,7 +184,7 @@ export function problemOf(mapping: PodIdentityMapping): string | undefined {
   return policyProblem(mapping);
 }
 
-/** @returns what makes the mapping's session policy one that EKS would refuse; undefined where it has none. */
+/** @returns why EKS would refuse the mapping's session policy; undefined where it would not, or there is none. */
 export function policyProblem({ policy, disable_session_tags: isOff }: PodIdentityMapping): string | undefined {
   return policy === undefined ? undefined : sessionPolicyProblem(policy, !isOff);
 }

@@ -1,4 +1,4 @@
-/** Owns the metrics of a service account with Pod Identity, as the leader publishes its status. */
+/** Owns the gauges of a service account with Pod Identity, which follow its published status. */
 import type { Metrics } from '../lib/metrics.ts';
 import { podIdentityReasonCodes } from './record.ts';
 import { type PodIdentityStatus, podIdentityStates } from './status.ts';

@@ -1,4 +1,4 @@
-/** Owns the domsed Mutation that gives Pod Identity users their accounts: it says what is wanted, also after outside edits. */
+/** Owns the domsed Mutation that gives Pod Identity users their accounts: writes it as wanted, also after external changes. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Kubernetes, Mutation } from '../kubernetes/client.ts';
 import { isAtLeast } from '../kubernetes/resource-version.ts';
@@ -13,12 +13,12 @@ import { accountsInRules, mutationRules, podIdentityMutation, sameRules } from '
 export interface MutationKeeperOptions {
   kubernetes: Pick<Kubernetes, 'getMutation' | 'createMutation' | 'patchMutation' | 'deleteMutation'>;
   watched: Pick<Watched<Mutation>, 'get'>;
-  /** What the Mutation says where it is ours; one that says nothing is too. */
+  /** The installation that the Mutation names where it is ours; one that names none is ours, too. */
   installation: string;
-  /** Domino user -> service account, of those who are to get theirs now. */
+  /** Domino user -> service account, for the users who should get theirs now. */
   wanted: () => ReadonlyMap<string, string>;
   mayWrite: () => boolean;
-  /** After each write, and each look that found it as it is to be. */
+  /** Called after each write, and after each read that found the Mutation as wanted. */
   onChange: () => void;
   onDrift: (drift: Drift, pauseMs: number) => void;
   clock: Clock;
@@ -37,15 +37,15 @@ export class MutationKeeper {
   readonly #options: MutationKeeperOptions;
   readonly #queue: ReconcileQueue;
   readonly #drifts = newDriftMemory();
-  /** What we wrote last, or found there; undefined where there was none, or before the first look. */
+  /** The Mutation as last written or read; undefined where there was none, or before the first read. */
   #known: Mutation | undefined;
-  /** The newest version of it that is known to be gone: the watch may still show it. */
+  /** The newest version of it that is known to be deleted: the watch may still show it. */
   #gone: string | undefined;
-  /** What was written without an answer: finding it there is no external change. */
+  /** What a write without an answer sent: finding it in the Mutation is no external change. */
   #unanswered: Accounts | undefined;
   #written: Accounts | undefined;
   #refusal: string | undefined;
-  /** Nothing is compared before then, except for a new wish after a contested write. */
+  /** Until when no comparison is made, unless other accounts are wanted after a contested write. */
   #rest = { until: 0, isContested: false };
 
   constructor(options: MutationKeeperOptions) {
@@ -54,7 +54,7 @@ export class MutationKeeper {
     this.#queue = new ReconcileQueue({ ...options, reconcile, of: 'the Mutation', workers: 1 });
   }
 
-  /** Whether the Mutation, as far as we know, gives the account to anybody. */
+  /** Whether the Mutation, as far as we know, gives the account to any user. */
   gives(account: string): boolean {
     const there = this.#newest();
     return !this.#isUnmanaged(there) && accountsInRules(there?.rules).has(account);
@@ -66,12 +66,12 @@ export class MutationKeeper {
     return this.#isUnmanaged(there) ? there?.installation : undefined;
   }
 
-  /** What Kubernetes says of the last write, where it refused it. */
+  /** What Kubernetes answered to the last write, where it refused that. */
   refusal(): string | undefined {
     return this.#refusal;
   }
 
-  /** Something changed: the Mutation is compared with what is wanted. */
+  /** Schedules a comparison of the Mutation with what is wanted. */
   sync(): void {
     this.#queue.due(podIdentityMutation, 0);
   }
@@ -81,7 +81,7 @@ export class MutationKeeper {
     return this.#queue.idle();
   }
 
-  /** The watch may be behind our own write. */
+  /** The newest known version: the watch may be behind our own write. */
   #newest(): Mutation | undefined {
     const found = this.#options.watched.get(podIdentityMutation);
     const isGone = found && this.#gone !== undefined && isAtLeast(this.#gone, found.resourceVersion);
@@ -102,7 +102,7 @@ export class MutationKeeper {
   async #attempt(failures: number): Promise<Result> {
     const { clock } = this.#options;
     const rest = this.#rest.until - clock.monotonic();
-    // An administrator's change does not wait with a contested one; what cannot be written waits on.
+    // An administrator's change does not wait for the end of a contest, but it does wait after a write that failed.
     const isWanted = this.#rest.isContested && !isDeepStrictEqual(this.#options.wanted(), this.#written);
     if (rest > 0 && !isWanted) return requeue(rest);
     return this.#write().then(
@@ -124,7 +124,7 @@ export class MutationKeeper {
     const { clock, log, onChange } = this.#options;
     const failures = before + 1;
     this.#refusal = isRefused(error) ? error.said : undefined;
-    // Another client wrote at the same moment: the Mutation is read again at once, unless that goes on.
+    // Another client wrote at the same moment: the Mutation is read again at once, unless that happens many times.
     const isMoved = error.kind === 'conflict' || error.kind === 'not_found';
     const isPatient = isMoved && failures <= patientConflicts;
     const retryMs = isPatient ? movedMs : firstRetryMs;

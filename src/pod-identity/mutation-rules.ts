@@ -1,15 +1,15 @@
-/** Owns what the domsed Mutation says that gives Pod Identity users their service accounts. Pure. */
+/** Owns the rules of the domsed Mutation that gives Pod Identity users their service accounts. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import { type Pod, workloadLabel } from '../kubernetes/objects.ts';
 
 export const podIdentityMutation = 'irsa-pod-identity';
 
-/** The workloads that get the account: those that people start, and no apps, model APIs or clusters of theirs. */
+/** The workloads that get the account: those that users start, but not their apps, model APIs or clusters. */
 const workloads: readonly string[] = ['Workspace', 'Batch', 'Scheduled'];
 
 /**
- * Whether the pod would have a mapped user's account, had it begun later; it has the one that Domino made for its run, or
- * one that the user had before.
+ * Whether a pod lacks its user's mapped account because it was created earlier: it has the account that Domino made for its
+ * run, or a former one of the user.
  */
 export function beganBeforeMapping({ run, account, workload }: Pod, former?: ReadonlySet<string>): boolean {
   const isOld = account === `run-${run}` || former?.has(account) === true;
@@ -17,7 +17,7 @@ export function beganBeforeMapping({ run, account, workload }: Pod, former?: Rea
 }
 
 /**
- * The rules for these users. Who is not listed keeps the account that Domino makes for the run.
+ * The rules for these users. A user who is not listed keeps the account that Domino makes for the run.
  * @param accounts Domino user -> service account.
  */
 export function mutationRules(accounts: ReadonlyMap<string, string>): object[] {
@@ -31,14 +31,14 @@ export function mutationRules(accounts: ReadonlyMap<string, string>): object[] {
   ];
 }
 
-/** Whether these rules do the same. What the API server fills in of its own, such as `enabled: true`, is no difference. */
+/** Whether these rules have the same effect. Defaults of the API server, such as `enabled: true`, are no difference. */
 export function sameRules(rules: unknown, accounts: ReadonlyMap<string, string>): boolean {
   const wanted = mutationRules(accounts);
   if (!Array.isArray(rules) || rules.length !== wanted.length) return false;
   return wanted.every((rule, index) => isFilledIn(rule, (rules as unknown[])[index]));
 }
 
-/** What the API server fills in where nothing is said. `matchBuilds: true` is somebody's saying. */
+/** The defaults that the API server fills in. `matchBuilds: true` is not one of them: a client set it. */
 const defaults: ReadonlySet<unknown> = new Set([false, '', null]);
 
 function isFilledIn(wanted: object, there: unknown): boolean {
@@ -71,7 +71,7 @@ export function usersInRules(rules: unknown): Map<string, string> {
   return new Map(users.filter((entry): entry is [string, string] => typeof entry[1] === 'string'));
 }
 
-/** The service accounts that any rule gives to anybody. */
+/** The service accounts that any rule gives to any user. */
 export function accountsInRules(rules: unknown): Set<string> {
   const all = identitiesIn(rules).map(({ default_sa: name }) => name);
   const named = [...usersInRules(rules).values(), ...all];

@@ -1,4 +1,4 @@
-/** Owns what one reconciliation of a Pod Identity needs, and what may come of it; its parts share these helpers. */
+/** Owns the dependencies and the outcomes of a Pod Identity's reconcile, and the helpers that its parts share. */
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -23,7 +23,7 @@ export interface PodIdentityReconcileDeps {
   mutation: MutationKeeper;
   /** Whether the role is unmanaged: its owner keeps its trust policy. */
   isUnmanaged: (role: string) => boolean;
-  /** What is about to be done is written down first, so that the next holder can finish or undo it. */
+  /** Publishes what is about to be done, so that the next leader can finish or undo it. */
   publish: (record: PodIdentityRecord) => Promise<void>;
   mayWrite: () => boolean;
   onDrift: (record: PodIdentityRecord, drift: Drift, pauseMs: number) => void;
@@ -33,9 +33,9 @@ export interface PodIdentityReconcileDeps {
 
 export type PodIdentityOutcome =
   | { kind: 'in_place' }
-  /** All is taken away. */
+  /** All parts are removed. */
   | { kind: 'gone' }
-  /** Something else has to happen first, which is reported; or time has to pass. */
+  /** Something else has to happen first, and will start the next reconcile; or so much time has to pass. */
   | { kind: 'waiting'; reason: PodIdentityReason; afterMs?: number }
   | { kind: 'refused'; reason: PodIdentityReason };
 

@@ -1,10 +1,10 @@
-/** Owns what a dry run says of the role that a Pod Identity mapping names: it is looked at in IAM, and not changed. */
+/** Owns the dry run of a Pod Identity mapping: reads the role's trust policy from IAM, and reports what is wrong with it. */
 import { AwsError } from '../aws/error.ts';
 import type { Iam } from '../aws/iam.ts';
 import { readTrustPolicy, type TrustScope } from '../trust-policy/document.ts';
 import type { PodIdentities, PodIdentityMapping } from './mappings.ts';
 
-/** What a person has to mend before the mapping, or after it. */
+/** What a person has to fix before the mapping is made, or after it. */
 export interface PodIdentityWarning {
   code: string;
   detail: string;
@@ -12,7 +12,7 @@ export interface PodIdentityWarning {
 
 export interface PodIdentityPreviewOptions {
   iam: Pick<Iam, 'getTrustPolicy'>;
-  /** Undefined until STS has said who we are. */
+  /** Undefined until STS has named our AWS account. */
   scope: () => TrustScope | undefined;
   identities: { current(): PodIdentities };
 }
@@ -21,20 +21,20 @@ export type PodIdentityPreview = (mapping: PodIdentityMapping) => Promise<PodIde
 
 const timeoutMs = 5_000;
 
-/** @returns a preview that never throws: what cannot be looked at is a warning too. */
+/** @returns a preview that reports an error of IAM as a warning, too. */
 export function createPodIdentityPreview({ iam, scope, identities }: PodIdentityPreviewOptions): PodIdentityPreview {
   return async (mapping) => {
     const { iam_role_arn: role, service_account: account, domino_user: user } = mapping;
     const { byUser, unmanagedRoles } = identities.current();
     const place = scope();
-    // The trust policy is not ours to keep, so nobody here looks at it.
+    // An unmanaged trust policy is not read; nor is any until our AWS account is known.
     if (!place || !mapping.update_iam_role_trust_policy || unmanagedRoles.has(role)) return [];
     let text: string;
     try {
       text = await iam.getTrustPolicy(role, AbortSignal.timeout(timeoutMs));
     } catch (error) {
       if (!(error instanceof AwsError)) throw error;
-      return [{ code: error.code, detail: `The trust policy of ${role} was not looked at: ${error.message}.` }];
+      return [{ code: error.code, detail: `The trust policy of ${role} was not read: ${error.message}.` }];
     }
     const sharing = [...byUser.values()].filter((one) => one.iam_role_arn === role && one.domino_user !== user);
     const accounts = new Set([account, ...sharing.map((one) => one.service_account)]);

@@ -1,24 +1,24 @@
-/** Owns the look at whether EKS gives new pods of a service account their credentials, by Pods that are never made. */
+/** Owns the check that EKS gives new pods of a service account credentials, by dry runs of creating a Pod. */
 import type { Kubernetes } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/transport.ts';
 import type { Log } from '../lib/log.ts';
 import type { PodIdentityOutcome, PodIdentityReconcileDeps } from './outcome.ts';
 import type { PodIdentityRecord } from './record.ts';
 
-/** Several API servers ask several replicas of EKS's webhook: one that knows the association says little. */
+/** Several API servers call several replicas of EKS's webhook: one that knows the association proves little. */
 const neededInARow = 3;
 
-/** What was seen of it: published with the account's status. */
+/** The result of the check, published with the account's status. */
 export interface CredentialsSeen {
-  /** False: it could not be looked at, and new workloads get the account all the same. */
+  /** False: the check was not possible, and new workloads get the account without it. */
   seen: boolean;
-  /** Why it could not be looked at. */
+  /** Why the check was not possible. */
   detail?: string | undefined;
 }
 
 /**
- * A Pod of the account for a dry run. It asks for little and for no rights, so that a namespace's own rules have nothing to
- * refuse, and has no label that domsed looks at.
+ * A Pod of the account for a dry run. It requests few resources and no privileges, so that the namespace's policies have
+ * nothing to refuse, and has no label that domsed selects.
  */
 export function probePod(account: string): object {
   const few = { cpu: '10m', memory: '16Mi' };
@@ -43,13 +43,13 @@ export function probePod(account: string): object {
   };
 }
 
-/** An association acts within seconds, as a rule; each look costs a call to EKS too. */
+/** An association usually takes effect within seconds; each check costs a call to EKS, too. */
 const soonMs = 1_000;
 const manyLooks = 20;
 const laterMs = 15_000;
 
 /**
- * EKS took the association, which acts seconds later: pods that start before that never get credentials.
+ * Waits until the association takes effect, seconds after EKS accepted it: pods created before that never get credentials.
  * @returns undefined when new pods get them.
  */
 export async function ensureCredentials(
@@ -71,8 +71,8 @@ function waitForCredentials(record: PodIdentityRecord): PodIdentityOutcome {
 }
 
 /**
- * Asks as often as it takes to be sure.
- * @returns `acts`, or `not_yet`; where the API server refuses to say, that counts as `acts`, and the record says why.
+ * Makes as many dry runs as it takes to be sure.
+ * @returns `acts`, or `not_yet`; where the API server refuses a dry run, that counts as `acts`, and the record says why.
  * @throws KubernetesError where the API server does not answer.
  */
 async function lookForCredentials(
@@ -94,7 +94,7 @@ async function lookForCredentials(
   return 'acts';
 }
 
-/** No permission, or a rule of the namespace: asked again, it would say the same. */
+/** A missing permission, or a policy of the namespace: a retry would get the same answer. */
 function isRefusal(error: unknown): error is KubernetesError {
   if (!(error instanceof KubernetesError)) return false;
   return error.status !== undefined && [400, 403, 404, 405, 422].includes(error.status);

@@ -1,4 +1,4 @@
-/** Owns one reconcile of a service account with Pod Identity: its parts in order, its status, and when it comes again. */
+/** Owns one reconcile of a service account with Pod Identity: its parts in order, its status, and the next reconcile. */
 import { AwsError } from '../aws/error.ts';
 import type { Pod } from '../kubernetes/client.ts';
 import { isRefused, KubernetesError } from '../kubernetes/transport.ts';
@@ -37,9 +37,9 @@ export interface PodIdentityReconcilerOptions {
 
 const refusedMs = 1_000;
 const firstRetryMs = 250;
-/** EKS sees a role or a trust policy some seconds after IAM took it: until then its refusal tells nothing. */
+/** EKS sees a role or a trust policy some seconds after IAM accepted it: until then its refusal proves nothing. */
 const settleMs = 60_000;
-/** So many tries where another keeps the role's trust policy, so that nobody here knows when it was written. */
+/** How many tries prove nothing in any case: of an unmanaged trust policy we do not know when it was written. */
 const settleTries = 4;
 
 /** @returns the reconciler of a service account. */
@@ -53,7 +53,7 @@ export function createPodIdentityReconciler(options: PodIdentityReconcilerOption
     if (!record) return done;
     records.set(account, record);
     const problem = mapping?.domino_user === record.user ? undefined : problems.get(record.user);
-    // What cannot be read says nothing about what is wanted: nothing is made of it, and nothing taken away.
+    // A mapping that cannot be used does not show what is wanted: nothing is created, and nothing is removed.
     if (problem) return settle(record, { kind: 'refused', reason: problem });
     try {
       const outcome = mapping ? await ensure(deps, record, mapping) : await remove(deps, record);
@@ -62,7 +62,7 @@ export function createPodIdentityReconciler(options: PodIdentityReconcilerOption
     } catch (error) {
       if (signal.aborted) return failed(apart(firstRetryMs));
       if (!(error instanceof AwsError) && !(error instanceof KubernetesError)) throw error;
-      log.warn({ err: error, service_account: account, failures }, 'Pod Identity: it was not done; trying again');
+      log.warn({ err: error, service_account: account, failures }, 'Pod Identity: the reconcile failed; trying again');
       const outcome = outcomeOf(error, isSettling(record, failures));
       await settle(record, outcome, mapping === undefined).catch((cause: unknown) => {
         if (!(cause instanceof KubernetesError)) throw cause;
@@ -73,7 +73,7 @@ export function createPodIdentityReconciler(options: PodIdentityReconcilerOption
     }
   }
 
-  /** Whether EKS may not have seen yet what IAM took from us. */
+  /** Whether EKS may not have seen our last change in IAM yet. */
   function isSettling({ content }: PodIdentityRecord, failures: number): boolean {
     if (failures < settleTries) return true;
     return clock.now() - (deps.trust.writtenAt(content.roleArn) ?? Number.NEGATIVE_INFINITY) < settleMs;
@@ -90,7 +90,7 @@ export function createPodIdentityReconciler(options: PodIdentityReconcilerOption
       record.reason = reason && { ...reason, at: new Date(clock.now()).toISOString() };
       if (kind === 'refused') {
         const about = { service_account: record.account, user: record.user, ...reason };
-        log.warn(about, 'Pod Identity: this cannot be had until somebody mends it');
+        log.warn(about, 'Pod Identity: this is refused until a person fixes it');
       }
     }
     const status = statusOfRecord(record);
@@ -106,7 +106,7 @@ export function createPodIdentityReconciler(options: PodIdentityReconcilerOption
     metrics.forgotten(record.account);
     log.info(
       { audit: 'pod_identity', change: 'all taken away', user: record.user, service_account: record.account },
-      'Pod Identity: all taken away',
+      'Pod Identity: all parts were removed',
     );
     return done;
   }
@@ -133,8 +133,8 @@ function outcomeOf(error: AwsError | KubernetesError, settling: boolean): PodIde
 }
 
 /**
- * Puts the parts in place: account, trust, association, and last the Mutation, so that no pod is given an account that has
- * no role yet. An account that another user gets loses the role of the user before first, whatever pods still run with it.
+ * Puts the parts in place: account, trust, association, and last the Mutation, so that no pod gets an account that has no
+ * role yet. An account that is mapped to another user first loses the role of the former one, even while pods use it.
  * @throws AwsError, KubernetesError: nothing is lost, the next reconcile goes on from where this one ended.
  */
 async function ensure(
@@ -170,28 +170,28 @@ async function ensureRole(
   isNew: boolean,
 ): Promise<PodIdentityOutcome | undefined> {
   const { account } = record;
-  // Looked for first: behind an association that is not managed here, the role and its users stay as they are.
+  // Looked up first: where the association is unmanaged, the trust of the mapping's role stays as it is.
   const found = await deps.associations.find(account, record.association?.id);
-  // The watch may be behind, so a new account's pods are listed. Where the role is refused they are listed only once it
-  // is not, so that each retry does not list them again.
+  // The watch may be behind, so the pods of a new account are listed. While its role has an error they are not, so that
+  // retries do not list them each time.
   const unseen = async () => refuseOthers(deps, record, await deps.kubernetes.listPodsOfAccount(account), mapping);
-  const isHadSoon = typeof deps.trust.state(record.content.roleArn, account) !== 'object';
+  const isRoleUsable = typeof deps.trust.state(record.content.roleArn, account) !== 'object';
   const outcome =
     refuseUnmanaged(deps, record, found) ??
-    (isNew && isHadSoon ? await unseen() : undefined) ??
+    (isNew && isRoleUsable ? await unseen() : undefined) ??
     (await ensureTrust(deps, record)) ??
-    (isNew && !isHadSoon ? await unseen() : undefined) ??
+    (isNew && !isRoleUsable ? await unseen() : undefined) ??
     (await ensureAssociation(deps, record, found));
   if (!record.isReady) withhold(deps, record);
   return outcome;
 }
 
-/** Removes the parts backwards, the account last, when no pod uses it. @throws AwsError, KubernetesError as `ensure`. */
+/** Removes the parts in reverse order, the account last, once no pod uses it. @throws AwsError, KubernetesError as `ensure`. */
 async function remove(deps: PodIdentityReconcileDeps, record: PodIdentityRecord): Promise<PodIdentityOutcome> {
   return (await removeRole(deps, record)) ?? (await removeServiceAccount(deps, record)) ?? { kind: 'gone' };
 }
 
-/** Removes all but the account, also from one that another user gets. @returns undefined when nothing of it is left. */
+/** Removes all parts but the account, also where that is mapped to another user. @returns undefined when they are gone. */
 async function removeRole(
   deps: PodIdentityReconcileDeps,
   record: PodIdentityRecord,

@@ -1,4 +1,4 @@
-/** Owns what the leader knows of one service account that Pod Identity gives a role to. */
+/** Owns the leader's record of one service account with Pod Identity. */
 
 import type { Association, AssociationContent } from '../aws/eks.ts';
 import { awsErrorCodes } from '../aws/error.ts';
@@ -9,7 +9,7 @@ import type { CredentialsSeen } from './probe.ts';
 import { sameSessionPolicy } from './session-policy.ts';
 import type { PodIdentityStatus } from './status.ts';
 
-/** Why something is waited for, or has to be mended. */
+/** Why an account waits, or what a person has to fix. */
 export const podIdentityReasonCodes = [
   ...awsErrorCodes,
   'invalid_mapping',
@@ -38,18 +38,18 @@ export interface PodIdentityRecord extends DriftMemory {
   readonly account: string;
   user: string;
   state: PodIdentityStatus['state'];
-  /** What the mapping says; of one that leaves, what it said last. */
+  /** What the mapping says, or said before it was deleted. */
   content: AssociationContent;
   parts: PodIdentityStatus['parts'];
   /** The association as EKS last showed it. */
   association: Omit<Association, 'tags'> | undefined;
   creating: string | undefined;
   trustedBy: Set<string>;
-  /** Whether EKS was seen to give new pods credentials, before they were given the account. */
+  /** The result of the check that EKS gives new pods credentials, made before they get the account. */
   credentials: CredentialsSeen | undefined;
-  /** How often in a row it was not. */
+  /** How many checks in a row found that it does not yet. */
   looks: number;
-  /** Whether the user's new pods are to get the account, for as long as the mapping says so. */
+  /** Whether the user's new pods should get the account, for as long as the mapping says so. */
   isReady: boolean;
   reason: (PodIdentityReason & { at: string }) | undefined;
 }
@@ -90,7 +90,7 @@ export function newRecord(account: string, user: string, content: AssociationCon
   };
 }
 
-/** Takes over what the holder before published. */
+/** Restores the record from the status that the previous leader published. */
 export function inheritRecord(status: PodIdentityStatus): PodIdentityRecord {
   const content = contentOfStatus(status);
   const { association } = status;
@@ -98,7 +98,7 @@ export function inheritRecord(status: PodIdentityStatus): PodIdentityRecord {
     ...newRecord(status.service_account, status.domino_user, content),
     state: status.state,
     parts: status.parts,
-    // What it says beside its role is looked up in the first pass.
+    // What else it has besides its role is fetched in the first reconcile.
     association: association && {
       ...content,
       id: association.id,
@@ -110,7 +110,7 @@ export function inheritRecord(status: PodIdentityStatus): PodIdentityRecord {
     creating: status.creating,
     trustedBy: new Set(status.trusted_by),
     credentials: status.credentials,
-    // Who has the account keeps it, also while something else is being mended.
+    // A user who has the account keeps it, also while another part is being repaired.
     isReady: status.parts.mutation && status.state !== 'leaving',
     reason: status.reason as PodIdentityRecord['reason'],
     drift: status.drift,

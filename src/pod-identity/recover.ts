@@ -1,4 +1,4 @@
-/** Owns what a holder begins with: what the one before published, and what it left that nobody remembers. */
+/** Owns recovery at the start of a leader's term: from what the previous leader published, and from orphans that it left. */
 
 import type { Mutation, ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
@@ -11,7 +11,7 @@ import type { PodIdentityStatuses } from './status.ts';
 import type { PodTrustKeeper } from './trust-client.ts';
 
 export interface Inheritance {
-  /** By service account; what is found is put in. */
+  /** Keyed by service account; what is found is added. */
   records: Map<string, PodIdentityRecord>;
   identities: () => PodIdentities;
   statuses: Pick<PodIdentityStatuses, 'all'>;
@@ -22,12 +22,12 @@ export interface Inheritance {
   accounts: Pick<Watched<ServiceAccount>, 'get' | 'values'>;
 }
 
-/** Whether no mapping says any more that the account is this user's. One that cannot be used says neither. */
+/** Whether no mapping gives the account to this user any more. A mapping that cannot be used leaves that open: false. */
 export function isLeft({ account, user }: PodIdentityRecord, { byAccount, problems }: PodIdentities): boolean {
   return byAccount.get(account)?.domino_user !== user && !problems.has(user);
 }
 
-/** Starts from what the holder before published, and changes nothing yet. */
+/** Restores the records from what the previous leader published, and changes nothing yet. */
 export function takeOver(from: Inheritance): void {
   const { records, statuses, trust, role: roleOf } = from;
   const identities = from.identities();
@@ -36,10 +36,10 @@ export function takeOver(from: Inheritance): void {
     const { account, trustedBy, content } = record;
     records.set(account, record);
     const isLeaving = isLeft(record, identities);
-    // What a role is to be told of tags is in its own status; without one, it is what the mapping said.
+    // Whether a role is open is in its own status; without one, the content of the mapping decides.
     const isOpen = (role: string) =>
       roleOf(role).observed.pods?.open ?? (role === content.roleArn && !content.sessionTags);
-    // Of one that leaves, a role may be rid of it already: it is looked at, and not let in there again.
+    // A role may have dropped an account that is being removed: the role is compared, and the account is not added again.
     const isIn = (role: string) => !isLeaving || roleOf(role).observed.pods?.accounts.has(account) === true;
     trust.want(account, new Map([...trustedBy].filter(isIn).map((role) => [role, isOpen(role)])));
     for (const role of trustedBy) if (!isIn(role)) trust.check(role);
@@ -48,7 +48,7 @@ export function takeOver(from: Inheritance): void {
   takeOverRoles(from);
 }
 
-/** Whose status was lost keeps what the role's own status says, and what the Mutation does. */
+/** A mapped account whose status was lost keeps the trust that the role's own status shows, and its entry in the Mutation. */
 function findLostStatuses({ records, identities, trust, role: roleOf, mutation }: Inheritance): void {
   const given = usersInRules(mutation.get(podIdentityMutation)?.rules);
   for (const [account, mapping] of identities().byAccount) {
@@ -62,7 +62,10 @@ function findLostStatuses({ records, identities, trust, role: roleOf, mutation }
   }
 }
 
-/** A role's own status may be older than the service accounts': one that these do not name there is not let in again. */
+/**
+ * Records accounts that only a role's status names, so that they are removed. An account whose own status does not name the
+ * role is not added to it again: the role's status may be older.
+ */
 function takeOverRoles({ records, identities, trust, roles, accounts }: Inheritance): void {
   const unknown = new Map<string, Map<string, boolean>>();
   for (const {
@@ -93,8 +96,8 @@ function takeOverRoles({ records, identities, trust, roles, accounts }: Inherita
 }
 
 /**
- * Finds associations and service accounts that we made and nobody remembers: their mapping and their status are gone.
- * @param foreign ids of associations that this installation did not make, which are not looked at a second time.
+ * Finds associations and service accounts that this installation made, and that no mapping and no status names any more.
+ * @param foreign ids of associations that this installation did not make, which are not described a second time.
  * @param found called with each service account that was put into the records.
  * @throws AwsError
  */
@@ -121,7 +124,7 @@ export async function findOrphans(
     records.set(account, record);
     found(account);
   }
-  // After the associations, which tell more. It may be the account of a mapping that cannot be read.
+  // After the associations, which show more. It may be the account of a mapping that cannot be read.
   const { byAccount, problems } = identities();
   for (const { name, madeFor } of accounts.values()) {
     if (madeFor === undefined || byAccount.has(name) || records.has(name) || problems.has(madeFor)) continue;

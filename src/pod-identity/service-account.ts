@@ -12,7 +12,7 @@ import {
 } from './outcome.ts';
 import type { PodIdentityRecord } from './record.ts';
 
-/** @returns undefined when the account exists; else the repair waits, since an outside change keeps deleting it. */
+/** @returns undefined when the account exists; else the repair waits, since external changes keep deleting it. */
 export async function ensureServiceAccount(
   deps: PodIdentityReconcileDeps,
   record: PodIdentityRecord,

@@ -1,4 +1,4 @@
-/** Owns the session policy of an association: what EKS accepts as one, and whether two say the same. Pure. */
+/** Owns the session policy of an association: what EKS accepts as one, and whether two are the same. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 
@@ -41,7 +41,7 @@ export function sessionPolicyProblem(text: string, sessionTags: boolean): string
   return issue && `policy is not an IAM policy document in JSON: ${[...issue.path, issue.message].join(' ')}`;
 }
 
-/** AWS may give a policy back with other white space or another order of its keys. */
+/** AWS may return a policy with other white space or another order of its keys. */
 export function sameSessionPolicy(a: string | undefined, b: string | undefined): boolean {
   return a === b || (a !== undefined && b !== undefined && isDeepStrictEqual(parsed(a), parsed(b)));
 }

@@ -1,4 +1,4 @@
-/** Owns the wiring of Pod Identity in one replica: its caches, its client, and what the routes and the leader get of it. */
+/** Owns the wiring of Pod Identity in one replica: its caches, its client, and what the routes and the leader use of it. */
 
 import { createEks } from '../aws/eks.ts';
 import { awsRequestHandler } from '../aws/forward-proxy.ts';
@@ -20,7 +20,7 @@ export interface PodIdentity extends PodIdentitySources {
   identities: PodIdentityStore;
   /** Whether mappings and statuses are known. */
   isSynced(): boolean;
-  /** Whether the Mutation is known too; without it nothing is made. */
+  /** Whether the Mutation is known too; until then nothing is created. */
   isReady(): boolean;
   stop(): void;
 }
@@ -33,7 +33,7 @@ export interface PodIdentityOptions {
   metrics: Metrics;
 }
 
-/** @returns undefined where no cluster is named: then nothing of it runs. */
+/** @returns undefined where no cluster is configured: Pod Identity is off then. */
 export function startPodIdentity(options: PodIdentityOptions): PodIdentity | undefined {
   const { config, kubernetes, clock, log, metrics } = options;
   const { eksCluster: cluster } = config;
@@ -42,12 +42,12 @@ export function startPodIdentity(options: PodIdentityOptions): PodIdentity | und
   const published: Watched<ConfigMap> = kubernetes.watchConfigMaps(podIdentityLabel);
   const mutation: Watched<Mutation> = kubernetes.watchMutation(podIdentityMutation);
   const identities = new PodIdentityStore({ kubernetes, watched: mappings, clock, log });
-  const tellUnusable = () => {
+  const countUnusable = () => {
     const { problems, replaced } = identities.current();
     metrics.unusableMappings.set({ to: 'pod_identity' }, problems.size + replaced.size);
   };
-  tellUnusable();
-  identities.onChange(tellUnusable);
+  countUnusable();
+  identities.onChange(countUnusable);
   let isSynced = false;
   let isReady = false;
   const known = Promise.all([mappings.synced, identities.synced, published.synced]).then(() => {
@@ -62,7 +62,7 @@ export function startPodIdentity(options: PodIdentityOptions): PodIdentity | und
     ownRole: config.ownRole,
     onCall: (action, outcome, seconds) => metrics.iamSeconds.observe({ action, outcome }, seconds),
   });
-  // Without domsed's resource, or the right to see it, runs get their roles all the same: readiness does not wait for it.
+  // Without domsed's resource, or the permission to read it, runs still get their roles: readiness does not wait for it.
   const ready = Promise.all([eks, known, mutation.synced]).then(([client]) => {
     isReady = true;
     return client;

@@ -1,4 +1,4 @@
-/** Owns the Pod Identity ConfigMap: what it says now, and changes to it that keep those made at the same time. */
+/** Owns the ConfigMap of Pod Identity mappings: what it has now, and changes that keep concurrent ones. */
 
 import { type ConfigMapData, ConfigMapStore, type Edit, type StoreSources } from '../kubernetes/config-map-store.ts';
 import { ApiError } from '../lib/errors.ts';
@@ -28,7 +28,7 @@ export class PodIdentityStore extends ConfigMapStore<PodIdentities> {
       }
       for (const [user, { code, detail }] of replaced) {
         const about = { user, code, problem: detail };
-        log.error(about, 'the name of a Pod Identity user is another person’s: it is taken away');
+        log.error(about, 'another person has the name of a Pod Identity user: the role is removed');
       }
     });
   }
@@ -43,7 +43,7 @@ export class PodIdentityStore extends ConfigMapStore<PodIdentities> {
     let after = mapping;
     const edit: Edit = (data) => {
       refuseTaken(data, mapping);
-      // An id that is sent is an administrator's word: a person who was seen under the name is recorded anew.
+      // An id that an administrator sends replaces what was recorded, another person's id under the name included.
       const known = mapping.domino_user_id === undefined ? storedPodIdentityOf(user, data) : undefined;
       const id = known?.mapping.domino_user_id;
       after = id === undefined ? mapping : { ...mapping, domino_user_id: id };
@@ -62,7 +62,7 @@ export class PodIdentityStore extends ConfigMapStore<PodIdentities> {
   }
 
   /**
-   * Records that pods of this user carry this id: the first one is the user's, and another one is another person's.
+   * Records that pods under this user's name carry this id: the first id is the user's, a different one is another person's.
    * @throws ApiError as `change` does.
    */
   async met(user: string, id: string): Promise<void> {

@@ -1,4 +1,4 @@
-/** Owns which role is to trust which service account through EKS Pod Identity, and how far the leader of roles is. */
+/** Owns which role should trust which service account through EKS Pod Identity, and whether its trust policy does so yet. */
 import {
   desirePods,
   forgetPods,
@@ -9,22 +9,22 @@ import {
 import { type PodTrust, samePodTrust } from '../trust-policy/pod-identity.ts';
 import type { PodTrustProblem } from '../trust-policy/pod-identity-unmanaged.ts';
 
-/** `in`, `out`: IAM has accepted it. `pending`: a pass over the role is due. */
+/** `in`, `out`: IAM has accepted it. `pending`: a reconcile of the role is due. */
 export type TrustState = 'in' | 'out' | 'pending' | RoleError;
 
 export interface PodTrustKeeper {
-  /** Makes just these roles trust the account. @param roles and whether each is sent no session tags for it. */
+  /** Makes exactly these roles trust the account. @param roles role -> whether the account's session tags are off. */
   want(account: string, roles: ReadonlyMap<string, boolean>): void;
   /** Whether the role is to trust the account without session tags. */
   isOpen(role: string, account: string): boolean;
   state(role: string, account: string): TrustState;
-  /** What a person has to mend in the role's document although the account is in. */
+  /** What a person has to fix in the role's document, although the account is in. */
   problem(role: string): PodTrustProblem | undefined;
-  /** When IAM last took a document of ours with another part for Pod Identity, milliseconds since the epoch. */
+  /** When IAM last accepted a change of the part for Pod Identity, milliseconds since the epoch. */
   writtenAt(role: string): number | undefined;
-  /** Has another look at a role that could not be written, when it is time. */
+  /** Reconciles a role that could not be written, once its retry is due. */
   retry(role: string): void;
-  /** Has a look at the role's document, whatever is known of it, and takes out who is not wanted. */
+  /** Reconciles the role whatever is known of it, which removes accounts that are not wanted. */
   check(role: string): void;
 }
 
@@ -32,7 +32,7 @@ export interface PodTrustKeeperOptions {
   role: (arn: string) => ProxyRole;
   /** Whether the role is unmanaged: then nothing in its document is ours, to add or to remove. */
   isUnmanaged: (arn: string) => boolean;
-  /** The role's document is to be written. */
+  /** Called when the role has to be reconciled. */
   changed: (role: ProxyRole) => void;
   /** Monotonic milliseconds. */
   monotonic: () => number;
@@ -55,7 +55,7 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
     const next: PodTrust = { accounts: new Set(accounts.keys()), open: [...accounts.values()].includes(true) };
     const isSo = samePodTrust(role.desired.pods, next);
     if (!isSo) desirePods(role, next);
-    // A role that could not be written is tried again now and then.
+    // A role that could not be written is retried once its error has expired.
     const retry = role.conditions.error !== undefined && options.monotonic() >= role.conditions.error.until;
     if (!isSo || (retry && !(podsAreReconciled(role) && samePodTrust(role.desired.pods, role.observed.pods))))
       options.changed(role);
@@ -83,7 +83,7 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
       const has = acceptedPods?.accounts.has(account) ?? false;
       const isWanted = wanted.get(arn)?.has(account) ?? false;
       if (has && isWanted && (pods?.open ?? false) === acceptedPods?.open) return 'in';
-      // A write whose answer was lost may have let it in: it is out when IAM has taken a document without it.
+      // A write whose answer was lost may have let it in: it is out once IAM has accepted a document without it.
       if (!has && !isWanted && podsAreReconciled(role)) return 'out';
       return error ?? 'pending';
     },
@@ -92,7 +92,7 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
     retry: apply,
     check: (arn) => {
       const role = options.role(arn);
-      // Another generation of the same: it is reconciled again.
+      // A new generation of the same accounts, so that they are reconciled again.
       desirePods(role, role.desired.pods ?? { accounts: new Set(), open: false });
       apply(arn);
       if (!options.isUnmanaged(arn)) options.changed(role);

@@ -1,8 +1,8 @@
-/** Owns the second part of a Pod Identity: which roles trust the service account, and which do no more. */
+/** Owns the second part of a Pod Identity: which roles trust the service account, and which must not any more. */
 import { type PodIdentityOutcome, type PodIdentityReconcileDeps, refuse, refuseForRole, wait } from './outcome.ts';
 import type { PodIdentityRecord } from './record.ts';
 
-/** @returns undefined when the role of the mapping trusts the account, or another keeps that. */
+/** @returns undefined when the role of the mapping trusts the account, or is unmanaged. */
 export async function ensureTrust(
   deps: PodIdentityReconcileDeps,
   record: PodIdentityRecord,
@@ -11,14 +11,14 @@ export async function ensureTrust(
   const isElsewhere = deps.isUnmanaged(roleArn);
   const roles = new Set(isElsewhere ? [] : [roleArn]);
   record.trustedBy = new Set([...record.trustedBy].filter((role) => !deps.isUnmanaged(role)));
-  // The old role trusts the account for as long as the association says so.
+  // The old role keeps its trust for as long as the association names it.
   const before = record.association?.roleArn;
   if (before !== undefined && before !== roleArn && record.trustedBy.has(before)) roles.add(before);
   if (!roles.isSubsetOf(record.trustedBy)) {
     record.trustedBy = record.trustedBy.union(roles);
     await deps.publish(record);
   }
-  // Tags that are not sent yet cannot be asked for. It opens no role that no mapping opened.
+  // The old role cannot require tags that EKS does not send yet. It stays open only if a mapping opened it.
   const isOpen = (role: string) =>
     (role === roleArn && !sessionTags) ||
     (role === before && record.association?.sessionTags === false && deps.trust.isOpen(role, record.account));
@@ -36,22 +36,22 @@ export async function ensureTrust(
   return wait('waiting_for_trust_policy', `the trust policy of ${roleArn} is being written`);
 }
 
-/** Roles that the account had before trust it no more, and none more than it needs, now that its association is so. */
+/** Once the association is as wanted: removes the trust of former roles, and closes a role that need not be open. */
 export function removeOldTrust(deps: PodIdentityReconcileDeps, record: PodIdentityRecord): PodIdentityOutcome {
   const { roleArn } = record.content;
   const wanted = new Set(deps.isUnmanaged(roleArn) ? [] : [roleArn]);
-  const isRid = trustOnly(deps, record, wanted);
+  const isOldRemoved = trustOnly(deps, record, wanted);
   const isIn = wanted.size === 0 || deps.trust.state(roleArn, record.account) === 'in';
-  // What stands is as mapped; a person has to mend what other statements let in.
+  // All parts are as mapped; a person has to fix what unmanaged statements let in.
   const problem = deps.trust.problem(roleArn);
-  if (isRid && isIn) return problem && wanted.size > 0 ? refuse(problem) : { kind: 'in_place' };
+  if (isOldRemoved && isIn) return problem && wanted.size > 0 ? refuse(problem) : { kind: 'in_place' };
   const states = [...record.trustedBy.difference(wanted)].map((role) => deps.trust.state(role, record.account));
   const error = states.find((state) => typeof state === 'object');
   if (error) return refuseForRole(error);
   return wait('waiting_for_trust_policy', 'the trust policies of former roles are being written');
 }
 
-/** Has no other roles than these trust the account. @returns whether none does. */
+/** Makes no other roles than these trust the account. @returns whether no other does any more. */
 export function trustOnly(
   deps: PodIdentityReconcileDeps,
   record: PodIdentityRecord,
@@ -64,7 +64,7 @@ export function trustOnly(
   return record.trustedBy.isSubsetOf(wanted);
 }
 
-/** Whether the role may still trust the account, as far as IAM has told. */
+/** Whether the role may still trust the account, as far as IAM has shown. */
 function isStillIn(
   { trust, isUnmanaged }: PodIdentityReconcileDeps,
   { account }: PodIdentityRecord,
@@ -72,7 +72,7 @@ function isStillIn(
 ): boolean {
   if (isUnmanaged(role)) return false;
   const state = trust.state(role, account);
-  // A role that is gone trusts nobody.
+  // A deleted role trusts no account.
   return typeof state === 'object' ? state.code !== 'role_not_found' : state !== 'out';
 }
 

@@ -1,4 +1,4 @@
-/** Owns that a Pod Identity mapping is one person's: a Domino user's name may come to be another one's, the id does not. */
+/** Owns binding a Pod Identity mapping to one person: a Domino user's name may pass to another person, the id does not. */
 import type { Pod } from '../kubernetes/client.ts';
 import type { Log } from '../lib/log.ts';
 import type { PodIndex } from '../runs/runs.ts';

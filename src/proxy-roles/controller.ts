@@ -1,4 +1,4 @@
-/** Owns the work on each proxy role: one reconcile at a time, all that comes meanwhile joins the next, then the status. */
+/** Owns the controller of proxy roles: runs one reconcile per role at a time, and publishes the role's status after each. */
 
 import { isRefused } from '../kubernetes/transport.ts';
 import type { Mappings } from '../mappings/role-mappings.ts';
@@ -15,9 +15,9 @@ import { confirmAfter, newRoleWork, type RoleWork } from './role-work.ts';
 import type { TrustStatus } from './status.ts';
 
 export interface RoleMetrics {
-  /** After each publishing: what the role's status says now. */
+  /** Called after a role's status was published. */
   published(status: TrustStatus): void;
-  /** The role is no longer ours. */
+  /** Called when the leader stops publishing the role. */
   forgotten(role: string): void;
 }
 
@@ -25,35 +25,35 @@ export interface RoleControllerOptions extends RoleReconcileDeps {
   mappings: () => Mappings;
   publisher: Publisher<TrustStatus>;
   metrics: RoleMetrics;
-  /** The id of the comparison that was last asked for, see `compareAnnotation`. */
+  /** The id of the comparison that was last requested, see `compareAnnotation`. */
   askedFor: (arn: string) => string | undefined;
   /** Whether a mapping says that the role's trust policy is not managed here. */
   isUnmanaged: (arn: string) => boolean;
-  /** Whether an administrator had our subjects removed from a role that is unmanaged from now on. */
+  /** Whether an administrator requested that our subjects be removed from a role that has become unmanaged. */
   isToBeEmptied: (arn: string) => boolean;
-  /** Records that this is done. It never rejects. */
+  /** Records that our subjects were removed from such a role. It never rejects. */
   recordLeft: (arn: string) => Promise<void>;
-  /** Whether the Pod Identity mappings are known, beyond what the holder before published. */
+  /** Whether the Pod Identity mappings are known; until then the previous leader's statuses stand in for them. */
   knowsPods: () => boolean;
-  /** Called after each reconcile, whatever came of it. */
+  /** Called after each reconcile, whatever its outcome. */
   onReconciled: (role: ProxyRole) => void;
   signal: AbortSignal;
 }
 
-/** Removals are gathered for so long. Additions never wait for it. */
+/** How long removals are collected before a write. Additions never wait for it. */
 const removalGatherMs = 2_000;
 const publishRetryMs = 500;
 const firstRetryMs = 400;
 
 interface Reconciled {
   urgent: boolean;
-  /** The id of the comparison that was asked for when the reconcile began. */
+  /** The id of the comparison that was requested before the reconcile began. */
   asked: string | undefined;
 }
 
 export class RoleController {
   private readonly options: RoleControllerOptions;
-  /** By the ARN of the role. */
+  /** Keyed by the role's ARN. */
   private readonly work = new Map<string, RoleWork>();
   private readonly queue: ReconcileQueue;
 
@@ -64,7 +64,7 @@ export class RoleController {
     this.queue = new ReconcileQueue({ ...options, ...how });
   }
 
-  /** A role's members or refusals changed. @param user who waits for it. */
+  /** Schedules a reconcile after a role's members or refusals changed. @param user the user that waits for it. */
   changed({ arn }: ProxyRole, change: Change, user?: string): void {
     const work = this.workOf(arn);
     if (user !== undefined) work.callers.add(user);
@@ -74,17 +74,17 @@ export class RoleController {
     } else this.due(arn, change === 'add' ? 0 : removalGatherMs, change === 'add');
   }
 
-  /** Compares the role with IAM when the rate limiter allows; before others where a client waits for it. */
+  /** Schedules a comparison of the role with IAM. @param urgent whether a client waits for it: it then goes first. */
   compare({ arn }: ProxyRole, urgent = false): void {
     this.due(arn, 0, urgent);
   }
 
-  /** Whether the role is, or was, one of ours. */
+  /** Whether the role is managed, or was and is not forgotten yet. */
   knows(arn: string): boolean {
     return this.work.has(arn);
   }
 
-  /** Resolves when no reconcile is under way; to be called after the signal was aborted. */
+  /** Resolves when no reconcile is running. Call it after the signal was aborted. */
   idle(): Promise<void> {
     return this.queue.idle();
   }
@@ -95,7 +95,7 @@ export class RoleController {
     return found;
   }
 
-  /** Asks for a reconcile in so many milliseconds, or sooner where one is due sooner. */
+  /** Schedules a reconcile after so many milliseconds, unless an earlier one is already scheduled. */
   private due(arn: string, afterMs: number, urgent: boolean): void {
     const work = this.workOf(arn);
     work.dueAt = Math.min(work.dueAt, this.options.clock.monotonic() + afterMs);
@@ -103,7 +103,7 @@ export class RoleController {
     this.queue.due(arn, afterMs);
   }
 
-  /** The status is published after each reconcile, and also alone while the next one waits. */
+  /** Reconciles the role where that is due, and publishes its status. A status is published also while a reconcile waits. */
   private async serve(arn: string): Promise<Result> {
     const { placements, clock, signal, onReconciled } = this.options;
     const work = this.work.get(arn);
@@ -139,13 +139,13 @@ export class RoleController {
       this.finish(role, work, await observeUnmanaged(options, role, signal), { urgent, asked });
       return;
     }
-    // Without members and Pod Identity of ours, the document has nothing to compare.
+    // The document has nothing of ours to compare: no members and no Pod Identity.
     if (!role.desired.pods && !isProxy) return;
-    // The holder before may have written since it published: what it removed must not be let in again.
+    // The previous leader may have written after it published: an account that it removed must not be added again.
     if (!isProxy && !options.knowsPods()) return;
-    // The next holder has to know that there is a role to read, also after a write that no status names.
+    // Published before the first write, so that the next leader reads the role even if this one ends before its next status.
     if (isProxy && !role.conditions.announced && !(await this.announce(role, work, urgent))) return;
-    // An expected write takes its call from the rate limiter first, so that the document is read just before it.
+    // An expected write waits for the rate limiter before the read, so that the document is read just before the write.
     const mayWrite = differs(role) && (await writes.take(urgent, signal, callers));
     const how = { urgent, callers, isHandedOver };
     let outcome = await reconcileRole(options, role, { ...how, mayWrite }, signal);
@@ -156,7 +156,7 @@ export class RoleController {
     if (isHandedOver && outcome.kind === 'done') this.due(role.arn, 0, urgent);
   }
 
-  /** What comes after a reconcile: another one, where one is due; else the comparison that was asked for was made. */
+  /** Schedules the next reconcile where the outcome needs one; otherwise records that the requested comparison was made. */
   private finish(role: ProxyRole, work: RoleWork, outcome: ReconcileOutcome, { urgent, asked }: Reconciled): void {
     const { conditions } = role;
     if (outcome.kind === 'again') this.due(role.arn, outcome.afterMs, urgent);
@@ -168,7 +168,7 @@ export class RoleController {
     }
     work.unconfirmed = 0;
     if (outcome.kind !== 'failed' || !outcome.error.transient) {
-      // A refusal of IAM is what the comparison found: asked again at once, IAM would say the same.
+      // A refusal by IAM is the result of the comparison: an immediate retry would get the same answer.
       if (outcome.kind !== 'needs_write') conditions.compareId = asked;
       work.failures = 0;
       return;
@@ -177,10 +177,10 @@ export class RoleController {
     work.failures += 1;
     if (this.options.signal.aborted) return;
     const about = { role: role.arn, code: outcome.error.code, failures: work.failures, err: outcome.error };
-    this.options.log.warn(about, 'IAM did not do it; trying again');
+    this.options.log.warn(about, 'the call to IAM failed; trying again');
   }
 
-  /** @returns whether the role's status is there; another try is due otherwise. */
+  /** Publishes the role before its first write. @returns whether the reconcile may go on; otherwise a retry is scheduled. */
   private async announce(role: ProxyRole, work: RoleWork, urgent: boolean): Promise<boolean> {
     if (this.isOver(role)) return true;
     await this.publish(role, work);
@@ -217,13 +217,13 @@ export class RoleController {
     this.work.delete(role.arn);
   }
 
-  /** Whether no mapping names the role any more, and IAM showed no member of ours in it, or the role is gone. */
+  /** Whether to forget the role: no mapping names it, and IAM shows nothing of ours in it or no longer has the role. */
   private isOver(role: ProxyRole): boolean {
     const { desired, observed, conditions } = role;
     const isUnmanaged = this.options.isUnmanaged(role.arn);
     if (this.options.mappings().managedProxies.has(role.arn) && !isUnmanaged) return false;
     if (conditions.brake || (isUnmanaged && desired.tokens?.granted)) return false;
-    // Nothing can be removed from a role that is gone. Any other refusal may end, and the members are in until then.
+    // A deleted role has nothing to remove. Any other refusal may end, and the document has the members until then.
     const isGone = conditions.error?.code === 'role_not_found';
     const hasPods = desired.pods !== undefined && !(desired.pods.accounts.size === 0 && isGone);
     const hasTokens = !isGone && (observed.tokens?.granted || (observed.tokens?.denied.size ?? 0) > 0);

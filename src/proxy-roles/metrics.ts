@@ -1,4 +1,4 @@
-/** Owns the metrics of a proxy role, as the leader publishes its status. */
+/** Owns the gauges of a proxy role, which follow its published status. */
 import { awsErrorCodes } from '../aws/error.ts';
 import type { Metrics } from '../lib/metrics.ts';
 import { type TrustStatus, tokensProblemCodes } from './status.ts';

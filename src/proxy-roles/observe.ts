@@ -1,4 +1,4 @@
-/** Owns what a reading or a write of a role's document puts on record: who is a member once IAM answered, refused, or did not. */
+/** Owns recording what IAM accepted, showed or refused of a role's document: members, other parts, and the error. */
 
 import { callDeadline } from '../aws/call.ts';
 import { AwsError } from '../aws/error.ts';
@@ -12,24 +12,24 @@ import { forgetPods, type ProxyRole, remember } from './proxy-role.ts';
 import type { RoleReconcileDeps } from './reconcile.ts';
 import { checkAudience, tokensRetryMs } from './role-tokens.ts';
 
-/** How long a role that cannot be written takes nobody new, unless an admin's change or a comparison comes first. */
+/** How long a role with an error accepts no new members, unless a comparison or an administrator's change clears it earlier. */
 const errorMs = 15_000;
 
 type ReadingDeps = Pick<RoleReconcileDeps, 'scope' | 'log'>;
 
 export type ReconcileOutcome =
-  /** What is wanted is what IAM says. @param read it was read, and not just written. */
+  /** IAM has what is desired. `read`: a read showed it; otherwise it was only written. */
   | { kind: 'done'; read: boolean }
-  /** Something has to be written, and no write was budgeted: come again with one. */
+  /** A write is needed, and the rate limiter had granted none: reconcile again with one. */
   | { kind: 'needs_write' }
-  /** Come again: something changed that another pass has to look at, at once or after so many milliseconds. */
+  /** Reconcile again after so many milliseconds: something changed that this pass did not cover. */
   | { kind: 'again'; afterMs: number }
   | { kind: 'failed'; error: AwsError };
 
-/** A write that went out and did not come back well. */
+/** A write that was sent, and that IAM refused or did not answer. */
 export class Attempted extends Error {
   readonly size: number;
-  /** What it says of us. */
+  /** What the document would have of ours, as in `TrustPolicyView`. */
   readonly subjects: ReadonlySet<string>;
   readonly accounts: ReadonlySet<string>;
 
@@ -41,7 +41,11 @@ export class Attempted extends Error {
   }
 }
 
-/** IAM has accepted (or shown) a document with just these members in. @param inDocument who of ours it lets in, in all. */
+/**
+ * Records that IAM accepted or showed a document with exactly these members.
+ * @param inDocument all service accounts that our subjects in it let in.
+ * @param changed the document before the write; undefined: it already was as desired.
+ */
 export function accept(
   deps: RoleReconcileDeps,
   role: ProxyRole,
@@ -68,7 +72,7 @@ export function accept(
 }
 
 /**
- * IAM has accepted (or shown) a document with just these service accounts of EKS Pod Identity.
+ * Records that IAM accepted or showed a document with exactly these service accounts of EKS Pod Identity.
  * @param desired as it was when the document was made.
  */
 export function acceptPods(
@@ -80,21 +84,21 @@ export function acceptPods(
 ): void {
   role.observed.pods = admitted?.accounts.size === 0 ? undefined : admitted;
   role.observed.generation = generation;
-  // Nothing is left of it, and nothing was desired since.
+  // The document has no service account left, and the desired ones did not change meanwhile.
   if (role.desired.generation === generation && admitted === pods) role.desired.pods = role.observed.pods;
   if (!changed || !admitted) return;
   role.observed.podsWrittenAt = clock.now();
   log.info({ role: role.arn, pod_identities: [...admitted.accounts] }, 'trust policy for Pod Identity written');
 }
 
-/** What statements of others do beside ours, as the document was read just now. */
+/** Records and logs the problem that unmanaged statements of the document cause for Pod Identity, if any. */
 export function notePods({ log }: RoleReconcileDeps, role: ProxyRole, problem: PodTrustProblem | undefined): void {
   const isNew = problem !== undefined && problem.detail !== role.conditions.podsProblem?.detail;
   role.conditions.podsProblem = problem;
-  if (isNew) log.warn({ role: role.arn, ...problem }, 'the trust policy of this role needs somebody to look at it');
+  if (isNew) log.warn({ role: role.arn, ...problem }, 'a person has to fix the trust policy of this role');
 }
 
-/** IAM, or the budget, said no, or nobody answered. @param attempted the write, where one went out. */
+/** Records a failed reconcile: IAM refused or did not answer, or no call was granted. @param attempted the write, if sent. */
 export function fail(
   deps: RoleReconcileDeps,
   role: ProxyRole,
@@ -104,10 +108,10 @@ export function fail(
   const { clock, log } = deps;
   if (error.code === 'throttled') (attempted ? deps.writes : deps.reads).throttled();
   if (error.transient) {
-    // Nobody knows whether a write without an answer took.
+    // A write without an answer may have taken effect or not.
     if (attempted) {
       remember(role, { subjects: attempted.subjects, at: clock.monotonic(), how: 'lost' });
-      // The service accounts that it removed may be members or not: on record as members, and for no request.
+      // The service accounts that it removed may still be members: they stay on record, for no request.
       for (const [name, known] of role.observed.members) {
         if (!attempted.accounts.has(name)) role.observed.members.set(name, { ...known, want: '' });
       }
@@ -116,7 +120,7 @@ export function fail(
     return { kind: 'failed', error };
   }
   if (error.code === 'trust_policy_full' && attempted) {
-    // The quota is lower than configured: it is learnt, and the service accounts that do not fit are placed anew.
+    // The quota is lower than configured: it is recorded, and the service accounts that do not fit are placed again.
     const named = error.quota !== undefined && error.quota < attempted.size ? error.quota : attempted.size - 1;
     log.warn(
       { role: role.arn, configured: role.observed.maxChars, learnt: named },
@@ -133,7 +137,7 @@ export function fail(
     forgetPods(role);
     role.observed.tokens = undefined;
   }
-  // Who is in stays in, also where a new request asks for the same: nothing has taken them out.
+  // Members stay members, also for a newer request: no write has removed them.
   for (const [name, want] of role.desired.members) {
     const known = role.observed.members.get(name);
     if (known && known.want !== '') role.observed.members.set(name, { ...known, want });
@@ -147,8 +151,8 @@ export function fail(
 }
 
 /**
- * Looks at a role that is kept elsewhere from now on: who of ours its document still lets in. It is never written, and
- * nobody is in by a request on our record.
+ * Reads a role that has become unmanaged, and records which service accounts our subjects in it still let in. The role is
+ * never written.
  */
 export async function observeUnmanaged(
   deps: RoleReconcileDeps,
@@ -173,7 +177,7 @@ export async function observeUnmanaged(
   }
 }
 
-/** What IAM shows is so, whatever becomes of the repair. Invariant 6. */
+/** Brings the recorded members in line with what IAM shows, whether or not a repair succeeds. Invariant 6. */
 export function noticeMembers(
   deps: ReadingDeps,
   role: ProxyRole,
@@ -182,23 +186,23 @@ export function noticeMembers(
 ): void {
   for (const [name, known] of role.observed.members) {
     if (!accounts.has(name)) role.observed.members.delete(name);
-    // A statement that somebody altered may let it in or not: on record as in, and for no want.
+    // An externally altered statement may let it in or not: it stays on record, for no request.
     else if (!settled.has(name)) role.observed.members.set(name, { ...known, want: '' });
   }
   role.observed.others = accounts.difference(role.observed.members);
   noticeOpen(deps, role, text);
 }
 
-/** Subjects of others that let in more than one account are logged when they change, and not each round. */
+/** Records the document. Logs unmanaged subjects that let in more than one account, but only when they changed. */
 export function noticeOpen({ scope, log }: ReadingDeps, role: ProxyRole, text: string) {
   const policy = parsePolicy(text);
-  // IAM may show much white space, which has no place in a ConfigMap.
+  // IAM may show much white space, which would only fill the ConfigMap.
   role.observed.document = typeof policy === 'string' ? text : writePolicy(policy);
   const open = openSubjects(scope, text, roleTokenAudience(role.arn));
   const now = open.length === 0 ? undefined : JSON.stringify(open);
   if (now === role.observed.open) return;
   role.observed.open = now;
   const about = { role: role.arn, open_subjects: open };
-  if (now === undefined) log.info(about, 'the trust policy lets in nobody but its members any more');
-  else log.warn(about, 'the trust policy lets in more than its members, by subjects that are not ours');
+  if (now === undefined) log.info(about, 'the trust policy lets in only its members again');
+  else log.warn(about, 'the trust policy lets in more than its members, by subjects that irsa-svc did not write');
 }

@@ -1,4 +1,4 @@
-/** Owns which service account belongs in which proxy role, by requests, live pods, mappings and room. In memory, without I/O. */
+/** Owns the assignment of service accounts to proxy roles, from requests, live pods, mappings and capacity. In memory, without I/O. */
 
 import type { ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
@@ -17,24 +17,24 @@ export interface PlacementsOptions {
   accounts: Pick<Watched<ServiceAccount>, 'get' | 'values'>;
   pods: Pick<PodIndex, 'ofAccount'>;
   mappings: () => Mappings;
-  /** Whether an administrator shut the run out, so that no request of it counts. */
+  /** Whether an administrator revoked the run, so that its requests do not count. */
   isRevoked: (run: string) => boolean;
   computeNamespace: string;
   /** The quota of a trust policy, as configured. */
   maxChars: number;
   monotonic: () => number;
-  /** Called for each role whose members or refusals changed. @param user who waits for it, if any. */
+  /** Called for each role whose members or refusals changed. @param user the user that waits for it, if any. */
   onChange: (role: ProxyRole, change: Change, user?: string) => void;
 }
 
 export class Placements {
   private readonly options: PlacementsOptions;
   private readonly byArn = new Map<string, ProxyRole>();
-  /** By the key of a user and a run. */
+  /** Keyed by user and run. */
   private readonly runs = new Map<string, RunPlacement>();
   /** Service account -> the key of its run. */
   private readonly runOf = new Map<string, string>();
-  /** The keys of the runs that wait for room. */
+  /** The keys of the runs that wait for capacity. */
   private readonly waiting = new Set<string>();
 
   constructor(options: PlacementsOptions) {
@@ -55,11 +55,11 @@ export class Placements {
     this.byArn.delete(arn);
   }
 
-  /** Looks at a service account anew, after its annotation or its pods changed. */
+  /** Re-evaluates a service account, after its annotation or its pods changed. */
   account(name: string): void {
     const request = effectiveRequest(name, this.options);
     const before = this.runOf.get(name);
-    // The user is part of the key: another user's annotation with the same run id joins no run.
+    // The user is part of the key, so that an annotation of another user with the same run id does not join the run.
     const key = request && JSON.stringify([request.user.id, request.run]);
     const old = before !== undefined && before !== key ? this.runs.get(before) : undefined;
     old?.accounts.delete(name);
@@ -72,7 +72,7 @@ export class Placements {
     this.runs.set(key, run);
     run.accounts.set(name, request);
     this.runOf.set(name, key);
-    // It takes its places along, so that they stay taken between its old run and its new one.
+    // Its places move with it from its old run to the new one, so that they are never free in between.
     for (const [arn, names] of old?.placed ?? []) {
       if (!names.delete(name)) continue;
       run.placed.set(arn, (run.placed.get(arn) ?? new Set<string>()).add(name));
@@ -82,17 +82,17 @@ export class Placements {
     if (old && before !== undefined) this.evaluate(before);
   }
 
-  /** Looks at every service account anew, after the mappings changed or at the start. */
+  /** Re-evaluates every service account, at the start and after the mappings changed. */
   all(): void {
     const { accounts } = this.options;
-    // Members come first, so that no new request takes the place of one that has it.
+    // Members come first, so that no new request takes a member's place.
     const held = new Set([...this.roles()].flatMap(({ observed }) => [...observed.members.keys()]));
     for (const name of held) this.account(name);
     for (const { name, wanted } of accounts.values()) if (wanted !== undefined && !held.has(name)) this.account(name);
     for (const name of [...this.runOf.keys()]) if (!accounts.get(name)) this.account(name);
   }
 
-  /** Whether the service account's request could have the role, and has another one instead, or was refused. */
+  /** Of an account that is no member: whether the role is a candidate for its run, which has another role or was refused. */
   isElsewhere(name: string, role: ProxyRole): boolean {
     return this.runWith(name)?.candidates.has(role.arn) ?? false;
   }
@@ -102,7 +102,7 @@ export class Placements {
     return [...this.roles()].filter(({ desired }) => desired.members.has(name));
   }
 
-  /** Sets what a role's document has room for; members that no longer fit are placed elsewhere or refused. */
+  /** Sets how many characters a role's document has for members; those that no longer fit are placed elsewhere or refused. */
   setCapacity(role: ProxyRole, capacity: number): void {
     const grown = capacity > role.observed.capacity;
     role.observed.capacity = capacity;
@@ -110,7 +110,7 @@ export class Placements {
     else if (grown) this.retryWaiting(new Set([role.arn]));
   }
 
-  /** Looks anew at every run that could have the role: after an error came or went. */
+  /** Re-evaluates every run for which the role is a candidate, after the role's error was set or cleared. */
   reconsider(role: ProxyRole): void {
     for (const [key, run] of [...this.runs]) if (run.candidates.has(role.arn)) this.evaluate(key);
   }
@@ -141,14 +141,14 @@ export class Placements {
     if (freed.size > 0) this.retryWaiting(freed);
   }
 
-  /** @returns the roles that have more room than before. */
+  /** @returns the roles that have more free capacity than before. */
   private applyPlaces(run: RunPlacement, placed: Map<string, Set<string>>): Set<string> {
     const { monotonic, onChange } = this.options;
     const freed = new Set<string>();
     for (const [arn, names] of run.placed) {
       const role = this.role(arn);
       for (const name of names) {
-        // A service account that belongs to another run now has its places there.
+        // A service account that has moved to another run took its places with it.
         const elsewhere = this.runOf.has(name) && !run.accounts.has(name);
         if (placed.get(arn)?.has(name) || elsewhere || !role.desired.members.delete(name)) continue;
         freed.add(arn);
@@ -185,7 +185,7 @@ export class Placements {
     run.refusedAt = new Set(refused.map((one) => one.role));
   }
 
-  /** Places the runs that wait for room in these roles, the longest waiting first. */
+  /** Places the runs that wait for capacity in these roles, the longest waiting first. */
   private retryWaiting(freed: ReadonlySet<string>): void {
     const since = (key: string) =>
       [...(this.runs.get(key)?.accounts.values() ?? [])].map(({ at }) => at).sort()[0] ?? '';
@@ -193,7 +193,7 @@ export class Placements {
     for (const key of keys.sort((a, b) => (since(a) < since(b) ? -1 : 1))) this.evaluate(key);
   }
 
-  /** Takes members out, the latest first, until the others have room. */
+  /** Removes members, the newest first, until the remaining ones fit. */
   private evict(role: ProxyRole): void {
     const { desired, observed } = role;
     const askedAt = (name: string) => this.runWith(name)?.accounts.get(name)?.at ?? '';

@@ -1,26 +1,26 @@
-/** Owns the choice of the proxy role that a run's accounts go to, out of a pool. Pure. */
+/** Owns placement in a pool: chooses one of several proxy roles for a run's service accounts. Pure. */
 
 /** A proxy role that may be chosen. */
 export interface Candidate {
   arn: string;
-  /** The characters that its trust policy has left; Infinity while it was not read yet. */
+  /** The characters that its trust policy has left; Infinity until it is read. */
   room: number;
-  /** How many of the accounts to place are in it already. */
+  /** How many of the accounts to place are members already. */
   present: number;
-  /** The characters that the accounts not in it yet would take. */
+  /** The characters that the other accounts would take. */
   cost: number;
-  /** Why it can take nobody, where that is so. */
+  /** Why it accepts no new members, if it does not. */
   error?: { code: string; detail: string } | undefined;
 }
 
 export type Placement =
   | { kind: 'placed'; arn: string }
-  | { kind: 'refused'; code: string; detail: string /** A full pool may get room. */; full: boolean };
+  | { kind: 'refused'; code: string; detail: string /** A full pool may get capacity. */; full: boolean };
 
 /**
- * Where a run's accounts go for one target role. They go together, since one config file names one proxy role. Nobody
- * is moved without need: a proxy that has them is kept while all fit there; else they go to the first, in the order of
- * the mapping, that has room for all.
+ * Chooses the proxy role of a run's accounts for one target role. All get the same one, since one config file names one
+ * proxy role. The one that has most of them is kept while all fit there; otherwise the first one, in the order of the
+ * mapping, that fits all is chosen.
  * @param candidates in the order of the mapping; empty where no mapping allows any.
  */
 export function place(candidates: readonly Candidate[]): Placement {

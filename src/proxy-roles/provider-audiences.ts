@@ -1,4 +1,4 @@
-/** Owns what the cluster's OIDC provider in IAM lists: asked seldom, for all roles at once. */
+/** Owns the list of audiences of the cluster's OIDC provider in IAM: fetched rarely, once for all roles. */
 import { callDeadline, type HeldLease } from '../aws/call.ts';
 import { AwsError } from '../aws/error.ts';
 import type { Iam } from '../aws/iam.ts';
@@ -8,8 +8,8 @@ import type { Log } from '../lib/log.ts';
 
 export interface ProviderAudiences {
   /**
-   * Whether tokens of this audience are taken; undefined where AWS does not say.
-   * @param isMissing as it was known before: a first look at an audience that is not listed asks anew.
+   * Whether the provider lists the audience, so that AWS accepts its tokens; undefined where the list is not known.
+   * @param isMissing whether an earlier call found it missing; if not, a list without it is fetched again at once.
    */
   lists(audience: string, isMissing: boolean): Promise<boolean | undefined>;
 }
@@ -24,18 +24,18 @@ export interface ProviderAudiencesOptions {
   log: Log;
 }
 
-/** What is listed stays listed, as a rule. */
+/** How long the list counts for an audience in it: audiences are rarely removed. */
 const listedMs = 60_000;
-/** What was missing is looked for again, once for all roles that come at about the same time. */
+/** How long the list counts for a missing audience: roles that are checked at about the same time share one call. */
 const missingMs = 10_000;
 
 export function createProviderAudiences(options: ProviderAudiencesOptions): ProviderAudiences {
   const { iam, scope, reads, signal, clock, log } = options;
   let known: { ids: ReadonlySet<string> | undefined; at: number } | undefined;
-  let asking: Promise<void> | undefined;
+  let fetching: Promise<void> | undefined;
   let isDenied = false;
 
-  async function ask(): Promise<void> {
+  async function fetchList(): Promise<void> {
     const at = clock.monotonic();
     if (!(await reads.take(false, signal))) return;
     try {
@@ -45,7 +45,7 @@ export function createProviderAudiences(options: ProviderAudiencesOptions): Prov
     } catch (error) {
       if (!(error instanceof AwsError)) throw error;
       if (error.code === 'throttled') reads.throttled();
-      // Without the permission nothing is known, and tokens may work all the same.
+      // Without the permission the list is unknown, and tokens may still work.
       if (!isDenied)
         log.warn({ err: error, provider: scope.providerArn }, 'the audiences of the OIDC provider are not known');
       isDenied = error.code === 'access_denied';
@@ -57,10 +57,10 @@ export function createProviderAudiences(options: ProviderAudiencesOptions): Prov
     lists: async (audience, isMissing) => {
       const age = known ? clock.monotonic() - known.at : Infinity;
       if (age > (known?.ids?.has(audience) ? listedMs : isMissing || !known?.ids ? missingMs : 0)) {
-        asking ??= ask().finally(() => {
-          asking = undefined;
+        fetching ??= fetchList().finally(() => {
+          fetching = undefined;
         });
-        await asking;
+        await fetching;
       }
       return known?.ids?.has(audience);
     },

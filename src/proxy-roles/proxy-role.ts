@@ -1,4 +1,4 @@
-/** Owns a proxy role as the leader knows it: what is desired, what IAM showed or took, and what stands in the way. */
+/** Owns the leader's record of a proxy role: what is desired, what IAM showed or accepted, and which problems it has. */
 import { roleTokenAudience } from '../lib/arn.ts';
 import { type DriftMemory, newDriftMemory } from '../reconcile/drift.ts';
 import { type PodTrust, podTrustEntries, toPodTrust } from '../trust-policy/pod-identity.ts';
@@ -14,13 +14,13 @@ export interface ProxyRole {
     readonly members: Map<string, string>;
     /** The members that are to be removed, and since when on the monotonic clock. */
     readonly leaving: Map<string, number>;
-    /** The service accounts of EKS Pod Identity; undefined: no mapping names the role, and nothing of one is left. */
+    /** The service accounts of EKS Pod Identity; undefined: no mapping names the role, and its document has none left. */
     pods: PodTrust | undefined;
-    /** Role tokens; undefined: no mapping carries the role by them, and nothing of them is left. */
+    /** The part for role tokens; undefined: no mapping gives the role by tokens, and its document has nothing left of it. */
     tokens: TokenTrust | undefined;
-    /** Service account -> until when tokens of it may live that are not to be used any more, ISO 8601. */
+    /** Service account -> when the last of its tokens that must not be used any more expires, ISO 8601. */
     readonly tokenEnds: Map<string, string>;
-    /** Grows when `pods` changes, or is to be reconciled again. */
+    /** Increases when `pods` changes, or has to be reconciled again. */
     generation: number;
   };
   readonly observed: Observed;
@@ -28,55 +28,55 @@ export interface ProxyRole {
 }
 
 interface Observed {
-  /** Service account -> the request for which IAM last accepted it, and since when. No request ('') where IAM may not have. */
+  /** Service account -> the request for which IAM last accepted it ('' where that is in doubt), and since when it is a member. */
   members: Map<string, { want: string; since: string }>;
-  /** Other service accounts that subjects of ours let in, or may: of an earlier release, held back, not removed yet. */
+  /** Other accounts that our subjects let in, or may: of an earlier release, held by the removal guard, or not removed yet. */
   others: ReadonlySet<string>;
   /** The part of `desired.pods` that IAM last accepted. */
   pods: PodTrust | undefined;
   /** The part of `desired.tokens` that IAM last accepted or showed. */
   tokens: TokenTrust | undefined;
-  /** The generation of `desired.pods` that was last reconciled: removals are done, additions as far as there is room. */
+  /** The generation of `desired.pods` that was last reconciled: removals are done, additions as far as they fit. */
   generation: number | undefined;
-  /** When IAM last accepted a document that changed Pod Identity's part, milliseconds since the epoch: EKS sees it later. */
+  /** When IAM last accepted a change of Pod Identity's part, milliseconds since the epoch. EKS sees the change later. */
   podsWrittenAt: number | undefined;
-  /** The document as IAM showed or took it last, with the least white space. */
+  /** The document that IAM last showed or accepted, without white space between its tokens. */
   document: string | undefined;
-  /** What recent documents had in them. The newest is last; those that IAM cannot show any more are dropped, but for the newest. */
+  /** Recent documents, the newest last. Those that are too old for IAM to show are dropped, except the newest. */
   documents: KnownDocument[];
-  /** The subjects of others that let in more than one service account, as they were logged last. */
+  /** The unmanaged subjects that let in more than one service account, as they were last logged. */
   open: string | undefined;
-  /** Characters of the document, white space apart, and how many it may have. */
+  /** The document's characters without white space, and how many of these it may have. */
   size: number;
   maxChars: number;
-  /** When IAM taught us that it is less than configured, on the monotonic clock. */
+  /** When an answer of IAM showed that the quota is lower than configured, on the monotonic clock. */
   learntAt: number | undefined;
-  /** Characters for members in all; Infinity until the document was read. */
+  /** The characters available for all members; Infinity until the document is read. */
   capacity: number;
-  /** When this leader took the role over, on the monotonic clock: earlier writes of the holder before are not known. */
+  /** When this leader took the role over, on the monotonic clock. It does not know all that the previous leader wrote. */
   recoveredAt: number | undefined;
   writtenAt: string | undefined;
   comparedAt: string | undefined;
 }
 
 interface Conditions extends DriftMemory {
-  /** Why it takes no new members. */
+  /** Why it accepts no new members. */
   error: RoleError | undefined;
-  /** Requests that none of their proxy roles can take, kept with the first of these. */
+  /** Requests that no candidate proxy role accepts, recorded at the first candidate. */
   refused: RefusedRequest[];
-  /** What statements of others do to Pod Identity, as the document was last read. */
+  /** The problem that unmanaged statements cause for Pod Identity, as the document was last read. */
   podsProblem: PodTrustProblem | undefined;
-  /** Why role tokens do not work, or not all that should be are denied. */
+  /** Why role tokens do not work, or why some that should be denied are not. */
   tokensProblem: { code: TokensProblemCode; detail: string } | undefined;
-  /** What the removal guard holds. */
+  /** The members that the removal guard holds, and since when. */
   brake: { since: string; held: string[] } | undefined;
-  /** Published as a proxy role by the holder before, and not read since: it may have members that no status names. */
+  /** The previous leader published it as a proxy role, and it was not read since: it may have members that no status names. */
   unread: boolean;
-  /** Whether it is published as a proxy role: the next holder will read it, whatever becomes of its mapping. */
+  /** Whether its status says that it is a proxy role: the next leader then reads it, even if its mapping is deleted. */
   announced: boolean;
-  /** The comparison that was last asked for and made. */
+  /** The id of the last requested comparison that was made. */
   compareId: string | undefined;
-  /** Whether it is known that our subjects are to be removed before the role is let go. */
+  /** Whether our subjects are being removed from it, since it became unmanaged. */
   isBeingEmptied: boolean;
 }
 
@@ -87,24 +87,24 @@ export interface RoleError {
   /** IAM's own words, for administrators. */
   said?: string | undefined;
   at: string;
-  /** Until when the role takes no new members, on the monotonic clock. */
+  /** Until when the role accepts no new members, on the monotonic clock. */
   until: number;
 }
 
-/** The subjects of ours that a document had in it, and when that was on the monotonic clock. */
+/** Our subjects in a document that IAM had or may have had, and when, on the monotonic clock. */
 interface KnownDocument {
   subjects: ReadonlySet<string>;
   at: number;
   /**
-   * `accepted`: IAM took it from us, or showed it. `recovered`: the holder before us published it. `lost`: we sent it, and
-   * IAM's answer was lost.
+   * `accepted`: IAM accepted it from us, or showed it. `recovered`: the previous leader published it. `lost`: a leader
+   * sent it and got no answer.
    */
   how: 'accepted' | 'recovered' | 'lost';
 }
 
 /** How long IAM may show a document older than our last write. */
 const staleReadMs = 60_000;
-/** How long a document of ours from before is more likely an old reading than an external change. */
+/** For how long a reading that equals an earlier document of ours counts as old, not as an external change. */
 const oldReadingMs = 15_000;
 
 export function newProxyRole(arn: string, maxChars: number): ProxyRole {
@@ -128,7 +128,7 @@ export function newProxyRole(arn: string, maxChars: number): ProxyRole {
   };
 }
 
-/** Sets the service accounts of EKS Pod Identity, to be reconciled. */
+/** Sets the desired service accounts of EKS Pod Identity. */
 export function desirePods({ desired }: ProxyRole, pods: PodTrust | undefined): void {
   desired.pods = pods;
   desired.generation += 1;
@@ -139,21 +139,22 @@ export function podsAreReconciled({ desired, observed }: ProxyRole): boolean {
   return observed.generation === desired.generation;
 }
 
-/** Drops what is known of Pod Identity: the role is gone. */
+/** Clears what is known of Pod Identity, after the role was deleted. */
 export function forgetPods({ desired, observed }: ProxyRole): void {
   observed.pods = undefined;
   observed.generation = desired.pods ? undefined : desired.generation;
 }
 
 /**
- * Takes over what the holder before published. It may have written seconds ago: what IAM shows now may be older than
- * that. @param now on the monotonic clock, milliseconds. @param withPods whether this installation has Pod Identity.
+ * Restores the record from the status that the previous leader published. That leader may have written seconds ago, so
+ * IAM may show an older document. @param now on the monotonic clock, milliseconds. @param withPods whether this
+ * installation has Pod Identity.
  */
 export function recover(role: ProxyRole, status: TrustStatus, namespace: string, now: number, withPods: boolean): void {
   const { desired, observed, conditions } = role;
   observed.members = new Map(Object.entries(status.members));
   observed.others = new Set(status.others);
-  // Kept as it is until Pod Identity's own mappings are known.
+  // Kept unchanged until the Pod Identity mappings are known.
   if (withPods && status.pods) {
     desired.pods = observed.pods = toPodTrust(status.pods);
     conditions.podsProblem = status.pods_problem;
@@ -173,12 +174,12 @@ export function recover(role: ProxyRole, status: TrustStatus, namespace: string,
   if (subjects.size === 0 && status.pods === undefined && tokens.length === 0) subjects.add(placeholderSubject);
   for (const entry of tokens) subjects.add(entry);
   for (const entry of status.pods ? podTrustEntries(toPodTrust(status.pods)) : []) subjects.add(entry);
-  // The holder before left a write without an answer, as `fail` records it.
+  // A write of the previous leader got no answer: `fail` records the members in doubt for no request.
   const isLost = Object.values(status.members).some(({ want }) => want === '');
   remember(role, { subjects, at: now, how: isLost ? 'lost' : 'recovered' });
 }
 
-/** Kept as it is until the mappings and the requests were looked at. */
+/** Restores the part for role tokens, which stays unchanged until the mappings and the requests are evaluated. */
 function recoverTokens({ arn, desired, observed, conditions }: ProxyRole, status: TrustStatus): void {
   const { tokens, kept_elsewhere: isElsewhere } = status;
   const audience = roleTokenAudience(arn);
@@ -200,9 +201,9 @@ export function mayBeStale({ observed }: ProxyRole, shown: ReadonlySet<string>, 
 }
 
 /**
- * Finds an external change: the subjects shown are those of no document that IAM may still show.
+ * Finds an external change: the shown subjects match no document that IAM may still show.
  * @param now on the monotonic clock, milliseconds.
- * @returns what is different from the newest one.
+ * @returns the difference from the newest document; undefined: no external change.
  */
 export function findDrift(
   role: ProxyRole,
@@ -220,7 +221,7 @@ export function findDrift(
   };
 }
 
-/** @returns for how many milliseconds IAM may still show a document that the holder before wrote. */
+/** @returns for how many milliseconds IAM may still show a document that the previous leader wrote and did not publish. */
 export function mayBeBefore({ observed: { recoveredAt } }: ProxyRole, now: number): number {
   return recoveredAt === undefined ? 0 : Math.max(0, recoveredAt + oldReadingMs - now);
 }

@@ -1,4 +1,4 @@
-/** Owns one pass over one proxy role: read its trust policy, edit it, write it, and say who is in. */
+/** Owns one reconcile of a proxy role: reads its trust policy, edits it, writes it, and records the members. */
 
 import { callDeadline, type HeldLease } from '../aws/call.ts';
 import { AwsError } from '../aws/error.ts';
@@ -40,7 +40,7 @@ import {
   withoutTokens,
 } from './role-tokens.ts';
 
-/** How long a quota that was learnt counts: it may have been raised. */
+/** How long a quota learnt from an error of IAM counts: it may have been raised since. */
 const learntMs = 10 * 60_000;
 
 export interface RoleReconcileDeps extends RemovalGuardDeps, RoleTokensDeps {
@@ -51,29 +51,29 @@ export interface RoleReconcileDeps extends RemovalGuardDeps, RoleTokensDeps {
   scope: TrustScope;
   maxChars: number;
   lease: HeldLease;
-  /** Whether the subjects of web identity in the role's document are ours to keep: an organization is mapped to it. */
+  /** Whether this service manages the web identity subjects in the role's document: an organization is mapped to it. */
   isProxy: (role: ProxyRole) => boolean;
   onWritten: (role: ProxyRole, added: number, removed: number) => void;
-  /** After a write without an account that had to leave: the seconds since it had to. */
+  /** Called after a write removed a service account, with the seconds since its removal was due. */
   onRevoked: (role: ProxyRole, seconds: number) => void;
-  /** The document was changed externally. */
+  /** Called when the document was changed externally. */
   onDrift: (role: ProxyRole, drift: Drift, pauseMs: number) => void;
 }
 
 export interface PassOptions {
-  /** Whether a call of the write budget is taken for it; it is given back when there is nothing to write. */
+  /** Whether the rate limiter granted a write; it is given back when there is nothing to write. */
   mayWrite: boolean;
-  /** Whether somebody waits. */
+  /** Whether a client waits. */
   urgent: boolean;
-  /** The users who do. */
+  /** The users that wait. */
   callers?: ReadonlySet<string>;
   /** Whether all that is ours leaves the document, since the role is kept elsewhere from now on. */
   isHandedOver?: boolean;
 }
 
 /**
- * One pass. What to write is settled when the write is about to go out, so that all who came while the budget or the
- * read was waited for are in it.
+ * Reconciles the role once. The content of a write is decided after the read, so that it includes all changes that came
+ * while the rate limiter and the read were waited for.
  */
 export async function reconcileRole(
   deps: RoleReconcileDeps,
@@ -126,7 +126,7 @@ async function attempt(
   const { subjects, accounts } = viewOf(deps.scope, edit.document, parts);
   remember(role, { subjects, at: clock.monotonic(), how: 'accepted' });
   conditions.contested = undefined;
-  // Only here: a reconcile that comes again with a write must still know that the guard was released.
+  // Cleared only here: a reconcile that is repeated with a write must still know that the guard was released.
   if (held.size === 0) conditions.brake = undefined;
   observed.size = edit.size;
   observed.comparedAt = new Date(clock.now()).toISOString();
@@ -148,7 +148,7 @@ async function attempt(
   return { kind: 'again', afterMs: conditions.brake ? 5_000 : 60_000 };
 }
 
-/** What the document shows of the role, before it is edited. */
+/** Records what the document shows, before it is edited. */
 function observeDocument(
   deps: RoleReconcileDeps,
   role: ProxyRole,
@@ -172,14 +172,14 @@ function observeDocument(
 interface Plan {
   edit: TrustPolicyEdit;
   members: Map<string, string>;
-  /** What of the document is ours after the edit. */
+  /** The parts of the document that this service manages, as they are after the edit. */
   parts: TrustParts;
-  /** Why the edit leaves something out. */
+  /** Why the edit lacks some of the desired Pod Identity accounts. */
   problem: AwsError | undefined;
   tokensProblem: ProxyRole['conditions']['tokensProblem'];
 }
 
-/** Removals and the repair of external changes go ahead also while additions wait for room. */
+/** Plans an edit that fits: removals and repairs of external changes go ahead, even where additions wait for capacity. */
 function planEdit(
   deps: RoleReconcileDeps,
   role: ProxyRole,
@@ -240,7 +240,7 @@ async function write(
 function noticeDrift(deps: RoleReconcileDeps, role: ProxyRole, view: TrustPolicyView): void {
   const found = findDrift(role, view.subjects, deps.clock.monotonic());
   if (!found) return;
-  // Known from now on: the same edit is no second drift while its repair waits.
+  // Remembered, so that the same change is not reported again while its repair waits.
   remember(role, { subjects: view.subjects, at: deps.clock.monotonic(), how: 'accepted' });
   const onDrift = (drift: Drift, pauseMs: number) => deps.onDrift(role, drift, pauseMs);
   const message = 'the trust policy was changed externally';

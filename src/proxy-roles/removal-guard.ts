@@ -1,4 +1,4 @@
-/** Owns the removal guard: before a write drops suspiciously many members, the API server is asked, past every cache. Invariant 3. */
+/** Owns the removal guard: checks suspicious removals with the API server, past every cache, before a write. Invariant 3. */
 
 import type { Kubernetes } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/transport.ts';
@@ -20,9 +20,9 @@ export interface RemovalGuardDeps {
   placements: Pick<Placements, 'isElsewhere'>;
   /** Whether a subject of ours for a service account without a request stays in the document. */
   keep: (account: string) => boolean;
-  /** Whether live runs may be missing in the copies of the cluster's pods and service accounts: then every removal is checked. */
+  /** Whether the cached pods and service accounts may lack live runs: then every removal is checked. */
   isInDoubt: () => boolean;
-  /** Of service accounts about to be dropped: those that may belong in the role after all. */
+  /** Of service accounts about to be removed, those that may still belong in the role. */
   stillRequested: (role: ProxyRole, accounts: readonly string[]) => Promise<ReadonlySet<string>>;
   /** Whether an administrator released what the guard has held since then. */
   released: (role: ProxyRole, since: string) => Promise<boolean>;
@@ -31,8 +31,8 @@ export interface RemovalGuardDeps {
 }
 
 /**
- * The members that stay for now: a write that would drop most of a role's members, or any member while live runs may be
- * missing in what we know, drops only those that the API server confirms.
+ * The members that the guard holds. A write that would remove most of a role's members, or any member while the caches
+ * may lack live runs, removes only those that the API server confirms.
  */
 export async function heldBack(
   deps: RemovalGuardDeps,
@@ -46,7 +46,7 @@ export async function heldBack(
   const { conditions } = role;
   const released = !few && conditions.brake !== undefined && (await deps.released(role, conditions.brake.since));
   const held = (few && !suspicious) || released ? new Set<string>() : await deps.stillRequested(role, dropped);
-  // A few members raise no alarm: they go when what we know is whole again, or with their accounts.
+  // A few held members raise no alarm: they are removed once the caches are complete, or their accounts are deleted.
   if (held.size === 0 || few) return held;
   const since = conditions.brake?.since ?? new Date(deps.clock.now()).toISOString();
   conditions.brake = { since, held: [...held].sort() };
@@ -62,10 +62,10 @@ export async function heldBack(
 }
 
 /**
- * Each list is a consistent read: it names no resourceVersion, so the API server does not answer from its cache. A list
- * without a single service account is not believed all the same, since each namespace has one: accounts are then asked for
- * one by one, and one that still exists is taken to be in use.
- * @returns which of these accounts belong in the role after all; all of them where the API server cannot be asked.
+ * Each list is a consistent read: it names no resourceVersion, so the API server does not answer from its cache. An empty
+ * list of service accounts is still not trusted, since each namespace has one: the accounts are then fetched one by one,
+ * and one that exists counts as in use.
+ * @returns which of these accounts still belong in the role; all of them where the API server does not answer.
  */
 export async function stillRequested(
   kubernetes: Reader,
@@ -78,7 +78,7 @@ export async function stillRequested(
   try {
     world = await readWorld(kubernetes);
   } catch (error) {
-    log.warn({ err: error, role }, 'the API server could not be asked: dropping nobody');
+    log.warn({ err: error, role }, 'the API server could not be read: removing no members');
     return new Set(names);
   }
   const [pods, accounts, mappings] = world;
@@ -91,8 +91,8 @@ export async function stillRequested(
 }
 
 /**
- * Whether a stored mapping carries the role by tokens, or a live run holds one that works, past every cache; true where the
- * API server cannot be asked, or is not believed.
+ * Whether a stored mapping gives the role by tokens, or a live run holds one that works, past every cache; true where the
+ * API server does not answer, or its lists are not trusted.
  */
 export async function isStillByTokens(
   kubernetes: Reader,

@@ -1,18 +1,18 @@
-/** Owns whether IAM has a role that an administrator names: as the leader published, else by a short reading of its own. */
+/** Owns the check whether IAM has the roles that an administrator names: from published statuses, otherwise from IAM. */
 import { AwsError } from '../aws/error.ts';
 import type { Iam } from '../aws/iam.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { TrustStatus } from './status.ts';
 
-/** @returns what is known of each of these proxy roles; it never rejects. */
-/** What is known of a proxy role: whether IAM has it, or why that is not known. */
+/** Whether IAM has a proxy role, as far as that is known. */
 export type RoleKnown = 'found' | 'missing' | 'unknown';
 
+/** @returns what is known of each of these proxy roles; it never rejects. */
 export type RoleLookup = (arns: readonly string[]) => Promise<ReadonlyMap<string, RoleKnown>>;
 
-/** The leader's budget has the account's reads: an administrator's call adds so many at most. */
+/** The most reads that one administrator's call adds: the leader needs the account's rate of calls. */
 const mostReads = 10;
-/** Clients wait for the answer. */
+/** Short, since a client waits for the answer. */
 const deadlineMs = 2_000;
 
 export interface RoleLookupOptions {
@@ -32,7 +32,7 @@ export function createRoleLookup({ status, iam, clock }: RoleLookupOptions): Rol
   }
 
   return async (arns) => {
-    // A role that was missing may have been made since, and one that is there does not go unnoticed.
+    // A missing role may have been created since. One that the leader reads needs no call: its status would say if it were gone.
     const fresh = arns.filter((arn) => {
       const published = status(arn);
       return !published || published.error?.code === 'role_not_found';

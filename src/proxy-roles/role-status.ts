@@ -1,14 +1,14 @@
-/** Owns what is published of a proxy role. Pure. */
+/** Owns the content of a proxy role's published status. Pure. */
 import { driftStatus, reasonStatus } from '../reconcile/status-form.ts';
 import type { ProxyRole } from './proxy-role.ts';
 import type { TrustStatus } from './status.ts';
 
-/** A ConfigMap holds 1 MiB, members' part apart: who is not told waits, and is told to come again. */
+/** A ConfigMap holds 1 MiB, which members need too. A client whose refusal is left out waits, and is asked to retry. */
 const mostRefusalChars = 700_000;
 /** The same of those whose tokens are not to be used any more: many more than a trust policy can deny. */
 const mostDenialChars = 200_000;
 
-/** @param isProxy whether subjects of ours in its document are ours to keep. @param isUnmanaged as a mapping says. */
+/** @param isProxy whether this service manages subjects in its document. @param isUnmanaged whether a mapping says so. */
 export function statusOf(
   role: ProxyRole,
   { isProxy, isUnmanaged }: { isProxy: boolean; isUnmanaged: boolean },

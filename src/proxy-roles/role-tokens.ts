@@ -1,4 +1,4 @@
-/** Owns role tokens' part of one reconcile of a role: what is wanted once it was confirmed, what fits, and what IAM took. */
+/** Owns role tokens' part of a role's reconcile: what is confirmed, what fits in the document, and what IAM accepted. */
 
 import { roleTokenAudience } from '../lib/arn.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -12,7 +12,7 @@ import { costOf } from './run-placement.ts';
 
 export interface RoleTokensDeps {
   audiences: ProviderAudiences;
-  /** Whether the API server itself says that a mapping or a live run needs the role's tokens, or cannot be asked. */
+  /** Whether a mapping or a live run needs the role's tokens, past every cache; true where the API server does not answer. */
   isStillByTokens: (role: ProxyRole) => Promise<boolean>;
   /** Whether a live pod of the service account belongs to a revoked run. */
   isShutOut: (account: string) => boolean;
@@ -24,19 +24,19 @@ export interface RoleTokensDeps {
 
 export interface TokensPlan {
   tokens: TokenTrust | undefined;
-  /** Why not all who should be are denied. */
+  /** Why some service accounts that should be denied are not. */
   problem: ProxyRole['conditions']['tokensProblem'];
 }
 
-/** A problem that a person mends in AWS is looked at again so soon. */
+/** The retry interval for a problem that a person has to fix in AWS. */
 export const tokensRetryMs = 15_000;
 
-/** What is desired of a role in which nothing of ours is to be left of them. */
+/** The part for role tokens of a proxy role that is to hold no statement of ours. */
 export function withoutTokens({ desired: { tokens } }: ProxyRole): { tokens?: TokenTrust } {
   return tokens ? { tokens: { audience: tokens.audience, granted: false, denied: new Set() } } : {};
 }
 
-/** What of role tokens the reconcile brings into the document. Invariant 3: the statement does not go on a guess. */
+/** The part for role tokens to write. Invariant 3: the statement is removed only once the API server confirms that. */
 export async function confirmedTokens(
   deps: RoleTokensDeps,
   role: ProxyRole,
@@ -49,15 +49,15 @@ export async function confirmedTokens(
     { role: role.arn },
     'role tokens are still let in, since the API server does not confirm that the mapping and the last run ended',
   );
-  // Nobody is let in meanwhile who is kept out now, or was revoked since.
+  // The service accounts that are denied now, and those of runs revoked since, are denied meanwhile.
   const revoked = [...role.desired.tokenEnds.keys()].filter(deps.isShutOut);
   return { ...tokens, granted: true, denied: new Set([...revoked, ...(view.tokens?.denied ?? [])]) };
 }
 
 /**
- * The characters for members. Who is in stays in beside new denials, but for those of revoked runs, and nobody new comes in
- * before any of them.
- * @param view the document, beside all that is desired.
+ * The characters available for members. New denials take no capacity from current members, except those of revoked runs.
+ * New members get capacity only after all denials.
+ * @param view the document, read with all desired denials and Pod Identity accounts in it.
  */
 export function roomBeside(
   { scope, keep }: Pick<RoleReconcileDeps, 'scope' | 'keep'>,
@@ -76,7 +76,7 @@ export function roomBeside(
   return Math.max(room, Math.min(taken, standing.room(observed.maxChars, keep)));
 }
 
-/** Of those who should be denied, as many as the document has room for. */
+/** Denies as many of the service accounts that should be denied as fit in the document. */
 export function fittingTokens(
   role: ProxyRole,
   wanted: TokenTrust | undefined,
@@ -90,21 +90,21 @@ export function fittingTokens(
   return { tokens, problem: { code: 'trust_policy_full', detail } };
 }
 
-/** IAM showed what it holds of role tokens, and not an old document. */
+/** Records the part for role tokens that IAM showed, in a document that is not old. */
 export function noticeTokens({ observed }: ProxyRole, view: Pick<TrustPolicyView, 'tokens'>): void {
   observed.tokens = view.tokens;
 }
 
-/** IAM has accepted, or shown, a document with this in it. */
+/** Records that IAM accepted or showed a document with this part for role tokens. */
 export function acceptTokens(role: ProxyRole, accepted: TokenTrust | undefined): void {
   const { desired, observed } = role;
   const isGone = accepted !== undefined && !accepted.granted && accepted.denied.size === 0;
-  // Nothing is left of it, and nothing was desired since.
+  // The document has nothing left of it, and what is desired did not change meanwhile.
   if (isGone && desired.tokens === accepted) desired.tokens = undefined;
   observed.tokens = isGone ? undefined : accepted;
 }
 
-/** Whether tokens of the role work: the provider has to list their audience. @returns what is wrong, if anything. */
+/** Checks that the OIDC provider lists the audience of the role's tokens; they need it. @returns the problem, if any. */
 export async function checkAudience(
   { audiences, scope, log }: Pick<RoleTokensDeps, 'audiences' | 'scope' | 'log'>,
   role: ProxyRole,

@@ -1,20 +1,20 @@
-/** Owns what the controller keeps for each proxy role: when a reconcile is due, which users wait for it, and what came before. */
+/** Owns the controller's state for each proxy role: when a reconcile is due, which users wait for it, and earlier failures. */
 
 export interface RoleWork {
   /** When a reconcile is due, on the monotonic clock; Infinity: none. */
   dueAt: number;
   /** Whether a client waits for it. */
   urgent: boolean;
-  /** The users who do, those included who come while it is under way. */
+  /** The users that wait, including those who join while it runs. */
   callers: Set<string>;
   publish: boolean;
   failures: number;
-  /** How many writes in a row a comparison that was asked for has not seen yet. */
+  /** How many reconciles in a row ended with a write, while a requested comparison needs one that only reads. */
   unconfirmed: number;
 }
 
 const longestConfirmMs = 5_000;
-/** A minute's worth, longer than IAM shows old documents: a document that IAM never shows as it was written is left to the resync. */
+/** About a minute, longer than IAM shows old documents. A document that IAM never shows as written is left to the resync. */
 const mostConfirms = 15;
 
 export function newRoleWork(): RoleWork {
@@ -29,8 +29,9 @@ export function newRoleWork(): RoleWork {
 }
 
 /**
- * A comparison tells what IAM shows: what was written is read again, later and later while IAM shows what was before.
- * @returns after how many milliseconds; undefined: not any more.
+ * A requested comparison ends with a read: after a write the document is read again, with growing delays while IAM shows
+ * an old one.
+ * @returns the delay in milliseconds; undefined: no further read.
  */
 export function confirmAfter(work: RoleWork): number | undefined {
   work.unconfirmed += 1;

@@ -1,4 +1,4 @@
-/** Owns the placing of one run's accounts on proxy roles, given what the roles hold. Pure. */
+/** Owns the placement of one run's service accounts in proxy roles, given the members of the roles. Pure. */
 import type { Mappings, ProxyChoice } from '../mappings/role-mappings.ts';
 import type { RequestedRole, RoleRequest } from '../runs/role-request.ts';
 import { memberCost } from '../trust-policy/subjects.ts';
@@ -14,11 +14,11 @@ export interface RunPlacement {
   /** The roles that any target of the run could go to. */
   candidates: Set<string>;
   refusedAt: Set<string>;
-  /** Whether something was refused for want of room. */
+  /** Whether a request was refused for lack of capacity. */
   full: boolean;
 }
 
-/** What a placing depends on. */
+/** What a placement depends on. */
 export interface Around {
   role: (arn: string) => ProxyRole;
   mappings: Mappings;
@@ -48,7 +48,7 @@ export function costOf(names: Iterable<string>, namespace: string): number {
   return [...names].reduce((sum, name) => sum + memberCost(namespace, name), 0);
 }
 
-/** Where the accounts of a run go for each target, and what they cannot have. */
+/** Places the accounts of a run for each target role, and lists the requests that are refused. */
 export function placeRun(run: RunPlacement, around: Around): RunPlaces {
   const { role, mappings } = around;
   const placed: RunPlaces['placed'] = new Map();
@@ -70,7 +70,7 @@ export function placeRun(run: RunPlacement, around: Around): RunPlaces {
     };
     const outcome = tryPlace(wanting.accounts);
     if (outcome.kind === 'placed') continue;
-    // Those who are in stay, though others of the run cannot join them.
+    // Accounts that are members stay, although the run's other accounts do not fit beside them.
     const assigned = wanting.accounts.filter((name) => arns.some((arn) => run.placed.get(arn)?.has(name)));
     const accepted = wanting.accounts.filter((name) => arns.some((arn) => role(arn).observed.members.has(name)));
     const staying = [assigned, accepted].find((names) => names.length > 0 && tryPlace(names).kind === 'placed') ?? [];
@@ -101,7 +101,7 @@ function candidate(
   const inUse = (name: string) => role.desired.members.has(name) || placedHere.has(name);
   const pending = [...placedHere].filter((name) => !role.desired.members.has(name));
   const active = role.conditions.error && now < role.conditions.error.until ? role.conditions.error : undefined;
-  // Who is in stays in, whatever goes wrong with later writes. Who may be out, after a write without an answer, is not.
+  // A role's error does not concern accounts that are all members of it, with no write in doubt.
   const settled = names.every((name) => (role.observed.members.get(name)?.want ?? '') !== '');
   return {
     arn: role.arn,
@@ -115,7 +115,7 @@ function candidate(
   };
 }
 
-/** Target -> the accounts that want it, and the candidate proxies of the latest want. */
+/** Target -> the accounts that want it, and the candidate proxies of the latest request. */
 function byTarget(run: RunPlacement) {
   const targets = new Map<string, { accounts: string[]; proxies: ProxyChoice[]; at: string }>();
   for (const [name, request] of run.accounts) {

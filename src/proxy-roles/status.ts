@@ -1,19 +1,19 @@
-/** Owns the form in which the leader publishes who is in a proxy role's trust policy: one ConfigMap per role. Pure. */
+/** Owns the form of a proxy role's status, which the leader publishes in one ConfigMap per role. Pure. */
 import { z } from 'zod';
 import { driftFields, reasonSchema, statusForm } from '../reconcile/status-form.ts';
 import type { Statuses } from '../reconcile/status-store.ts';
 import { podTrustProblemCodes } from '../trust-policy/pod-identity-unmanaged.ts';
 
 export const trustStatusLabel = 'irsa.dominodatalab.com/trust-status';
-/** On a status ConfigMap: asks the leader to compare the role with IAM now. Its value is an id of the asker's making. */
+/** On a status ConfigMap: asks the leader to compare the role with IAM now. Its value is an id that the requester chooses. */
 export const compareAnnotation = 'irsa.dominodatalab.com/compare';
-/** On a status ConfigMap: `true` has our subjects taken out of a role that is kept elsewhere from now on, before it is let go. */
+/** On a status ConfigMap: `true` asks the leader to remove our subjects from a role that has become unmanaged. */
 export const removeAnnotation = 'irsa.dominodatalab.com/remove-subjects';
 const backgroundPrefix = 'background-';
-/** The id of a comparison that does not go before the requests that wait. */
+/** The id of a comparison without priority over waiting requests. */
 export const backgroundId = (id: string): string => backgroundPrefix + id;
 export const isBackgroundId = (id: string): boolean => id.startsWith(backgroundPrefix);
-/** On a status ConfigMap: an administrator's word that the brake's held members may go. Its value is the time. */
+/** On a status ConfigMap: an administrator allowed the removal of the members that the guard holds. Its value is the time. */
 export const releaseAnnotation = 'irsa.dominodatalab.com/brake-released';
 
 export const tokensProblemCodes = ['audience_missing', 'trust_policy_full'] as const;
@@ -21,15 +21,15 @@ export type TokensProblemCode = (typeof tokensProblemCodes)[number];
 
 const statusSchema = z.object({
   role_arn: z.string(),
-  /** An organization's mapping names it, or did: subjects of ours in it are ours to keep. */
+  /** An organization's mapping names it, or did: this service manages its subjects in the document. */
   proxy: z.literal(true).optional(),
-  /** Service account -> the id of the request that IAM accepted it for, and since when it is in. */
+  /** Service account -> the id of the request that IAM accepted it for, and since when it is a member. */
   members: z.record(z.string(), z.object({ want: z.string(), since: z.string() })),
-  /** Other service accounts that a subject of ours lets in, or may: of an earlier release, held back, not removed yet. */
+  /** Other accounts that our subjects let in, or may: of an earlier release, held by the removal guard, or not removed yet. */
   others: z.array(z.string()).optional(),
-  /** The document that IAM showed or took last, so that each replica can tell which service accounts it lets in. */
+  /** The document that IAM showed or accepted last, so that each replica can tell which service accounts it lets in. */
   document: z.string().optional(),
-  /** It may be older than what the holder before wrote. */
+  /** The document may be older than the previous leader's last write. */
   unread: z.literal(true).optional(),
   /** A mapping says that the role is unmanaged: subjects of ours stay in its trust policy until its owner removes them. */
   kept_elsewhere: z.literal(true).optional(),
@@ -39,14 +39,14 @@ const statusSchema = z.object({
   ),
   /** Service accounts that EKS Pod Identity may assume the role for; open: any, where session tags are off. */
   pods: z.object({ accounts: z.array(z.string()), open: z.boolean() }).optional(),
-  /** What statements of others in the document do to Pod Identity. */
+  /** The problem that unmanaged statements of the document cause for Pod Identity. */
   pods_problem: z.object({ code: z.enum(podTrustProblemCodes), detail: z.string() }).optional(),
-  /** Role tokens; missing where no mapping carries the role by them, and none is left. */
+  /** The part for role tokens; missing where no mapping gives the role by them, and none is left. */
   tokens: z
     .object({
       /** Whether IAM accepted, or showed, the statement that lets them in. */
       granted: z.boolean(),
-      /** Service account -> until when tokens of it may live that are not to be used any more. */
+      /** Service account -> when the last of its tokens that must not be used any more expires. */
       denied: z.record(z.string(), z.string()),
       /** Why a token would not work, or not all of these are denied. */
       problem: z.object({ code: z.enum(tokensProblemCodes), detail: z.string() }).optional(),
@@ -57,9 +57,9 @@ const statusSchema = z.object({
   written_at: z.string().optional(),
   compared_at: z.string().optional(),
   ...driftFields,
-  /** Accounts that are not dropped, since dropping so many at once looks like a mistake. */
+  /** Members that the removal guard holds, since removing so many at once looks like a mistake. */
   brake: z.object({ since: z.string(), held: z.array(z.string()) }).optional(),
-  /** The comparison that was last asked for through `compareAnnotation`, once it was made. */
+  /** The comparison that was last requested through `compareAnnotation`, once it was made. */
   compare_id: z.string().optional(),
   error: reasonSchema.optional(),
 });

@@ -1,4 +1,4 @@
-/** Owns which roles let role tokens in, and which service accounts may not use theirs any more. In memory, without I/O. */
+/** Owns which roles accept role tokens, and which service accounts' tokens they deny. In memory, without I/O. */
 import { roleTokenAudience } from '../lib/arn.ts';
 import type { TimeRange } from '../lib/clock.ts';
 import type { Mappings } from '../mappings/role-mappings.ts';
@@ -15,7 +15,7 @@ export interface TokenTrustsOptions {
   /** The names of all service accounts that carry a request. */
   names: () => Iterable<string>;
   mappings: () => Mappings;
-  /** What is on record of revoked runs. */
+  /** The records of revoked runs. */
   revocations: () => ReadonlyMap<string, Pick<Revocation, 'tokens'>>;
   /** Whether a mapping says that the role's trust policy is not managed here. */
   isUnmanaged: (arn: string) => boolean;
@@ -28,7 +28,7 @@ export interface TokenTrustsOptions {
   onChange: (role: ProxyRole) => void;
 }
 
-/** The holders of a role's tokens: whether each may have the role now. */
+/** Service account that holds tokens of a role -> whether it may have the role now. */
 type Holders = Map<string, { entitled: boolean }>;
 
 export class TokenTrusts {
@@ -36,26 +36,26 @@ export class TokenTrusts {
   private readonly byRole = new Map<string, Holders>();
   /** Service account -> the roles whose tokens it may hold. */
   private readonly heldBy = new Map<string, ReadonlySet<string>>();
-  /** Role -> service account -> until when tokens live that a revoked run may have left, also where it has ended. */
+  /** Role -> service account -> when the last token of a revoked run may expire, also where the run has ended. */
   private revoked = new Map<string, Map<string, string>>();
-  /** Of these, the ones that are not denied, since a later run on the account has the role: a lost list brings no Deny back. */
+  /** Those of them that are not denied, since a later run on the account has the role: an incomplete list does not undo this. */
   private readonly lifted = new Set<string>();
-  /** Run -> when the tokens that it had when it was revoked are surely over, by our own clock; ISO 8601. */
+  /** Run -> when all tokens that it held at its revocation have surely expired, by this replica's clock; ISO 8601. */
   private readonly overAt = new Map<string, string>();
-  /** Roles that tokens carry while their trust policies are not managed here. */
+  /** Unmanaged roles that are given by tokens. */
   private readonly elsewhere = new Set<string>();
 
   constructor(options: TokenTrustsOptions) {
     this.options = options;
   }
 
-  /** Looks at a service account anew, after its annotation or its pods changed. */
+  /** Re-evaluates a service account, after its annotation or its pods changed. */
   account(name: string): void {
     const denied = [...this.options.roles()].filter(({ desired }) => desired.tokenEnds.has(name)).map(({ arn }) => arn);
     for (const arn of new Set([...this.note(name), ...denied])) this.settle(this.options.role(arn), name);
   }
 
-  /** Looks at every service account and every role anew: after the mappings or the revocations changed, or time passed. */
+  /** Re-evaluates every service account and every role, after the mappings or the revocations changed, or time passed. */
   all(): void {
     for (const name of new Set([...this.options.names(), ...this.heldBy.keys()])) this.note(name);
     this.revoked = this.revokedByRole();
@@ -64,7 +64,7 @@ export class TokenTrusts {
     for (const arn of new Set([...named, ...this.byRole.keys(), ...known])) this.settle(this.options.role(arn));
   }
 
-  /** @returns the roles that it concerns, before or now. */
+  /** Updates which tokens a service account holds. @returns the roles that it held or holds tokens of. */
   private note(name: string): ReadonlySet<string> {
     const { view } = this.options;
     const request = parseRoleRequest(view.accounts.get(name)?.wanted);
@@ -96,7 +96,7 @@ export class TokenTrusts {
     const { desired } = role;
     const { tokens: before, tokenEnds } = desired;
     this.settleEnds(role, holders, only);
-    // Runs that have it by a token keep it while a mapping moves the role to entries.
+    // Runs that have the role by a token keep it while a mapping changes its carrier from tokens to entries.
     const granted = mappings().tokenProxies.has(role.arn) || [...holders.values()].some(({ entitled }) => entitled);
     if (this.isForgotten(role, granted)) {
       desired.tokens = undefined;
@@ -120,10 +120,10 @@ export class TokenTrusts {
     onChange(role);
   }
 
-  /** Who has tokens of the role that are not to be used any more. */
+  /** Updates which service accounts have tokens of the role that must not be used any more. */
   private settleEnds({ arn, desired: { tokenEnds } }: ProxyRole, holders: Holders, only: string | undefined): void {
     const { view, mappings, time, lifeMs } = this.options;
-    // Nobody can be denied where the trust policy is not ours to write.
+    // An unmanaged trust policy is never written, so no denial can be added to it.
     const isUnmanaged = this.options.isUnmanaged(arn);
     const keyOf = (name: string, until: string) => JSON.stringify([arn, name, until]);
     const revoked = this.revokedOf(arn);
@@ -134,14 +134,14 @@ export class TokenTrusts {
     }
     for (const [name, until] of entriesOf(tokenEnds, only)) {
       const holder = holders.get(name);
-      // AWS does not ask whether a pod lives: a Deny outlasts the run that was shut out. A later run on its service account
-      // that may have the role, by an entry say, ends it, since a Deny would end that too.
+      // AWS does not check whether the pod is live, so the Deny outlasts the revoked run. A later run on its service account
+      // that may have the role, by an entry for example, ends the Deny, which would lock out that run too.
       const isIn = holder?.entitled ?? isEntitled(effectiveRequest(name, view), arn, mappings());
       if (isIn || (!holder && Date.parse(until) <= time.earliest())) tokenEnds.delete(name);
       const over = isIn ? revoked.get(name) : undefined;
       if (over !== undefined) this.lifted.add(keyOf(name, over));
     }
-    // From when we saw it, by our own clock: what others wrote was by theirs.
+    // Counted from now, by this replica's clock: the times on record are by other replicas' clocks.
     const over = tokensOverAt(time.latest(), lifeMs);
     for (const [name, { entitled }] of isUnmanaged ? [] : entriesOf(holders, only)) {
       if (!entitled && !tokenEnds.has(name)) tokenEnds.set(name, over);
@@ -178,7 +178,7 @@ export class TokenTrusts {
     return found;
   }
 
-  /** Whether no mapping carries the role by tokens any more, and what its trust policy says of them was never ours to take out. */
+  /** Whether no mapping gives the role by tokens any more, and its trust policy was unmanaged, with nothing for us to remove. */
   private isForgotten({ arn, desired, observed }: ProxyRole, granted: boolean): boolean {
     const { elsewhere } = this;
     const wasElsewhere = elsewhere.delete(arn);
@@ -188,8 +188,8 @@ export class TokenTrusts {
 }
 
 /**
- * Whether the mappings still give a role to who asked and may hold a token of it, by either carrier: a Deny would end both.
- * @param request as it counts now. @param arn the proxy role's.
+ * Whether the mappings still give a role to a service account, by a token or by an entry: a Deny would block both.
+ * @param request its effective request. @param arn the ARN of the proxy role.
  */
 function isEntitled(request: RoleRequest | undefined, arn: string, mappings: Mappings): boolean {
   const isAllowed = (org: string, target: string, id: string | undefined) => mappings.allows(org, target, arn, id);
@@ -200,7 +200,7 @@ function isEntitled(request: RoleRequest | undefined, arn: string, mappings: Map
   );
 }
 
-/** Whether a service account holds a token of the role that works. @param request as it counts now. */
+/** Whether a service account holds a working token of the role. @param request its effective request. */
 export function holdsToken(request: RoleRequest | undefined, arn: string, mappings: Mappings): boolean {
   return request?.tokens?.some((one) => one.arn === arn) === true && isEntitled(request, arn, mappings);
 }

@@ -1,4 +1,4 @@
-/** Owns a trial of mappings: where the leader would place the runs, from what it published. In memory, without I/O. */
+/** Owns the dry run of a mapping change: where the leader would place the runs, by published statuses. In memory, without I/O. */
 import type { Mappings, ProxyChoice } from '../mappings/role-mappings.ts';
 import type { RequestedRole } from '../runs/role-request.ts';
 import { Placements, type PlacementsOptions } from './placements.ts';
@@ -9,17 +9,17 @@ import type { TrustStatus } from './status.ts';
 export interface TrialSources {
   before: Mappings;
   after: Mappings;
-  /** The requests, and what makes them count. */
+  /** The service accounts with their requests, and the pods and revocations that decide which requests count. */
   requests: Pick<PlacementsOptions, 'accounts' | 'pods' | 'isRevoked'>;
   statuses: readonly TrustStatus[];
   /** The namespace that runs live in. */
   namespace: string;
 }
 
-/** @returns the choice of the request through which the account has the role; undefined where it has no place. */
+/** @returns the candidate of the request in which the account is placed; undefined where it has no place. */
 export type PlaceOf = (account: string, role: RequestedRole) => ProxyChoice | undefined;
 
-/** @returns the places after the change. A role that no status shows takes nobody: its capacity is not known. */
+/** @returns the places after the change. A role without a status accepts no members: its capacity is not known. */
 export function tryMappings({ before, after, requests, statuses, namespace }: TrialSources): PlaceOf {
   let mappings = before;
   const placements = new Placements({

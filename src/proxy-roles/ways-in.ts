@@ -1,10 +1,10 @@
-/** Owns the question which proxy roles still let a run's service accounts in, by what is published of them, and why. Pure. */
+/** Owns finding the proxy roles that a revoked run's service accounts may still assume, and why, from published statuses. Pure. */
 import { roleTokenAudience } from '../lib/arn.ts';
 import type { TrustScope } from '../trust-policy/document.ts';
 import { denies, letsIn, openSubjects } from '../trust-policy/reach.ts';
 import type { TrustStatus } from './status.ts';
 
-/** A proxy role that lets service accounts in which are to be out, and who has to act. */
+/** A proxy role that service accounts may still assume although they should not, with the reason and who has to act. */
 export interface WayIn {
   proxy_iam_role_arn: string;
   service_accounts: string[];
@@ -12,17 +12,17 @@ export interface WayIn {
   detail: string;
 }
 
-/** Service account -> the roles whose tokens its pods may hold, and until when, ISO 8601; where that is not known, from now on. */
+/** Service account -> the roles whose tokens its pods may hold, each with its last expiry, ISO 8601, where that is known. */
 export type HeldTokens = ReadonlyMap<string, readonly { arn: string; until?: string | undefined }[]>;
 
-/** The service accounts that may hold a token of the role that is not over. @param now milliseconds since the epoch. */
+/** The service accounts that may hold an unexpired token of the role. @param now milliseconds since the epoch. */
 export function holdersOf(role: string, held: HeldTokens, now: number): string[] {
   const isOver = (until: string | undefined) => until !== undefined && Date.parse(until) <= now;
   const holds = (name: string) => held.get(name)?.some(({ arn, until }) => arn === role && !isOver(until));
   return [...held.keys()].filter(holds);
 }
 
-/** @param scope undefined while it is not known who we are in AWS: then the published lists alone count. */
+/** @param scope undefined until the service knows its own AWS account: then only the published lists count. */
 export function waysIn(
   statuses: Iterable<TrustStatus>,
   scope: TrustScope | undefined,
@@ -36,7 +36,7 @@ export function waysIn(
   });
 }
 
-/** The proxy roles that service accounts reach by tokens that they hold, where no Deny keeps them out. @param now milliseconds since the epoch. */
+/** The proxy roles that service accounts can assume with tokens they hold, without a Deny. @param now milliseconds since the epoch. */
 export function tokenWaysIn(
   statuses: readonly TrustStatus[],
   scope: TrustScope | undefined,
@@ -46,7 +46,7 @@ export function tokenWaysIn(
   return statuses.flatMap((status) => {
     const { role_arn: arn, document, tokens } = status;
     const isOut = (name: string) => scope !== undefined && document !== undefined && denies(scope, document, name);
-    // Where the statement is gone, no token opens the role any more. One that is not ours is in the document alone.
+    // Without the statement no token works. One that the owner of an unmanaged role wrote shows only in the document.
     const isClosed = (name: string) =>
       tokens && !status.kept_elsewhere
         ? !tokens.granted
@@ -64,7 +64,7 @@ export function tokenWaysIn(
   });
 }
 
-/** Whether a subject of ours for it is in the document, or may be. */
+/** Whether the document has, or may have, a subject of ours for the service account. */
 function isOnRecord({ members, others }: TrustStatus, name: string): boolean {
   return Object.hasOwn(members, name) || (others?.includes(name) ?? false);
 }
@@ -73,7 +73,7 @@ function isLetIn({ role_arn: role, document }: TrustStatus, scope: TrustScope | 
   return document !== undefined && scope !== undefined && letsIn(scope, document, name, roleTokenAudience(role));
 }
 
-/** A subject that is not ours and lets in more than one service account of the compute namespace. */
+/** An unmanaged subject that lets in more than one service account of the compute namespace. */
 export interface OpenReport {
   /** The statement's place in the document, from 0. */
   statement: number;

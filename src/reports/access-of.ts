@@ -1,4 +1,4 @@
-/** Owns what an administrator sees of another user, or of any run: the user's mappings and live runs, and a revocation. */
+/** Owns an administrator's report on another user, or on any run: the user's mappings and live runs, and a revocation. */
 import type { Membership, Organizations } from '../mappings/organizations.ts';
 import type { MappingStore } from '../mappings/store.ts';
 import type { PodIdentity } from '../pod-identity/setup.ts';
@@ -20,7 +20,7 @@ export interface AccessOfDeps extends RunSeenDeps, KnownUserDeps {
   config: { computeNamespace: string };
 }
 
-/** So many live runs are listed. */
+/** How many live runs are listed at most. */
 const mostRuns = 100;
 
 export interface RunSubject {
@@ -31,7 +31,7 @@ export interface RunSubject {
 
 /**
  * A run by its live pods, or, where none is left, by the service accounts that have roles for it.
- * @param id 24 hex digits. @returns undefined where there is neither, or nobody is known to have started it.
+ * @param id 24 hex digits. @returns undefined where there is neither, or its user is not known.
  */
 export function runSubject(id: string, deps: AccessOfDeps): RunSubject | undefined {
   const live = deps.pods.ofRun(id);
@@ -51,7 +51,7 @@ function accountsAskingFor(run: string, { accounts }: AccessOfDeps): { name: str
   });
 }
 
-/** @param recorded what the activity record holds of the user's organizations. @param about a run of the user. */
+/** @param recorded the user's organizations in the activity record. @param about a run of the user. */
 export function accessOf(
   user: KnownUser,
   recorded: RecordedOrganizations | undefined,

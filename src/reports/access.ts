@@ -1,4 +1,4 @@
-/** Owns what users are told of their roles: for each mapping, whether a run of theirs has it, and if not, why. Pure. */
+/** Owns the reports to users on their roles: for each mapping, whether a run of theirs has the role, and if not, why. Pure. */
 
 import { parseRoleArn } from '../lib/arn.ts';
 import { isByToken, type Mappings, type RoleMapping } from '../mappings/role-mappings.ts';
@@ -27,7 +27,7 @@ export interface RunSeen {
     /** Whether live pods of another user use it. */
     shared: boolean;
   }[];
-  /** The sentence with which an administrator's revocation is told, where there is one. */
+  /** The sentence that reports an administrator's revocation, if there is one. */
   revoked: string | undefined;
 }
 
@@ -43,10 +43,10 @@ export interface AccessEntry {
   member: boolean;
   iam_role_arn: string;
   proxy_iam_role_arn: string;
-  /** Where it comes by a token, and not by an entry in the trust policy. */
+  /** Set where the role is given by a token, and not by an entry in the trust policy. */
   carrier?: 'token';
   code: string;
-  /** Why it is so. */
+  /** The reason for the code. */
   reason: string;
   /** What to do about it. */
   advice: string;
@@ -57,7 +57,7 @@ export interface AccessEntry {
 type Verdict = Pick<AccessEntry, 'code' | 'reason'>;
 type Pair = { org: string; target: string; proxy: string; carrier?: 'token' };
 
-/** The caller's mappings, with how they fare for the run, or by themselves where no run is given. */
+/** The state of each of the caller's mappings, for the run, or in general where no run is given. */
 export function accessReport(sources: AccessSources, run?: RunSeen): AccessEntry[] {
   const { caller, mappings } = sources;
   const pairs = [...mappings.byOrg]
@@ -65,7 +65,7 @@ export function accessReport(sources: AccessSources, run?: RunSeen): AccessEntry
     .flatMap(([org, list]) => list.map((one) => pairOf(org, one)));
   const entries = unique(pairs).map((pair) => {
     const verdict = broken(pair, sources) ?? (run && shutOut(run)) ?? unmanaged(pair, sources);
-    return entry(pair, verdict ?? (run ? forRun(pair, run, sources) : forNobody(pair, sources)), sources, run);
+    return entry(pair, verdict ?? (run ? forRun(pair, run, sources) : withoutRun(pair, sources)), sources, run);
   });
   const lost = run ? lostPairs(run, caller.id, pairs) : [];
   return [...entries, ...lost.map((pair) => entry(pair, whyLost(pair, caller.orgs), sources, run))];
@@ -96,7 +96,7 @@ function wantedPairs(run: RunSeen, userId: string): Pair[] {
   );
 }
 
-/** What the run was given and no mapping of the user names any more; where the carrier alone changed, it still has the role. */
+/** The roles that the run was given, and no mapping of the user names any more. A change of the carrier alone loses no role. */
 function lostPairs(run: RunSeen, userId: string, mapped: readonly Pair[]): Pair[] {
   const tokens = requestsOf(run, userId).flatMap(({ tokens: held = [] }) => held.filter(isHeld));
   const byToken = tokens.map(({ target, arn, org }): Pair => ({ org, target, proxy: arn, carrier: 'token' }));
@@ -104,7 +104,7 @@ function lostPairs(run: RunSeen, userId: string, mapped: readonly Pair[]): Pair[
   return all.filter((pair) => !mapped.some((one) => sameRole(one, pair)));
 }
 
-/** Of a token that was taken back, `until` says until when it lives. */
+/** A token that must not be used any more has `until`: the time when it expires. */
 const isHeld = ({ until }: HeldToken) => until === undefined;
 
 function entry(pair: Pair, { code, reason }: Verdict, sources: AccessSources, run: RunSeen | undefined): AccessEntry {
@@ -136,7 +136,7 @@ function broken({ org, target, proxy }: Pair, { refused }: AccessSources): Verdi
   return undefined;
 }
 
-/** Why the run has no roles at all, also where another tool keeps the trust policy; or undefined where it may have some. */
+/** Why the run has no roles at all, unmanaged ones included; undefined where it may have some. */
 function shutOut({ accounts, revoked }: RunSeen): Verdict | undefined {
   const shared = accounts.find((account) => account.shared);
   if (shared) {
@@ -146,7 +146,7 @@ function shutOut({ accounts, revoked }: RunSeen): Verdict | undefined {
   return revoked === undefined ? undefined : { code: 'run_revoked', reason: revoked };
 }
 
-/** What is so of a role whose trust policy another tool keeps. */
+/** The verdict on an unmanaged role; undefined where the role is managed. */
 function unmanaged({ proxy }: Pair, { mappings }: AccessSources): Verdict | undefined {
   if (mappings.managedProxies.has(proxy)) return undefined;
   const reason =
@@ -154,7 +154,7 @@ function unmanaged({ proxy }: Pair, { mappings }: AccessSources): Verdict | unde
   return { code: 'kept_elsewhere', reason };
 }
 
-function forNobody({ proxy, carrier }: Pair, { status, namespace }: AccessSources): Verdict {
+function withoutRun({ proxy, carrier }: Pair, { status, namespace }: AccessSources): Verdict {
   const known = status(proxy);
   if (!known) return notChecked;
   if (carrier) return byToken(known) ?? { code: 'ready', reason: 'The proxy role takes the tokens of runs.' };
@@ -165,7 +165,7 @@ function forNobody({ proxy, carrier }: Pair, { status, namespace }: AccessSource
   return { code: 'trust_policy_full', reason: 'The trust policy of the proxy role has no room for another run now.' };
 }
 
-/** Why tokens do not open the role now; undefined where they do. */
+/** Why tokens of the role do not work now; undefined where they do. */
 function byToken({ tokens, error }: TrustStatus): Verdict | undefined {
   const problem = tokens?.problem?.code === 'trust_policy_full' ? error : (tokens?.problem ?? error);
   if (problem) return { code: problem.code, reason: sentence(problem.detail) };
@@ -199,7 +199,7 @@ function tokenForRun({ target, proxy }: Pair, run: RunSeen, { caller, status }: 
   return { code: 'not_requested', reason: 'The run has not asked for a token yet.' };
 }
 
-/** A service account that a write without an answer may have removed is there for no request. */
+/** Whether a service account is a member: one without a request may have been removed by a write without an answer. */
 function isMember(members: TrustStatus['members'], name: string): boolean {
   return Object.hasOwn(members, name) && members[name]?.want !== '';
 }
@@ -241,7 +241,7 @@ function whyLost({ org }: Pair, orgs: readonly string[]): Verdict {
   return { code: 'not_a_member', reason };
 }
 
-/** The writer's reasons are parts of sentences. */
+/** Makes a sentence of a leader's reason, which is a part of one. */
 function sentence(detail: string): string {
   const text = detail.charAt(0).toUpperCase() + detail.slice(1);
   return text.endsWith('.') ? text : `${text}.`;

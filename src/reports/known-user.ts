@@ -1,4 +1,4 @@
-/** Owns what is known here of a user who is not the caller: ids, live runs, role requests, and organizations. Domino is not asked. */
+/** Owns what this replica knows of any user, without a call to Domino: ids, live runs, role requests and organizations. */
 import type { Pod, ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import type { Organizations } from '../mappings/organizations.ts';
@@ -14,7 +14,7 @@ export interface SeenUser {
 export interface KnownUserDeps {
   accounts: Pick<Watched<ServiceAccount>, 'values'>;
   pods: Pick<PodIndex, 'all'>;
-  /** By id or name, the newest first. */
+  /** Finds callers by id or name, the newest first. */
   seenCallers: { find(user: string): SeenUser[] };
 }
 
@@ -23,14 +23,14 @@ export interface KnownUser {
   name: string;
   /** Other ids that are known with the same name. */
   otherIds: string[];
-  /** Live ones. */
+  /** The user's live pods. */
   pods: Pod[];
   /** The newest role request. */
   request: RoleRequest | undefined;
   seen: SeenUser | undefined;
 }
 
-/** So many role requests of one user are read: a user with more live runs than that is known by these. */
+/** How many role requests of one user are read at most: these are enough to know the user. */
 const mostRequests = 200;
 
 /** @param user an id or a name. @returns undefined where nothing is known of such a user. */
@@ -38,7 +38,7 @@ export function knownUser(user: string, deps: KnownUserDeps): KnownUser | undefi
   const pods = [...deps.pods.all()].filter((pod) => pod.user === user || pod.userName === user);
   const requests = requestsOf(user, deps);
   const seen = deps.seenCallers.find(user);
-  // The newest word first: a name can have been given to another person since.
+  // The newest source first: the name may have passed to another person since.
   const ids = new Set([
     ...seen.map(({ caller }) => caller.id),
     ...requests.map((one) => one.user.id),
@@ -74,7 +74,7 @@ export interface KnownMembership extends Organizations {
   known: { known_from: 'domino' | 'activity' | 'role_request' | 'nothing'; at?: string };
 }
 
-/** What the activity record holds of the user's organizations. */
+/** The user's organizations in the activity record. */
 export interface RecordedOrganizations {
   at: string;
   organizations: readonly { name: string; id?: string | undefined }[];
@@ -83,7 +83,7 @@ export interface RecordedOrganizations {
 /** A call for roles is recorded when it is answered, up to a minute after Domino was asked. */
 const sameCallMs = 60_000;
 
-/** The organizations of the user by the newest word of Domino, or else those of the role request. */
+/** The organizations of the user by Domino's newest answer, or else those of the role request. */
 export function knownMembership(
   { seen, request }: Pick<KnownUser, 'seen' | 'request'>,
   recorded: RecordedOrganizations | undefined,

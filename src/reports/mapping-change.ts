@@ -1,4 +1,4 @@
-/** Owns an administrator's change of an organization's mappings: refused, tried, or made, with what it means. */
+/** Owns an administrator's change of an organization's mappings: checks it, previews it, makes it, and reports its effects. */
 import type { AwsIdentity } from '../aws/iam.ts';
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import { KubernetesError, kubernetesUnavailable } from '../kubernetes/transport.ts';
@@ -24,7 +24,7 @@ export interface MappingChangeDeps {
   trustScope: () => TrustScope | undefined;
   mappings: MappingStore;
   organizations: OrganizationStore;
-  /** Asks IAM for these roles, where that is quick. */
+  /** Whether IAM has these roles, where that is known quickly. */
   knownRoles: RoleLookup;
   accounts: Watched<ServiceAccount>;
   pods: PodIndex;
@@ -53,8 +53,8 @@ export function refuseUnusable(org: string, list: readonly RoleMapping[], path: 
 }
 
 /**
- * Makes the organization's mappings just these.
- * @param written called once the mappings are stored, even where what follows fails.
+ * Replaces the organization's mappings with these.
+ * @param written called once the mappings are stored, even where a later step fails.
  * @returns the roles that become unmanaged, and what the administrator should know.
  */
 export async function setMappings(
@@ -66,7 +66,7 @@ export async function setMappings(
   const handed = handOvers(await deps.mappings.preview(org, list), removeSubjects, deps);
   const record = await recordOf(change, deps);
   written(await deps.mappings.set(org, list), record?.id);
-  await Promise.all(handed.map((one) => sayWhetherToRemove(one.proxy_iam_role_arn, removeSubjects, deps)));
+  await Promise.all(handed.map((one) => announceRemoval(one.proxy_iam_role_arn, removeSubjects, deps)));
   return { handed, warnings: await warningsFor(change, deps.mappings.current(), record, deps) };
 }
 
@@ -97,8 +97,8 @@ function handOvers(change: { before: Mappings; after: Mappings }, removed: boole
   return handedOver(change, (arn) => statuses.get(arn)?.status).map((one) => ({ ...one, removed }));
 }
 
-/** The leader finds it on the role's status. @throws ApiError `kubernetes_unavailable` */
-async function sayWhetherToRemove(arn: string, removed: boolean, deps: MappingChangeDeps): Promise<void> {
+/** Tells the leader, by an annotation of the role's status. @throws ApiError `kubernetes_unavailable` */
+async function announceRemoval(arn: string, removed: boolean, deps: MappingChangeDeps): Promise<void> {
   const configMap = deps.statuses.get(arn)?.configMap;
   if (configMap === undefined) return;
   try {
@@ -109,11 +109,11 @@ async function sayWhetherToRemove(arn: string, removed: boolean, deps: MappingCh
   }
 }
 
-/** Which organization the name stands for; where that is not on record, it is the administrator's own of that name. */
+/** The organization that the name stands for. Where none is on record, the administrator's own of that name is recorded. */
 async function recordOf({ org, by }: MappingChange, deps: MappingChangeDeps): Promise<OrganizationRecord | undefined> {
   const [id, ...more] = by.organizationIds.get(org) ?? [];
   if (id === undefined || more.length > 0) return (await deps.organizations.read()).get(org);
-  // Before the mapping, so that no member of another organization of this name can ask first.
+  // Recorded before the mapping, so that no member of another organization of this name can ask first.
   return (await deps.organizations.pin(new Map([[org, id]]), by.name)).get(org);
 }
 
@@ -128,7 +128,7 @@ async function warningsFor(
   return mappingWarnings({ org, list, after, own: by.organizationIds.get(org) ?? [], record, known });
 }
 
-/** The trust policy of a role that Pod Identity gives to a user has no room for runs. */
+/** Refuses roles that Pod Identity gives to users: their trust policies have no capacity for runs. */
 function podIdentityRoles(
   list: readonly RoleMapping[],
   path: string,

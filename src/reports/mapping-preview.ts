@@ -1,4 +1,4 @@
-/** Owns what a change of the role mappings would do, before it is made: who loses what, who moves, what fits. Pure. */
+/** Owns the preview of a change of role mappings: which runs lose roles, which ones move, and whether they fit. Pure. */
 import type { RoleMapping } from '../mappings/role-mappings.ts';
 import { allowedProxies } from '../proxy-roles/run-placement.ts';
 import type { TrustStatus } from '../proxy-roles/status.ts';
@@ -13,7 +13,7 @@ import { type Room, roomIn } from './trust.ts';
 export interface PreviewSources extends TrialSources {
   /** The organization whose mappings are changed. */
   org: string;
-  /** Whose tokens trust policies let in, once that is known. */
+  /** Which tokens trust policies let in; undefined until that is known. */
   scope?: TrustScope | undefined;
 }
 
@@ -27,9 +27,9 @@ interface Affected {
 }
 
 export interface Loss extends Affected {
-  /** The proxy role that it is in; missing where it was still waiting. */
+  /** The proxy role of which it is a member; missing where it was still waiting. */
   proxy_iam_role_arn?: string;
-  /** Whether the mappings still lead to the role, another way than the run asked for. */
+  /** Whether the mappings still give the role, in another way than the run requested. */
   again_at_next_refresh: boolean;
 }
 
@@ -39,7 +39,7 @@ export interface Move extends Affected {
   to: string[];
 }
 
-/** For what depends on who is a member of the organization, which only Domino knows. */
+/** An effect on the members of the organization: only Domino knows who they are. */
 export interface ByMembership {
   iam_role_arn: string;
   who: string;
@@ -47,12 +47,12 @@ export interface ByMembership {
 
 export interface RoleRoom extends Partial<Room> {
   proxy_iam_role_arn: string;
-  /** Whether the leader has looked at it yet; where not, its room is not known. */
+  /** Whether the leader has published its status; if not, its capacity is not known. */
   published: boolean;
-  /** A mapping carries it by tokens: it has room for any number of runs. */
+  /** A mapping gives it by tokens: it has capacity for any number of runs. */
   carrier?: 'token';
   error?: { code: string; detail: string };
-  /** What lets in more than the members. */
+  /** The unmanaged subjects that let in more than the members. */
   open_subjects?: OpenReport[];
 }
 
@@ -67,9 +67,9 @@ export interface MappingPreview {
   moves: Move[];
   gains_at_next_refresh: ByMembership[];
   loses_at_next_refresh: ByMembership[];
-  /** The organization's proxy roles whose trust policy is kept here, after the change. */
+  /** The organization's managed proxy roles, after the change. */
   proxy_roles: RoleRoom[];
-  /** Whether all who move find room; null where that is not known. */
+  /** Whether all runs that move fit; null where that is not known. */
   fits: boolean | null;
 }
 
@@ -80,14 +80,14 @@ export function previewMappings(sources: PreviewSources): MappingPreview {
   const placeAfter = tryMappings(sources);
   const loses: Loss[] = [];
   const moves: Move[] = [];
-  const homeless: Move[] = [];
+  const unplaced: Move[] = [];
   for (const [account, request] of effectiveRequests(sources.requests)) {
     const others = rolesByToken(request).filter(({ target }) => !request.roles.some((role) => role.target === target));
     for (const role of [...request.roles, ...others]) {
       const change = changeFor(account, request, role, sources, { status, placeAfter });
       if (change && 'from' in change) {
         moves.push(change);
-        if (!placeAfter(account, role)) homeless.push(change);
+        if (!placeAfter(account, role)) unplaced.push(change);
       } else if (change) loses.push(change);
     }
   }
@@ -95,7 +95,7 @@ export function previewMappings(sources: PreviewSources): MappingPreview {
   const has = byTarget(after.byOrg.get(org) ?? []);
   const who = `members of ${org}`;
   const gained = [...has.keys()].filter((target) => !had.has(target));
-  // These have no managed proxy role: there is no record of the runs that were given their profiles.
+  // These targets have no managed proxy role, so there is no record of the runs that have their profiles.
   const unrecorded = [...had].filter(
     ([target, proxies]) => !has.has(target) && !proxies.some((arn) => before.managedProxies.has(arn)),
   );
@@ -110,7 +110,7 @@ export function previewMappings(sources: PreviewSources): MappingPreview {
       ...(after.tokenProxies.has(arn) ? { carrier: 'token' as const } : {}),
     })),
     // Where a proxy role is not published yet, its capacity is not known.
-    fits: homeless.length === 0 || (homeless.some(({ to }) => to.every(status)) ? false : null),
+    fits: unplaced.length === 0 || (unplaced.some(({ to }) => to.every(status)) ? false : null),
   };
 }
 
@@ -122,7 +122,7 @@ export function handedOver({ before, after }: Pick<PreviewSources, 'before' | 'a
   });
 }
 
-/** What becomes of one account's role: nothing, it is lost, or it moves to another proxy role of its request. */
+/** The effect on one account's role: none, a loss, or a move to another proxy role of its request. */
 function changeFor(
   account: string,
   request: RoleRequest,

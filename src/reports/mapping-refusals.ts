@@ -1,4 +1,4 @@
-/** Owns why an administrator's mapping is refused, beyond what the contract's patterns can say. Pure. */
+/** Owns the checks that refuse an administrator's mapping, beyond the patterns of the contract. Pure. */
 
 import type { AwsIdentity } from '../aws/iam.ts';
 import { parseRoleArn } from '../lib/arn.ts';
@@ -14,7 +14,7 @@ export function mappingRefusals(
   identity: AwsIdentity,
 ): FieldError[] {
   const errors: FieldError[] = [];
-  // Kubernetes would take this key, and JavaScript would lose it on the way.
+  // Kubernetes would accept this key, but a JavaScript object would lose it.
   if (org === '__proto__') errors.push({ path: '/body/domino_org', message: 'not a name that can be stored' });
   for (const [index, mapping] of list.entries()) {
     const at = path === '/body' ? path : `${path}/${index}`;
@@ -28,7 +28,7 @@ export function mappingRefusals(
   return errors;
 }
 
-/** Which accounts and partitions the ARNs may be of. */
+/** Checks the accounts and the partitions of the ARNs. */
 function arnRefusals(mapping: RoleMapping, at: string, identity: AwsIdentity): FieldError[] {
   const errors: FieldError[] = [];
   for (const field of ['iam_role_arn', 'proxy_iam_role_arn'] as const) {
@@ -50,7 +50,7 @@ function arnRefusals(mapping: RoleMapping, at: string, identity: AwsIdentity): F
   return errors;
 }
 
-/** Where an entry contradicts the call, or one before it. */
+/** Finds where an entry contradicts the call, or an entry before it. */
 function contradictions(org: string, list: readonly RoleMapping[], index: number, path: string): FieldError[] {
   const mapping = list[index] as RoleMapping;
   const at = `${path}/${index}`;
@@ -66,7 +66,7 @@ function contradictions(org: string, list: readonly RoleMapping[], index: number
   if (same >= 0) errors.push({ path: at, message: `the same pair of roles as entry ${same}` });
   const other = before.findIndex((one) => one.proxy_iam_role_arn === proxy && isManaged(one) !== isManaged(mapping));
   if (other >= 0) {
-    const message = `contradicts entry ${other}, which says otherwise of who keeps the trust policy of ${proxy}`;
+    const message = `contradicts entry ${other}, which has another update_iam_role_trust_policy for ${proxy}`;
     errors.push({ path: `${at}/update_iam_role_trust_policy`, message });
   }
   const proposal = before.findIndex((one) => one.default_profile && one.iam_role_arn !== target);

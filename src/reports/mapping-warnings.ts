@@ -1,4 +1,4 @@
-/** Owns what an administrator is warned of when an organization is mapped: what is legal, and may not be meant. Pure. */
+/** Owns the warnings about an organization's mappings: what is allowed, but may not be intended. Pure. */
 
 import type { OrganizationRecord } from '../mappings/organizations.ts';
 import { isManaged, type Mappings, type RoleMapping } from '../mappings/role-mappings.ts';
@@ -9,21 +9,21 @@ import { maxRoleRequestBytes, roleRequestBytes } from '../runs/role-request.ts';
 export interface MappingWarning {
   /** Stable, for programs. */
   code: string;
-  /** For people: what is so, and what to do. */
+  /** For people: the problem, and what to do. */
   detail: string;
-  /** What it is about, where that is one role. */
+  /** The role that it is about, if it is about one. */
   role_arn?: string;
 }
 
 export interface MappingWarningSources {
   org: string;
-  /** The organization's mappings, as they would be. */
+  /** The organization's mappings after the change. */
   list: readonly RoleMapping[];
-  /** All mappings, as they would be. */
+  /** All mappings after the change. */
   after: Pick<Mappings, 'byOrg' | 'unmanagedProxies'>;
   /** The ids of the administrator's own organizations of this name. */
   own: readonly string[];
-  /** What is on record of the organization's name. */
+  /** The record of the organization's name. */
   record: OrganizationRecord | undefined;
   known: ReadonlyMap<string, RoleKnown>;
 }
@@ -49,7 +49,7 @@ function roleWarning(role_arn: string, state: RoleKnown): MappingWarning[] {
   return [{ code: 'role_not_checked', detail, role_arn }];
 }
 
-/** Only what concerns the organization that is mapped: it reaches too much, or another one reaches its roles. */
+/** Only about the organization that is mapped: it reaches too much, or another one reaches its roles. */
 function sharingWarnings(proxy: string, org: string, byOrg: Mappings['byOrg']): MappingWarning[] {
   const own = new Set((byOrg.get(org) ?? []).map(({ iam_role_arn: target }) => target));
   return sharedReach(proxy, byOrg).flatMap(({ domino_org, reaches_too: targets }) => {
@@ -69,7 +69,7 @@ function keptElsewhere(list: readonly RoleMapping[], foreign: ReadonlySet<string
   });
 }
 
-/** Who is in which organizations, Domino alone knows: this is about a member of them all. */
+/** About a member of all organizations, since only Domino knows who is a member of which. */
 function sizeWarning(byOrg: Mappings['byOrg']): MappingWarning[] {
   const bytes = [...byOrg].reduce((sum, [org, list]) => sum + roleRequestBytes(org, list), 0);
   if (bytes <= maxRoleRequestBytes) return [];
@@ -79,7 +79,7 @@ function sizeWarning(byOrg: Mappings['byOrg']): MappingWarning[] {
 
 /**
  * @param own the ids of the administrator's own organizations of this name.
- * @param record what is on record of the name.
+ * @param record the record of the name.
  */
 export function organizationWarnings(
   org: string,

@@ -1,4 +1,4 @@
-/** Owns what users and administrators are told of Pod Identities: what stands, what is missing, which pods to restart. Pure. */
+/** Owns the reports on Pod Identities: which parts are in place, what is missing, and which pods to restart. Pure. */
 import type { Pod } from '../kubernetes/client.ts';
 import type { PodIdentities, PodIdentityMapping } from '../pod-identity/mappings.ts';
 import { beganBeforeMapping } from '../pod-identity/mutation-rules.ts';
@@ -8,13 +8,13 @@ import type { PodIdentityStatus } from '../pod-identity/status.ts';
 import type { PodIndex } from '../runs/runs.ts';
 import { adviceFor } from './advice.ts';
 
-/** What the report is made of; all of it from caches. */
+/** The data of the reports, all from caches. */
 export interface PodIdentityReportSources {
   identities: PodIdentities;
   status: (account: string) => PodIdentityStatus | undefined;
   statuses: () => Iterable<PodIdentityStatus>;
   pods: Iterable<Pod>;
-  /** Whether domsed's Mutations can be read: nothing is made otherwise. */
+  /** Whether domsed's Mutations can be read: otherwise nothing is created. */
   knowsMutation: boolean;
 }
 
@@ -30,7 +30,7 @@ export function podIdentitySources(podIdentity: PodIdentity, pods: PodIndex): Po
   };
 }
 
-/** A live pod that began before the account had its role, and so goes on without it. */
+/** A live pod that was created before its account had the role, and therefore lacks it. */
 export interface PodToRestart {
   pod: string;
   run_id?: string;
@@ -48,7 +48,7 @@ export interface PodIdentityReport {
   state: PodIdentityStatus['state'];
   parts?: PodIdentityStatus['parts'];
   association?: NonNullable<PodIdentityStatus['association']>;
-  /** Whether EKS was seen to give new pods credentials. */
+  /** Whether a check saw EKS give new pods credentials. */
   credentials?: NonNullable<PodIdentityStatus['credentials']>;
   code?: string;
   reason?: string;
@@ -56,14 +56,14 @@ export interface PodIdentityReport {
   said?: string;
   since?: string;
   advice: string;
-  /** Live pods that have it. */
+  /** The live pods that have the role. */
   pods: string[];
   restart: PodToRestart[];
   drift?: NonNullable<PodIdentityStatus['drift']>;
   contested_until?: string;
 }
 
-/** Every mapped user's, and those that are being taken away, by user. */
+/** The reports for all mapped users, and for Pod Identities that are being removed, sorted by user. */
 export function podIdentityReports(sources: PodIdentityReportSources): PodIdentityReport[] {
   const { identities } = sources;
   const pods = Map.groupBy(sources.pods, ({ userName }) => userName);
@@ -72,17 +72,17 @@ export function podIdentityReports(sources: PodIdentityReportSources): PodIdenti
   const isLeaving = ({ service_account: account, domino_user: user }: PodIdentityStatus) =>
     named.get(account)?.domino_user !== user || identities.replaced.has(user);
   const leaving = [...sources.statuses()].filter(isLeaving);
-  // Of one that is taken away since another person has the name, its status says how far that is, while there is one.
-  const isToldBelow = ({ domino_user: user }: PodIdentityMapping) =>
+  // Where another person has the name now, the status of what is being removed is reported, while there is one.
+  const isReportedBelow = ({ domino_user: user }: PodIdentityMapping) =>
     identities.replaced.has(user) && leaving.some((status) => status.domino_user === user);
   const mapped = [...identities.byUser.values()]
-    .filter((mapping) => !isToldBelow(mapping))
+    .filter((mapping) => !isReportedBelow(mapping))
     .map((mapping) => report(mapping, sources, pods, byUser.get(mapping.domino_user) ?? []));
   const reports = [...mapped, ...leaving.map((status) => statusReport(status, pods, identities))];
   return reports.sort((a, b) => compare(a.domino_user, b.domino_user) || compare(a.service_account, b.service_account));
 }
 
-/** One user's own; undefined where there is none, or it is another person's who had the name. */
+/** The report for one user; undefined where there is none, or it belongs to another person with the name. */
 export function podIdentityOf(
   { id, name }: { id: string; name: string },
   sources: PodIdentityReportSources,
@@ -123,7 +123,7 @@ function report(
   const owner = status?.domino_user;
   const held = {
     code: 'name_taken',
-    detail: `service account ${account} is still another user's; that has to be taken away first`,
+    detail: `service account ${account} is still another user's; that has to be removed first`,
   };
   const problem =
     identities.problems.get(user) ?? identities.replaced.get(user) ?? (owner === undefined ? undefined : held);
@@ -147,7 +147,7 @@ function statusReport(
   former?: ReadonlySet<string>,
 ): PodIdentityReport {
   const { domino_user: user, service_account: account, reason, association } = status;
-  // The mapping was changed, and the leader has not told of it yet.
+  // The mapping was changed, and the leader has not published that yet.
   const isBehind = mapping !== undefined && !sameContent(contentOfStatus(status), contentOf(mapping));
   const isFrozen = identities.problems.has(user);
   const isLeaving = mapping === undefined && !isFrozen;
@@ -193,8 +193,8 @@ function wantedBefore({ domino_user, service_account, iam_role_arn, target_role_
 }
 
 /**
- * EKS tells pods where credentials are that start some seconds after the association, and no others; domsed gives the
- * account to pods that start after the Mutation.
+ * EKS gives credentials only to pods that are created some seconds after the association, and domsed gives the account only
+ * to pods that are created after the Mutation.
  * https://docs.aws.amazon.com/eks/latest/userguide/pod-identities.html#pod-id-considerations
  */
 function podsToRestart(own: readonly Pod[], status: PodIdentityStatus, former?: ReadonlySet<string>): PodToRestart[] {

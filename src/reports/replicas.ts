@@ -1,10 +1,10 @@
-/** Owns how many replicas the service has: what its own Deployment says, read when somebody asks and shared for some seconds. */
+/** Owns the number of the service's replicas: read from its own Deployment on request, and shared for some seconds. */
 import type { Kubernetes } from '../kubernetes/client.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 
 export interface Replicas {
-  /** Those that answer, as Kubernetes sees it. */
+  /** The replicas that are ready, as Kubernetes sees it. */
   ready: number;
   wanted: number;
 }
@@ -17,26 +17,26 @@ export interface ReplicasOptions {
 }
 
 const freshMs = 5_000;
-/** The rest of the answer is from memory, and does not wait longer for an API server that is away. */
+/** How long the answer, whose other parts are from memory, waits for the API server. */
 const patienceMs = 1_000;
 
 /**
- * Nobody keeps the count up to date: it costs a call where somebody looks, and nothing else.
+ * The count is not watched: it costs a call when it is requested, and nothing else.
  * @returns undefined where it is not known: no Deployment is named, it cannot be read, or it is not this release's.
  */
 export function createReplicaCount({ kubernetes, config, clock, log }: ReplicasOptions) {
   const { deployment } = config;
   let shared: { at: number; count: Promise<Replicas | undefined> } | undefined;
-  let isTold = false;
+  let isLogged = false;
 
   async function read(name: string): Promise<Replicas | undefined> {
     try {
       const found = await kubernetes.getDeployment(name);
-      isTold = false;
+      isLogged = false;
       return found?.isOurs ? { ready: found.ready, wanted: found.wanted } : undefined;
     } catch (error) {
-      if (!isTold) log.info({ err: error, deployment }, 'how many replicas there are could not be read');
-      isTold = true;
+      if (!isLogged) log.info({ err: error, deployment }, 'how many replicas there are could not be read');
+      isLogged = true;
       return undefined;
     }
   }

@@ -1,4 +1,4 @@
-/** Owns what is seen of a live run: its service accounts, whether others share them, and a revocation. */
+/** Owns what reports show of a run: its service accounts, whether other users share them, and its revocation. */
 import type { Pod, ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import { ApiError } from '../lib/errors.ts';
@@ -31,7 +31,7 @@ interface Seen {
   userId: string;
   /** The run's service accounts. */
   names: readonly string[];
-  /** The pods whose runs count when it is asked whether one of them was revoked. */
+  /** The pods of a service account whose runs' revocations count. */
   ofAccount: PodIndex['ofAccount'];
 }
 

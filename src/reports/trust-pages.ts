@@ -1,11 +1,11 @@
-/** Owns the report of many proxy roles: in turns that leave the event loop to others, in pages, and added up. */
-import { setImmediate as othersTurn } from 'node:timers/promises';
+/** Owns the reports on many proxy roles: makes them in steps that yield to the event loop, and adds them up. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { TrustStatus } from '../proxy-roles/status.ts';
 import { type RoleReport, roleReport, type TrustReportSources } from './trust.ts';
 
-/** So many role requests are parsed at once: about a millisecond. */
+/** How many role requests are parsed in one step: about a millisecond. */
 const workATurn = 50;
-/** An external change is news for so long. */
+/** For how long an external change needs attention. */
 const newsMs = 24 * 60 * 60_000;
 
 export async function roleReports(roles: readonly string[], sources: TrustReportSources): Promise<RoleReport[]> {
@@ -17,7 +17,7 @@ export async function roleReports(roles: readonly string[], sources: TrustReport
     work += 1 + report.members.length + report.waiting.length;
     if (work < workATurn) continue;
     work = 0;
-    await othersTurn();
+    await nextTurn();
   }
   return reports;
 }

@@ -1,4 +1,4 @@
-/** Owns what administrators are told of proxy roles: who is in, whose runs these are, and what room is left. Pure. */
+/** Owns the reports to administrators on proxy roles: their members, whose runs these are, and the capacity left. Pure. */
 import { isManaged, type Mappings } from '../mappings/role-mappings.ts';
 import { type SharedReach, sharedReach } from '../mappings/shared-proxies.ts';
 import type { TrustStatus } from '../proxy-roles/status.ts';
@@ -7,7 +7,7 @@ import { parseRoleRequest } from '../runs/role-request.ts';
 import type { TrustScope } from '../trust-policy/document.ts';
 import { memberCost } from '../trust-policy/subjects.ts';
 
-/** What the report is made of; all of it from caches. */
+/** The data of the reports, all from caches. */
 export interface TrustReportSources {
   mappings: Mappings;
   status: (roleArn: string) => TrustStatus | undefined;
@@ -15,7 +15,7 @@ export interface TrustReportSources {
   wanted: (account: string) => string | undefined;
   /** The namespace that runs live in. */
   namespace: string;
-  /** Whose tokens trust policies let in, once that is known. */
+  /** Which tokens trust policies let in; undefined until that is known. */
   scope?: TrustScope | undefined;
 }
 
@@ -40,15 +40,15 @@ export interface WaitingReport {
 
 export interface RoleReport {
   proxy_iam_role_arn: string;
-  /** Whether a mapping names the role; when none does any more, its members are leaving. */
+  /** Whether a mapping names the role; when none does any more, its members are being removed. */
   mapped: boolean;
-  /** Whether the leader has told of it yet; where not, nobody knows what its document holds. */
+  /** Whether the leader has published its status; if not, the content of its document is not known. */
   published: boolean;
   members: MemberReport[];
   waiting: WaitingReport[];
-  /** Other service accounts that subjects of ours let in, or may. */
+  /** Other service accounts that our subjects let in, or may. */
   others?: string[];
-  /** What lets in more than the members. */
+  /** The unmanaged subjects that let in more than the members. */
   open_subjects?: OpenReport[];
   /** A mapping says that it is unmanaged: its owner keeps its trust policy. */
   kept_elsewhere?: true;
@@ -62,26 +62,26 @@ export interface RoleReport {
   contested_until?: string;
   brake?: NonNullable<TrustStatus['brake']>;
   error?: NonNullable<TrustStatus['error']>;
-  /** What of it concerns role tokens, where a mapping carries it by them. */
+  /** Its part for role tokens, where a mapping gives it by them. */
   role_tokens?: { granted: boolean; denied: string[]; problem?: { code: string; detail: string } | undefined };
-  /** Organizations that reach targets of others through it. */
+  /** Organizations that reach other organizations' targets through it. */
   shared?: SharedReach[];
 }
 
 export interface PoolReport {
   iam_role_arn: string;
   proxy_iam_role_arns: string[];
-  /** In all of its proxy roles together that take anybody. */
+  /** In all of its proxy roles together that accept members. */
   runs_that_still_fit: number;
 }
 
-/** What one proxy role has room for. */
+/** The capacity that one proxy role has left. */
 export interface Room {
   characters_free: number;
   runs_that_still_fit: number;
 }
 
-/** The room that a role's document has for accounts of the usual name, `run-<24 hex>`; a longer name takes more. */
+/** The capacity that a role's document has for accounts of the usual name, `run-<24 hex>`; a longer name takes more. */
 export function roomIn(status: TrustStatus, namespace: string): Room {
   const free = Math.max(0, status.characters_allowed - status.characters_used);
   const cost = memberCost(namespace, `run-${'0'.repeat(24)}`);
@@ -116,7 +116,7 @@ export function roleReport(roleArn: string, sources: TrustReportSources): RoleRe
     ...(status.kept_elsewhere ? { kept_elsewhere: true } : {}),
     characters_used,
     characters_allowed,
-    // What cannot be written has room for nobody, whatever its size.
+    // A role that cannot be written has no capacity, whatever its size.
     ...(error ? { characters_free: 0, runs_that_still_fit: 0 } : roomIn(status, sources.namespace)),
     ...(written_at === undefined ? {} : { written_at }),
     ...(compared_at === undefined ? {} : { compared_at }),
@@ -128,7 +128,7 @@ export function roleReport(roleArn: string, sources: TrustReportSources): RoleRe
   };
 }
 
-/** The target roles that are reached through several proxy roles of ours, with their room in all. */
+/** The target roles that are reached through several managed proxy roles, with their capacity in total. */
 export function poolReports(sources: TrustReportSources): PoolReport[] {
   const pools = new Map<string, Set<string>>();
   for (const mapping of [...sources.mappings.byOrg.values()].flat()) {

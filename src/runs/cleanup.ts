@@ -1,4 +1,4 @@
-/** Owns what the leader clears up: role requests of ended runs, and their revocations. */
+/** Owns the leader's cleanup of ended runs: their role requests and their revocations. */
 
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import { isRefused } from '../kubernetes/transport.ts';
@@ -19,12 +19,12 @@ interface Around {
   log: Log;
 }
 
-/** A request without a live pod is cleared from an account that lives on, once the pod had time to appear. */
+/** How old a request without a live pod has to be before it is cleared: the pod had time to appear. */
 const endedRequestMs = 60_000;
-/** Not the lack of an annotation, which would say that an earlier release let the account in. */
+/** The annotation is replaced, not removed: an account without one counts as let in by an earlier release. */
 const clearedRequest = JSON.stringify({ cleared: true });
 
-/** Takes requests without a live pod off accounts that live on, so that no later run finds them there. */
+/** Clears requests without a live pod from accounts that still exist, so that no later run finds them there. */
 export async function clearEndedRequests(options: Around, holds: () => boolean): Promise<void> {
   const { accounts, pods, clock, kubernetes, log } = options;
   const ended = (live: Pick<PodIndex, 'ofAccount'>) =>
@@ -37,7 +37,7 @@ export async function clearEndedRequests(options: Around, holds: () => boolean):
       );
     });
   if (ended(pods).length === 0) return;
-  // What was lost by mistake must not be cleared: its run would have its roles no more until it asks again.
+  // The caches may lack a live pod by mistake. Its request must not be cleared: the run would lose its roles until it asks again.
   const live = pods.isWhole() ? pods : await confirmedPods(kubernetes).catch(() => undefined);
   if (!live) return;
   for (const { name, resourceVersion } of ended(live)) {
@@ -52,7 +52,7 @@ export async function clearEndedRequests(options: Around, holds: () => boolean):
   }
 }
 
-/** Takes away the records of runs that were shut out and have ended. */
+/** Removes the records of revoked runs that have ended. */
 export async function forgetEndedRevocations({ revocations, pods, log }: Around): Promise<void> {
   await revocations.forgetEnded(pods).catch((error: unknown) => {
     log.info({ err: error }, 'the revocations of ended runs were not forgotten; trying again later');

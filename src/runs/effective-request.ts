@@ -1,11 +1,11 @@
-/** Owns when a role request counts: the one rule of placement, the removal guard, sibling accounts, clean-up and previews. Pure. */
+/** Owns the rule when a role request counts, for placement, the removal guard, sibling accounts, cleanup and previews. Pure. */
 import type { Pod, ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import { isServiceAccountName } from '../trust-policy/subjects.ts';
 import { askersOf, parseRoleRequest, type RoleRequest } from './role-request.ts';
 import { allStartedBy, type PodIndex } from './runs.ts';
 
-/** What the rule looks at: the caches of this replica, or lists that the API server was asked for just now. */
+/** The input of the rule: the caches of this replica, or fresh lists from the API server. */
 export interface RequestView {
   accounts: { get(name: string): Pick<ServiceAccount, 'wanted'> | undefined };
   /** The live pods of a service account. */
@@ -13,7 +13,7 @@ export interface RequestView {
   isRevoked: (run: string) => boolean;
 }
 
-/** Whether a run that asked lives on the service account. @param live the live pods of it. */
+/** Whether a run that made the request has a live pod on the service account. @param live the account's live pods. */
 export function hasLiveAsker(request: Pick<RoleRequest, 'run' | 'also'>, live: readonly Pod[]): boolean {
   const askers = askersOf(request);
   return live.some(({ run }) => run !== undefined && askers.has(run));
@@ -25,8 +25,9 @@ export function isShutOut(account: string, { pods, isRevoked }: Omit<RequestView
 }
 
 /**
- * The request of a service account, where it counts: a run that asked lives, all pods are of the user who asked, and no
- * run that asked last or uses the account is revoked. A later run of the same user on the same account has to ask itself.
+ * The request of a service account, where it counts: a run that asked has a live pod there, the user who asked started all
+ * live pods, and neither the run that asked last nor one that uses the account is revoked. A later run of the same user on
+ * the same account has to ask itself.
  */
 export function effectiveRequest(account: string, view: RequestView): RoleRequest | undefined {
   const request = isServiceAccountName(account) ? parseRoleRequest(view.accounts.get(account)?.wanted) : undefined;

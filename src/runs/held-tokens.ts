@@ -18,18 +18,18 @@ export interface TokenRole extends Choice {
 }
 
 /**
- * Beyond a token's life: a replica whose watch of revocations went silent may give one until it notices that, and the clocks
- * of the API server and of AWS may differ.
+ * Added to a token's lifetime: a replica whose watch of revocations went silent may give one until it notices that, and the
+ * clocks of the API server and of AWS may differ.
  */
 export const tokenLeewayMs = longestQuietMs + 60_000;
 
-/** The roles that come by tokens which the service account's run may still use, in the form of those that come by entries. */
+/** The roles that the service account's run may still use by tokens, in the form of roles that are given by entries. */
 export function rolesByToken({ tokens = [] }: Pick<RoleRequest, 'tokens'>): RequestedRole[] {
   const held = tokens.filter(({ until }) => until === undefined);
   return held.map(({ target, until: _over, ...proxy }) => ({ target, proxies: [proxy] }));
 }
 
-/** When a token that is given now, or was given before, is surely over; ISO 8601. */
+/** When every token that was given until now has surely expired, ISO 8601. */
 export function tokensOverAt(now: number, lifeMs: number): string {
   return new Date(now + lifeMs + tokenLeewayMs).toISOString();
 }
@@ -37,12 +37,12 @@ export function tokensOverAt(now: number, lifeMs: number): string {
 /** In a record of revoked tokens: the service account may hold tokens of any role. */
 export const anyRole = '*';
 
-/** Beyond it a record of revoked tokens names no roles: it would take the place of other revocations. */
+/** A longer record of revoked tokens names no roles, so that the ConfigMap has capacity for other revocations. */
 const mostRecordedChars = 16_384;
 /** Of a record without roles, which has room for a thousand service accounts of one run. */
 const mostNamesChars = 65_536;
 
-/** What a revocation keeps on record of the tokens. @param held service account -> the tokens that its pods may hold. */
+/** The tokens that a revocation records. @param held service account -> the tokens that its pods may hold. */
 export function revokedTokens(
   held: ReadonlyMap<string, readonly Pick<HeldToken, 'arn'>[]>,
   now: number,
@@ -63,7 +63,7 @@ export function revokedTokens(
 }
 
 /**
- * What to keep on record: the roles that tokens are given for now, and those that the account may still hold tokens of.
+ * The tokens to record: those of the roles given now, and those that the account may still hold.
  * @param known the request on record, of the same user. @param given the roles whose tokens are about to be given.
  * @param choiceFor the organization by which the caller may have a role, if any.
  * @param now milliseconds since the epoch. @param lifeMs of a token.
@@ -91,7 +91,7 @@ export function heldTokens(
   return all.sort((a, b) => (a.target + a.arn < b.target + b.arn ? -1 : 1));
 }
 
-/** The content of a request with what `heldTokens` keeps on record; tokens that another user got on the account are not ours. */
+/** The content of a request with the tokens of `heldTokens`; another user's tokens on the account are left out. */
 export function withHeldTokens(
   content: RoleRequestContent,
   known: RoleRequest | undefined,

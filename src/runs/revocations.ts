@@ -1,4 +1,4 @@
-/** Owns the runs that an administrator shut out: their record in a ConfigMap, as every replica sees it. */
+/** Owns the records of revoked runs, in a ConfigMap that every replica watches. */
 import { z } from 'zod';
 import type { Kubernetes } from '../kubernetes/client.ts';
 import { ConfigMapStore, type StoreSources } from '../kubernetes/config-map-store.ts';
@@ -10,8 +10,8 @@ import type { PodIndex } from './runs.ts';
 export const revokedConfigMap = 'irsa-revoked-runs';
 
 /**
- * The role tokens that the run's service accounts might hold: their own record of it goes with an account, and a token that was
- * copied out goes on.
+ * The role tokens that the run's service accounts might hold. The record on an account is deleted with it, while a token that
+ * was copied keeps working.
  */
 const revokedTokensSchema = z.object({
   /** Until when the last of them lives, ISO 8601. */
@@ -35,7 +35,7 @@ export type RevokedTokens = z.infer<typeof revokedTokensSchema>;
 
 type Records = ReadonlyMap<string, Revocation>;
 
-/** A run is taken to have ended only when its record is so old: its pods had time to appear. */
+/** How old a record has to be before its run can count as ended: the run's pods had time to appear. */
 const youngestEndedMs = 60_000;
 
 export class Revocations extends ConfigMapStore<Records> {
@@ -47,12 +47,12 @@ export class Revocations extends ConfigMapStore<Records> {
     this.#sources = sources;
   }
 
-  /** What is on record of a run, as the watch has it. @param run 24 hex digits. */
+  /** The revocation of a run, as the watch shows it. @param run 24 hex digits. */
   readonly get = (run: string): Revocation | undefined => this.current().get(run);
 
   readonly isRevoked = (run: string): boolean => this.current().has(run);
 
-  /** Calls back with the runs that were revoked or allowed. @returns what takes the listener away. */
+  /** Calls back with the runs that were revoked or allowed. @returns a function that removes the listener. */
   onRunsChange(listener: (runs: readonly string[]) => void): () => void {
     return this.onChange((now, before) => {
       const changed = new Set(now.keys()).symmetricDifference(new Set(before.keys()));
@@ -61,7 +61,7 @@ export class Revocations extends ConfigMapStore<Records> {
   }
 
   /**
-   * Shuts a run out. One that is shut out already stays so, with its first record.
+   * Revokes a run. One that is revoked already keeps its first record.
    * @returns the record that counts, and whether it is new.
    * @throws ApiError as `change` does.
    */
@@ -71,15 +71,15 @@ export class Revocations extends ConfigMapStore<Records> {
     return { record: known ?? record, added: known === undefined };
   }
 
-  /** Lets a run in again. @returns what was on record. @throws ApiError as `change` does. */
+  /** Ends the revocation of a run. @returns the removed record. @throws ApiError as `change` does. */
   async allow(run: string): Promise<Revocation | undefined> {
     const { before } = await this.change((data) => (Object.hasOwn(data, run) ? { [run]: null } : {}));
     return parseRevocations(before).get(run);
   }
 
   /**
-   * Takes away the records of runs that ended, and their tokens with them: whose pods were gone when it was last called, and
-   * are gone now, in the watch and when the API server is asked. To be called in long intervals.
+   * Removes the records of runs that have ended and whose tokens have expired. A run has ended when the watch showed no pods
+   * of it at the last call, and shows none now, nor does the API server list any. Call it at long intervals.
    * @throws ApiError as `change` does.
    */
   async forgetEnded(pods: Pick<PodIndex, 'ofRun'>): Promise<void> {
@@ -98,12 +98,12 @@ export class Revocations extends ConfigMapStore<Records> {
     );
   }
 
-  /** Those of these runs that have no live pod, as the API server says; none where it lists no pod at all. */
+  /** Those of these runs for which the API server lists no live pod; none of them where it lists no pod at all. */
   async #withoutPods(runs: readonly string[]): Promise<ReadonlySet<string>> {
     try {
       const all = await this.#sources.kubernetes.listPods();
       const alive = new Set(all.flatMap(({ live, run }) => (live && run !== undefined ? [run] : [])));
-      // A list that is empty by mistake must let nobody in again.
+      // A list that is empty by mistake must not end a revocation.
       return new Set(all.length === 0 ? [] : runs.filter((run) => !alive.has(run)));
     } catch (error) {
       throw kubernetesUnavailable(error);
@@ -111,15 +111,15 @@ export class Revocations extends ConfigMapStore<Records> {
   }
 }
 
-/** A record that cannot be read shuts its run out all the same: it was put there to do so. */
+/** A record that cannot be parsed still revokes its run, as was intended. */
 function parseRevocations(data: Readonly<Record<string, string>>): Records {
   const unreadable = { by: 'unknown', by_id: 'unknown', at: new Date(0).toISOString() };
   return new Map(Object.entries(data).map(([run, text]) => [run, parseJson(revocationSchema, text) ?? unreadable]));
 }
 
 /**
- * The revocation that counts for a run: its own, or that of another one whose live pods use one of its accounts, since
- * AWS could not tell the two apart.
+ * The revocation that counts for a run: its own, or that of another run whose live pods use one of its accounts, since
+ * AWS cannot tell the two apart.
  */
 export function revocationFor(
   run: string,
@@ -142,7 +142,7 @@ export function revokedRun(
   return [run, ...others].find((one) => revocations.get(one) !== undefined);
 }
 
-/** The sentence for the user of a run that was shut out. */
+/** The sentence for the user of a revoked run. */
 export function revokedSentence({ reason }: Revocation): string {
   const why = reason === undefined ? '' : `: ${reason.replace(/[.\s]+$/, '')}`;
   return `An administrator revoked the roles of this run${why}.`;

@@ -1,11 +1,11 @@
-/** Owns the record of what a run wants: the annotation on its service account. Pure. */
+/** Owns the role request: the annotation on a service account with the roles that its run wants. Pure. */
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { parseJson } from '../lib/json.ts';
 
 /** How long the watch of pods may take to show a run that asked. */
 const newMs = 60_000;
-/** So many that it does not show are kept: an account on which somebody always asks would never let go of the ended. */
+/** How many runs that it does not show are kept: the list of an account with constant requests would grow without end. */
 const mostUnseen = 50;
 
 const roleSchema = z.object({
@@ -27,19 +27,19 @@ const heldTokenSchema = z.object({
   arn: z.string(),
   org: z.string(),
   org_id: z.string().optional(),
-  /** The run may not have it any more: until when the last token that it got may live, ISO 8601. */
+  /** Set where the run may not have the role any more: when the last token that it got expires, ISO 8601. */
   until: z.string().optional(),
 });
 
 const roleRequestSchema = z.object({
-  /** Names this want: the writer's answer carries it, so that an answer to an older want is not taken for it. */
+  /** Identifies this request: the leader's answer carries it, so that an answer to an older request is not taken for it. */
   id: z.string().min(1),
   /** The run that asked last, 24 hex digits. */
   run: z.string(),
-  /** Other runs of the same user that asked before, use the account too, and lived when the last one asked, or were too new to be seen. */
+  /** Other runs of the same user that asked before and use the account too: live at the last request, or too new to be seen. */
   also: z.array(z.string()).optional(),
   user: z.object({ id: z.string().min(1), name: z.string() }),
-  /** When it was asked for, ISO 8601. */
+  /** When the request was made, ISO 8601. */
   at: z.string(),
   workload_type: z.string().optional(),
   roles: z.array(roleSchema),
@@ -52,21 +52,21 @@ export type RoleRequest = z.infer<typeof roleRequestSchema>;
 export type RequestedRole = z.infer<typeof roleSchema>;
 
 /**
- * The annotations of an object hold at most 262,144 bytes in all; other tools' are counted too, and the list of askers.
+ * The annotations of an object hold at most 262,144 bytes in all. The rest is for other tools' annotations and for `also`.
  * https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-meta/ (TotalAnnotationSizeLimitB)
  */
 export const maxRoleRequestBytes = 262_144 - 16_384;
 
-/** A request without what changes from one asking to the next. */
+/** A request without the fields that differ each time it is made. */
 export type RoleRequestContent = Omit<RoleRequest, 'id' | 'at' | 'also'>;
 
-/** @param also other runs that asked for the account, and live. @param now milliseconds since the epoch. */
+/** @param also other live runs that asked for the account. @param now milliseconds since the epoch. */
 export function newRoleRequest(content: RoleRequestContent, now: number, also: readonly string[] = []): RoleRequest {
   const others = also.length > 0 ? { also: [...also].sort() } : {};
   return { id: randomUUID(), at: new Date(now).toISOString(), ...content, ...others };
 }
 
-/** How many bytes these mappings of an organization take in a request of its member, much the same for each member. */
+/** How many bytes these mappings of an organization take in a member's request; nearly the same for each member. */
 export function roleRequestBytes(
   org: string,
   mappings: readonly { iam_role_arn: string; proxy_iam_role_arn: string }[],
@@ -79,19 +79,19 @@ export function roleRequestBytes(
   return Buffer.byteLength(JSON.stringify(newRoleRequest({ run: id, user: { id, name: id }, roles }, 0)));
 }
 
-/** @returns undefined where there is no annotation, or one that is no request: cleared, or not written by this service. */
+/** @returns undefined where there is no annotation, or one without a request: cleared, or not written by this service. */
 export function parseRoleRequest(annotation: string | undefined): RoleRequest | undefined {
   return annotation === undefined ? undefined : parseJson(roleRequestSchema, annotation);
 }
 
-/** Whether a new request wants nothing else than what is on record, so that the record can stay. */
+/** Whether a new request wants the same as the one on record, which can then stay. */
 export function sameContent(request: RoleRequest, content: RoleRequestContent): boolean {
   return canonical(request) === canonical(content);
 }
 
 /**
- * Whether the record has a request already: it wants the same for the same user, and the run is one of those that asked.
- * @param alive the runs whose pods are seen to use the account; a record of a run that has ended is made anew.
+ * Whether a request is on record already: the record wants the same for the same user, and the run is one that asked.
+ * @param alive the runs with live pods on the account; a record of a run that has ended is replaced.
  */
 export function isOnRecord(
   known: RoleRequest,
@@ -102,7 +102,7 @@ export function isOnRecord(
   return isAsker && sameContent({ ...known, run: content.run }, content);
 }
 
-/** Whether who gets what is wanted here gets all of that content too: the same user's, each role through the same proxies. */
+/** Whether a request includes all of the content: for the same user, each role through the same proxies. */
 export function covers(request: RoleRequest, content: RoleRequestContent): boolean {
   const roles = new Set(request.roles.map((role) => JSON.stringify([role.target, role.proxies])));
   return (
@@ -111,14 +111,14 @@ export function covers(request: RoleRequest, content: RoleRequestContent): boole
   );
 }
 
-/** The runs that asked for what is wanted. */
+/** The runs that made the request. */
 export function askersOf(request: Pick<RoleRequest, 'run' | 'also'>): ReadonlySet<string> {
   return new Set([request.run, ...(request.also ?? [])]);
 }
 
 /**
  * The other runs of this user that asked for the account before, and still use it, or have just begun to.
- * @param alive the runs whose pods are seen to use it. @param now milliseconds since the epoch.
+ * @param alive the runs with live pods on it. @param now milliseconds since the epoch.
  */
 export function otherAskers(
   known: RoleRequest | undefined,
@@ -128,7 +128,7 @@ export function otherAskers(
 ): string[] {
   if (known?.user.id !== content.user.id) return [];
   const others = [...askersOf(known)].filter((run) => run !== content.run);
-  // Their pods may be too new to be seen. Runs that ended count for nothing; a run's id begins with its time.
+  // The watch may not show their pods yet. Keeping an ended run does no harm. A run's id begins with its time: the newest stay.
   const isNew = now - Date.parse(known.at) < newMs;
   const unseen = isNew ? others.filter((run) => !alive.has(run)).sort() : [];
   return [...others.filter((run) => alive.has(run)), ...unseen.slice(-mostUnseen)];

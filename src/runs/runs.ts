@@ -1,4 +1,4 @@
-/** Owns runs: which pods of them live, which service accounts these use, and whose they are. */
+/** Owns runs: their live pods, the service accounts that these use, and the users who started them. */
 
 import type { Kubernetes, Pod } from '../kubernetes/client.ts';
 import { kubernetesUnavailable } from '../kubernetes/transport.ts';
@@ -7,13 +7,13 @@ import { ApiError } from '../lib/errors.ts';
 import { Listeners } from '../lib/listeners.ts';
 import { isServiceAccountName } from '../trust-policy/subjects.ts';
 
-/** The live pods by run and by service account, kept up with the watch: a look-up costs the same for 10 as for 10,000. */
+/** The live pods by run and by service account, updated by the watch: a lookup costs the same for 10 as for 10,000. */
 export interface PodIndex {
   ofRun(run: string): Pod[];
   ofAccount(account: string): Pod[];
   /** Every live pod. */
   all(): Iterable<Pod>;
-  /** False where live pods may be missing that a list should have had: no pod lives here, or the copy of them is not whole. */
+  /** False where live pods may be missing: there is no live pod at all, or the watch's copy is incomplete. */
   isWhole(): boolean;
   /** Calls back with each service account whose live pods changed. */
   onAccountChange(listener: (account: string) => void): void;
@@ -54,9 +54,9 @@ export function createPodIndex(pods: Watched<Pod>): PodIndex {
 }
 
 /**
- * The live pods, as the API server lists them. That there are no pods is believed when it says so twice, and lists service
- * accounts in between: an API server whose lists are empty by mistake does not.
- * @returns undefined where none is not believed. @throws KubernetesError
+ * The live pods, as the API server lists them. An empty list is trusted when the API server lists service accounts next, and
+ * no pods once more: one whose lists are empty by mistake lists no accounts either.
+ * @returns undefined where an empty list is not trusted. @throws KubernetesError
  */
 export async function confirmedPods(
   kubernetes: Pick<Kubernetes, 'listPods' | 'listServiceAccounts'>,
@@ -132,7 +132,7 @@ export async function findRunPod(
   kubernetes: Pick<Kubernetes, 'listPods' | 'listPodsOfAccount'>,
 ): Promise<Pod> {
   const known = index.ofRun(id).some((pod) => pod.name === name);
-  // A pod that came to a known run seconds ago is looked for in the API server.
+  // A pod that the index lacks may be seconds old, so the API server is asked.
   const { pods } = await findRun(id, callerId, known ? index : { ...index, ofRun: () => [] }, kubernetes);
   const pod = pods.find((one) => one.name === name);
   if (pod) return pod;
@@ -166,7 +166,7 @@ export async function findRun(
   for (const account of accounts) {
     // Kubernetes has checked the name; it goes into a trust policy, so it is checked again.
     if (!isServiceAccountName(account)) throw new ApiError('run_not_found', 'This run has no usable service account.');
-    // A copy that may lack pods hides those of other people: the API server is asked whose pods use the account. Invariant 5.
+    // An incomplete index may lack other users' pods, so the API server is asked which pods use the account. Invariant 5.
     const unseen = index.isWhole() ? [] : await livePodsOf(account, kubernetes);
     const users = [...index.ofAccount(account), ...unseen, ...pods.filter((pod) => pod.account === account)];
     if (!allStartedBy(users, callerId)) {
@@ -177,7 +177,7 @@ export async function findRun(
   return { id, accounts, pods };
 }
 
-/** None while the API server is away: nothing new can be given then, and what is known tells what was. */
+/** None while the API server is unavailable: nothing new can be given then, and the index has what was given before. */
 async function livePodsOf(account: string, kubernetes: Pick<Kubernetes, 'listPodsOfAccount'>): Promise<Pod[]> {
   const listed = await kubernetes.listPodsOfAccount(account).catch(() => []);
   return listed.filter(({ live }) => live);

@@ -1,4 +1,4 @@
-/** Owns the accounts that come to a run later, such as a Ray cluster's: they get what the run got, without a call. */
+/** Owns sibling accounts: service accounts that join a run later, such as a Ray cluster's, get its roles without a call. */
 
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import { isRefused } from '../kubernetes/transport.ts';
@@ -19,25 +19,25 @@ export interface SiblingAccountsOptions {
 }
 
 export interface SiblingAccounts {
-  /** Looks at an account after its pods or its annotation changed; and at the others of its runs. */
+  /** Evaluates an account whose pods or annotation changed, and the other accounts of its runs. */
   changed(name: string): void;
-  /** Looks at every account. */
+  /** Evaluates every account. */
   all(): void;
 }
 
 export function createSiblingAccounts(options: SiblingAccountsOptions): SiblingAccounts {
   const { accounts, pods, kubernetes, clock, log } = options;
-  // The leader's placements keep revoked runs out, whatever their service accounts carry.
+  // Revocations are not checked here: the leader's placements ignore the requests of revoked runs.
   const view = { accounts, pods, isRevoked: () => false };
   const underWay = new Set<string>();
 
-  /** The request that the account should have from its run, where it has none of its own that counts. */
+  /** The request of its run that the account should get, where it has none of its own that counts. */
   function missingRequest(name: string): RoleRequest | undefined {
     const account = accounts.get(name);
     const own = pods.ofAccount(name);
     const user = own[0]?.user;
     if (!account || user === undefined || !allStartedBy(own, user)) return undefined;
-    // A static service account may serve several runs of one user: the request of one that lives on it stays.
+    // A static service account may serve several runs of one user: the request of a live one stays.
     if (effectiveRequest(name, view)) return undefined;
     const runs = new Set(own.flatMap(({ run }) => run ?? []));
     for (const run of runs) {
@@ -57,7 +57,7 @@ export function createSiblingAccounts(options: SiblingAccountsOptions): SiblingA
     underWay.add(name);
     try {
       const { id: _id, at: _at, also: _also, tokens: _tokens, ...content } = request;
-      // Refused where the account changed meanwhile: its change brings us here again.
+      // The write fails where the account changed meanwhile; that change starts another try.
       await kubernetes.setWanted(name, JSON.stringify(newRoleRequest(content, clock.now())), account.resourceVersion);
       log.info(
         { account: name, run: request.run, user: request.user.name },

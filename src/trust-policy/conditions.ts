@@ -1,13 +1,13 @@
-/** Owns the conditions of a trust policy's statements: its lists of subjects, and what can be told of any other. Pure. */
+/** Owns the conditions of a trust policy's statements: finds lists of subjects, and evaluates conditions where possible. Pure. */
 import { isObject, type Json, type JsonObject, listOf } from './json.ts';
 import { matchesPattern } from './wildcards.ts';
 
-/** Whether a part of a statement matches. `unknown`: the request decides, or AWS's texts contradict each other. */
+/** Whether a part of a statement matches. `unknown`: the request decides, or AWS's documentation contradicts itself. */
 export type Answer = 'yes' | 'no' | 'unknown';
 
 /** How an operator on strings compares. */
 interface Comparison {
-  /** Whether `*` and `?` count. */
+  /** Whether `*` and `?` are wildcards. */
   patterns: boolean;
   ignoresCase: boolean;
   negated: boolean;
@@ -22,7 +22,7 @@ export interface SubjectList extends Comparison {
   values: Json[];
 }
 
-/** The lists of our issuer's `:sub`, under any operator that lets in those who match; IAM ANDs them. */
+/** The lists of our issuer's `:sub`, under any operator that lets in matching subjects; IAM ANDs them. */
 export function subjectLists(issuer: string, { Condition: condition }: JsonObject): SubjectList[] {
   return Object.entries(isObject(condition) ? condition : {}).flatMap(([operator, keys]) => {
     const comparison = comparisonOf(operator);
@@ -33,7 +33,7 @@ export function subjectLists(issuer: string, { Condition: condition }: JsonObjec
   });
 }
 
-/** @param subject the token's; undefined: any, so that no condition on it counts. */
+/** Whether a condition holds for a token of our issuer. @param subject the token's; undefined: tests on it are unknown. */
 export function conditionHolds(issuer: string, condition: Json | undefined, subject: string | undefined): Answer {
   if (condition === undefined) return 'yes';
   if (!isObject(condition)) return 'unknown';
@@ -44,7 +44,7 @@ export function conditionHolds(issuer: string, condition: Json | undefined, subj
       if (!comparison || values.length === 0) return 'unknown';
       if (isKey(key, `${issuer}:sub`))
         return subject === undefined ? 'unknown' : listHolds(comparison, values, subject);
-      // A pod may ask Kubernetes for a token of any audience; whether the provider takes it is not in the document.
+      // A pod can get a token of any audience from Kubernetes; the document does not say whether the provider accepts it.
       return isOfOtherProvider(issuer, key) ? comparison.absent : 'unknown';
     }),
   );
@@ -91,14 +91,14 @@ function listHolds(comparison: Comparison, values: Json[], subject: string): Ans
 
 function valueMatches({ patterns, ignoresCase }: Comparison, value: Json, subject: string): Answer {
   if (typeof value !== 'string') return 'unknown';
-  // A literal star matches no subject: tokens have none.
+  // A literal star or question mark matches no subject: those of tokens have neither.
   if (!patterns && /[*?]/.test(value)) return 'no';
   const wanted = ignoresCase ? value.toLowerCase() : value;
   if (!matchesPattern(loosened(wanted), subject)) return 'no';
   return loosened(wanted) === wanted ? 'yes' : 'unknown';
 }
 
-/** Tokens of ours carry no key of another provider, such as `token.actions.githubusercontent.com:sub`; `aws:SourceVpc` is none. */
+/** Whether a key, such as `token.actions.githubusercontent.com:sub`, is another provider's: our tokens have none of these. */
 function isOfOtherProvider(issuer: string, key: string): boolean {
   const [provider = ''] = key.split(':');
   return provider.includes('.') && !key.toLowerCase().startsWith(`${issuer.toLowerCase()}:`);

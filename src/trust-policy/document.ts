@@ -1,4 +1,4 @@
-/** Owns the editing of trust policies: which subjects are ours, and the document that has just the wanted ones. Pure. */
+/** Owns editing trust policies: finds what this service manages in a document, and makes the document that is desired. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import { type JsonObject, parsePolicy, writePolicy } from './json.ts';
 import { type PodTrust, podEntries, withPodTrust } from './pod-identity.ts';
@@ -7,7 +7,7 @@ import { type TokenTrust, tokenEntries, tokenTrustIn, withTokenTrust } from './r
 import { managedAccount, placeholderSubject, subjectOf } from './subjects.ts';
 import { findOurs, type Ours, subjectsIn, withSubjects } from './web-identity.ts';
 
-/** Whose tokens a trust policy lets in, and how long it may be. */
+/** The cluster and the namespace whose pods a trust policy lets in. */
 export interface TrustScope {
   /** The cluster's issuer without a scheme: `oidc.eks.us-west-2.amazonaws.com/id/…`. */
   issuer: string;
@@ -20,13 +20,13 @@ export interface TrustScope {
   cluster?: string | undefined;
 }
 
-/** What of a document is ours to keep. */
+/** The parts of a document that this service manages. */
 export interface TrustParts {
-  /** The subjects that web identity lets in: a mapping of an organization names the role. */
+  /** Whether the subjects of web identity are managed: a mapping of an organization names the role. */
   members: boolean;
   /** The service accounts of EKS Pod Identity; undefined: no Pod Identity mapping names the role. */
   pods?: PodTrust | undefined;
-  /** Role tokens; undefined: no mapping carries the role by tokens, and none did. */
+  /** The part for role tokens; undefined: no mapping gives the role by tokens, and none did. */
   tokens?: TokenTrust | undefined;
 }
 
@@ -37,20 +37,20 @@ export type TrustPolicyEdit =
   | { kind: 'changed'; document: string; size: number }
   | Refusal;
 
-/** What a document says about us, before any edit. */
+/** What a document has of ours, before any edit. */
 export interface TrustPolicyView {
   kind: 'read';
-  /** The subjects of ours in any statement, and the entries of EKS Pod Identity, as they stand there. */
+  /** Our subjects in any statement, and the entries of EKS Pod Identity and role tokens, as the document has them. */
   subjects: ReadonlySet<string>;
-  /** The service accounts that these may let in, each once: a condition that somebody added may still keep some out. */
+  /** The service accounts that our subjects may let in: a condition that was added externally may still exclude some. */
   accounts: ReadonlySet<string>;
-  /** What statements of others mean for EKS Pod Identity; undefined where its part is not ours. */
+  /** What unmanaged statements mean for EKS Pod Identity; undefined where its part is not managed. */
   beside: BesidePods | undefined;
-  /** What it says of role tokens; undefined where that part is not ours. */
+  /** The part for role tokens; undefined where it is not managed. */
   tokens: TokenTrust | undefined;
-  /** Those of them that our statement lets in, by nothing but their subject and our audience. */
+  /** Those of `accounts` that our statement lets in, on no condition but their subject and our audience. */
   settled: ReadonlySet<string>;
-  /** The characters left for members when those that `keep` names stay; each member takes `memberCost`. */
+  /** The characters available for members beside the accounts that `keep` retains; each member takes `memberCost`. */
   room(maxChars: number, keep: (account: string) => boolean): number;
 }
 
@@ -63,9 +63,9 @@ export function trustPolicySize(document: string): number {
 }
 
 /**
- * Reads what a document says about us.
+ * Reads what a document has of ours.
  * @param text the document as IAM gives it, URL-decoded.
- * @param parts what of it is ours; the room is what is left beside the entries of EKS Pod Identity.
+ * @param parts its managed parts, as desired; `room` is what these leave for members.
  */
 export function readTrustPolicy(
   scope: TrustScope,
@@ -97,14 +97,14 @@ export function readTrustPolicy(
 }
 
 /**
- * The document in which exactly the given accounts are let in by us, and all that is not ours is as it was.
+ * Makes the document in which our subjects let in exactly the given accounts, and everything unmanaged is unchanged.
  * @param text the document as IAM gives it, URL-decoded.
  * @param members service-account names, each of the form that `isServiceAccountName` checks; undefined where web
- * identity's part is not ours.
+ * identity's part is not managed.
  * @param keep whether a managed subject whose account is no member stays nevertheless, in the form that it has.
  * @param maxChars the role's quota in characters.
- * @param pods the service accounts of EKS Pod Identity; undefined where that part is not ours.
- * @param tokens what role tokens need; undefined where that part is not ours.
+ * @param pods the service accounts of EKS Pod Identity; undefined where that part is not managed.
+ * @param tokens the part for role tokens; undefined where it is not managed.
  * @returns `changed` with the document to write, `unchanged`, or `refused` with a stable code; never throws for a bad
  * document.
  */
@@ -140,7 +140,7 @@ export function editTrustPolicy(
   return { kind: 'changed', document, size };
 }
 
-/** The policy with all parts of ours but the members. */
+/** The policy with all managed parts except the members. */
 function withOtherParts(policy: JsonObject, scope: TrustScope, { pods, tokens }: Omit<TrustParts, 'members'>) {
   const withPods = pods ? withPodTrust(policy, scope, pods) : policy;
   return tokens ? withTokenTrust(withPods, scope, tokens) : withPods;
@@ -158,10 +158,10 @@ function withMembers(
   const added = [...members].map((account) => subjectOf(scope.namespace, account));
   const managed = [...new Set([...added, ...home.managed.filter(stays)])].sort();
   if (managed.length === 0) {
-    // Nobody is in, and nobody of ours was there: nothing is written to say so.
+    // There are no members, and there were none: no statement is written for them.
     const untouched = isNew || (home.foreign.length > 0 && home.managed.length === 0);
     if (untouched) return withSubjects(scope, policy, ours, undefined, stays);
-    // Beside subjects of others the placeholder is needed only where we would not find the statement again.
+    // Beside unmanaged subjects the placeholder is needed only where the statement would not be found again without it.
     if (home.foreign.length === 0 || !isAlone) managed.push(placeholderSubject);
   }
   return withSubjects(scope, policy, ours, [...home.foreign, ...managed], stays);
@@ -179,7 +179,7 @@ function staying(
   };
 }
 
-/** Each once, wherever they are; those that are no patterns let nobody in. */
+/** Our subjects in all statements, each once, without literal ones, which let nobody in. */
 function managedSubjects(scope: TrustScope, { home, strays }: Ours): Set<string> {
   const elsewhere = strays.flatMap(({ statement }) => subjectsIn(scope, statement));
   const named = elsewhere.filter(({ account, patterns }) => account !== '' && patterns);

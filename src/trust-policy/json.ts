@@ -1,9 +1,9 @@
-/** Owns the JSON of a policy document: how it is read, how it is written so that IAM takes it, and its parts. Pure. */
+/** Owns the JSON of a policy document: reading it, writing it as IAM accepts it, and access to its parts. Pure. */
 
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 export type JsonObject = { [key: string]: Json };
 
-/** @returns the document, or in a sentence why it is none. */
+/** @returns the document, or a sentence that says why the text is none. */
 export function parsePolicy(text: string): JsonObject | string {
   let policy: Json;
   try {
@@ -19,7 +19,7 @@ export function parsePolicy(text: string): JsonObject | string {
 }
 
 /**
- * The text of a document in ASCII: IAM takes no character above U+00FF but as an escape.
+ * The text of a document in ASCII: IAM accepts characters above U+00FF only as escapes.
  * https://docs.aws.amazon.com/IAM/latest/APIReference/API_UpdateAssumeRolePolicy.html
  */
 export function writePolicy(policy: JsonObject): string {
@@ -34,7 +34,7 @@ export function statementsOf(policy: JsonObject): JsonObject[] {
   return Array.isArray(statement) ? statement : [statement];
 }
 
-/** IAM takes one value for a list of one nearly everywhere. */
+/** The value as a list: IAM accepts a single value for a list of one nearly everywhere. */
 export function listOf(value: Json | undefined): Json[] {
   if (value === undefined) return [];
   return Array.isArray(value) ? value : [value];

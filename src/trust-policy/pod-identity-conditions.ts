@@ -1,9 +1,9 @@
-/** Owns what a Condition of a statement says of a request by EKS Pod Identity of which only a part is known. Pure. */
+/** Owns evaluating a statement's Condition for a request by EKS Pod Identity that is only partly known. Pure. */
 import { isObject, type Json, stringsOf } from './json.ts';
 
 /**
- * What is known of a request, by condition key in lower case: its value, or null where the request surely does not carry
- * it. A key that is not in the map may have any value, or none.
+ * What is known of a request, by condition key in lower case: its value, or null where the request certainly lacks the
+ * key. A key that is not in the map may have any value, or none.
  */
 export type KnownKeys = ReadonlyMap<string, string | null>;
 
@@ -14,10 +14,10 @@ export interface Test {
   value: Json;
 }
 
-/** undefined: nobody can tell. */
+/** undefined: it cannot be decided. */
 export type Verdict = boolean | undefined;
 
-/** The single tests of a Condition, all of which must hold. A form that IAM does not have gives one that nobody can tell. */
+/** The single tests of a Condition, all of which must hold. A form that IAM does not have gives one that cannot be decided. */
 export function testsOf(condition: Json | undefined): Test[] {
   if (condition === undefined) return [];
   if (!isObject(condition)) return [{ operator: 'Condition', key: '', value: condition }];
@@ -34,7 +34,7 @@ const operatorForm = /^(?:(ForAnyValue|ForAllValues):)?(String|Arn)(Not)?(Equals
 export function holds({ operator, key, value }: Test, known: KnownKeys): Verdict {
   const actual = known.get(key.toLowerCase());
   const wanted = Array.isArray(value) ? value.map(String) : isObject(value) ? undefined : [String(value)];
-  // What an empty list does is contradictory in AWS's own texts.
+  // AWS's documentation contradicts itself about an empty list.
   if (actual === undefined || !wanted || wanted.length === 0) return undefined;
   if (operator === 'Null') return wanted.some((one) => one.toLowerCase() === String(actual === null));
   const [, set, kind, negated, form, ifExists] = operatorForm.exec(operator) ?? [];
@@ -42,7 +42,7 @@ export function holds({ operator, key, value }: Test, known: KnownKeys): Verdict
   if (actual === null) {
     return ifExists !== undefined || set === 'ForAllValues' || (negated !== undefined && set === undefined);
   }
-  // A policy variable stands for what only the request has.
+  // The value of a policy variable is known only from the request.
   if (wanted.some((one) => one.includes('${'))) return undefined;
   const isLike = kind === 'Arn' || form === 'Like';
   const matches = wanted.some((one) =>
@@ -55,7 +55,7 @@ export function holds({ operator, key, value }: Test, known: KnownKeys): Verdict
   return matches !== (negated !== undefined);
 }
 
-/** All of them: false where one surely does not hold. */
+/** Whether all tests hold: false where one certainly does not. */
 export function allHold(tests: readonly Test[], known: KnownKeys): Verdict {
   const verdicts = tests.map((test) => holds(test, known));
   if (verdicts.includes(false)) return false;

@@ -1,4 +1,4 @@
-/** Owns what statements of others in a role's trust policy mean for EKS Pod Identity: who is open, who is stricter. Pure. */
+/** Owns what unmanaged statements of a trust policy mean for EKS Pod Identity: which are open, which are stricter. Pure. */
 
 import { isObject, type JsonObject, statementsOf, stringsOf } from './json.ts';
 import { anyAccount, isPodStatement, type PodPlace, type PodTrust, podAccounts, podService } from './pod-identity.ts';
@@ -6,7 +6,7 @@ import { allHold, holds, inWords, isMatch, type KnownKeys, type Test, testsOf } 
 
 export const podTrustProblemCodes = ['trust_policy_open', 'trust_policy_stricter'] as const;
 
-/** What a person has to mend in a trust policy beside our statement. */
+/** What a person has to fix in the unmanaged statements of a trust policy. */
 export interface PodTrustProblem {
   code: (typeof podTrustProblemCodes)[number];
   detail: string;
@@ -27,9 +27,9 @@ const tags = [
   'kubernetes-pod-name',
   'kubernetes-pod-uid',
 ].map(tag);
-/** The keys that name a statement's service account: a statement for other accounts than ours widens neither. */
+/** The keys by which a statement names service accounts: a test on them makes it one for other accounts, not a stricter one. */
 const accountKeys: ReadonlySet<string> = new Set([tag('kubernetes-namespace'), tag('kubernetes-service-account')]);
-/** Stands for a name of another cluster, namespace, service account or pod. No name in AWS or Kubernetes is like it. */
+/** Stands for the name of any other cluster, namespace, service account or pod. No name in AWS or Kubernetes has this form. */
 const stranger = 'IRSA_SVC.any.other';
 
 export function besidePods(policy: JsonObject, place: PodPlace, pods: PodTrust): BesidePods {
@@ -43,7 +43,7 @@ export function besidePods(policy: JsonObject, place: PodPlace, pods: PodTrust):
     return missing.length === 0 ? [] : [`${name} asks for ${missing.map(inWords).join(' and ')}`];
   });
   if (stricter.length > 0) {
-    const detail = `the role's owner is stricter than irsa-svc, which adds nobody beside that: ${stricter.join('; ')}`;
+    const detail = `the role's owner is stricter than irsa-svc, which therefore adds no accounts: ${stricter.join('; ')}`;
     return {
       problem: { code: 'trust_policy_stricter', detail: detail.slice(0, 1_000) },
       allowed: alreadyIn(policy, place, pods),
@@ -59,7 +59,7 @@ function nameOf({ Sid: sid }: JsonObject, index: number): string {
   return typeof sid === 'string' && sid !== '' ? `statement ${sid}` : `statement number ${index + 1}`;
 }
 
-/** Whether it speaks of sts:AssumeRole by EKS Pod Identity, under whatever conditions. */
+/** Whether a statement covers sts:AssumeRole by EKS Pod Identity, whatever its conditions. */
 function coversPods(statement: JsonObject): boolean {
   return coversAction(statement) && (namesService(statement) || namesEverybody(statement));
 }
@@ -78,7 +78,7 @@ function namesEverybody({ Principal: principal }: JsonObject): boolean {
   return principal === '*' || (isObject(principal) && (stringsOf(principal.AWS) ?? []).includes('*'));
 }
 
-/** Whether it lets in a pod of any cluster of the account, with session tags or without, which no Deny keeps out. */
+/** Whether a statement lets in a pod of any cluster of the account, with session tags or without, that no Deny excludes. */
 function isOpen(statement: JsonObject, all: readonly { statement: JsonObject }[], cluster: string): boolean {
   if (statement.Effect !== 'Allow') return false;
   const denies = all.filter(({ statement: { Effect: effect } }) => effect === 'Deny').map((one) => one.statement);
@@ -89,14 +89,14 @@ function isOpen(statement: JsonObject, all: readonly { statement: JsonObject }[]
   });
 }
 
-/** The tests that our pods do not surely pass, although nobody's name is in them. */
+/** The tests that our pods may not pass, apart from those on the names of accounts. */
 function missingFor({ Condition: condition }: JsonObject, cluster: string, { open }: PodTrust): Test[] {
   const request = requestOf(cluster, undefined, !open);
   const isOfOthers = ({ key }: Test) => !open && accountKeys.has(key.toLowerCase());
   return testsOf(condition).filter((test) => !isOfOthers(test) && holds(test, request) !== true);
 }
 
-/** @param name what namespace, service account and pod are called; undefined: not known, or not the same for all. */
+/** @param name the name of namespace, service account and pod; undefined: not known, or not the same for all. */
 function requestOf(cluster: string, name: string | undefined, isTagged: boolean): KnownKeys {
   const known = new Map<string, string | null>([
     ['aws:sourcearn', cluster],

@@ -1,4 +1,4 @@
-/** Owns the statement of a trust policy that lets EKS Pod Identity in: which it is, and the one that is wanted. Pure. */
+/** Owns the trust policy statement for EKS Pod Identity: finds it in a document, and makes the wanted one. Pure. */
 import { isObject, type Json, type JsonObject, statementsOf, stringsOf } from './json.ts';
 import { placeholderSubject } from './subjects.ts';
 
@@ -6,14 +6,14 @@ import { placeholderSubject } from './subjects.ts';
 export interface PodTrust {
   /** Names of service accounts in the compute namespace. */
   accounts: ReadonlySet<string>;
-  /** No session tags are sent for one of them: nothing can tell it from the other service accounts of the cluster. */
+  /** Whether EKS sends no session tags for one of them: AWS cannot tell it from the cluster's other service accounts. */
   open: boolean;
 }
 
-/** Where the pods are that we let in. */
+/** The namespace and the cluster of the pods that are let in. */
 export interface PodPlace {
   namespace: string;
-  /** The ARN of the EKS cluster; undefined: none is named, and nothing of EKS Pod Identity in a document is ours. */
+  /** The ARN of the EKS cluster; undefined: none is configured, and no statement for EKS Pod Identity is managed. */
   cluster?: string | undefined;
 }
 
@@ -22,7 +22,7 @@ export function samePodTrust(a: PodTrust | undefined, b: PodTrust | undefined): 
   return (a?.open ?? false) === (b?.open ?? false) && one.size === other.size && one.isSubsetOf(other);
 }
 
-/** Of those who are wanted, who is in already, and of the others as many as have room; all where not even the first have. */
+/** The wanted accounts that are in already, and as many others as fit; all wanted ones where not even the former fit. */
 export function whoFits(pods: PodTrust, before: PodTrust | undefined, fits: (some: PodTrust) => boolean): PodTrust {
   let found = { accounts: pods.accounts.intersection(before?.accounts ?? new Set<string>()), open: pods.open };
   if (!fits(found)) return pods;
@@ -36,7 +36,7 @@ export function whoFits(pods: PodTrust, before: PodTrust | undefined, fits: (som
 
 /** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-role.html */
 export const podTrustSid = 'AllowEksAuthToAssumeRoleForPodIdentity';
-/** What we name it where somebody gave AWS's name to another statement. */
+/** The names of our statement: AWS's own, or one with a suffix where another statement has that. */
 const ourSid = new RegExp(`^${podTrustSid}(OfDomino\\d*)?$`);
 export const podService = 'pods.eks.amazonaws.com';
 const actions = ['sts:AssumeRole', 'sts:TagSession'];
@@ -44,15 +44,15 @@ const actions = ['sts:AssumeRole', 'sts:TagSession'];
 const namespaceKey = 'aws:RequestTag/kubernetes-namespace';
 const accountKey = 'aws:RequestTag/kubernetes-service-account';
 const clusterKey = 'aws:RequestTag/eks-cluster-arn';
-/** What EKS says of itself, also where no session tags are sent: the EKS guide, "Cross-service confused deputy prevention". */
+/** What EKS sends even without session tags: the EKS guide, "Cross-service confused deputy prevention". */
 const sourceAccountKey = 'aws:SourceAccount';
 const sourceArnKey = 'aws:SourceArn';
-/** What stands for a statement that names no service account where entries are compared. */
+/** Stands for any service account in the entry of a statement that names none. */
 export const anyAccount = '*';
-/** After the entry of a statement that earlier releases wrote: it names no cluster. */
+/** The end of an entry whose statement names no cluster, as earlier releases wrote it. */
 const anyCluster = ' of any cluster';
 
-/** The service accounts in a statement of ours. `tags`, `source`: bound to the cluster by the one or the other; `unbound`: to none. */
+/** The service accounts in a statement of ours. `tags`, `source`: what binds it to the cluster; `unbound`: nothing does. */
 interface Trusted {
   form: 'tags' | 'source' | 'unbound';
   /** Service accounts; `*` where none is named. */
@@ -65,7 +65,7 @@ interface PodStatement extends Trusted {
   whole: boolean;
 }
 
-/** The entries that a policy's statements of ours have, each as one word: they are compared with what was written. */
+/** The entries of our statements in a policy, each as one word, for comparison with what was written. */
 export function podEntries(policy: JsonObject, place: PodPlace): string[] {
   const entries = findPodStatements(policy, place).flatMap(({ form, accounts }) =>
     [...accounts]
@@ -75,7 +75,7 @@ export function podEntries(policy: JsonObject, place: PodPlace): string[] {
   return [...new Set(entries)];
 }
 
-/** The service accounts that a policy's statements of ours name, or `*`. */
+/** The service accounts that our statements in a policy name, or `*`. */
 export function podAccounts(policy: JsonObject, place: PodPlace): Set<string> {
   return new Set(findPodStatements(policy, place).flatMap(({ accounts }) => [...accounts]));
 }
@@ -85,7 +85,7 @@ export function podTrustEntries({ accounts, open }: PodTrust): string[] {
   return open && accounts.size > 0 ? [podEntry(anyAccount)] : [...accounts].map(podEntry);
 }
 
-/** As a status keeps it. */
+/** Reads the form that a status has. */
 export function toPodTrust({ accounts, open }: { accounts: readonly string[]; open: boolean }): PodTrust {
   return { accounts: new Set(accounts), open };
 }
@@ -95,7 +95,7 @@ export function podEntry(account: string): string {
   return `${podService}:${account}`;
 }
 
-/** The policy in which EKS Pod Identity may assume the role for just these, and all else is as it was. */
+/** The policy in which EKS Pod Identity may assume the role for exactly these accounts, and all else is unchanged. */
 export function withPodTrust(policy: JsonObject, place: PodPlace, trust: PodTrust): JsonObject {
   const { namespace, cluster } = place;
   if (cluster === undefined) return policy;
@@ -105,7 +105,7 @@ export function withPodTrust(policy: JsonObject, place: PodPlace, trust: PodTrus
   if (trust.accounts.size === 0) {
     if (!found) return policy;
     const others = statements.toSpliced(found.index, 1);
-    // IAM takes no policy without a statement: the last one stays, for an account that cannot be.
+    // IAM accepts no policy without a statement: the last one stays, for an account that cannot exist.
     if (others.length > 0) return { ...policy, Statement: others };
   }
   const isOpen = trust.open && trust.accounts.size > 0;
@@ -132,7 +132,7 @@ function tagCondition(namespace: string, cluster: string, accounts: ReadonlySet<
   };
 }
 
-/** Without session tags EKS says no more than which cluster it asks for. */
+/** Without session tags EKS sends only the cluster that it acts for. */
 function sourceCondition(cluster: string): JsonObject {
   return { StringEquals: { [sourceAccountKey]: accountOf(cluster) }, ArnEquals: { [sourceArnKey]: cluster } };
 }
@@ -141,7 +141,7 @@ function accountOf(cluster: string): string {
   return cluster.split(':')[4] ?? '';
 }
 
-/** A statement keeps its name; a new one has AWS's own, unless somebody gave that to another statement. */
+/** An existing statement keeps its name; a new one gets AWS's own, unless another statement has that. */
 function sidOf(found: JsonObject | undefined, statements: readonly JsonObject[]): string {
   if (typeof found?.Sid === 'string') return found.Sid;
   const taken = new Set(statements.map(({ Sid: sid }) => sid));
@@ -154,10 +154,10 @@ function sidOf(found: JsonObject | undefined, statements: readonly JsonObject[])
 }
 
 /**
- * The statements that are ours: named as AWS names it, for EKS Pod Identity alone, and with no condition but those that
- * we write, for our namespace and cluster. One without any condition, as AWS's own guide has it, and one that names no
- * cluster, as earlier releases wrote it, are ours too. There is more than one where another statement, that had AWS's name
- * and conditions of its own, lost these.
+ * Our statements: named as AWS names it, for EKS Pod Identity alone, and with no conditions except those that this service
+ * writes, for our namespace and cluster. One without any condition, as AWS's own guide has it, and one that names no
+ * cluster, as earlier releases wrote it, are ours too. There can be more than one: another statement with AWS's name may
+ * have lost the conditions of its own.
  */
 function findPodStatements(policy: JsonObject, place: PodPlace): PodStatement[] {
   return statementsOf(policy).flatMap((candidate, index) => {
@@ -169,7 +169,7 @@ function findPodStatements(policy: JsonObject, place: PodPlace): PodStatement[] 
   });
 }
 
-/** Whether the statement is one that this service keeps. */
+/** Whether this service manages the statement. */
 export function isPodStatement(candidate: JsonObject, place: PodPlace): boolean {
   return trustedBy(candidate, place) !== undefined;
 }

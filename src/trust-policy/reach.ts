@@ -1,4 +1,4 @@
-/** Owns which of our subjects a trust policy lets in, as far as the document tells; where it does not tell, it counts as yes. Pure. */
+/** Owns which service accounts a trust policy lets in; where the document leaves that open, it counts as yes. Pure. */
 
 import { type Answer, allHold, conditionHolds, loosened, type SubjectList, subjectLists } from './conditions.ts';
 import type { TrustScope } from './document.ts';
@@ -7,20 +7,20 @@ import { letsInRoleTokens } from './role-tokens.ts';
 import { managedAccount } from './subjects.ts';
 import { matchesPattern, restsAfter } from './wildcards.ts';
 
-/** Why a statement lets in more than one service account of the compute namespace, by no subject of ours. */
+/** An unmanaged subject, or a missing one, that lets in more than one service account of the compute namespace. */
 export interface OpenSubject {
   /** The statement's place in the document, from 0. */
   index: number;
   sid: string | undefined;
-  /** As it stands there; undefined where the statement has no `:sub` that narrows it. */
+  /** As the document has it; undefined where the statement has no `:sub` that narrows it. */
   subject: string | undefined;
 }
 
 /**
  * Whether a web identity token of this service account may assume the role, whatever its audience: some Allow statement
- * may match, and no Deny certainly does. A document that cannot be read may let anybody in.
+ * may match, and no Deny certainly does. A document that cannot be parsed counts as letting everyone in.
  * @param text the document as IAM gives it, URL-decoded.
- * @param tokenAudience of the role's own role tokens: the statement for these lets in nobody who has none.
+ * @param tokenAudience of the role's own role tokens: their statement is left out, since it lets in no other token.
  */
 export function letsIn(scope: TrustScope, text: string, account: string, tokenAudience?: string): boolean {
   const policy = parsePolicy(text);
@@ -29,7 +29,7 @@ export function letsIn(scope: TrustScope, text: string, account: string, tokenAu
   return answers('Allow', allows, scope, account).some((answer) => answer !== 'no') && !denies(scope, text, account);
 }
 
-/** Whether a Deny certainly keeps every token of this service account out, role tokens too. */
+/** Whether a Deny certainly blocks every token of this service account, role tokens too. */
 export function denies(scope: TrustScope, text: string, account: string): boolean {
   const policy = parsePolicy(text);
   return typeof policy !== 'string' && answers('Deny', statementsOf(policy), scope, account).includes('yes');
@@ -45,9 +45,9 @@ function answers(effect: string, statements: readonly JsonObject[], scope: Trust
 }
 
 /**
- * The subjects that are not ours and let in more than one service account of the compute namespace: a run that has one
- * of these has the role without a mapping, and no removal takes it away.
- * @param text the document as IAM gives it, URL-decoded; one that cannot be read has none.
+ * The unmanaged subjects that let in more than one service account of the compute namespace: a run that matches one has
+ * the role without a mapping, and this service cannot remove it.
+ * @param text the document as IAM gives it, URL-decoded; one that cannot be parsed has none.
  */
 export function openSubjects(scope: TrustScope, text: string, tokenAudience?: string): OpenSubject[] {
   const policy = parsePolicy(text);
@@ -56,10 +56,10 @@ export function openSubjects(scope: TrustScope, text: string, tokenAudience?: st
     if (statement.Effect !== 'Allow' || reaches(scope, statement) === 'no') return [];
     if (letsInRoleTokens(statement, scope, tokenAudience)) return [];
     if (conditionHolds(scope.issuer, statement.Condition, undefined) === 'no') return [];
-    // AWS's texts contradict each other about an empty list: it may let everybody in.
+    // AWS's documentation contradicts itself about an empty list: it may let everyone in.
     const lists = subjectLists(scope.issuer, statement).filter(({ values }) => values.length > 0);
     const open = lists.map((list) => list.values.map(String).filter((value) => isOpen(scope, list, value)));
-    // Lists are ANDed: one that names just service accounts closes the statement.
+    // Lists are ANDed: one without an open subject closes the statement.
     if (open.some((values) => values.length === 0)) return [];
     const sid = typeof statement.Sid === 'string' ? statement.Sid : undefined;
     const subjects = new Set(open.flat());
@@ -70,7 +70,7 @@ export function openSubjects(scope: TrustScope, text: string, tokenAudience?: st
 /** Whether a statement is about web identities of our provider, among other principals. */
 export function reachesProvider({ providerArn }: TrustScope, { Principal: principal }: JsonObject): Answer {
   if (principal === '*') return 'yes';
-  // NotPrincipal, and a star of one kind: AWS's texts do not say it of web identities.
+  // AWS does not document what NotPrincipal, or a star for one type of principal, means for web identities.
   if (!isObject(principal)) return 'unknown';
   const federated = listOf(principal.Federated);
   if (federated.includes(providerArn)) return 'yes';
@@ -88,7 +88,7 @@ function reaches(scope: TrustScope, statement: JsonObject): Answer {
 function isOpen({ namespace }: TrustScope, { patterns, ignoresCase }: SubjectList, value: string): boolean {
   if (managedAccount(namespace, value) !== undefined || (!patterns && /[*?]/.test(value))) return false;
   const pattern = loosened(ignoresCase ? value.toLowerCase() : value);
-  // What is left of it for the name: where there is a wildcard, more than one service account has it.
+  // What remains of the pattern for the account's name: with a wildcard it matches more than one service account.
   return restsAfter(pattern, `system:serviceaccount:${namespace}:`).some(
     (rest) => /^[a-z0-9.*?-]+$/.test(rest) && /[*?]/.test(rest),
   );

@@ -1,11 +1,11 @@
-/** Owns the statements of a trust policy that let role tokens in, and keep revoked runs out until theirs expire. Pure. */
+/** Owns the trust policy statements for role tokens: one lets them in, one denies those of revoked runs until they expire. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import { subjectLists } from './conditions.ts';
 import type { TrustScope } from './document.ts';
 import { isObject, type Json, type JsonObject, listOf, statementsOf } from './json.ts';
 import { managedAccount, placeholderSubject, subjectOf } from './subjects.ts';
 
-/** What role tokens need of a role's trust policy. */
+/** The part for role tokens that a trust policy has, or should have. */
 export interface TokenTrust {
   /** `irsa/<role name>`. Any other text gives no statement: a role is never left open. Invariant 12. */
   audience: string;
@@ -13,13 +13,13 @@ export interface TokenTrust {
   granted: boolean;
   /** Service accounts that hold tokens and may not use them any more. */
   denied: ReadonlySet<string>;
-  /** Of these, the ones that an administrator shut out: they are denied before others. */
+  /** Those of `denied` whose runs an administrator revoked: they are denied before others. */
   revoked?: ReadonlySet<string>;
 }
 
 type TokenScope = Pick<TrustScope, 'issuer' | 'providerArn' | 'namespace'>;
 
-/** Statements with these names are ours, whatever somebody made of them. IAM takes each name once. */
+/** Statements with these names are managed, however they were changed. IAM accepts each name once. */
 const allowSid = 'IrsaRoleTokens';
 const denySid = 'IrsaRevokedRoleTokens';
 const action = 'sts:AssumeRoleWithWebIdentity';
@@ -29,7 +29,7 @@ export function sameTokenTrust(a: TokenTrust | undefined, b: TokenTrust | undefi
   return isDeepStrictEqual(tokenTrustEntries(a).sort(), tokenTrustEntries(b).sort());
 }
 
-/** What stands for a policy's statements of ours where documents are compared, each as one word. */
+/** The entries of our statements in a policy, each as one word, for the comparison of documents. */
 export function tokenEntries(policy: JsonObject, scope: TokenScope, audience: string): string[] {
   return statementsOf(policy).flatMap((statement) => {
     if (isExact(statement, scope, audience)) return [grantedEntry(audience)];
@@ -46,14 +46,14 @@ export function tokenTrustEntries(trust: TokenTrust | undefined): string[] {
   return [grantedEntry(trust.audience), ...[...trust.denied].map(deniedEntry)];
 }
 
-/** What a policy says of role tokens now. */
+/** The part for role tokens that a policy has now. */
 export function tokenTrustIn(policy: JsonObject, scope: TokenScope, audience: string): TokenTrust {
   const statements = statementsOf(policy);
   const denied = statements.flatMap((one) => (one.Sid === denySid ? [...(deniedIn(one, scope) ?? [])] : []));
   return { audience, granted: statements.some((one) => isExact(one, scope, audience)), denied: new Set(denied) };
 }
 
-/** The policy in which role tokens are let in as wanted, and all else is as it was. */
+/** The policy with the wanted part for role tokens, and all else unchanged. */
 export function withTokenTrust(policy: JsonObject, scope: TokenScope, trust: TokenTrust): JsonObject {
   const { audience } = trust;
   const isGranted = trust.granted && audienceForm.test(audience);
@@ -69,14 +69,14 @@ export function withTokenTrust(policy: JsonObject, scope: TokenScope, trust: Tok
   });
   if (isGranted && kept < 0) wanted.push(allow(scope, audience));
   if (isGranted && deny < 0 && trust.denied.size > 0) wanted.push(denied(scope, trust.denied));
-  // IAM takes no policy without a statement: the last one stays, for a subject that no token has.
+  // IAM accepts no policy without a statement: the last one stays, for a subject that no token has.
   if (wanted.length === 0) wanted.push(closed(scope, audience));
   if (isDeepStrictEqual(wanted, statements)) return policy;
   const single = !Array.isArray(policy.Statement) && wanted.length === 1;
   return { ...policy, Statement: single ? (wanted[0] as JsonObject) : wanted };
 }
 
-/** Of those to be denied, as many as fit: who was revoked, who is denied already, then the others in the order given. */
+/** Denies as many accounts as fit: those of revoked runs, those that are denied already, then the others in the order given. */
 export function whoIsDenied(trust: TokenTrust, before: TokenTrust | undefined, fits: (some: TokenTrust) => boolean) {
   const first = trust.denied.intersection(trust.revoked ?? new Set<string>());
   const standing = first.union(trust.denied.intersection(before?.denied ?? new Set<string>()));
@@ -99,8 +99,8 @@ export function whoIsDenied(trust: TokenTrust, before: TokenTrust | undefined, f
 }
 
 /**
- * Whether a statement lets in role tokens of this audience and nothing else: it is no way in for a run without a token,
- * and the API server lets no pod make itself one.
+ * Whether a statement lets in role tokens of this audience and nothing else: a run without a token cannot use it, and the
+ * API server lets no pod make itself one.
  */
 export function letsInRoleTokens(statement: JsonObject, scope: TokenScope, audience: string | undefined): boolean {
   return audience !== undefined && isExact(statement, scope, audience);
@@ -124,7 +124,7 @@ function statementFor({ issuer, providerArn }: TokenScope, audience: string, sub
   };
 }
 
-/** @param before what stands there: it stays where it says the same in other words. */
+/** @param before the existing statement: it stays where it means the same. */
 function denied(scope: TokenScope, accounts: ReadonlySet<string>, before?: JsonObject): JsonObject {
   const known = before && deniedIn(before, scope);
   if (before && known && known.size === accounts.size && known.isSubsetOf(accounts)) return before;
@@ -139,15 +139,15 @@ function denied(scope: TokenScope, accounts: ReadonlySet<string>, before?: JsonO
 }
 
 /**
- * The shortest pattern that names a service account. It also fits another cluster's run of this id, and an account of another name
- * that ends in the id, of which the run itself is the likely owner. `*:run-<id>` would be exact, and fit 15 % fewer.
+ * The shortest pattern that names a service account. It also matches another cluster's run of this id, and a service account
+ * with another name that ends in the id, which belongs to the same run. `*:run-<id>` would be exact, and 15 % fewer would fit.
  */
 function deniedSubject(namespace: string, account: string): string {
   const run = /^run-([0-9a-f]{24})$/.exec(account)?.[1];
   return run === undefined ? subjectOf(namespace, account) : `*${run}`;
 }
 
-/** The service accounts that a Deny of ours names; undefined where somebody altered it. */
+/** The service accounts that our Deny names; undefined where it was altered externally. */
 function deniedIn(statement: JsonObject, scope: TokenScope): ReadonlySet<string> | undefined {
   const values = subjectLists(scope.issuer, statement)[0]?.values ?? [];
   const names = values.map((value) => managedAccount(scope.namespace, String(value)));
@@ -160,7 +160,7 @@ function deniedIn(statement: JsonObject, scope: TokenScope): ReadonlySet<string>
   return accounts.size > 0 && isDeepStrictEqual(plain(statement), expected) ? accounts : undefined;
 }
 
-/** Whether it says the same as ours, whatever its name: Terraform may have made it. */
+/** Whether a statement means the same as our Allow, whatever its name: Terraform may have made it. */
 function isExact(statement: JsonObject, scope: TokenScope, audience: string): boolean {
   return isDeepStrictEqual({ ...plain(statement), Sid: allowSid }, allow(scope, audience));
 }
@@ -169,7 +169,7 @@ function isClosed(statement: JsonObject, scope: TokenScope, audience: string): b
   return isDeepStrictEqual(plain(statement), closed(scope, audience));
 }
 
-/** With lists of one as the single value, and a Deny's subjects as lists: IAM takes both, and tools write either. */
+/** Turns lists of one into single values, and a Deny's subjects into lists: IAM accepts both, and tools write either. */
 function plain({ Principal: principal, Action: names, Condition: condition, ...rest }: JsonObject): JsonObject {
   const single = (value: Json) => (Array.isArray(value) && value.length === 1 ? (value[0] ?? '') : value);
   const inCondition = rest.Effect === 'Deny' ? (value: Json): Json => listOf(value) : single;

@@ -1,6 +1,6 @@
-/** Owns the subjects that we write into trust policies: their form, and how they are told from other people's. Pure. */
+/** Owns the subjects that this service writes into trust policies: their form, and how to tell them from unmanaged ones. Pure. */
 
-/** A subject that no token can have: it holds the place in a list that must not be empty. */
+/** A subject that no token can have, for a list that must not be empty. */
 export const placeholderSubject = 'irsa-svc:no-live-runs';
 
 const dns1123Label = '[a-z0-9](?:[a-z0-9-]*[a-z0-9])?';

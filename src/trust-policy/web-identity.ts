@@ -1,4 +1,4 @@
-/** Owns the statements of a trust policy that hold our subjects: which they are, and how their lists are replaced. Pure. */
+/** Owns the trust policy statements that have our subjects: finds them, and replaces their lists. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import { isKey, subjectLists } from './conditions.ts';
 import type { TrustScope } from './document.ts';
@@ -12,7 +12,7 @@ interface Held {
   index: number;
   foreign: string[];
   managed: string[];
-  /** Whether it is as we write it; otherwise somebody added actions or principals, which changes nothing for ours. */
+  /** Whether it has the form that we write. Otherwise actions or principals were added, which does not affect our subjects. */
   plain: boolean;
 }
 
@@ -20,25 +20,24 @@ interface Held {
 export interface Ours {
   /** The statement that we keep them in. */
   home: Held;
-  /** Whether the policy does not have that yet. */
+  /** Whether the policy lacks that statement so far. */
   isNew: boolean;
   /** Whether no other statement could be home, so that it is found again when no subject of ours is in it. */
   isAlone: boolean;
-  /** Any other Allow for our provider that names a service account of ours. */
+  /** Every other Allow for our provider that has a subject of ours. */
   strays: { statement: JsonObject; index: number }[];
 }
 
 /**
- * The first statement that has subjects of ours, and lets them in as ours does, is their home; where there is none, the
- * first plain one; where there is none either, a new one. The new one takes the place of one that was ours, that
- * somebody altered, and that is empty, as soon as there are two altered ones: otherwise a tool that alters
- * each statement of ours would fill the document.
+ * Finds the home of our subjects: the first statement that has some and lets them in as ours does; else the first plain
+ * one; else a new one. From the second altered statement of ours on, the new one replaces an altered one that has nothing
+ * but the placeholder left: otherwise a tool that alters each statement of ours would fill the document.
  */
 export function findOurs(scope: TrustScope, policy: JsonObject): Ours {
   const statements = statementsOf(policy);
   const held = statements.flatMap((statement, index) => holding(scope, statement, index) ?? []);
   const plain = held.filter((one) => one.plain);
-  // Terraform's "" tells nothing: a statement may begin with it that was never ours.
+  // Terraform's "" proves nothing: a statement that was never ours may begin with it.
   const home =
     held.find(({ managed }) => managed.some((subject) => subject !== '')) ?? plain[0] ?? fresh(scope, policy);
   return {
@@ -53,7 +52,7 @@ export function findOurs(scope: TrustScope, policy: JsonObject): Ours {
 }
 
 /**
- * The policy with just these subjects in our statement, no subject of ours elsewhere but those that stay, and all else untouched.
+ * The policy with exactly these subjects in home, no subject of ours elsewhere except those that stay, and all else unchanged.
  * @param subjects undefined: home is left as it is.
  */
 export function withSubjects(
@@ -70,7 +69,7 @@ export function withSubjects(
   return { ...policy, Statement: single ? (statements[0] as JsonObject) : statements };
 }
 
-/** Every subject of ours in an Allow for our provider, under whatever operator and beside whatever condition. */
+/** Every subject of ours in an Allow for our provider, whatever its operator and the other conditions. */
 export function subjectsIn(
   scope: TrustScope,
   statement: JsonObject,
@@ -84,7 +83,7 @@ export function subjectsIn(
   );
 }
 
-/** Home where there is none yet. */
+/** A new home, where there is none yet. */
 function fresh(scope: TrustScope, policy: JsonObject): Held {
   const statements = statementsOf(policy);
   const altered = statements.flatMap((statement, index) => {
@@ -102,7 +101,7 @@ function fresh(scope: TrustScope, policy: JsonObject): Held {
   return { statement, index: empty?.index ?? statements.length, foreign: [], managed: [], plain: true };
 }
 
-/** Whether it has no subject but the placeholder, and no token of another provider passes for want of one. */
+/** Whether a statement has no subject but the placeholder, and no token of another provider passes because it lacks `:sub`. */
 function letsNobodyIn(scope: TrustScope, statement: JsonObject): boolean {
   const { Principal: principal } = statement;
   const isOurs = isObject(principal) && isDeepStrictEqual(Object.values(principal).flat(), [scope.providerArn]);
@@ -112,7 +111,7 @@ function letsNobodyIn(scope: TrustScope, statement: JsonObject): boolean {
 }
 
 /**
- * What a statement holds that we may keep ours in: an Allow with our provider as principal, with
+ * The subjects of a statement that may hold ours: an Allow with our provider as principal, with
  * sts:AssumeRoleWithWebIdentity as action, and with no condition but on our issuer's `:sub` and `:aud`.
  * @returns undefined where it is not such a statement.
  */
@@ -129,7 +128,7 @@ function holding(scope: TrustScope, statement: JsonObject, index: number): Held 
   if (!found) return undefined;
   const isOurs = (subject: string) => managedAccount(scope.namespace, subject) !== undefined;
   const foreign = found.subjects.filter((subject) => !isOurs(subject));
-  // An audience that we put in would change for others what their statement says.
+  // Adding our audience would change what the statement means for its unmanaged subjects and principals.
   if (!found.hasAudience && (foreign.length > 0 || !plain)) return undefined;
   return { statement, index, plain, foreign, managed: found.subjects.filter(isOurs) };
 }
@@ -150,13 +149,13 @@ function readCondition(
       seen.add(key.toLowerCase());
       if (isKey(key, `${scope.issuer}:aud`)) {
         hasAudience = values.length > 0;
-        // A pattern would take tokens that are meant for others.
         if (hasAudience && !values.includes(scope.audience)) return undefined;
+        // A pattern would accept tokens that are meant for other services.
         if (values.some((audience) => /[*?]|\$\{/.test(audience))) return undefined;
       } else if (isKey(key, `${scope.issuer}:sub`)) {
         if (operator === 'StringLike') subjects.push(...values);
-        // Our subjects are patterns: the owner's literal list is not ours to turn into patterns, and one that
-        // looks like ours lets nobody in, and goes.
+        // Our subjects are patterns: an owner's literal list must not become one. A literal that looks like a subject
+        // of ours lets nobody in, and is removed.
         else if (values.some((subject) => managedAccount(scope.namespace, subject) === undefined)) return undefined;
       } else return undefined;
     }
@@ -172,7 +171,7 @@ function withList(scope: TrustScope, statement: JsonObject, subjects: string[]):
     StringLike: like,
     ...others
   } = isObject(statement.Condition) ? statement.Condition : {};
-  // An empty audience list may mean anybody's: it is replaced, like a missing one.
+  // An empty audience list may mean any audience: it is replaced, like a missing one.
   const kept = (keys: Json | undefined) =>
     Object.entries(isObject(keys) ? keys : {}).filter(([key, value]) => isKey(key, audKey) && listOf(value).length > 0);
   const [literal, patterns] = [kept(equals), kept(like)];
@@ -185,7 +184,7 @@ function withList(scope: TrustScope, statement: JsonObject, subjects: string[]):
   return { ...statement, Condition: condition };
 }
 
-/** The statement without our subjects, but those that stay; in a list that would be empty the placeholder stands. */
+/** The statement without our subjects, except those that stay; a list that would be empty gets the placeholder. */
 function withoutOurs(scope: TrustScope, statement: JsonObject, stays: (subject: string) => boolean): JsonObject {
   const leaves = (value: Json) =>
     typeof value === 'string' && !!managedAccount(scope.namespace, value) && !stays(value);

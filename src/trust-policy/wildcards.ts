@@ -4,7 +4,7 @@ export function matchesPattern(pattern: string, text: string): boolean {
   return restsAfter(pattern, text).some((rest) => /^\**$/.test(rest));
 }
 
-/** What of a pattern is left once it has matched a text: in steps of the product of their lengths, whatever the pattern. */
+/** What remains of a pattern after it has matched a text. The steps are at most the product of their lengths. */
 export function restsAfter(pattern: string, text: string): string[] {
   let places = new Set([0]);
   for (const character of text) {
