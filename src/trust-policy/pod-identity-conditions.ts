@@ -1,5 +1,6 @@
 /** Owns evaluating a statement's Condition for a request by EKS Pod Identity that is only partly known. Pure. */
 import { isObject, type Json, stringsOf } from './json.ts';
+import { matchesPattern } from './wildcards.ts';
 
 /**
  * What is known of a request, by condition key in lower case: its value, or null where the request certainly lacks the
@@ -47,7 +48,7 @@ export function holds({ operator, key, value }: Test, known: KnownKeys): Verdict
   const isLike = kind === 'Arn' || form === 'Like';
   const matches = wanted.some((one) =>
     isLike
-      ? isMatch(one, actual)
+      ? matchesPattern(one, actual)
       : form === 'EqualsIgnoreCase'
         ? one.toLowerCase() === actual.toLowerCase()
         : one === actual,
@@ -60,15 +61,6 @@ export function allHold(tests: readonly Test[], known: KnownKeys): Verdict {
   const verdicts = tests.map((test) => holds(test, known));
   if (verdicts.includes(false)) return false;
   return verdicts.includes(undefined) ? undefined : true;
-}
-
-/** `*` and `?` as IAM reads them. */
-export function isMatch(pattern: string, text: string): boolean {
-  const source = pattern
-    .replace(/[\\^$.+()[\]{}|]/g, '\\$&')
-    .replaceAll('*', '.*')
-    .replaceAll('?', '.');
-  return new RegExp(`^${source}$`, 's').test(text);
 }
 
 /** A test in words: `aws:SourceArn (StringEquals "…")`. */

@@ -2,7 +2,8 @@
 
 import { isObject, type JsonObject, statementsOf, stringsOf } from './json.ts';
 import { anyAccount, isPodStatement, type PodPlace, type PodTrust, podAccounts, podService } from './pod-identity.ts';
-import { allHold, holds, inWords, isMatch, type KnownKeys, type Test, testsOf } from './pod-identity-conditions.ts';
+import { allHold, holds, inWords, type KnownKeys, type Test, testsOf } from './pod-identity-conditions.ts';
+import { matchesPattern } from './wildcards.ts';
 
 export const podTrustProblemCodes = ['trust_policy_open', 'trust_policy_stricter'] as const;
 
@@ -66,7 +67,7 @@ function coversPods(statement: JsonObject): boolean {
 
 function coversAction({ Action: action, NotAction: except }: JsonObject): boolean {
   const named = (patterns: string[] | undefined) =>
-    patterns?.some((pattern) => isMatch(pattern.toLowerCase(), 'sts:assumerole')) ?? false;
+    patterns?.some((pattern) => matchesPattern(pattern.toLowerCase(), 'sts:assumerole')) ?? false;
   return action === undefined ? except !== undefined && !named(stringsOf(except)) : named(stringsOf(action));
 }
 
