@@ -1,4 +1,4 @@
-/** Owns the revocation of a run: who loses what by it, a reason, and the confirmation. */
+/** Owns the dialog that revokes a run: the roles that are lost, a reason, and the confirmation. */
 import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import { useLoad } from '../load.ts';
@@ -62,7 +62,7 @@ export function RevokeDialog({ runId, onClose, onChange }: RevokeProps) {
   );
 }
 
-/** What a revocation does not do. */
+/** Explains what a revocation does not do. */
 function LiveOn() {
   return (
     <p>
