@@ -47,7 +47,8 @@ export function needsOf(status: TrustStatus, mappings: RoleMappings | undefined)
 const noLeader: Need = {
   alert: 'IrsaNoWriter',
   title: 'There is no leader',
-  reason: 'No replica holds the lease, so no trust policy is written: new runs wait, and ended runs stay in.',
+  reason:
+    'No replica holds the lease, so no trust policy is written: new runs wait, and ended runs keep their entries.',
   runs: [],
   rank: 0,
 };
@@ -75,7 +76,8 @@ function needsOfRole(role: ProxyRole): Need[] {
   }
   if (brake) {
     const title = `${count(brake.held.length, 'member is', 'members are')} held back from removal`;
-    const reason = 'Most members would go at once, and the API server does not confirm that their runs have ended.';
+    const reason =
+      'Most members would be removed at once, and the API server does not confirm that their runs have ended.';
     found.push({ ...about, alert: 'IrsaBrakeHolds', title, reason, since: brake.since, action: 'release', rank: 3 });
   }
   const byCode = Map.groupBy(waiting, ({ code }) => code);
@@ -86,7 +88,7 @@ function needsOfRole(role: ProxyRole): Need[] {
       ...about,
       alert: 'IrsaTrustPolicyContested',
       title: isContested ? 'Another tool keeps changing the trust policy' : 'An external change was repaired',
-      reason: `${drift?.missing.length ?? 0} subjects were taken out, ${drift?.extra.length ?? 0} were added.`,
+      reason: `${drift?.missing.length ?? 0} subjects were removed, ${drift?.extra.length ?? 0} were added.`,
       rank: isContested ? 3 : 5,
       ...(drift ? { since: drift.at } : {}),
     });

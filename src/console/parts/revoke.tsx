@@ -68,7 +68,7 @@ function LiveOn() {
     <p>
       Sessions that AWS already gave live on until they expire: after an hour, or, for a role that a run assumes by its
       own token, after the role’s maximum session duration of up to 12 hours. To end them at once, revoke the role’s
-      active sessions in IAM. Roles whose trust policy is kept elsewhere are not looked at.
+      active sessions in IAM. The service does not check roles whose trust policy is kept elsewhere.
     </p>
   );
 }
