@@ -7,7 +7,7 @@ const newest = new WeakMap<Http2Session, { id: number; isLast: boolean }>();
 
 /**
  * Sends a GOAWAY with some requests, as in RFC 9113 section 6.8: requests up to then are answered, and later ones are not
- * processed. @returns whether this request is one of the latter; GOAWAY tells its client so.
+ * processed. @returns whether the caller must not process this request, of which the client is informed.
  */
 export function sayGoaway(request: IncomingMessage, random: () => number, chance: number): boolean {
   const { stream } = request as { stream?: ServerHttp2Stream };
