@@ -1,4 +1,4 @@
-/** Owns `GET /access`: an administrator finds out why a run, or a user, has no role. It reads what is known, and writes nothing. */
+/** Owns `GET /access`: it shows administrators why a run, or a user, has no role. It writes nothing. */
 import { type Request, Router } from 'express';
 import { ApiError } from '../src/lib/errors.ts';
 import { type AccessOfDeps, accessOf, runSubject } from '../src/reports/access-of.ts';
@@ -6,7 +6,7 @@ import { knownUser, type RecordedOrganizations } from '../src/reports/known-user
 import { requireRunId } from '../src/runs/runs.ts';
 
 export interface AccessDeps extends AccessOfDeps {
-  /** What the activity record holds of a user's organizations. @param userId Domino's. */
+  /** A user's organizations, as the activity record has them. @param userId the user's id in Domino. */
   recordedOrganizations: (userId: string) => Promise<RecordedOrganizations | undefined>;
 }
 
@@ -31,7 +31,7 @@ export function accessRoutes(deps: AccessDeps): Router {
   return router;
 }
 
-/** @throws ApiError `invalid_request` where there is none of them, or both. */
+/** @throws ApiError `invalid_request` unless the query has exactly one of the two. */
 function oneOf({ query }: Request): { run_id?: string; user?: string } {
   const { run_id, user } = query;
   if ((run_id === undefined) === (user === undefined)) {

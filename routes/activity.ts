@@ -26,7 +26,7 @@ export function activityRoutes({ activity }: ActivityDeps): Router {
   return router;
 }
 
-/** Where two parameters are given, an entry fits both. */
+/** An entry must match every parameter that is given. */
 function filterOf({ since, user, run_id, role_arn, kind }: Request['query']): (entry: ActivityEntry) => boolean {
   const from = since === undefined ? undefined : Date.parse(String(since));
   const run = run_id === undefined ? undefined : requireRunId(String(run_id));

@@ -1,4 +1,4 @@
-/** Owns `GET /console`: the console's page and its files, static and public. Every datum comes through the calls. */
+/** Owns `GET /console`: the console's page and its static files, which are public. The page gets its data by the API. */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ export function consolePageRoutes(): Router {
   const send = (res: Response, name: string) => {
     const file = files.get(name);
     if (!file) throw new ApiError('not_found', `The console has no file ${name}, or was not built: npm run build.`);
-    // They have the same names in the next release: a browser asks each time, and is told that nothing has changed.
+    // The next release has the same file names, so a browser asks each time, and gets 304 where nothing has changed.
     res.set({ 'Cache-Control': 'no-cache', ETag: file.etag, Vary: 'Accept-Encoding' }).type(file.type);
     if (res.req.fresh) {
       res.status(304).end();
@@ -31,13 +31,13 @@ export function consolePageRoutes(): Router {
     } else res.send(file.plain);
   };
   router.get('/console', (_req, res) => send(res, 'index.html'));
-  // A browser that is at /console/ would look for the page's files, and for the calls, in the wrong place.
+  // The page's links are relative: from /console/ the browser would look for its files and the API in the wrong place.
   router.get('/console/', (_req, res) => res.redirect('../console'));
   for (const name of files.keys()) router.get(`/console/${name}`, (_req, res) => send(res, name));
   return router;
 }
 
-/** None where the service runs from its sources and nothing was built yet. */
+/** Empty where the service runs from its sources and the console was not built. */
 function readFiles(): Map<string, PageFile> {
   let path: string;
   try {

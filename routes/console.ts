@@ -1,17 +1,17 @@
-/** Owns `GET /` and `GET /console/config`: the way to the console, and what its page needs before anybody has logged in. */
+/** Owns `GET /` and `GET /console/config`: the link to the console, and the settings its page needs before login. */
 import { type RequestHandler, Router } from 'express';
 import type { Config } from '../src/lib/config.ts';
 
 export interface ConsoleDeps {
   config: Pick<Config, 'consoleEnabled' | 'consoleClientId' | 'dominoIssuer' | 'runbookUrl'>;
-  /** Of the contract. */
+  /** The contract's version. */
   version: string;
 }
 
 export function consoleRoutes({ config, version }: ConsoleDeps): Router {
   const router = Router({ strict: true });
   const { consoleEnabled, consoleClientId: client = null, dominoIssuer: issuer, runbookUrl = null } = config;
-  // Relative, so that they hold behind a proxy that adds a prefix.
+  // Relative, so that they work behind a proxy that adds a prefix.
   const places = { ...(consoleEnabled ? { console: 'console' } : {}), docs: 'docs', contract: 'openapi.yaml' };
 
   router.get('/', (req, res) => {
@@ -33,8 +33,8 @@ export function consoleRoutes({ config, version }: ConsoleDeps): Router {
 }
 
 /**
- * The policy of the console's page and files: nothing from elsewhere, and calls to this service and to the issuer alone,
- * where the page fetches its token. @param issuer the realm's URL.
+ * The Content-Security-Policy of the console: it loads nothing from other origins, and calls only this service and the
+ * issuer, where the page fetches its token. @param issuer the realm's URL.
  */
 export function consolePolicy(issuer: string): RequestHandler {
   const policy = [

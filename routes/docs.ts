@@ -1,4 +1,4 @@
-/** Owns `GET /openapi.yaml` and `GET /docs`: the contract, and a page of it served from here alone. */
+/** Owns `GET /openapi.yaml` and `GET /docs`: the contract, and a page that shows it and loads nothing from elsewhere. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';

@@ -1,4 +1,4 @@
-/** Owns `POST /map_iam_roles_to_pod_sa`: a run's roles, as the text of its AWS config file. */
+/** Owns `POST /map_iam_roles_to_pod_sa`: it grants a run's roles and answers with the text of its AWS config file. */
 import { Router } from 'express';
 import type { Caller } from '../src/auth/caller.ts';
 import { awsConfig } from '../src/grants/aws-config.ts';
@@ -58,7 +58,7 @@ export function grantRoutes({ config, grants, clock, log, metrics }: GrantDeps):
   return router;
 }
 
-/** As Domino said, for the activity record: an administrator who looks for a missing role sees them there. */
+/** For the activity record, where an administrator who looks for a missing role sees which ones Domino reported. */
 function organizationsOf({ orgs, organizationIds }: Caller) {
   return orgs.flatMap((name) => (organizationIds.get(name) ?? [undefined]).map((id) => ({ name, ...(id && { id }) })));
 }

@@ -1,15 +1,15 @@
 /** Owns `GET /healthz` and `GET /readyz`. */
 import { Router } from 'express';
 
-/** What must be so before requests should be sent here. */
+/** All must be true before requests are sent to this replica. */
 export interface ReadinessChecks {
   /** The caches are filled, and the API server answers. */
   kubernetes: boolean;
   domino_keys: boolean;
-  /** False where the realm of these keys issues tokens under another name than the configured one. */
+  /** False where the realm of these keys issues tokens with another issuer than the configured one. */
   domino_issuer: boolean;
   aws_identity: boolean;
-  /** False while the process ends. */
+  /** False while the process shuts down. */
   accepting_requests: boolean;
 }
 

@@ -1,4 +1,4 @@
-/** Owns `GET /my_access`: a user's mappings, and whether a run of theirs has the roles. It reads caches, and writes nothing. */
+/** Owns `GET /my_access`: a user's mappings, and whether one of the user's runs has the roles. It only reads caches. */
 import { Router } from 'express';
 import type { Memberships } from '../src/grants/membership.ts';
 import { callerOf } from '../src/http/middleware.ts';

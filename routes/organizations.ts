@@ -16,7 +16,7 @@ export function organizationRoutes({ organizations, log }: OrganizationDeps): Ro
 
   router.post('/accept_organization', async (req, res) => {
     const { domino_org: org, organization_id: id } = req.body as { domino_org: string; organization_id: string };
-    // Kubernetes would take this key, and JavaScript would lose it on the way.
+    // Kubernetes accepts this key, but a JavaScript object does not keep it.
     if (org === '__proto__') {
       const errors = [{ path: '/body/domino_org', message: 'not a name that can be stored' }];
       throw new ApiError('invalid_request', 'This name cannot be stored; nothing was changed.', { errors });

@@ -1,4 +1,4 @@
-/** Owns the calls on Pod Identity mappings: an administrator's to list, set and delete them, and a user's own. */
+/** Owns the calls on Pod Identity mappings: administrators list, set and delete them, and users read their own. */
 import { type Request, type Response, Router } from 'express';
 import type { AwsIdentity } from '../src/aws/iam.ts';
 import { audit } from '../src/http/audit.ts';
@@ -89,17 +89,17 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
     res.json(after ?? { domino_user: user, deleted: true });
   }
 
-  /** Whose workloads would lose, and whose would have to be restarted. */
+  /** The pods that would lose the role, the user's pods that need a restart, and other users' pods on the account. */
   function effect(before: PodIdentityMapping | undefined, after: PodIdentityMapping | undefined) {
-    const left = before?.service_account !== after?.service_account ? before?.service_account : undefined;
+    const formerAccount = before?.service_account !== after?.service_account ? before?.service_account : undefined;
     const user = after?.domino_user;
     const account = after?.service_account;
-    const former = new Set(left === undefined ? [] : [left]);
+    const former = new Set(formerAccount === undefined ? [] : [formerAccount]);
     const misses = (pod: Pod) => (pod.account === account ? !pod.hasPodIdentity : beganBeforeMapping(pod, former));
     const own = [...deps.pods.all()].filter((pod) => pod.userName === user && misses(pod));
     const others = deps.pods.ofAccount(after?.service_account ?? '').filter(({ userName }) => userName !== user);
     return {
-      pods_that_lose_it: left === undefined ? [] : namesOf(deps.pods.ofAccount(left)),
+      pods_that_lose_it: formerAccount === undefined ? [] : namesOf(deps.pods.ofAccount(formerAccount)),
       pods_to_restart: after ? namesOf(own) : [],
       pods_of_others_in_the_way: after ? namesOf(others) : [],
     };
@@ -108,7 +108,7 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
   return router;
 }
 
-/** @param users those that the answer is about; all where it is left out. */
+/** @param users the users to answer about; all where it is left out. */
 function mappingAnswer({ byUser, problems, replaced }: PodIdentities, users?: ReadonlySet<string>) {
   const isAsked = (user: string) => users?.has(user) ?? true;
   const unusable = [...problems, ...replaced].map(([domino_user, problem]) => ({ domino_user, ...problem }));
@@ -118,7 +118,7 @@ function mappingAnswer({ byUser, problems, replaced }: PodIdentities, users?: Re
   };
 }
 
-/** All about one user is on one page, also of one whose mapping cannot be used, or is gone and what it made is not yet. */
+/** Keeps all about one user on one page. Users of unusable mappings, and of deleted ones in cleanup, count too. */
 function pageAnswer(sources: PodIdentityReportSources, page: PageQuery) {
   const { identities } = sources;
   const { byUser, problems } = identities;
@@ -147,7 +147,7 @@ function enabled({ podIdentity }: PodIdentityDeps): PodIdentity {
   throw new ApiError('kubernetes_unavailable', detail);
 }
 
-/** What the contract's patterns cannot say: names, accounts and partitions. */
+/** Checks what the contract's patterns cannot express: names, accounts and partitions. */
 function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIdentityDeps): FieldError[] {
   const identity = awsIdentity();
   if (!identity) {
@@ -155,7 +155,7 @@ function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIde
   }
   const errors: FieldError[] = [];
   const { domino_user: user, service_account: account, iam_role_arn: role, target_role_arn: target } = mapping;
-  // Kubernetes would take this key, and JavaScript would lose it on the way.
+  // Kubernetes accepts this key, but a JavaScript object does not keep it.
   if (user === '__proto__') errors.push({ path: '/body/domino_user', message: 'not a name that can be stored' });
   if (account === '') {
     const message = 'required: no name of a service account can be made of this user’s name';
@@ -180,11 +180,11 @@ function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIde
     errors.push({ path: '/body/iam_role_arn', message });
   }
   if (mappings.current().managedProxies.has(role)) {
-    const message = 'a proxy role of an organization, whose trust policy has room for runs only: use a role of its own';
+    const message = 'a proxy role of an organization, whose trust policy is reserved for runs: use a separate role';
     errors.push({ path: '/body/iam_role_arn', message });
   }
   return errors;
 }
 
-/** Stands for a role where the others of a mapping's parts are looked at. */
+/** A valid ARN that stands in for the role while the other fields of a mapping are checked. */
 const anyRole = 'arn:aws:iam::000000000000:role/any';

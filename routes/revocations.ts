@@ -1,4 +1,4 @@
-/** Owns the calls on revoked runs: an administrator shuts a run out of its roles, or tries that, lets it in again, and lists them. */
+/** Owns the calls on revoked runs: administrators revoke a run, preview that, allow it again, and list revoked runs. */
 import { Router } from 'express';
 import { previewRevocation } from '../src/grants/revocation-preview.ts';
 import {
@@ -41,11 +41,11 @@ export function revocationRoutes(deps: RevocationDeps): Router {
         run_id: run,
         revoked: known !== undefined,
         ...standing,
-        ...previewRevocation(run, names, deps),
+        ...(await previewRevocation(run, names, deps, known?.tokens)),
       });
       return;
     }
-    const held = heldBy(names, { accounts: await readAccounts(names, deps) }, known?.tokens);
+    const held = heldBy(names, { ...deps, accounts: await readAccounts(names, deps) }, known?.tokens);
     const before = waysOf(names, deps, held).map(({ proxy_iam_role_arn: arn }) => arn);
     const { id, name } = callerOf(res);
     const at = new Date(clock.now()).toISOString();

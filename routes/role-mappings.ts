@@ -1,4 +1,4 @@
-/** Owns the calls on role mappings: a user's own, and an administrator's to list, set and delete them, or to try that. */
+/** Owns the calls on role mappings: users read their own; administrators list, set and delete them, or preview that. */
 import { type Request, type Response, Router } from 'express';
 import type { Memberships } from '../src/grants/membership.ts';
 import { audit } from '../src/http/audit.ts';
@@ -72,7 +72,7 @@ export function roleMappingRoutes(deps: RoleMappingDeps): Router {
   return router;
 }
 
-/** Which organization each name stands for, and which others of that name have asked. */
+/** Which organization each name stands for, and which other organizations of that name had members request roles. */
 function organizationsOf(records: OrganizationRecords) {
   return Object.fromEntries(
     [...records].map(([org, { id, by, at, contenders }]) => [

@@ -1,4 +1,4 @@
-/** Owns `POST /role_tokens`: the tokens with which a pod of a run reaches its roles. */
+/** Owns `POST /role_tokens`: it issues the tokens with which a run's pod assumes its roles. */
 import { Router } from 'express';
 import type { RoleTokens } from '../src/grants/role-tokens.ts';
 import { audit } from '../src/http/audit.ts';
@@ -39,7 +39,7 @@ export function roleTokenRoutes({ roleTokens, clock, log, metrics }: RoleTokenDe
       audit(log, res, 'role_token', { ...about, decision: 'given', ...token }, 'role token given');
     }
     for (const { code } of given.refused) metrics.roleTokens.inc({ outcome: code });
-    // One line, since a caller may name as many profiles as the contract lets through.
+    // One line for all, since a caller may name as many profiles as the contract allows.
     const [first] = given.refused;
     if (first) {
       const reason = given.refused.map(({ profile, code }) => `${profile}: ${code}`).join(', ');

@@ -1,4 +1,4 @@
-/** Owns `GET /trust_status` and `POST /release_brake`: what administrators see of proxy roles, and let go. */
+/** Owns `GET /trust_status` and `POST /release_brake`: the state of proxy roles, and the release of held removals. */
 import { type Request, Router } from 'express';
 import { type ComparisonDeps, compareNow } from '../src/grants/compare-now.ts';
 import { releaseRemovals } from '../src/grants/release-removals.ts';
@@ -27,7 +27,7 @@ export interface TrustStatusDeps extends ComparisonDeps {
   revocations: Pick<Revocations, 'current'>;
   config: { computeNamespace: string };
   trustScope: () => TrustScope | undefined;
-  /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
+  /** The holder of the writer's lease as this replica last saw it; '' where there is none. */
   leaseHolder: () => string;
   /** Undefined where that is not known. */
   replicaCount: () => Promise<Replicas | undefined>;
@@ -64,17 +64,17 @@ export function trustStatusRoutes(deps: TrustStatusDeps): Router {
     res.json({ proxy_iam_role_arn: role, released: brake?.held ?? [] });
   });
 
-  /** One that no mapping names any more counts until its last member left. */
+  /** A role that no mapping names any more keeps its status, and counts, until its last member is removed. */
   function refuseUnmanaged(role: string): void {
     if (mappings.current().managedProxies.has(role) || statuses.get(role) !== undefined) return;
-    const detail = 'No mapping names this proxy role as one whose trust policy is kept here.';
+    const detail = 'No mapping names this proxy role with a trust policy that irsa-svc manages.';
     throw new ApiError('role_not_managed', detail);
   }
 
   return router;
 }
 
-/** @throws ApiError `invalid_request` where the query asks for pages of one role. */
+/** @throws ApiError `invalid_request` where the query has paging parameters beside one role. */
 function refuseBesideOneRole(query: Request['query']): void {
   const wrong = ['limit', 'continue', 'needs_attention'].filter((name) => query[name] !== undefined);
   if (wrong.length === 0) return;
@@ -94,7 +94,7 @@ function sourcesOf({ mappings, statuses, accounts, config, trustScope }: TrustSt
   };
 }
 
-/** All proxy roles; or, where the query says so, a page of them with what all add up to. */
+/** All proxy roles; or, where the query asks for pages, one page of them with the totals of all. */
 async function statusOfAll(query: Request['query'], deps: TrustStatusDeps) {
   const from = sourcesOf(deps);
   const published = [...deps.statuses.all()].map(({ status }) => status);

@@ -1,4 +1,4 @@
-/** Owns the HTTP application: its layers, its routes and its one error answer. It never listens. */
+/** Owns the HTTP application: its middleware, its routes and its error handler. It never listens. */
 import express, { type Express } from 'express';
 import helmet from 'helmet';
 import { type AccessDeps, accessRoutes } from '../routes/access.ts';
@@ -18,7 +18,7 @@ import { serviceAccountRoutes } from '../routes/service-accounts.ts';
 import { trustStatusRoutes } from '../routes/trust-status.ts';
 import type { Callers } from './auth/caller.ts';
 import type { SeenCallers } from './auth/seen-callers.ts';
-import type { AwsIdentity } from './aws/iam.ts';
+import type { AwsIdentity, Iam } from './aws/iam.ts';
 import type { Grants } from './grants/grant.ts';
 import type { Memberships } from './grants/membership.ts';
 import type { RoleTokens } from './grants/role-tokens.ts';
@@ -69,24 +69,25 @@ export interface AppDeps {
   pods: PodIndex;
   statuses: TrustStatuses;
   revocations: Revocations;
-  /** Left out where no EKS cluster is named. */
+  /** Undefined where no EKS cluster is configured. */
   podIdentity: PodIdentity | undefined;
-  /** What a dry run says of a mapping's role; left out as well. */
+  /** Finds the warnings of a dry run about a mapping's role; undefined in the same case. */
   podIdentityPreview: PodIdentityPreview | undefined;
-  /** Who holds the writer's lease as far as this replica knows; '' for nobody. */
+  /** The holder of the writer's lease as this replica last saw it; '' where there is none. */
   leaseHolder: () => string;
   /** How many replicas there are; undefined where that is not known. */
   replicaCount: () => Promise<Replicas | undefined>;
+  iam: Pick<Iam, 'getTrustPolicy'>;
   knownRoles: RoleLookup;
   seenCallers: SeenCallers;
   activity: ActivityDeps['activity'];
-  /** What the activity record holds of a user's organizations. */
+  /** A user's organizations, as the activity record has them. */
   recordedOrganizations: AccessDeps['recordedOrganizations'];
-  /** Who we are in AWS, once that is known. */
+  /** The service's own identity in AWS; undefined until STS has returned it. */
   awsIdentity: () => AwsIdentity | undefined;
-  /** Whose tokens trust policies let in, once that is known. */
+  /** Which tokens the trust policies accept; undefined until the AWS account is known. */
   trustScope: () => TrustScope | undefined;
-  /** Whether the caches were filled once. */
+  /** Whether the caches have been filled. */
   isSynced: () => boolean;
   readiness: () => ReadinessChecks;
   clock: Clock;
@@ -113,7 +114,7 @@ export function createApp(deps: AppDeps): App {
   app.use(
     helmet({
       contentSecurityPolicy: {
-        // A browser told to upgrade to HTTPS finds nothing there when a mesh does the TLS.
+        // Where a mesh does the TLS, a browser that upgrades to HTTPS would find no server here.
         directives: { upgradeInsecureRequests: config.sslOff ? null : [] },
       },
     }),
@@ -121,14 +122,14 @@ export function createApp(deps: AppDeps): App {
   app.use(consolePolicy(config.dominoIssuer));
   app.use(findCall(contract));
   const open = express.Router();
-  // The pages' own files are no calls.
+  // The contract does not list the static files of these pages.
   const isFile = (path: string) => path.startsWith('/docs/') || (config.consoleEnabled && isConsole(path));
   open.use((req, res, next) => next(isOpen(res) || isFile(req.path) ? undefined : 'router'));
   open.use(check, healthRoutes(deps.readiness), docsRoutes(), consoleRoutes({ config, version: contract.version }));
   if (config.consoleEnabled) open.use(consolePageRoutes());
   app.use(open);
 
-  // Who may call is known before anything of a body is read.
+  // The caller is authenticated and authorized before any of the body is read.
   app.use((_req, res, next) => {
     res.set('Cache-Control', 'no-store');
     next();
@@ -139,7 +140,7 @@ export function createApp(deps: AppDeps): App {
     deps.seenCallers.note(callerOf(res));
     next();
   });
-  // Before its caches are filled a replica would take every run for unknown and every organization for not mapped.
+  // Until its caches are filled, a replica would take every run for unknown and every organization for unmapped.
   app.use((_req, _res, next) => {
     const detail = 'This replica has just started and does not know the cluster yet. Try again.';
     next(deps.isSynced() ? undefined : new ApiError('kubernetes_unavailable', detail));

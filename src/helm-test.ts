@@ -1,6 +1,6 @@
 /**
- * Owns the two checks of `helm test`, a program of its own in the image: `ready <address>` calls the service as a workload
- * does, `role` reads one mapped proxy role with the service's own role in AWS. Nothing is written.
+ * Owns the two checks of `helm test`, a separate program in the image: `ready <address>` calls the service as a
+ * workload does; `role` reads one mapped proxy role with the service's own AWS role. It writes nothing.
  */
 import { KubeConfig } from '@kubernetes/client-node';
 import { awsRequestHandler } from './aws/forward-proxy.ts';
@@ -15,7 +15,7 @@ import { mappingConfigMap, parseMappings } from './mappings/role-mappings.ts';
 const longestMs = 20_000;
 const say = (text: string) => process.stdout.write(`${text}\n`);
 
-/** The certificate is checked with the CA in NODE_EXTRA_CA_CERTS. @param address `https://irsa-svc.domino-field` */
+/** Checks the certificate with the CA in NODE_EXTRA_CA_CERTS. @param address `https://irsa-svc.domino-field` */
 async function ready(address: string): Promise<void> {
   const response = await fetch(`${address}/readyz`, { signal: AbortSignal.timeout(longestMs) });
   say(`${address}/readyz answers ${response.status}: ${await response.text()}`);
@@ -55,7 +55,7 @@ const [mode, address = ''] = process.argv.slice(2);
 try {
   if (mode === 'ready') await ready(address);
   else if (mode === 'role') await role();
-  else throw new Error('usage: verify.js ready <address> | verify.js role');
+  else throw new Error('usage: helm-test.js ready <address> | helm-test.js role');
 } catch (error) {
   const { message, cause } = error as Error;
   process.stderr.write(`${message}${cause instanceof Error ? `: ${cause.message}` : ''}\n`);

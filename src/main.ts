@@ -1,4 +1,4 @@
-/** Owns the entry of the service: signals first, then all else, which takes a while to load. */
+/** Owns the service's entry point: it handles signals first, then loads the service, which takes a while. */
 import { takeSignals } from './lib/signals.ts';
 
 takeSignals(0);

@@ -1,4 +1,4 @@
-/** Owns the process of the service: settings, listening, and an orderly end. */
+/** Owns the service's process: it loads the settings, listens, and shuts down in order. */
 import { KubeConfig } from '@kubernetes/client-node';
 import { keepOtherCallsDirect } from './aws/forward-proxy.ts';
 import { metricsHandler } from './http/metrics.ts';
@@ -10,16 +10,16 @@ import { createMetrics } from './lib/metrics.ts';
 import { onSignal } from './lib/signals.ts';
 import { startService } from './service.ts';
 
-/** Prometheus, and who looks by hand. */
+/** Enough for Prometheus and for people who look by hand. */
 const maxMetricsConnections = 50;
-/** How long requests under way may take to end; Kubernetes kills after 30 s unless told otherwise. */
+/** How long requests in flight may take to finish. Kubernetes kills the pod after 30 s by default. */
 const drainMs = 20_000;
 
 const config = configOrExit();
 const log = createLog(config.logLevel);
 const metrics = createMetrics();
 if (keepOtherCallsDirect(process.env, process.execArgv)) {
-  log.warn('NODE_USE_ENV_PROXY is not used: calls to AWS alone go by the proxy, and calls inside the cluster never do');
+  log.warn('NODE_USE_ENV_PROXY is ignored: only calls to AWS use the proxy, and calls inside the cluster go direct');
 }
 const kubeConfig = new KubeConfig();
 kubeConfig.loadFromDefault();
@@ -43,8 +43,8 @@ let ending = false;
 async function end(signal: string): Promise<void> {
   if (ending) return;
   ending = true;
-  log.info({ signal }, 'ending: giving up the lease, letting requests end');
-  // The lease at once, so that another replica settles what the requests here still wait for.
+  log.info({ signal }, 'shutting down: releasing the lease, finishing requests in flight');
+  // The lease is released first, so that another replica writes what the requests here still wait for.
   const released = service.drain();
   const [server, metricsServer] = await listening;
   await Promise.all([server.drain(drainMs), released]);

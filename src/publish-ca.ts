@@ -1,9 +1,9 @@
 /**
- * Owns the copy of the service's CA in the compute namespace: reads it from mounted Secrets, and patches one ConfigMap
- * whenever that says something else. Certificates only: private keys are not mounted here. A program of its own in the
- * image, so that nobody who may write ConfigMaps says what it does.
+ * Owns the copy of the service's CA in the compute namespace: it reads the CA from mounted Secrets, and patches one
+ * ConfigMap when that differs. Private keys are not mounted here. It is a separate program in the image, so that write
+ * access to ConfigMaps gives no control over what it runs.
  *
- * By node's own https and not `fetch`, which needs WebAssembly and so does not run with --jitless.
+ * It uses node:https, since `fetch` needs WebAssembly, which --jitless disables.
  */
 import { readFile } from 'node:fs/promises';
 import { request as requestInClear } from 'node:http';
@@ -23,7 +23,7 @@ interface ConfigMap {
 const log = (level: 'info' | 'warn', msg: string, more: object = {}) =>
   process.stdout.write(`${JSON.stringify({ level, time: new Date().toISOString(), msg, ...more })}\n`);
 
-/** Every certificate of these files, once, the issuer's own first. While a CA is renewed there are two for some time. */
+/** Every certificate in these files, each once, the issuer's own first. While a CA is renewed, there are two. */
 async function certificates(): Promise<string> {
   const texts = await Promise.all(CA_FILES.split(',').map((file) => readFile(file, 'utf8')));
   const found = texts.join('\n').match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
@@ -42,7 +42,7 @@ async function call(method: 'GET' | 'PATCH', body?: ConfigMap): Promise<ConfigMa
   const signal = AbortSignal.timeout(10_000);
   return await new Promise((resolve, reject) => {
     const send = url.protocol === 'http:' ? requestInClear : request;
-    const asked = send(url, { method, headers, signal, agent: false }, (answer) => {
+    const outgoing = send(url, { method, headers, signal, agent: false }, (answer) => {
       let text = '';
       answer.setEncoding('utf8');
       answer.on('data', (part) => {
@@ -54,12 +54,12 @@ async function call(method: 'GET' | 'PATCH', body?: ConfigMap): Promise<ConfigMa
         else reject(new Error(`${method} ${url.pathname}: ${answer.statusCode} ${text.slice(0, 300)}`));
       });
     });
-    asked.on('error', reject);
-    asked.end(body ? JSON.stringify(body) : undefined);
+    outgoing.on('error', reject);
+    outgoing.end(body ? JSON.stringify(body) : undefined);
   });
 }
 
-/** The files may not be there yet, or the API server away: the next round tries again. */
+/** Only logs a failure, since the next round tries again: the files or the API server may be missing for now. */
 async function publish(): Promise<void> {
   try {
     const wanted = await certificates();

@@ -1,4 +1,4 @@
-/** Owns the wiring of one replica: each part made once, with what it needs, started and stopped in order. */
+/** Owns the wiring of one replica: it creates each part with its dependencies, and starts and stops them in order. */
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Express } from 'express';
 import { recordedOrganizations } from './activity/organizations.ts';
@@ -49,13 +49,13 @@ export interface ServiceOptions {
 
 export interface Service {
   app: Express;
-  /** Does what the first requests would wait for; to be called before the app listens. */
+  /** Does the slow work that the first requests would wait for. Call it before the app listens. */
   prepare(): Promise<void>;
   /** Resolves when `/readyz` says 200 for the first time. */
   ready: Promise<void>;
-  /** Not ready from now on, and the leader no more; requests under way are still answered. */
+  /** Makes the replica not ready and releases the lease. Requests in flight are still answered. */
   drain(): Promise<void>;
-  /** Stops the watches, and all else. */
+  /** Drains, then stops the activity record and the watches. */
   stop(): Promise<void>;
 }
 
@@ -82,6 +82,7 @@ export function startService(given: ServiceOptions): Service {
   const { app, prepare } = createApp({
     ...options,
     ...caches,
+    ...identity,
     callers,
     grants,
     roleTokens,
@@ -93,8 +94,6 @@ export function startService(given: ServiceOptions): Service {
     knownRoles: createRoleLookup({ status: (arn) => statuses.get(arn)?.status, iam, clock }),
     leaseHolder: lease.holder,
     replicaCount: createReplicaCount({ ...options, kubernetes }),
-    awsIdentity,
-    trustScope,
     readiness: () => ({
       kubernetes: caches.isSynced() && api.isAnswering(),
       domino_keys: authenticator.ready(),
@@ -123,7 +122,6 @@ export function startService(given: ServiceOptions): Service {
   };
 }
 
-/** What this replica knows of the cluster. */
 function startCaches({ config, kubeConfig, clock, log, metrics }: ServiceOptions) {
   const api = createKubernetesApi(kubeConfig, clock);
   const onWatchRestart = (resource: string) => metrics.watchRestarts.inc({ resource });
@@ -168,7 +166,6 @@ function startCaches({ config, kubeConfig, clock, log, metrics }: ServiceOptions
 
 type Caches = ReturnType<typeof startCaches>;
 
-/** Calls to AWS, and our account there. */
 function startIdentity({ config, clock, log, metrics }: ServiceOptions, signal: AbortSignal) {
   const iam = createIam({
     region: config.awsRegion,
@@ -184,7 +181,7 @@ function startIdentity({ config, clock, log, metrics }: ServiceOptions, signal: 
   });
   return {
     iam,
-    /** Resolves with undefined where the replica ends first. */
+    /** Resolves with undefined where the replica shuts down first. */
     known,
     awsIdentity: () => identity,
     trustScope: () => identity && scopeOf(config, identity),
@@ -193,7 +190,6 @@ function startIdentity({ config, clock, log, metrics }: ServiceOptions, signal: 
 
 type Identity = ReturnType<typeof startIdentity>;
 
-/** Who calls: the tokens' keys, and Domino. */
 function createIdentification({ config, clock, log, metrics }: ServiceOptions) {
   const authenticator = createAuthenticator({
     issuer: config.dominoIssuer,
@@ -216,13 +212,13 @@ function createIdentification({ config, clock, log, metrics }: ServiceOptions) {
   return { authenticator, callers };
 }
 
-/** Contends for the lease once the caches are filled and our AWS account is known. */
+/** Competes for the lease once the caches are filled and the service's AWS account is known. */
 function startLease(options: ServiceOptions, known: Caches & Identity, signal: AbortSignal) {
   let holder: Lease['holder'] = () => '';
   const stopped = new Promise<undefined>((resolve) => {
     signal.addEventListener('abort', () => resolve(undefined), { once: true });
   });
-  // A replica that has to end before it knows the cluster has nothing to write.
+  // A replica that shuts down before its caches are filled does not compete.
   const ended = Promise.race([Promise.all([known.synced, known.known]), stopped]).then(async (found) => {
     const identity = found?.[1];
     if (!identity || signal.aborted) return;
@@ -239,7 +235,7 @@ function scopeOf(config: Config, { partition, account }: AwsIdentity): TrustScop
   return { issuer, audience, providerArn: oidcProviderArn(partition, account, issuer), namespace, cluster };
 }
 
-/** Asks STS who we are until it says so. @returns undefined when `signal` was aborted first. */
+/** Asks STS for the service's identity until it answers. @returns undefined when `signal` was aborted first. */
 async function learnIdentity(iam: Iam, clock: Clock, log: Log, signal: AbortSignal): Promise<AwsIdentity | undefined> {
   for (let pause = 250; !signal.aborted; pause = Math.min(pause * 2, 15_000)) {
     try {

@@ -1,4 +1,4 @@
-/** Owns the activity record of a replica: what it did is queued at once, written in batches behind requests, and read with the others'. */
+/** Owns a replica's activity record: it writes queued entries in batches in the background, and reads all replicas'. */
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import type { ActivityEntry } from './entry.ts';
@@ -6,11 +6,11 @@ import { type ActivityQueue, createActivityQueue, type QueueOptions } from './qu
 import { maxSegmentBytes, partOf, type Recorded, type Segments } from './segments.ts';
 
 export interface Activity {
-  /** Queues an audit line; nothing of it is done before it returns. */
+  /** Queues an audit line. It does no other work, since requests wait for it. */
   take: ActivityQueue['take'];
-  /** What all replicas recorded and this one is about to, the newest first. @throws KubernetesError */
+  /** All replicas' entries, and those that this one has queued, the newest first. @throws KubernetesError */
   read(): Promise<Recorded>;
-  /** Writes what is left, once. */
+  /** Stops the writing in the background, and writes the queued entries. A failed write is not retried. */
   stop(): Promise<void>;
 }
 
@@ -20,10 +20,10 @@ export interface ActivityOptions extends QueueOptions {
   log: Log;
 }
 
-/** What a replica that is killed may lose. */
+/** How long entries gather before a write. A killed replica loses at most so much. */
 const pauseMs = 2_000;
 const retryMs = 10_000;
-/** Readers share one list of the ConfigMaps for so long. */
+/** How long readers share one list of the ConfigMaps. */
 const freshMs = 1_000;
 
 export function createActivity(options: ActivityOptions): Activity {
@@ -33,7 +33,7 @@ export function createActivity(options: ActivityOptions): Activity {
   let running: Promise<void> | undefined;
   let shared: { at: number; recorded: Promise<Recorded> } | undefined;
 
-  /** Writes what is queued now; what comes meanwhile waits for the next time. @returns whether all of that was written. */
+  /** Writes the entries that are queued now; later ones wait for the next flush. @returns whether all were written. */
   async function flush(): Promise<boolean> {
     const { entries, droppedUntil } = await queue.settle();
     for (const batch of batchesOf(entries)) {
@@ -74,7 +74,7 @@ export function createActivity(options: ActivityOptions): Activity {
     },
     read: async () => {
       const { entries, droppedUntil } = await queue.settle();
-      // Taken before the others are listed: what is written in between is in both, under one id.
+      // Copied before the list is read: an entry written in between is in both, with the same id.
       const own = [...entries];
       const recorded = await readShared();
       const all = new Map([...recorded.entries, ...own].map((entry) => [entry.id, entry]));
@@ -89,7 +89,7 @@ export function createActivity(options: ActivityOptions): Activity {
   };
 }
 
-/** The order of entries, and where a page of them ends. */
+/** The key that orders entries, and that marks where a page of them ends. */
 export function keyOfEntry({ at, id }: ActivityEntry): string {
   return `${at} ${id}`;
 }
@@ -98,7 +98,7 @@ function newestFirst(a: ActivityEntry, b: ActivityEntry): number {
   return a.at === b.at ? (a.id < b.id ? 1 : -1) : a.at < b.at ? 1 : -1;
 }
 
-/** Run outcomes apart from all else, in batches of at most a quarter of a segment. */
+/** Batches of one part each, of at most a quarter of a segment. */
 function batchesOf(entries: readonly ActivityEntry[]): ActivityEntry[][] {
   const batches: ActivityEntry[][] = [];
   for (const part of Object.values(Object.groupBy(entries, partOf))) {

@@ -1,10 +1,10 @@
-/** Owns the form of an entry of the activity record, and how an audit line of the log becomes one. Pure. */
+/** Owns the form of an activity entry, and how an audit line of the log becomes one. Pure. */
 import { z } from 'zod';
 
 const text = z.string();
 const texts = z.array(text);
 
-/** As it is kept, and as `GET /activity` answers it but for `organizations`. */
+/** An entry as it is stored. `GET /activity` returns the same fields except `organizations`. */
 export const entrySchema = z.object({
   id: text,
   at: text,
@@ -18,7 +18,7 @@ export const entrySchema = z.object({
   of_user: text.optional(),
   run_id: text.optional(),
   domino_org: text.optional(),
-  /** Of a grant: the user's, as Domino said. */
+  /** For a grant: the user's organizations as Domino reported them. */
   organizations: z.array(z.object({ name: text, id: text.optional() })).optional(),
   service_accounts: texts.optional(),
   roles: texts.optional(),
@@ -30,7 +30,7 @@ export const entrySchema = z.object({
 
 export type ActivityEntry = z.infer<typeof entrySchema>;
 
-/** A line of the log with `audit`, and when it was written. */
+/** A log line with `audit`, and when it was written. */
 export interface AuditLine {
   about: Readonly<Record<string, unknown>>;
   message: string;
@@ -38,7 +38,7 @@ export interface AuditLine {
   at: number;
 }
 
-/** Longer lists and texts are cut: the log line has all. */
+/** Longer lists and texts are cut; the log line has them whole. */
 const mostItems = 20;
 const mostCharacters = 300;
 const mostOrganizations = 100;
@@ -50,8 +50,8 @@ const decisionOf: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * Takes the fields that are named here and no others, so that nothing else of a line, a credential least of all, is kept.
- * @param ownerOf the name of the user who started a run, where that is known.
+ * Copies only the fields named here, so that nothing else in a line, such as a credential, is stored.
+ * @param ownerOf finds the name of the user who started a run.
  */
 export function entryOf(
   { about, message, at }: AuditLine,
@@ -92,14 +92,14 @@ export function entryOf(
 }
 
 /**
- * What is recorded again only when it changes: the outcome of a run that asks every few minutes, and removals that are held
- * at every look. @returns what it is about, and what it says; undefined for what is always news.
+ * For entries that are recorded again only when they change: the outcome of a run that asks every few minutes, and
+ * removals that each comparison holds. @returns the subject and the content; undefined for an entry to record always.
  */
 export function repeated(entry: ActivityEntry): { about: string; says: string } | undefined {
   const { id: _id, at: _at, request_id: _request, ...content } = entry;
   const says = JSON.stringify(content);
   if (entry.kind === 'grant') return { about: `${entry.user_id} ${entry.run_id}`, says };
-  // A run's tokens are renewed twice in their life, each role's by itself.
+  // Each role's tokens are renewed by themselves, twice in their lifetime.
   if (entry.kind === 'role_token') return { about: `token ${entry.user_id} ${entry.run_id} ${entry.roles}`, says };
   if (entry.kind === 'removal_held') return { about: `${entry.roles}`, says };
   return undefined;
@@ -111,7 +111,7 @@ function changeOf({ before, after }: AuditLine['about']): string {
   return 'changed';
 }
 
-/** Of an external change. */
+/** The reason of an external change. */
 function changesOf({ missing, extra }: AuditLine['about']): string | undefined {
   if (!Array.isArray(missing) || !Array.isArray(extra)) return undefined;
   return `${missing.length} taken out, ${extra.length} put in`;
@@ -119,7 +119,7 @@ function changesOf({ missing, extra }: AuditLine['about']): string | undefined {
 
 const roleFields = ['iam_role_arn', 'proxy_iam_role_arn', 'target_role_arn'];
 
-/** The ARNs of every role that a line names. */
+/** The ARN of each role that a line names. */
 function rolesOf({ granted, roles, role, target_role, before, after }: AuditLine['about']): unknown[] {
   const mappings = [before, after].flat().filter((one) => typeof one === 'object' && one !== null);
   const named = mappings.flatMap((one) => roleFields.map((field) => (one as Record<string, unknown>)[field]));
@@ -145,7 +145,7 @@ function refusedOf(value: unknown): { iam_role_arn: string; code: string } | und
   return typeof target === 'string' && typeof code === 'string' ? { iam_role_arn: target, code } : undefined;
 }
 
-/** Cuts what is too long, and remembers that it did. */
+/** Cuts texts and lists that are too long, and remembers whether it did. */
 class Cut {
   isCut = false;
 

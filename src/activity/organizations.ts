@@ -1,9 +1,9 @@
-/** Owns what the activity record says of a user's organizations: those of the newest call for roles. */
+/** Owns the look-up of a user's organizations in the activity record: those of the user's newest request for roles. */
 import type { Log } from '../lib/log.ts';
 import type { Activity } from './activity.ts';
 import type { ActivityEntry } from './entry.ts';
 
-/** @returns undefined where the user is not in the record, or it cannot be read: the answer does without it. */
+/** @returns undefined where the record has no such user or cannot be read; the caller's answer then leaves them out. */
 export async function recordedOrganizations(userId: string, activity: Pick<Activity, 'read'>, log: Log) {
   try {
     const { entries } = await activity.read();

@@ -1,35 +1,35 @@
-/** Owns what a replica has to record and has not written yet: audit lines, made into entries behind requests, within bounds. */
+/** Owns the bounded queue of activity that is not written yet: it turns audit lines into entries in the background. */
 import { hash } from 'node:crypto';
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import { type ActivityEntry, type AuditLine, entryOf, repeated } from './entry.ts';
 
 export interface ActivityQueue {
-  /** Keeps the line; nothing of it is done before it returns. */
+  /** Queues the line. It does no other work, since requests wait for it. */
   take(line: AuditLine): void;
   isEmpty(): boolean;
-  /** Makes entries of the lines. @returns them all, the oldest first, and until when some were dropped. */
+  /** Makes the lines into entries. @returns all queued entries, the oldest first, and until when some were dropped. */
   settle(): Promise<{ entries: readonly ActivityEntry[]; droppedUntil: string | undefined }>;
-  /** Lets go of what is written. @param droppedUntil as it was written with them. */
+  /** Removes the written entries. @param droppedUntil the value that was written with them. */
   written(entries: readonly ActivityEntry[], droppedUntil: string | undefined): void;
 }
 
 export interface QueueOptions {
   /** This process's name. */
   replica: string;
-  /** The name of the user who started a run, where that is known. */
+  /** Finds the name of the user who started a run; undefined where it is not known. */
   ownerOf: (run: string) => string | undefined;
   /** Called with how many entries could not be kept. */
   onDropped: (count: number) => void;
 }
 
-/** Beyond it the oldest go: the API server has been away, or more happens than a record for people can hold. */
+/** Above it the oldest are dropped: the API server was unavailable, or more happens than people could read. */
 const mostQueued = 5_000;
 const linesATurn = 100;
-/** A user whose calls are refused again and again must not push all else out of the record. */
+/** At most so many refusals of a user in a window, so that a failing client does not push other entries out. */
 const mostRefusals = 20;
 const refusalWindowMs = 10 * 60_000;
-/** Runs whose last outcome is remembered, by a hash. */
+/** How many last outcomes are remembered, each as a hash. */
 const mostOutcomes = 20_000;
 
 export function createActivityQueue({ replica, ownerOf, onDropped }: QueueOptions): ActivityQueue {
@@ -40,7 +40,7 @@ export function createActivityQueue({ replica, ownerOf, onDropped }: QueueOption
   let droppedUntil: string | undefined;
   let count = 0;
 
-  /** @returns what it says, where it says something else than last time, or never repeats itself. */
+  /** @returns the entry's content where it differs from the last one, or `always`; undefined for a repetition. */
   function newsOf(entry: ActivityEntry): { about: string; says: string } | 'always' | undefined {
     const content = repeated(entry);
     if (!content) return 'always';
@@ -62,7 +62,7 @@ export function createActivityQueue({ replica, ownerOf, onDropped }: QueueOption
     const entry = entryOf(line, `${replica}.${count}`, replica, ownerOf);
     const news = newsOf(entry);
     if (!news || isTooMany(entry)) return [];
-    // What is not recorded now is news when it comes again.
+    // Only recorded entries are remembered: one that is left out here is recorded when it comes again.
     if (news !== 'always') said.set(news.about, news.says);
     count += 1;
     return [entry];
@@ -90,7 +90,7 @@ export function createActivityQueue({ replica, ownerOf, onDropped }: QueueOption
       return { entries, droppedUntil };
     },
     written: (gone, until) => {
-      // Others may have been added, or dropped, meanwhile.
+      // Entries may have been added or dropped in the meantime.
       const ids = new Set(gone.map(({ id }) => id));
       entries = entries.filter(({ id }) => !ids.has(id));
       if (droppedUntil === until) droppedUntil = undefined;

@@ -1,4 +1,4 @@
-/** Owns how the activity record lies in Kubernetes: ConfigMaps of one replica each, written in batches, the oldest deleted. */
+/** Owns the storage of the activity record: replicas append batches to their own ConfigMaps and delete the oldest. */
 import { randomUUID } from 'node:crypto';
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { ConfigMap, Kubernetes } from '../kubernetes/client.ts';
@@ -6,18 +6,18 @@ import { KubernetesError } from '../kubernetes/transport.ts';
 import { type ActivityEntry, entrySchema } from './entry.ts';
 
 export const activityLabel = 'irsa.dominodatalab.com/activity';
-/** A ConfigMap takes 1 MiB; each batch has the API server store the whole of it again, so it stays small. */
+/** A ConfigMap may have 1 MiB. It stays smaller, since the API server stores it whole again for each batch. */
 export const maxSegmentBytes = 65_536;
-/** All replicas together, about 4,000 entries, half of it for each part; a replica that ends leaves a small segment. */
+/** For all replicas together: about 4,000 entries, half for each part. A replica that stops leaves a small segment. */
 export const maxRecordBytes = 2_097_152;
 export const maxSegments = 128;
 
-/** What runs were given or refused, and all else: however often runs ask, what administrators did stays on record. */
+/** Outcomes of runs are kept apart, so that frequent requests do not push administrators' changes out of the record. */
 export type Part = 'outcomes' | 'changes';
 const outcomes: ReadonlySet<string> = new Set(['grant', 'role_token']);
 export const partOf = ({ kind }: Pick<ActivityEntry, 'kind'>): Part => (outcomes.has(kind) ? 'outcomes' : 'changes');
 
-/** Until when entries were dropped, ISO 8601; kept beside the batches. */
+/** The key beside the batches for the time until which entries were dropped, ISO 8601. */
 const droppedKey = 'dropped-until';
 
 export type SegmentCalls = Pick<
@@ -31,9 +31,9 @@ export interface Recorded {
 }
 
 export interface Segments {
-  /** Appends a batch of one part; it goes into one write. @param droppedUntil of entries that were lost before they were written. */
+  /** Appends entries of one part in one write. @param droppedUntil until when entries were dropped unwritten. */
   append(entries: readonly ActivityEntry[], droppedUntil: string | undefined): Promise<void>;
-  /** What all replicas recorded, in no order. */
+  /** All replicas' entries, in no order. */
   read(): Promise<Recorded>;
 }
 
@@ -73,7 +73,7 @@ export function createSegments(kubernetes: SegmentCalls): Segments {
         const written = await kubernetes.patchConfigMap(name, changes, resourceVersion, { [activityLabel]: part });
         open.set(part, { name, resourceVersion: written.resourceVersion, bytes, batches: batches + 1 });
       } catch (error) {
-        // Deleted as the oldest, edited by hand, or written without an answer: what is recorded twice has one id.
+        // The segment was deleted as the oldest, edited by hand, or written without an answer. Copies share their ids.
         open.delete(part);
         if (!(error instanceof KubernetesError) || (error.kind !== 'not_found' && error.kind !== 'conflict'))
           throw error;
@@ -84,7 +84,7 @@ export function createSegments(kubernetes: SegmentCalls): Segments {
   };
 }
 
-/** Which segments of a part, the oldest, have to go for one more, and until when entries are then missing. */
+/** Which of a part's oldest segments to delete to make room for a new one, and until when entries are missing then. */
 async function room(kubernetes: SegmentCalls, part: Part, dropped: string | undefined) {
   const aged: { segment: ConfigMap; newest: string; bytes: number }[] = [];
   for (const segment of await kubernetes.listConfigMaps(`${activityLabel}=${part}`)) {
@@ -117,7 +117,7 @@ async function readAll(all: readonly ConfigMap[]): Promise<Recorded> {
   return { entries: [...byId.values()], droppedUntil: latestOf(all.map(({ data }) => data[droppedKey])) };
 }
 
-/** When the last entry was made; '' where there is none. The last batch has it: only that is read. */
+/** The time of the newest entry; '' where there is none. It parses only the last batch that has entries. */
 function newestIn({ data }: ConfigMap): string {
   const numbers = Object.keys(data).flatMap((key) => (key.startsWith('batch-') ? Number(key.slice(6)) : []));
   for (const number of numbers.sort((a, b) => b - a)) {
@@ -127,7 +127,7 @@ function newestIn({ data }: ConfigMap): string {
   return '';
 }
 
-/** What somebody edited by hand into something else is left out. */
+/** Leaves out entries that were made unreadable by hand. */
 function entriesIn({ data }: ConfigMap): ActivityEntry[] {
   return Object.entries(data).flatMap(([key, batch]) => (key.startsWith('batch-') ? parsed(batch) : []));
 }

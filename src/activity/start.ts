@@ -1,4 +1,4 @@
-/** Owns the start of the activity record: the log feeds it from the first line on, and Kubernetes takes it once that is there. */
+/** Owns the start of the activity record: it collects audit lines from the first one on, and stores them later. */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Clock } from '../lib/clock.ts';
@@ -16,9 +16,9 @@ export interface TrailOptions {
 }
 
 export interface Trail {
-  /** The log to hand on: its audit lines go to the record too. */
+  /** The log for the rest of the service: its audit lines go to the record too. */
   log: Log;
-  /** Lines that came before wait for this. */
+  /** Starts the storing. Lines that came before wait for this. */
   begin(kubernetes: SegmentCalls, ownerOf: ActivityOptions['ownerOf']): Activity;
 }
 

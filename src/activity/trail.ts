@@ -1,12 +1,12 @@
-/** Owns the way from the log to the activity record: each line that carries `audit` goes to both. */
+/** Owns the log that feeds the activity record: each line with `audit` goes to both. */
 import type { Log } from '../lib/log.ts';
 import type { AuditLine } from './entry.ts';
 
 const levels = ['info', 'warn', 'error'] as const;
 
 /**
- * @returns the same log, whatever its level, with the audit lines handed on as they are written.
- * @param take keeps the line and returns at once: requests wait for it.
+ * @returns the same log, which also passes audit lines to `take`, at any log level.
+ * @param take must queue the line and return at once, since requests wait for it.
  */
 export function withTrail(log: Log, now: () => number, take: (line: AuditLine) => void): Log {
   const trail: Log = Object.create(log);

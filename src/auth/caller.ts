@@ -1,4 +1,4 @@
-/** Owns the caller: who a credential belongs to, as Domino says, remembered for a short while. */
+/** Owns the caller: asks Domino whose credential a request carries, and caches the answer for a short while. */
 import { hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../lib/clock.ts';
@@ -6,28 +6,28 @@ import { ApiError } from '../lib/errors.ts';
 import type { Domino, DominoOrganization } from './domino.ts';
 import type { Authenticator, Claims, Credential } from './token.ts';
 
-/** The person, or service account, behind a request. */
+/** The user, or Domino service account, behind a request. */
 export interface Caller {
   /** Domino's `canonicalId`: the value of the pods' label `dominodatalab.com/starting-user-id`. */
   readonly id: string;
   readonly name: string;
   readonly admin: boolean;
-  /** Their names, sorted, each once. */
+  /** The names of the caller's organizations, sorted, each once. */
   readonly orgs: readonly string[];
-  /** Name -> the ids of the organizations of that name, sorted; missing where Domino gave none. */
+  /** Name -> the sorted ids of the caller's organizations of that name; no entry where Domino gave no id. */
   readonly organizationIds: ReadonlyMap<string, readonly string[]>;
 }
 
 export interface Callers {
   /**
-   * @throws ApiError `unauthenticated` for a credential that is not believed, `domino_unavailable` when Domino or its
-   * keys cannot be asked. A failure is never remembered.
-   * @param maxAgeMs how old an answer of Domino's may be, where that is less than usual.
+   * @throws ApiError `unauthenticated` for a credential that is refused, `domino_unavailable` when Domino or its keys
+   * cannot be reached. A failure is never cached.
+   * @param maxAgeMs how old Domino's cached answer may be, where less than usual.
    */
   resolve(credential: Credential, maxAgeMs?: number): Promise<Caller>;
   /**
-   * The sender to count a request for, without asking Domino: a verified token's subject. An API key cannot be verified here,
-   * so it counts for itself; a sender of made-up keys must be limited by something else.
+   * The sender that a request counts for, without asking Domino: a verified token's subject. An API key cannot be
+   * verified here, so each key is a sender; something else must limit clients that make keys up.
    * @returns `expiresAt` in milliseconds since the epoch, Infinity for an API key.
    * @throws ApiError as `resolve` does.
    */
@@ -39,9 +39,9 @@ export interface CallersOptions {
   authenticator: Authenticator;
   clock: Clock;
   allowApiKey: boolean;
-  /** How long an answer is remembered: as long as a change of someone's organizations may take to count. */
+  /** How long an answer is cached, and so how long a change of a user's organizations may take to have an effect. */
   ttlMs?: number;
-  /** How many credentials are remembered. */
+  /** How many credentials are cached. */
   max?: number;
 }
 
@@ -50,7 +50,7 @@ export function createCallers(options: CallersOptions): Callers {
   const verified = new Remembered<Claims>(clock, ttlMs, max);
   const callers = new Remembered<Caller>(clock, ttlMs, max);
 
-  /** Checks what can be checked here. An API key has nothing to check, and no end that we know of. */
+  /** Verifies a token. An API key cannot be verified here, and its expiry is unknown: undefined. */
   async function verify(credential: Credential, key: string): Promise<Claims | undefined> {
     if (credential.kind === 'api-key') {
       if (!allowApiKey) throw new ApiError('unauthenticated', 'API keys are not accepted here: send a bearer token.');
@@ -64,7 +64,7 @@ export function createCallers(options: CallersOptions): Callers {
 
   async function ask(credential: Credential): Promise<Caller> {
     const organizations = domino.organizations(credential);
-    // The principal's answer decides which error is told; this one waits, and must not count as unhandled meanwhile.
+    // The principal call decides which error is reported. A failure here waits for it, and must not count as unhandled.
     organizations.catch(() => undefined);
     const { anonymous, admin, canonicalId, canonicalName } = await domino.principal(credential);
     if (anonymous || canonicalId === undefined) {
@@ -106,7 +106,7 @@ function idsByName(organizations: readonly DominoOrganization[]): ReadonlyMap<st
 
 const keys = new WeakMap<Credential, string>();
 
-/** Hashed, so that memory holds no credential that is not in use; once for each request's credential. */
+/** Hashed, so that the caches hold no credential; computed once for each request. */
 function keyOf(credential: Credential): string {
   const known = keys.get(credential);
   if (known !== undefined) return known;
@@ -118,13 +118,13 @@ function keyOf(credential: Credential): string {
 
 interface Entry<Value> {
   readonly value: Value;
-  /** Wall clock: the credential's own end. */
+  /** When the credential expires, on the wall clock. */
   readonly expiresAt: number;
-  /** Monotonic clock, so that a wall clock set back prolongs nothing. */
+  /** On the monotonic clock, so that a wall clock set back does not extend it. */
   readonly staleAt: number;
 }
 
-/** The last answers by key, each until it is stale or its credential expires; one load in flight per key. */
+/** A cache of answers by key, each kept until it is stale or its credential expires; one load in flight per key. */
 class Remembered<Value> {
   readonly #clock: Clock;
   readonly #ttlMs: number;
@@ -137,7 +137,7 @@ class Remembered<Value> {
     this.#entries = new LRUCache({ max });
   }
 
-  /** @param load what to remember, and when its credential expires. Its failure goes to all who wait, and is forgotten. */
+  /** @param load gives the value and when its credential expires. Its failure goes to all waiting callers, uncached. */
   get(key: string, load: () => Promise<{ value: Value; expiresAt: number }>, maxAgeMs = this.#ttlMs): Promise<Value> {
     const entry = this.#entries.get(key);
     const sooner = this.#ttlMs - Math.min(maxAgeMs, this.#ttlMs);

@@ -1,4 +1,4 @@
-/** Owns the conversation with Domino's API: who a credential belongs to, and which organizations that person is in. */
+/** Owns the calls to Domino's API: who a credential belongs to, and which organizations that user is a member of. */
 import { z } from 'zod';
 import { boundedText, TooLong } from '../lib/bounded-text.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
@@ -6,11 +6,11 @@ import { ApiError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Credential } from './token.ts';
 
-/** Domino's view of the holder of a credential. A bad credential is an anonymous principal, not an error. */
+/** The user that Domino finds for a credential. For a bad credential it is an anonymous principal, not an error. */
 export interface Principal {
   readonly anonymous: boolean;
   readonly admin: boolean;
-  /** Domino's user id, which pods are labelled with. */
+  /** Domino's user id, which is in the labels of the user's pods. */
   readonly canonicalId?: string;
   readonly canonicalName?: string;
 }
@@ -25,24 +25,24 @@ export interface DominoOrganization {
 export type DominoCall = 'principal' | 'organizations';
 
 /**
- * Both calls pass the credential on as it was received, and throw ApiError: `domino_unavailable` when Domino cannot be
- * reached, is late, fails, or answers something else; `unauthenticated` when it answers 401 or 403.
+ * Both calls forward the credential as it was received. They throw ApiError: `domino_unavailable` when Domino cannot be
+ * reached, times out, fails, or answers in another form; `unauthenticated` when it answers 401 or 403.
  */
 export interface Domino {
   principal(credential: Credential): Promise<Principal>;
-  /** As Domino orders them. */
+  /** In Domino's order. */
   organizations(credential: Credential): Promise<DominoOrganization[]>;
 }
 
 export interface DominoOptions {
   /** `http://nucleus-frontend.domino-platform:80` */
   baseUrl: string;
-  /** For the whole of one call, its body included; milliseconds. */
+  /** The timeout of one call with its body, in milliseconds. */
   timeoutMs?: number;
   maxBodyBytes?: number;
   clock?: Clock;
   log?: Log;
-  /** Told of every finished call: for metrics. */
+  /** Called after every call, for metrics. */
   onCall?: (call: DominoCall, ok: boolean, durationMs: number) => void;
 }
 
@@ -51,8 +51,8 @@ const paths: Record<DominoCall, string> = {
   organizations: '/v4/organizations/self',
 };
 
-// The answers vary by Domino version, so only what decides is looked at. What decides fails closed: anything but
-// `false` is anonymous when given, anything but `true` is no admin.
+// The answers vary by Domino version, so only the fields that decide are read, and these fail closed: `isAnonymous`
+// with any value but `false` means anonymous, and only `isAdmin: true` means administrator.
 const principalForm = z.looseObject({
   isAnonymous: z.unknown().optional(),
   isAdmin: z.unknown().optional(),
@@ -62,7 +62,7 @@ const principalForm = z.looseObject({
 const organizationForm = z.looseObject({ name: z.string().min(1), id: z.string().min(1).optional().catch(undefined) });
 const organizationsForm = z.array(organizationForm.or(z.unknown().transform(() => undefined)));
 
-/** Why an answer is of no use, in words that hold nothing of the answer or the credential. */
+/** Why an answer cannot be used. The message contains no part of the answer or of the credential. */
 class Unusable extends Error {}
 
 export function createDomino(options: DominoOptions): Domino {
@@ -84,7 +84,7 @@ export function createDomino(options: DominoOptions): Domino {
       }
       throw new Unusable(`status ${response.status}`);
     }
-    // An organization lists its members, so answers can be large; past this something else is wrong.
+    // An organization lists its members, so answers can be large; above this limit the answer must be wrong.
     const text = await boundedText(response, maxBodyBytes);
     try {
       return JSON.parse(text);
@@ -138,7 +138,7 @@ function headerOf(credential: Credential): Record<string, string> {
     : { 'x-domino-api-key': credential.key };
 }
 
-/** Not the error itself: undici's hold header values in some versions, and those hold the credential. */
+/** The error itself is not logged: some versions of undici put header values in it, and so the credential. */
 function reasonOf(error: unknown): string {
   if (error instanceof Unusable || error instanceof TooLong) return error.message;
   if (!(error instanceof Error)) return 'unknown';

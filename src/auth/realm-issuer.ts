@@ -1,19 +1,19 @@
-/** Owns whether the realm whose keys are fetched is the one whose tokens are accepted, as its discovery document says. */
+/** Owns the check that the realm of the fetched keys is the configured issuer, as its discovery document says. */
 import { boundedText } from '../lib/bounded-text.ts';
 
 export type IssuerVerdict =
-  /** The realm issues tokens under the configured name. */
+  /** The realm's issuer is the configured one. */
   | { kind: 'same' }
-  /** It does not, so that no token of it will ever be accepted. */
+  /** It is another one, so every token of the realm will be refused. */
   | { kind: 'other'; issuer: string }
-  /** The document cannot be had, or says nothing that decides. */
+  /** The document could not be fetched, or does not decide it. */
   | { kind: 'unknown' };
 
 const keysPath = '/protocol/openid-connect/certs';
 const maxDocumentBytes = 256 * 1024;
 
 /**
- * Asks the realm itself, by the address of its keys: only the operator's settings and Keycloak decide, and no token.
+ * Asks the realm itself, at the address of its keys, so that no token can influence the verdict.
  * OpenID Connect Discovery 1.0 section 4, https://www.keycloak.org/securing-apps/oidc-layers
  */
 export async function askRealmIssuer(jwksUrl: string, issuer: string, timeoutMs: number): Promise<IssuerVerdict> {
@@ -34,8 +34,8 @@ export async function askRealmIssuer(jwksUrl: string, issuer: string, timeoutMs:
 }
 
 /**
- * @param said the issuer that the realm names when it is asked at `url`. A Keycloak without a fixed host name takes the one
- * that it was asked by, which may be an inner one, and says nothing then of the name in tokens; its realm decides still.
+ * @param said the issuer in the document at `url`. A Keycloak without a fixed host name answers with the host of the
+ * request, which may be cluster-internal and differ from the one in tokens; then only the realm's path is compared.
  */
 export function compareIssuers(said: string, issuer: string, url: string): IssuerVerdict {
   if (said === issuer) return { kind: 'same' };

@@ -1,4 +1,4 @@
-/** Owns what Domino said of the users who called this replica lately: an administrator asks about them, and Domino cannot. */
+/** Owns the recent callers of this replica, for administrators who look a user up: Domino answers only for a caller. */
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../lib/clock.ts';
 import type { Caller } from './caller.ts';
@@ -11,7 +11,7 @@ export interface SeenCaller {
 
 export interface SeenCallers {
   note(caller: Caller): void;
-  /** @param user an id or a name. The newest first: an id has one at most, a name can have been given to several. */
+  /** @param user an id or a name. @returns the newest first: an id finds one at most, a name may find several users. */
   find(user: string): SeenCaller[];
 }
 

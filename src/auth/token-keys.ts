@@ -1,4 +1,4 @@
-/** Owns the keys that Domino signs tokens with: fetched by one call at a time, with pauses that strangers cannot shorten. */
+/** Owns the keys that Domino signs tokens with: one fetch at a time, and pauses that clients cannot shorten. */
 import { createRemoteJWKSet, customFetch, errors, type FlattenedJWSInput, type JWSHeaderParameters } from 'jose';
 import { boundedText } from '../lib/bounded-text.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -13,28 +13,28 @@ export interface TokenKeysOptions {
   fetchTimeoutMs?: number | undefined;
 }
 
-/** Keys are fetched afresh when they are this old, and used up to `staleMs` while that fails. */
+/** Keys of this age are fetched again. While that fails, the old ones serve until `staleMs`. */
 const freshMs = 10 * 60_000;
 const staleMs = 60 * 60_000;
 const longestRefreshMs = 500;
-/** A realm has a few keys of some KiB. */
+/** A realm has a few keys of a few KiB each. */
 const maxKeysBytes = 1024 * 1024;
 
 /**
- * Pause between fetches caused by unknown key ids. Such ids are free to make up, so the pause bounds what a stranger can
- * do to Keycloak (one fetch in 2 s and replica); jose's own 30 s would refuse good tokens for that long when keys are
+ * Pause between fetches caused by unknown key ids. Anyone can make ids up, so the pause bounds the load on Keycloak
+ * (one fetch in 2 s from each replica). With jose's own 30 s, good tokens would be refused for that long when keys are
  * rotated just after a fetch.
  */
 const cooldownMs = 2000;
-/** So many tokens of unknown keys wait for the next fetch at a time; a stranger who sends more is refused at once. */
+/** How many tokens with unknown keys may wait for the next fetch; more are refused at once. */
 const mostWaiting = 500;
 
 /**
- * Keys by id, one fetch in flight. jose keeps and imports them; when to fetch is decided here, because jose's own
- * pauses follow the system's clock and do not hold after a fetch that failed.
+ * Keys by id, one fetch in flight. jose stores and imports the keys. This code decides when to fetch, since jose's
+ * pauses use the system's clock and do not apply after a fetch that failed.
  */
 export function createTokenKeys({ jwksUrl, clock, log, fetchTimeoutMs = 5000 }: TokenKeysOptions) {
-  /** What answered in place of the keys, for the log. */
+  /** The answer that came instead of the keys, for the log. */
   let answered: { status: number; location?: string } | undefined;
   const remote = createRemoteJWKSet(new URL(jwksUrl), {
     timeoutDuration: fetchTimeoutMs,
@@ -79,12 +79,12 @@ export function createTokenKeys({ jwksUrl, clock, log, fetchTimeoutMs = 5000 }: 
     inFlight ??= fetchKeys();
     return inFlight;
   }
-  /** Loads, unless that was just tried: then the outcome of that try stands. */
+  /** Loads the keys. Within the cooldown of the last fetch, its outcome counts instead. */
   async function refresh(): Promise<void> {
     if (inFlight || clock.monotonic() - triedAt >= cooldownMs) await load();
     else if (failure) throw failure;
   }
-  /** The first fetch that begins from now on, as soon as one may; all who wait share it. */
+  /** The next fetch, begun once the current one and the cooldown are over; all waiting callers share it. */
   function nextLoad(): Promise<void> {
     next ??= (async () => {
       await inFlight?.catch(() => undefined);
@@ -94,9 +94,9 @@ export function createTokenKeys({ jwksUrl, clock, log, fetchTimeoutMs = 5000 }: 
     })();
     return next;
   }
-  /** A key that was rotated in since the last fetch is good, and its id looks like one that a stranger made up. */
+  /** Fetches again for an unknown key id: it may be made up, or belong to a key rotated in since the last fetch. */
   async function findNew(header: JWSHeaderParameters, token: FlattenedJWSInput, unknown: unknown) {
-    // What was just tried stands: nobody waits for a server that failed.
+    // The last fetch failed just now: no caller waits for a server that is down.
     if (failure && clock.monotonic() - triedAt < cooldownMs) throw failure;
     if (waiting >= mostWaiting) throw unknown;
     waiting += 1;
@@ -113,18 +113,18 @@ export function createTokenKeys({ jwksUrl, clock, log, fetchTimeoutMs = 5000 }: 
       const begunBefore = begun;
       const age = clock.monotonic() - hadAt;
       if (age > staleMs) await refresh();
-      // Keys that still serve are not held up by a server that hangs.
+      // A hanging server does not hold up requests that the present keys can serve.
       else if (age > freshMs) await Promise.race([refresh().catch(() => undefined), clock.sleep(longestRefreshMs)]);
       try {
         return await remote(header, token);
       } catch (error) {
         if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-        // What a fetch says that began since then is the latest.
+        // A fetch that began since then has ended, so the keys are current and the id is unknown.
         if (begun > begunBefore && !inFlight) throw error;
         return await findNew(header, token, error);
       }
     },
-    /** Fetches the keys, again and again with growing pauses until it worked or `signal` is aborted; never rejects. */
+    /** Fetches the keys, and retries with growing pauses until it works or `signal` is aborted; never rejects. */
     async warm(signal?: AbortSignal): Promise<void> {
       for (let pause = 500; !signal?.aborted; pause = Math.min(pause * 2, 15_000)) {
         const worked = await load().then(
@@ -135,12 +135,12 @@ export function createTokenKeys({ jwksUrl, clock, log, fetchTimeoutMs = 5000 }: 
         await clock.sleep(pause, signal);
       }
     },
-    /** Whether keys were had at least once. */
+    /** Whether the keys have been fetched at least once. */
     ready: (): boolean => hadAt > Number.NEGATIVE_INFINITY,
   };
 }
 
-/** Without a query: that of a login page may hold what is not for the log. */
+/** Without the query: a login page's query may contain secrets. */
 function locationOf(response: Response, url: string): { location?: string } {
   const sent = response.headers.get('location');
   if (sent === null || !URL.canParse(sent, url)) return {};

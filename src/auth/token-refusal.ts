@@ -1,9 +1,9 @@
-/** Owns why a bearer token is not believed: the public sentence, the reason for metrics, and a log line now and then. */
+/** Owns the refusal of bearer tokens: the public message, the reason for metrics, and a log line with a rate limit. */
 import { errors, type JWTPayload } from 'jose';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 
-/** Why a token was not believed. */
+/** Why a token was refused. */
 export type RefusalReason =
   | 'expired'
   | 'not_yet_valid'
@@ -19,7 +19,7 @@ export type RefusalReason =
 
 const refusalPauseMs = 60_000;
 
-/** A token that is not believed; `message` is public. */
+/** A token was refused; `message` is public. */
 export class Refused extends Error {
   readonly reason: RefusalReason;
 
@@ -29,18 +29,18 @@ export class Refused extends Error {
   }
 }
 
-/** RFC 9068 section 2.1 and RFC 8725 section 3.11. Keycloak has `JWT` in the header of every kind but logout tokens. */
+/** RFC 9068 section 2.1 and RFC 8725 section 3.11. Keycloak sets `JWT` for every kind of token but logout tokens. */
 const headerTypes = ['jwt', 'at+jwt', 'application/at+jwt', 'application/jwt'];
 
 /**
- * The realm signs more than access tokens, with the same keys: ID, logout and other tokens are shown to programs that
- * must not be able to act as the user. Keycloak says which kind it is in the claim `typ`.
+ * The realm signs other tokens with the same keys. Programs that receive ID, logout and other tokens must not be able
+ * to act as the user with them. Keycloak names the kind in the claim `typ`.
  * @throws Refused
  */
 export function refuseOtherKinds(headerType: string | undefined, payload: JWTPayload): void {
   const type = payload.typ;
   const isOther = type !== undefined && (typeof type !== 'string' || type.toLowerCase() !== 'bearer');
-  // A bound token is good together with a proof that we do not ask for: RFC 9449 section 7.2, RFC 8705 section 3.
+  // A bound token needs a proof, which this service does not check: RFC 9449 section 7.2, RFC 8705 section 3.
   if (payload.cnf !== undefined || type === 'DPoP') {
     throw new Refused(
       'bound',
@@ -52,7 +52,7 @@ export function refuseOtherKinds(headerType: string | undefined, payload: JWTPay
   }
 }
 
-/** The reason in public words. jose's errors hold claims and pieces of the token, so only code and message are kept. */
+/** The refusal in public words. jose's errors contain claims and parts of the token: only code and message are kept. */
 export function refusal(error: unknown, issuer: string): Refused {
   const cause = error instanceof errors.JOSEError ? `${error.code}: ${error.message}` : String(error);
   const [reason, message] = reasonOf(error, issuer);
@@ -84,11 +84,11 @@ export interface RefusalsOptions {
   issuer: string;
   clock: Clock;
   log?: Log;
-  /** Called for each token that is not believed. */
+  /** Called for each refused token. */
   onRefused?: (reason: RefusalReason) => void;
 }
 
-/** One line a minute for each reason, with how many there were: strangers can send as many as they like. */
+/** Logs one line a minute for each reason, with a count, since anyone can send any number of bad tokens. */
 export function createRefusals({ clock, log, issuer, onRefused }: RefusalsOptions) {
   const since = new Map<RefusalReason, { at: number; more: number }>();
   return {
@@ -101,14 +101,14 @@ export function createRefusals({ clock, log, issuer, onRefused }: RefusalsOption
       }
       since.set(reason, { at: clock.monotonic(), more: 0 });
       const said = reason === 'issuer' ? { token_issuer: issuerOf(error), issuer } : {};
-      // Every client has an old token now and then.
+      // Expired tokens are normal: every client sends one now and then.
       const level = reason === 'expired' ? 'info' : 'warn';
       log?.[level]({ reason, not_logged_before: last?.more ?? 0, ...said }, 'a token was refused');
     },
   };
 }
 
-/** The signature was good: it is the name under which the realm issues tokens. */
+/** The token's issuer. Its signature was valid, so this is the name under which the realm issues tokens. */
 function issuerOf(error: unknown): string | undefined {
   const iss = error instanceof errors.JWTClaimValidationFailed ? error.payload.iss : undefined;
   return typeof iss === 'string' ? iss.slice(0, 300) : undefined;

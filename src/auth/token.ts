@@ -1,4 +1,4 @@
-/** Owns the credential: how it is read from a request, and what a bearer token must be to be believed. */
+/** Owns the credential: how it is read from a request, and how a bearer token is verified. */
 import type { IncomingHttpHeaders } from 'node:http';
 import { errors, jwtVerify } from 'jose';
 import type { Clock } from '../lib/clock.ts';
@@ -12,7 +12,7 @@ export type Credential =
   | { readonly kind: 'bearer'; readonly token: string }
   | { readonly kind: 'api-key'; readonly key: string };
 
-/** What a verified token says. */
+/** The claims of a verified token. */
 export interface Claims {
   /** Keycloak's id of the user; not Domino's `canonicalId`. */
   readonly subject: string;
@@ -24,53 +24,53 @@ export interface Claims {
 
 export interface Authenticator {
   /**
-   * @throws ApiError `unauthenticated`, with a reason the user understands, for a token that cannot be believed;
-   * `domino_unavailable` when the keys to judge it by cannot be had, which is no fault of the caller.
+   * @throws ApiError `unauthenticated` for a bad token, with a reason that the user understands; `domino_unavailable`
+   * when the keys to verify it cannot be fetched, which is not the caller's fault.
    */
   verify(token: string): Promise<Claims>;
   /**
-   * Fetches the keys, again and again with growing pauses until it worked and the realm is not seen to be another one, or
-   * `signal` is aborted; never rejects.
+   * Fetches the keys and checks the realm's issuer. Retries with growing pauses until the keys are here and the issuer
+   * fits, or until `signal` is aborted; never rejects.
    */
   warm(signal?: AbortSignal): Promise<void>;
-  /** Whether keys were had at least once. */
+  /** Whether the keys have been fetched at least once. */
   ready(): boolean;
-  /** False while the realm of the keys says that it issues tokens under another name, and no token was believed yet. */
+  /** False while the realm of the keys names another issuer and no token has been accepted yet. */
   issuerFits(): boolean;
 }
 
 export interface AuthenticatorOptions {
-  /** What `iss` must be, to the letter. */
+  /** The required `iss`, to the letter. */
   issuer: string;
   jwksUrl: string;
-  /** What `aud` must hold; any audience will do unless given. */
+  /** The audience that `aud` must contain; any is accepted where this is left out. */
   audience?: string | undefined;
   clock: Clock;
   log?: Log;
-  /** Called for each token that is not believed. */
+  /** Called for each refused token. */
   onRefused?: (reason: RefusalReason) => void;
   /** How long one fetch of the keys may take, in milliseconds. */
   fetchTimeoutMs?: number;
 }
 
-/** Signatures that only the holder of a private key can make: no `none`, and no HMAC that a public key would verify. */
+/** Only signatures made with a private key: no `none`, and no HMAC, for which a public key could be the secret. */
 const algorithms = 'RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA Ed25519'.split(' ');
 
 /**
- * Keycloak's tokens are 1-4 KiB, and 22 KiB with 420 realm roles; more costs work before the signature is known to be
- * good. The server takes 32 KiB of headers.
+ * Keycloak's tokens have 1-4 KiB, and 22 KiB with 420 realm roles. The limit bounds the work on a token whose signature
+ * is not verified yet. The server accepts 32 KiB of headers.
  */
 const maxTokenChars = 28 * 1024;
 const clockToleranceSeconds = 5;
 
 /** RFC 6750 section 2.1 (`b64token`); the scheme's case does not matter (RFC 9110 section 11.1). */
 const bearerForm = /^bearer +([A-Za-z0-9._~+/-]+=*)$/i;
-/** Node joins repeated headers with a comma, so a comma means two keys: which one counts is not for us to guess. */
+/** Node joins repeated headers with a comma, so a value with a comma has two keys, and is refused. */
 const apiKeyForm = /^[\x21-\x2b\x2d-\x7e]{1,512}$/;
 
 /**
- * @returns the credential of a request; where there are both, the bearer token, since it expires and names its issuer.
- * @throws ApiError `unauthenticated` when there is none, or it is garbled, or an API key where those are not accepted.
+ * @returns the credential of a request. A bearer token comes before an API key: it expires and names its issuer.
+ * @throws ApiError `unauthenticated` when there is none, or it is malformed, or an API key where these are refused.
  */
 export function readCredential(headers: IncomingHttpHeaders, { allowApiKey }: { allowApiKey: boolean }): Credential {
   if (headers.authorization !== undefined) {
@@ -101,10 +101,10 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   const { issuer, audience, clock, log, jwksUrl, fetchTimeoutMs = 5000 } = options;
   const keys = createTokenKeys(options);
   const refusals = createRefusals(options);
-  let hasBelieved = false;
+  let hasAccepted = false;
   let otherIssuer: string | undefined;
 
-  /** @returns whether tokens of the realm can be accepted, as far as that is known. */
+  /** @returns false where the realm is known to issue tokens that will be refused. */
   async function issuerFits(): Promise<boolean> {
     const verdict = await askRealmIssuer(jwksUrl, issuer, fetchTimeoutMs);
     const other = verdict.kind === 'other' ? verdict.issuer.slice(0, 300) : undefined;
@@ -132,7 +132,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
         refuseOtherKinds(protectedHeader.typ, payload);
         const { sub, exp, iat, preferred_username: username } = payload;
         if (typeof sub !== 'string' || sub === '' || exp === undefined) throw new errors.JWTInvalid('no subject');
-        hasBelieved = true;
+        hasAccepted = true;
         return {
           subject: sub,
           expiresAt: exp * 1000,
@@ -150,13 +150,13 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
       await keys.warm(signal);
       for (
         let pause = 1000;
-        !signal?.aborted && !(await issuerFits()) && !hasBelieved;
+        !signal?.aborted && !(await issuerFits()) && !hasAccepted;
         pause = Math.min(pause * 2, 15_000)
       ) {
         await clock.sleep(pause, signal);
       }
     },
     ready: keys.ready,
-    issuerFits: () => otherIssuer === undefined || hasBelieved,
+    issuerFits: () => otherIssuer === undefined || hasAccepted,
   };
 }

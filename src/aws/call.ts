@@ -1,10 +1,10 @@
-/** Owns what every call to AWS has: its time and outcome told, its errors in our words, and the lease asked once more. */
+/** Owns what all calls to AWS share: metrics, errors in our words, the deadline, and the lease check before a write. */
 
 import type { Clock } from '../lib/clock.ts';
 import { AwsError, type AwsErrorCode } from './error.ts';
 
 export interface AwsCallOptions {
-  /** Told of each call: its action, `ok` or the error's code, and the seconds it took. */
+  /** Called after each call with its action, `ok` or the error's code, and the seconds it took. */
   onCall: (action: string, outcome: string, seconds: number) => void;
   /** Monotonic milliseconds. */
   monotonic: () => number;
@@ -12,7 +12,7 @@ export interface AwsCallOptions {
   ownRole?: string | undefined;
 }
 
-/** Makes one call. @throws AwsError, as `classify` makes it of what the SDK throws. */
+/** Makes one call and reports it. @throws AwsError, which `classify` makes from the SDK's error. */
 export async function measuredCall<T>(
   options: AwsCallOptions,
   action: string,
@@ -32,7 +32,7 @@ export async function measuredCall<T>(
   }
 }
 
-/** What the leader asks of its lease. */
+/** The part of the lease that calls to AWS check. */
 export interface HeldLease {
   holds(): boolean;
   /** Monotonic milliseconds. */
@@ -42,8 +42,8 @@ export interface HeldLease {
 const deadlineMs = 5_000;
 
 /**
- * The deadline of a call: our own, and in any case before the lease runs out. It does not end with the term: a call
- * that is under way is waited for before the lease is given up, since nobody could tell whether one that was cut takes.
+ * The deadline of a call: 5 s, and in any case before the lease expires. The end of the term does not abort a call in
+ * flight: the leader waits for it before it releases the lease, since an aborted write may still take effect.
  */
 export function callDeadline({ lease, clock }: { lease: HeldLease; clock: Clock }): AbortSignal {
   const left = Math.min(deadlineMs, lease.holdsUntil() - clock.monotonic());
@@ -61,7 +61,7 @@ interface Guarded {
   };
 }
 
-/** Stops the command with `not_holder` where `mayWrite` says no when it is signed and about to go out. Invariant 1. */
+/** Stops the command with `not_holder` where `mayWrite` is false after signing, right before sending. Invariant 1. */
 export function guardWrite(command: Guarded, mayWrite: () => boolean): void {
   command.middlewareStack.add(
     (next) => async (args) => {
@@ -72,26 +72,26 @@ export function guardWrite(command: Guarded, mayWrite: () => boolean): void {
   );
 }
 
-/** The names under which services say that it was too much, without `Exception` at the end. */
+/** The names of throttling errors, without `Exception` at the end. */
 export const throttlingNames: Readonly<Record<string, AwsErrorCode>> = {
   Throttling: 'throttled',
   RequestLimitExceeded: 'throttled',
   TooManyRequests: 'throttled',
 };
 
-/** What an error of the SDK says: its name without `Exception` at the end, and its message. */
+/** The name of an SDK error, without `Exception` at the end, and its message. */
 export function awsWords(cause: unknown): { name: string; message: string } {
   const { Code, name, message } = cause as { Code?: string; name?: string; message?: string };
   const word = (Code ?? name ?? '').replace(/Exception$/, '');
   return { name: word, message: message ?? word };
 }
 
-/** Calls that the SDK makes by itself to get credentials: a refusal of one ends whatever call was made. */
+/** Calls that the SDK makes by itself to get credentials. A refusal of one fails the call that needed them. */
 const credentialCall = /\b(?:sts:AssumeRoleWithWebIdentity|eks-auth:AssumeRoleForPodIdentity)\b/;
 
 /**
- * Which call AWS refuses, and to which role.
- * @param action the call that was made, as IAM names it: `iam:GetRole`. @param target what it was made on, where that is a role.
+ * Says which call AWS refuses, and to which role.
+ * @param action the intended call, as IAM names it: `iam:GetRole`. @param target the object of the call, where known.
  */
 export function accessDenied(action: string, message: string, target: string | undefined, ownRole?: string): string {
   const [, user] = /\bUser: (\S+)/.exec(message) ?? [];
@@ -99,7 +99,7 @@ export function accessDenied(action: string, message: string, target: string | u
   const self = own === undefined ? 'the service’s own role' : `the service’s own role ${own}`;
   const [credentials] = credentialCall.exec(message) ?? [];
   if (credentials)
-    return `irsa-svc gets no credentials, since AWS refuses ${credentials} for ${self}; ${action} was not asked for`;
+    return `irsa-svc gets no credentials, since AWS refuses ${credentials} for ${self}; ${action} was not sent`;
   if (target === undefined) return `AWS refuses ${action} to ${self}`;
   return `irsa-svc is not allowed to do ${action} on ${target}`;
 }

@@ -1,4 +1,4 @@
-/** Owns the calls to EKS on Pod Identity associations, and what their errors mean for us. */
+/** Owns the calls to EKS on Pod Identity associations, and the classification of their errors. */
 import type * as Sdk from '@aws-sdk/client-eks';
 import { type AwsCallOptions, accessDenied, awsWords, guardWrite, measuredCall, throttlingNames } from './call.ts';
 import { AwsError, type AwsErrorCode } from './error.ts';
@@ -11,36 +11,36 @@ export interface Association {
   roleArn: string;
   targetRoleArn: string | undefined;
   sessionTags: boolean;
-  /** The session policy, as JSON text: the pods may do what both it and the role allow. */
+  /** The session policy, as JSON text: pods may do only what both it and the role allow. */
   policy: string | undefined;
   tags: Readonly<Record<string, string>>;
   /** ISO 8601. */
   createdAt: string;
-  /** What a trust policy of the target role can ask for as `sts:ExternalId`; where there is a target role. */
+  /** The `sts:ExternalId` that the target role's trust policy can require, where there is a target role. */
   externalId: string | undefined;
 }
 
-/** What an association is to say; the service account stays what it was. */
+/** The part of an association that an update can change: all but the service account. */
 export type AssociationContent = Pick<Association, 'roleArn' | 'targetRoleArn' | 'sessionTags' | 'policy'>;
 
-/** Which association a listing found; it tells nothing of its role or its tags. */
+/** An association in a listing, which has neither its role nor its tags. */
 export interface AssociationSummary {
   id: string;
   serviceAccount: string;
 }
 
-/** All of it may throw AwsError. IAM's actions have the same names, with `eks:` before them. */
+/** All methods may throw AwsError. The IAM actions have the SDK's names, such as `eks:CreatePodIdentityAssociation`. */
 export interface Eks {
-  /** The associations of the compute namespace, or of one service account in it: a page, and where the next begins. */
+  /** One page of the associations in the compute namespace, or of one service account there, and the next cursor. */
   list(
     asked: { serviceAccount?: string; next?: string },
     signal: AbortSignal,
   ): Promise<{ found: AssociationSummary[]; next: string | undefined }>;
-  /** @returns undefined where there is none of that id. */
+  /** @returns undefined where no association has that id. */
   describe(id: string, signal: AbortSignal): Promise<Association | undefined>;
   /**
-   * @param token the same token asks for the same association: it is not made a second time.
-   * @param mayWrite asked once more when the request is about to go out: false stops it (`not_holder`).
+   * @param token EKS creates one association for a token, and returns the same one when it is sent again.
+   * @param mayWrite called right before the request is sent: false stops it (`not_holder`).
    */
   create(
     serviceAccount: string,
@@ -50,7 +50,7 @@ export interface Eks {
     signal: AbortSignal,
     mayWrite: () => boolean,
   ): Promise<Association>;
-  /** Sets all of the content. It cannot take away a target role or a policy: that takes a new association. */
+  /** Sets all of the content. It cannot remove a target role or a policy, which takes a new association. */
   update(
     id: string,
     serviceAccount: string,
@@ -58,7 +58,7 @@ export interface Eks {
     signal: AbortSignal,
     mayWrite: () => boolean,
   ): Promise<Association>;
-  /** One that is gone already is no error. */
+  /** Succeeds also where the association is gone already. */
   remove(id: string, serviceAccount: string, signal: AbortSignal, mayWrite: () => boolean): Promise<void>;
 }
 
@@ -66,15 +66,15 @@ export interface EksOptions extends AwsCallOptions {
   region: string;
   cluster: string;
   namespace: string;
-  /** The SDK's own unless given. */
+  /** The SDK's own where left out. */
   requestHandler?: AwsRequestHandler | undefined;
 }
 
-/** The client library is loaded here and now: who does not use Pod Identity does without it. */
+/** Loads the client library only here, so that installations without Pod Identity do without it. */
 export async function createEks(options: EksOptions): Promise<Eks> {
   const sdk = await import('@aws-sdk/client-eks');
   const { cluster: clusterName, namespace, region, requestHandler } = options;
-  // One attempt: the leader retries itself, within its budget and its lease.
+  // One attempt: the leader does the retries, within its rate limit and its lease.
   const client = new sdk.EKSClient({ region, maxAttempts: 1, ...(requestHandler && { requestHandler }) });
   const call = <T>(action: string, about: Subject, send: () => Promise<T>) =>
     measuredCall(options, action, send, (cause) => classify(action, { ...about, clusterName }, cause, options.ownRole));
@@ -175,7 +175,7 @@ function classify(action: string, about: Subject, cause: unknown, ownRole: strin
   return new AwsError(code, words, { cause, said });
 }
 
-/** EKS has one name for several things that a person mends in different ways: its message tells them apart. */
+/** EKS has one error name for several problems with different remedies: the message tells them apart. */
 function preciseCode(code: AwsErrorCode, message: string): AwsErrorCode {
   if (code === 'access_denied' && /iam:PassRole/.test(message)) return 'pass_role_denied';
   if (code === 'association_not_found' && /cluster/i.test(message) && !/association/i.test(message)) {
@@ -187,7 +187,7 @@ function preciseCode(code: AwsErrorCode, message: string): AwsErrorCode {
   return code;
 }
 
-/** What is wrong, for the user of the service account and for their administrator. */
+/** The error in words, for the user of the service account and for administrators. */
 function sentence(code: AwsErrorCode, action: string, about: Subject): string {
   const { serviceAccount = 'that was asked for', roleArn = 'the role', clusterName } = about;
   switch (code) {

@@ -1,8 +1,8 @@
-/** Owns what can go wrong with a call to AWS, in words of our own. */
+/** Owns the errors of calls to AWS, with codes of our own. */
 
 /**
- * What went wrong. Worth another try by itself: throttled, unavailable (nobody knows whether a write took), not_holder.
- * For a person to mend: the others, named as they are published.
+ * What went wrong. The first three are transient, and a retry may work: throttled, unavailable (a write may have taken
+ * effect), not_holder. The others need a person, and are published under these names.
  */
 export const awsErrorCodes = [
   'throttled',
@@ -25,13 +25,13 @@ export const awsErrorCodes = [
 
 export type AwsErrorCode = (typeof awsErrorCodes)[number];
 
-/** `message` may be shown to users; what AWS said itself, which can name other principals, is in `said`. */
+/** `message` may be shown to users. AWS's own message is in `said`, since it can name other principals. */
 export class AwsError extends Error {
   readonly code: AwsErrorCode;
   readonly said: string | undefined;
-  /** Whether another try may go better with nobody doing anything. */
+  /** Whether a retry may work without anyone changing something. */
   readonly transient: boolean;
-  /** The quota in characters, where IAM named it. */
+  /** The quota in characters, where IAM's message has it. */
   readonly quota: number | undefined;
 
   constructor(code: AwsErrorCode, message: string, options: AwsErrorOptions = {}) {

@@ -1,22 +1,22 @@
-/** Owns that calls to AWS go by the forward proxy that the environment names, and that no other call does. */
+/** Owns the HTTP handler for AWS: calls to AWS use the forward proxy in the environment, and no other calls do. */
 import { Agent, setGlobalProxyFromEnv } from 'node:http';
 import { Agent as SecureAgent } from 'node:https';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { type ProxyEnvironment, proxyFor } from '../lib/forward-proxy.ts';
 
-/** What the SDK's clients send requests with. */
+/** The SDK's interface for sending requests. */
 export type AwsRequestHandler = Pick<
   NodeHttpHandler,
   'metadata' | 'handle' | 'destroy' | 'updateHttpClientConfig' | 'httpHandlerConfigs'
 >;
 
-/** As many as the SDK's own agents have. */
+/** The same limit as the SDK's own agents. */
 const agentOptions = { keepAlive: true, maxSockets: 50 };
 
 /**
- * For each request, a connection by the proxy that `proxyFor` names, or a direct one. The SDK hands it on to the client with
- * which it exchanges the service's own web identity token.
- * @returns undefined where no proxy is set: the SDK's own handler does.
+ * Sends each request by the proxy that `proxyFor` finds, or direct. The SDK also uses it for the exchange of the
+ * service's own web identity token.
+ * @returns undefined where no proxy is set: then the SDK's own handler serves.
  */
 export function awsRequestHandler(env: ProxyEnvironment): AwsRequestHandler | undefined {
   if (!Object.entries(env).some(([name, value]) => /^https?_proxy$/i.test(name) && value)) return undefined;
@@ -42,7 +42,7 @@ export function awsRequestHandler(env: ProxyEnvironment): AwsRequestHandler | un
   };
 }
 
-/** Node's own agents do CONNECT for https, and ask the proxy for the whole URL for http. */
+/** Node's agents send CONNECT to the proxy for https, and the whole URL for http. */
 function handlerBy(proxy: string): NodeHttpHandler {
   const proxyEnv = { HTTP_PROXY: proxy, HTTPS_PROXY: proxy };
   return new NodeHttpHandler({
@@ -52,14 +52,14 @@ function handlerBy(proxy: string): NodeHttpHandler {
 }
 
 /**
- * Node's own proxying (NODE_USE_ENV_PROXY) would send Domino's calls, and with them everybody's credentials, to the proxy:
- * this takes it back for all of the process.
+ * Turns off Node's own proxying (NODE_USE_ENV_PROXY) for the whole process: it would send the calls to Domino, with
+ * every user's credentials, to the proxy.
  * @returns whether it was on.
  */
 export function keepOtherCallsDirect(env: ProxyEnvironment, nodeOptions: readonly string[]): boolean {
   const flags = [...nodeOptions, ...(env.NODE_OPTIONS ?? '').split(/\s+/)];
   const isOn = (env.NODE_USE_ENV_PROXY ?? '') !== '' || flags.includes('--use-env-proxy');
-  // The address is never called: it takes some proxy to set this anew.
+  // Node needs some proxy to replace the setting; with NO_PROXY=* this address is never called.
   const none = 'http://127.0.0.1:9';
   if (isOn) setGlobalProxyFromEnv({ HTTP_PROXY: none, HTTPS_PROXY: none, NO_PROXY: '*' });
   return isOn;

@@ -1,4 +1,4 @@
-/** Owns the calls to IAM and STS, and what their errors mean for us. */
+/** Owns the calls to IAM and STS, and the classification of their errors. */
 import {
   GetOpenIDConnectProviderCommand,
   GetRoleCommand,
@@ -24,13 +24,13 @@ export interface Iam {
   getTrustPolicy(roleArn: string, signal: AbortSignal): Promise<string>;
   /**
    * Replaces the role's trust policy.
-   * @param mayWrite asked once more when the request is signed and about to go out: false stops it (`not_holder`).
+   * @param mayWrite called when the request is signed, right before it is sent: false stops it (`not_holder`).
    * @throws AwsError
    */
   updateTrustPolicy(roleArn: string, document: string, signal: AbortSignal, mayWrite: () => boolean): Promise<void>;
-  /** The audiences that an OIDC provider lists; none where IAM has no such provider. @throws AwsError */
+  /** The audiences of an OIDC provider; empty where IAM has no such provider. @throws AwsError */
   clientIdsOf(providerArn: string, signal: AbortSignal): Promise<readonly string[]>;
-  /** Who we are, as STS says. @throws AwsError */
+  /** The service's own identity, from STS. @throws AwsError */
   identity(signal: AbortSignal): Promise<AwsIdentity>;
 }
 
@@ -38,13 +38,13 @@ export type IamAction = 'GetRole' | 'UpdateAssumeRolePolicy' | 'GetOpenIDConnect
 
 export interface IamOptions extends AwsCallOptions {
   region: string;
-  /** The SDK's own unless given. */
+  /** The SDK's own where left out. */
   requestHandler?: AwsRequestHandler | undefined;
 }
 
 export function createIam(options: IamOptions): Iam {
-  // One attempt: the leader retries itself, within its budget and its lease, and with a document made anew. The SDK
-  // would also retry LimitExceeded, whose name it takes for throttling.
+  // One attempt: the leader does the retries, within its rate limit and its lease, with a newly made document. The SDK
+  // would also retry LimitExceeded, which it takes for throttling.
   const { region, requestHandler } = options;
   const transport = requestHandler && { requestHandler };
   const iam = new IAMClient({ region, maxAttempts: 1, ...transport });
@@ -58,10 +58,10 @@ export function createIam(options: IamOptions): Iam {
       measured('GetRole', roleArn, async () => {
         const { Role: role } = await iam.send(new GetRoleCommand({ RoleName: roleNameOf(roleArn) }), { abortSignal });
         if (role?.Arn !== roleArn) {
-          // Same name, another path: the ARN in the mapping names no role.
+          // The role of that name has another path, so the ARN in the mapping names no role.
           throw new AwsError('role_not_found', missing(roleArn), { said: `the role of that name is ${role?.Arn}` });
         }
-        // IAM gives the document URL-encoded (RFC 3986), and the SDK leaves it so.
+        // IAM returns the document URL-encoded (RFC 3986), and the SDK does not decode it.
         return decodeURIComponent(role.AssumeRolePolicyDocument ?? '');
       }),
     updateTrustPolicy: (roleArn, document, abortSignal, mayWrite) =>
@@ -119,7 +119,7 @@ function classify(action: IamAction, roleArn: string, cause: unknown, ownRole: s
   });
 }
 
-/** @param roleArn empty where the call is about ourselves. */
+/** @param roleArn empty where the call is not about a role. */
 function deniedSentence(action: IamAction, roleArn: string, message: string, ownRole: string | undefined): string {
   const name = parseRoleArn(roleArn)?.pathAndName ?? roleArn;
   const service = action === 'GetCallerIdentity' ? 'sts' : 'iam';
@@ -131,7 +131,7 @@ function missing(roleArn: string): string {
   return `no IAM role ${role?.pathAndName} in account ${role?.account}`;
 }
 
-/** What is wrong, for the user who started the run and for their administrator. */
+/** The error in words, for the user who started the run and for administrators. */
 function sentence(code: AwsErrorCode, action: IamAction, roleArn: string): string {
   const name = parseRoleArn(roleArn)?.pathAndName ?? roleArn;
   switch (code) {

@@ -1,19 +1,19 @@
-/** Owns a rate budget: calls a second, lowered when the other side throttles and raised again as it does not. */
+/** Owns a rate limit in calls a second: it is lowered when AWS throttles, and raised again as calls succeed. */
 import type { Clock } from '../lib/clock.ts';
 
 export interface RateLimiter {
   /**
-   * Resolves when one call may be made; urgent ones go before the others.
-   * @param callers the users who wait for an urgent one: each has a turn, so that nobody's many calls keep another's few
-   * waiting. Who is added meanwhile counts.
-   * @returns false when `signal` was aborted first; nothing is used then.
+   * Resolves when one call may be made; urgent calls go before background work.
+   * @param callers the users who wait for an urgent call. Users take turns, so that one user's many calls do not delay
+   * another's few. Users may be added to the set while the call waits.
+   * @returns false when `signal` was aborted first; then no capacity is used.
    */
   take(urgent: boolean, signal: AbortSignal, callers?: ReadonlySet<string>): Promise<boolean>;
-  /** Gives back a call that was not made. */
+  /** Returns the capacity of a call that was not made. */
   giveBack(): void;
-  /** The other side said that it was too much: the rate is halved, and there is a pause. */
+  /** AWS throttled a call: halves the rate and pauses for 500 ms. */
   throttled(): void;
-  /** A call went through: a lowered rate comes back by a tenth of the full one. */
+  /** A call worked: raises a lowered rate by a tenth of the full rate. */
   succeeded(): void;
   /** Calls a second, now. */
   rate(): number;
@@ -26,13 +26,13 @@ interface Waiter {
 
 const nobody: ReadonlySet<string> = new Set();
 
-/** More callers than wait at a time. */
+/** Above this many remembered callers all are forgotten; far fewer wait at a time. */
 const mostCallers = 10_000;
-/** Every so many calls, one is reserved for background work, so that removals go on under any load. */
-const othersTurn = 5;
+/** One call in so many is reserved for background work, so that removals go on under any load. */
+const backgroundEvery = 5;
 
 /**
- * A token bucket that holds one second's worth.
+ * A token bucket with the capacity of one second.
  * @param perSecond the full rate.
  */
 export function createRateLimiter(perSecond: number, clock: Clock): RateLimiter {
@@ -46,10 +46,10 @@ export function createRateLimiter(perSecond: number, clock: Clock): RateLimiter 
   const otherWaiters: Waiter[] = [];
   let pumping = false;
   let turn = 0;
-  /** Caller -> the turn that was last taken for it. */
+  /** Caller -> the number of the call that last served it. */
   const servedAt = new Map<string, number>();
 
-  /** The urgent call of the caller who was served longest ago; of one caller's, the first. */
+  /** The urgent call of the caller who was served longest ago; among one caller's calls, the oldest. */
   function nextUrgent(): Waiter | undefined {
     let [index, caller, oldest] = [-1, '', Infinity];
     for (const [at, { callers }] of urgentWaiters.entries()) {
@@ -81,7 +81,7 @@ export function createRateLimiter(perSecond: number, clock: Clock): RateLimiter 
       if (tokens >= 1 && now >= pausedUntil) {
         tokens -= 1;
         turn += 1;
-        const first = turn % othersTurn === 0 ? otherWaiters.shift() : undefined;
+        const first = turn % backgroundEvery === 0 ? otherWaiters.shift() : undefined;
         (first ?? nextUrgent() ?? otherWaiters.shift())?.resolve(true);
         continue;
       }

@@ -16,9 +16,16 @@ export interface Memberships {
   of(caller: Organizations): Membership;
   /**
    * The same, with the ids recorded of mapped names that had none: the first one counts from then on, on every replica.
+   * @param rules by which it is settled; what this replica has of them where they are left out.
    * @throws ApiError as `OrganizationStore.pin` does: a role is not given before its organization is on record.
    */
-  settle(caller: Caller): Promise<Membership>;
+  settle(caller: Caller, rules?: MembershipRules): Promise<Membership>;
+}
+
+/** What membership rests on: which names are mapped, and which organizations they stand for. */
+export interface MembershipRules {
+  mappings: Pick<Mappings, 'byOrg'>;
+  records: OrganizationRecords;
 }
 
 export interface MembershipsOptions {
@@ -38,8 +45,7 @@ const mostLogged = 1_000;
 export function createMemberships(options: MembershipsOptions): Memberships {
   const { organizations, mappings, clock, log } = options;
   const loggedAt = new Map<string, number>();
-  const evaluate = (caller: Organizations, records: OrganizationRecords) =>
-    membershipOf(caller, records, (org) => mappings().byOrg.has(org));
+  const rulesHere = (): MembershipRules => ({ mappings: mappings(), records: organizations.current() });
 
   /** @returns whether it was not logged lately. */
   function isNews(key: string): boolean {
@@ -50,10 +56,10 @@ export function createMemberships(options: MembershipsOptions): Memberships {
     return true;
   }
 
-  function report(caller: Caller, { refused }: Membership): void {
+  function report(caller: Caller, { refused }: Membership, records: OrganizationRecords): void {
     for (const [org, reason] of refused) {
       options.onRefused();
-      const record = organizations.current().get(org);
+      const record = records.get(org);
       for (const id of caller.organizationIds.get(org) ?? []) {
         if (!record || record.contenders.some((one) => one.id === id)) continue;
         organizations.contend(org, id, caller.name).catch((error: unknown) => {
@@ -74,14 +80,16 @@ export function createMemberships(options: MembershipsOptions): Memberships {
   }
 
   return {
-    of: (caller) => evaluate(caller, organizations.current()),
-    settle: async (caller) => {
-      let membership = evaluate(caller, organizations.current());
+    of: (caller) => evaluateMembership(caller, rulesHere()),
+    settle: async (caller, rules = rulesHere()) => {
+      let { records } = rules;
+      let membership = evaluateMembership(caller, rules);
       if (membership.unrecorded.size > 0) {
         const asked = membership.unrecorded;
         const pinned = await organizations.pin(asked, caller.name);
         // What the API server has counts, and not the watch, which may show it later.
-        membership = evaluate(caller, new Map([...organizations.current(), ...pinned]));
+        records = new Map([...records, ...pinned]);
+        membership = evaluateMembership(caller, { ...rules, records });
         for (const [org, { id, by }] of pinned) {
           if (id !== asked.get(org) || by !== caller.name || !isNews(`pinned ${org} ${id}`)) continue;
           const who = { user: caller.name, user_id: caller.id };
@@ -92,8 +100,13 @@ export function createMemberships(options: MembershipsOptions): Memberships {
           );
         }
       }
-      if (membership.refused.size > 0) report(caller, membership);
+      if (membership.refused.size > 0) report(caller, membership, records);
       return membership;
     },
   };
+}
+
+/** The caller's membership by these rules; nothing is recorded. */
+export function evaluateMembership(caller: Organizations, { mappings, records }: MembershipRules): Membership {
+  return membershipOf(caller, records, (org) => mappings.byOrg.has(org));
 }

@@ -9,6 +9,7 @@ import { roleTokenAudience } from '../lib/arn.ts';
 import type { Clock } from '../lib/clock.ts';
 import { ApiError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
+import type { OrganizationStore } from '../mappings/organization-store.ts';
 import { choiceOf, resolve, type Target, type TokenChoice } from '../mappings/role-mappings.ts';
 import type { MappingStore } from '../mappings/store.ts';
 import type { TrustStatuses } from '../proxy-roles/status.ts';
@@ -17,7 +18,7 @@ import { type Revocations, refuseRevoked, revocationFor } from '../runs/revocati
 import type { RoleRequest } from '../runs/role-request.ts';
 import { findRunPod, noPod, type PodIndex } from '../runs/runs.ts';
 import { tokenProfiles } from './aws-config.ts';
-import type { Memberships } from './membership.ts';
+import { evaluateMembership, type Memberships } from './membership.ts';
 import { isDenied, tokenOutcomeOf } from './outcome.ts';
 import { type RecordDeps, recordRequest } from './record.ts';
 
@@ -59,6 +60,7 @@ export interface RoleTokensOptions extends Omit<RecordDeps, 'looks'> {
   statuses: TrustStatuses;
   revocations: Pick<Revocations, 'isLive' | 'get' | 'read'>;
   mappings: Pick<MappingStore, 'isLive' | 'current' | 'read'>;
+  organizations: Pick<OrganizationStore, 'isLive' | 'current' | 'read'>;
   memberships: Pick<Memberships, 'settle'>;
   makeToken: MakeToken;
   /** How long a role token lives. */
@@ -74,13 +76,14 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
   return {
     give: async ({ caller, run, pod: podName, profiles }) => {
       const pod = await findRunPod(run, podName, caller.id, options.pods, options.kubernetes);
-      const mappingsNow = async () => {
-        const { mappings, revocations } = await rulesNow(options);
+      const lookedUp = async () => {
+        const { revocations, ...rules } = await rulesNow(options);
         refuseRevoked(revocationFor(run, [pod.account], options.pods, revocations));
-        return mappings;
+        return rules;
       };
-      const mappings = await mappingsNow();
-      const membership = await options.memberships.settle(caller);
+      const rules = await lookedUp();
+      const { mappings } = rules;
+      const membership = await options.memberships.settle(caller, rules);
       const { targets } = resolve(membership, mappings);
       const byToken = targets.filter(hasToken);
       const names = tokenProfiles(byToken.map(({ arn }) => arn));
@@ -113,7 +116,8 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
       const recording = recordRequest(pod.account, contentFor, { ...options, looks: { at: async () => undefined } });
       const making = Promise.all(ready.map((one) => make(one, pod, options)));
       const [, made] = await Promise.all([recording, making]);
-      const stillGiven = resolve(membership, await mappingsNow()).targets;
+      const then = await lookedUp();
+      const stillGiven = resolve(evaluateMembership(caller, then), then.mappings).targets;
       refuseEnded(pod, options.pods);
       const tokens = made.flatMap((one) => ('token' in one && isStill(one, stillGiven) ? [one] : []));
       for (const one of made) {
@@ -126,11 +130,13 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
 }
 
 /** Nothing takes a token back, so where a watch is lost, the API server is asked. @throws ApiError `kubernetes_unavailable` */
-async function rulesNow({ mappings, revocations }: RoleTokensOptions) {
-  return {
-    mappings: mappings.isLive() ? mappings.current() : await mappings.read(),
-    revocations: revocations.isLive() ? revocations : await revocations.read(),
-  };
+async function rulesNow(options: RoleTokensOptions) {
+  const [mappings, records, revocations] = await Promise.all([
+    options.mappings.isLive() ? options.mappings.current() : options.mappings.read(),
+    options.organizations.isLive() ? options.organizations.current() : options.organizations.read(),
+    options.revocations.isLive() ? options.revocations : options.revocations.read(),
+  ]);
+  return { mappings, records, revocations };
 }
 
 const notGiven = {

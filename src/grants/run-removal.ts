@@ -3,8 +3,11 @@ import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import { kubernetesUnavailable } from '../kubernetes/transport.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import { ApiError } from '../lib/errors.ts';
-import { tokenWaysIn, type WayIn, waysIn } from '../proxy-roles/ways-in.ts';
+import type { MappingStore } from '../mappings/store.ts';
+import { type UnpublishedRolesDeps, unpublishedWaysIn } from '../proxy-roles/unpublished-roles.ts';
+import { type HeldTokens, tokenWaysIn, type WayIn, waysIn } from '../proxy-roles/ways-in.ts';
 import { untilPublished } from '../reconcile/status-store.ts';
+import { anyRole } from '../runs/held-tokens.ts';
 import type { RevokedTokens } from '../runs/revocations.ts';
 import { type HeldToken, parseRoleRequest } from '../runs/role-request.ts';
 import type { PodIndex } from '../runs/runs.ts';
@@ -17,6 +20,8 @@ export interface RunRemovalDeps extends ComparisonDeps {
   pods: PodIndex;
   /** Whose tokens trust policies let in, once our AWS account is known. */
   trustScope: () => TrustScope | undefined;
+  mappings: Pick<MappingStore, 'current'>;
+  iam: UnpublishedRolesDeps['iam'];
 }
 
 /** How long an answer waits for IAM to have accepted the documents without the run. */
@@ -45,8 +50,7 @@ export async function accountsOrNotFound(run: string, deps: RunRemovalDeps): Pro
   throw new ApiError('run_not_found', 'No live pod of this run is there, and no service account has roles for it.');
 }
 
-/** Service account -> the tokens that its pods may hold. */
-type Held = ReadonlyMap<string, readonly Pick<HeldToken, 'arn' | 'until'>[]>;
+type HeldDeps = Pick<RunRemovalDeps, 'statuses' | 'mappings'> & { accounts: Pick<RunRemovalDeps['accounts'], 'get'> };
 
 /**
  * What is on record of these service accounts, and of those of a run that was revoked before: an account that goes with its run
@@ -54,13 +58,14 @@ type Held = ReadonlyMap<string, readonly Pick<HeldToken, 'arn' | 'until'>[]>;
  */
 export function heldBy(
   names: readonly string[],
-  { accounts }: { accounts: Pick<RunRemovalDeps['accounts'], 'get'> },
+  { accounts, statuses, mappings }: HeldDeps,
   revoked?: RevokedTokens,
-): Held {
+): HeldTokens {
   const { until, held = {} } = revoked ?? {};
+  const known = () => [...[...statuses.all()].map(({ status }) => status.role_arn), ...mappings.current().tokenProxies];
   const found = new Map<string, Pick<HeldToken, 'arn' | 'until'>[]>();
   for (const [name, arns] of Object.entries(held)) {
-    const ended = arns.map((arn) => ({ arn, until }));
+    const ended = [...new Set(arns.includes(anyRole) ? known() : arns)].map((arn) => ({ arn, until }));
     found.set(name, ended);
   }
   for (const name of names) {
@@ -92,7 +97,7 @@ export async function readAccounts(
  */
 function rolesUnsettled(
   names: readonly string[],
-  held: Held,
+  held: HeldTokens,
   settled: readonly string[],
   { accounts, statuses }: RunRemovalDeps,
 ): string[] {
@@ -104,13 +109,23 @@ function rolesUnsettled(
 }
 
 /** The proxy roles that let these service accounts in, as published, by ARN. */
-export function waysOf(names: readonly string[], deps: RunRemovalDeps, held: Held = heldBy(names, deps)): WayIn[] {
+export function waysOf(
+  names: readonly string[],
+  deps: RunRemovalDeps,
+  held: HeldTokens = heldBy(names, deps),
+): WayIn[] {
   const { clock, statuses, trustScope } = deps;
   const published = [...statuses.all()].map(({ status }) => status);
   const byTokens = tokenWaysIn(published, trustScope(), held, clock.now());
   const ways = waysIn(published, trustScope(), names);
   const others = byTokens.filter((way) => !ways.some((one) => one.proxy_iam_role_arn === way.proxy_iam_role_arn));
   return [...ways, ...others].sort((a, b) => (a.proxy_iam_role_arn < b.proxy_iam_role_arn ? -1 : 1));
+}
+
+/** The roles that the published statuses do not name, and that may let the holders of these tokens in. */
+export function unpublishedWaysOf(held: HeldTokens, deps: RunRemovalDeps): Promise<WayIn[]> {
+  const isPublished = (arn: string) => deps.statuses.get(arn) !== undefined;
+  return unpublishedWaysIn(held, { ...deps, mappings: deps.mappings.current, isPublished });
 }
 
 /**
@@ -121,7 +136,7 @@ export function waysOf(names: readonly string[], deps: RunRemovalDeps, held: Hel
  */
 export async function untilRemoved(
   names: readonly string[],
-  held: Held,
+  held: HeldTokens,
   before: readonly string[],
   deps: RunRemovalDeps,
 ): Promise<WayIn[]> {
@@ -141,7 +156,7 @@ export async function untilRemoved(
   const isPending = () => waysOf(names, deps, held).some(({ code }) => code === 'pending');
   await untilPublished(statuses, clock, leftMs(), () => !isPending());
   const unread = isPending() ? [] : await compareAll([...new Set([...before, ...unsettled])]);
-  const ways = waysOf(names, deps, held);
+  const ways = [...waysOf(names, deps, held), ...(await unpublishedWaysOf(held, deps))];
   const known = new Set(ways.map(({ proxy_iam_role_arn: arn }) => arn));
   const isJudged = deps.trustScope() !== undefined;
   const unsure = isJudged ? unread : [...statuses.all()].map(({ status }) => status.role_arn);

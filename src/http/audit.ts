@@ -1,4 +1,4 @@
-/** Owns the audit line of a call: what an administrator changed by it, or a user was granted. */
+/** Owns the audit line of a call: what an administrator changed with it, or what a user was granted. */
 import type { Response } from 'express';
 import type { Log } from '../lib/log.ts';
 import { callerOf, requestIdOf } from './middleware.ts';

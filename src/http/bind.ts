@@ -1,4 +1,4 @@
-/** Owns how a server takes its address: both families of IP addresses, where the kernel has both. */
+/** Owns how a server binds its address: IPv4 and IPv6, where the kernel has both. */
 import type { EventEmitter } from 'node:events';
 import type { AddressInfo } from 'node:net';
 
@@ -7,18 +7,18 @@ export interface Address {
   port: number;
 }
 
-/** What a server of node's can do, as far as this needs it. */
+/** The part of a Node server that `bind` needs. */
 interface Listener extends EventEmitter {
   listen(port: number, host: string, taken: () => void): unknown;
   address(): AddressInfo | string | null;
 }
 
-/** What a kernel says that has no IPv6. */
+/** The errors of a kernel without IPv6. */
 const withoutIpv6: readonly (string | undefined)[] = ['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL'];
 
 /**
- * Listens. The address `::` takes IPv4's connections as well (libuv clears IPV6_V6ONLY); where the kernel has no IPv6, it
- * stands for `0.0.0.0`.
+ * Listens. The address `::` accepts IPv4 connections too (libuv clears IPV6_V6ONLY). Where the kernel has no IPv6,
+ * `0.0.0.0` takes its place.
  * @returns the address that it listens on.
  * @throws where the address cannot be used.
  */

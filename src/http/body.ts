@@ -1,4 +1,4 @@
-/** Owns request bodies: read only for callers who may call, up to what the call takes, and cut where they go on. */
+/** Owns request bodies: reads them only for authorized callers, up to the call's limit, and closes after a longer one. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Request, RequestHandler, Response } from 'express';
@@ -10,16 +10,16 @@ const jsonType = /^application\/json *(; *charset="?utf-8"? *;? *)?$/i;
 const longestType = 100;
 
 /**
- * The largest valid request, a hundred mappings, has some 500. All wrong fields of a body are named at once, and this
- * bounds what that costs: 240 KiB of empty objects would take 16 ms and 5 MB to parse, and much more to check.
+ * The largest valid request, a hundred mappings, has some 500 values. The contract check reports all wrong fields at
+ * once, and this bounds its cost: 240 KiB of empty objects would take 16 ms and 5 MB to parse, and much more to check.
  */
 const maxValues = 2000;
 
-/** A client that still sends may read its answer for so long, and send so much, before the connection is cut. */
+/** How long, and how much, a client may go on sending while it reads an early answer; then the connection is cut. */
 const lingerMs = 2_000;
 const lingerBytes = 2 * 1024 * 1024;
 
-/** Parses the body of a call that has one. @param callOf the call that the request is, once it is known. */
+/** Parses the body of a call that has one. @param callOf returns the call that `findCall` found. */
 export function readBody(callOf: (res: Response) => Call): RequestHandler {
   return async (req, res, next) => {
     const { maxBodyBytes } = callOf(res);
@@ -37,7 +37,7 @@ export function readBody(callOf: (res: Response) => Call): RequestHandler {
     }
     if (Number(req.headers['content-length'] ?? 0) > maxBodyBytes) throw tooLarge(maxBodyBytes);
     if (expect !== undefined) res.writeContinue();
-    // The contract's validator keeps a compiled check for each spelling that it meets.
+    // The contract's validator caches a compiled check for each spelling of the content type.
     req.headers['content-type'] = 'application/json';
     req.body = parse(await bytesOf(req, maxBodyBytes));
     next();
@@ -68,7 +68,7 @@ function parse(bytes: Buffer): unknown {
   }
 }
 
-/** Counts the values of the JSON without parsing it, and stops at the first that is too many. */
+/** Whether the JSON has at most `maxValues` values. It counts them without parsing, and stops at the first too many. */
 function isModest(bytes: Buffer): boolean {
   const [quote, backslash, ...openers] = Buffer.from('"\\,[{');
   let values = 1;
@@ -82,7 +82,7 @@ function isModest(bytes: Buffer): boolean {
   return values <= maxValues;
 }
 
-/** @throws ApiError `payload_too_large` as soon as there is more than that, with the rest left unread. */
+/** @throws ApiError `payload_too_large` as soon as the body exceeds the limit; the rest stays unread. */
 function bytesOf(req: Request, limit: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -98,15 +98,15 @@ function bytesOf(req: Request, limit: number): Promise<Buffer> {
       req.off('data', take).off('end', done).off('close', cut).pause();
       settle();
     };
-    // A request that is cut reports an error and then closes.
+    // A broken connection emits an error and then `close`, which settles this.
     req.on('error', () => undefined);
     req.on('data', take).on('end', done).on('close', cut);
   });
 }
 
 /**
- * For an answer that comes before the body was read: the connection ends with it. Node would read the body to its end,
- * however long, to keep the connection.
+ * Closes the connection after an answer that comes before the body was read. Otherwise Node would read the whole body,
+ * however long, to keep the connection alive.
  */
 export function closeIfUnread(req: IncomingMessage, res: ServerResponse): void {
   if (!hasBody(req) || req.complete || res.headersSent) return;
@@ -117,11 +117,11 @@ export function closeIfUnread(req: IncomingMessage, res: ServerResponse): void {
     if (left < 0) req.socket.destroy();
   });
   res.once('finish', () => req.resume());
-  // Node destroys the socket with the answer, which a client that still sends would lose to the reset.
+  // Node destroys the socket after the answer. A client that still sends would get a reset and lose the answer.
   req.socket.destroySoon = () => lingeringClose(req.socket);
 }
 
-/** Ends our side, and the connection when the client does, or soon after. */
+/** Ends our side of the connection, and cuts it where the client has not ended its side after `lingerMs`. */
 export function lingeringClose(socket: Pick<Socket, 'end' | 'destroy' | 'once'>): void {
   socket.end();
   const cut = setTimeout(() => socket.destroy(), lingerMs);

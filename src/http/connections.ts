@@ -1,15 +1,15 @@
-/** Owns how many connections there are at once: past the cap, the one that has waited longest for a request makes room. */
+/** Owns the cap on open connections: above it, the connection that has been idle longest is closed. */
 import type { Server, ServerResponse } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
 import type { Socket } from 'node:net';
 
 /**
- * Health checks and callers come through while connections that ask nothing are piled up. Where each has a request under
- * way, the new one is cut.
- * @param onCut told of each connection that was cut.
+ * Lets health checks and callers through while a client piles up idle connections. Where every connection has a
+ * request in flight, the new one is closed.
+ * @param onCut called for each connection that was closed.
  */
 export function capConnections(server: Server | HttpsServer, max: number, onCut: () => void): void {
-  /** Those without a request under way, the longest idle first; by peer, since TLS wraps the socket that came. */
+  /** Connections without a request in flight, the longest idle first; by peer, since TLS wraps the accepted socket. */
   const idle = new Map<string, Socket>();
   let open = 0;
 

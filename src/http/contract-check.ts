@@ -1,4 +1,4 @@
-/** Owns the check of requests against openapi.yaml, the one source of what they may hold. */
+/** Owns the check of requests against openapi.yaml, the only definition of what they may contain. */
 import { IncomingMessage, ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { setImmediate as othersTurn } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import type { Contract } from './contract.ts';
 
 export interface ContractCheck {
   check: RequestHandler;
-  /** Compiles the check of each call, which takes a second in all: else the first requests would wait for it. */
+  /** Compiles the check of every call, which takes a second in all; otherwise the first requests would wait for it. */
   prepare(app: Express): Promise<void>;
 }
 
@@ -16,18 +16,18 @@ export function createContractCheck(contract: Contract): ContractCheck {
   const validator = express.Router().use(
     contractValidator({
       apiSpec: contract.document as Parameters<typeof contractValidator>[0]['apiSpec'],
-      // The contract is linted where it is changed.
+      // `npm run lint:contract` checks the contract itself.
       validateApiSpec: false,
-      // All wrong fields are named at once: bodies that are larger than any valid one do not come this far.
+      // Reports all wrong fields at once. `readBody` has refused bodies larger than any valid one.
       validateRequests: { coerceTypes: false, allowUnknownQueryParameters: false, allErrors: true },
       validateResponses: false,
-      // Done before anything of a body is read.
+      // `authenticate` and `authorize` do this before the body is read.
       validateSecurity: false,
       fileUploader: false,
     }),
   );
   return {
-    // A GET with no query has nothing in it to check.
+    // A GET without a query contains nothing to check.
     check: (req, res, next) => {
       if (req.method === 'GET' && !req.originalUrl.includes('?')) next();
       else validator(req, res, next);
@@ -44,7 +44,7 @@ export function createContractCheck(contract: Contract): ContractCheck {
   };
 }
 
-/** As it would be after `readBody`; nobody sent it, and nobody gets an answer. */
+/** A made-up request as it would be after `readBody`; its answer goes nowhere. */
 function emptyRequest(app: Express, method: string, path: string, hasBody: boolean): { req: Request; res: Response } {
   const req: Request = Object.setPrototypeOf(new IncomingMessage(new Socket()), app.request);
   Object.assign(req, { method, url: path, originalUrl: path, baseUrl: '', app });

@@ -1,22 +1,22 @@
-/** Owns what openapi.yaml says of each call as a whole: the methods of a path, who may call, and how large a body may be. */
+/** Owns the rules of openapi.yaml for whole calls: a path's methods, who may call, and how large a body may be. */
 import { readFileSync } from 'node:fs';
 import { load } from 'js-yaml';
 import { projectFile } from '../lib/project-file.ts';
 
 export interface Call {
-  /** Whether it takes no credential. */
+  /** Whether the call needs no credential. */
   readonly open: boolean;
   readonly adminOnly: boolean;
-  /** 0 where it takes no body. */
+  /** 0 where the call takes no body. */
   readonly maxBodyBytes: number;
-  /** How old what Domino said of the caller may be, where that is less than usual. */
+  /** How old Domino's cached answer about the caller may be, where less than usual. */
   readonly callerMaxAgeMs?: number;
 }
 
 export interface Contract {
   /** The parsed openapi.yaml. */
   readonly document: object;
-  /** Of the contract, and so of the service. */
+  /** The contract's version, which is also the service's. */
   readonly version: string;
   /** The calls of a path by method, in capitals; undefined where the contract does not have the path. */
   at(path: string): ReadonlyMap<string, Call> | undefined;
@@ -35,7 +35,7 @@ interface Document {
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
 }
 
-/** Room for a run id, a name or one ARN, however it is laid out. A call that needs more has `x-max-body-bytes`. */
+/** Enough for a run id, a name or one ARN, with any white space. A call that needs more has `x-max-body-bytes`. */
 const usualBodyBytes = 2048;
 
 export function readContract(): Contract {

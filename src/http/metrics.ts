@@ -3,7 +3,6 @@ import type { RequestListener } from 'node:http';
 import type { Metrics } from '../lib/metrics.ts';
 import { closeIfUnread } from './body.ts';
 
-/** Answers `GET /metrics`. */
 export function metricsHandler({ registry }: Metrics): RequestListener {
   return async (req, res) => {
     closeIfUnread(req, res);

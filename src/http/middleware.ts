@@ -1,4 +1,4 @@
-/** Owns what surrounds every call: request ids, its log line and duration, which call it is, and who may make it. */
+/** Owns the middleware of every call: its request id, log line and duration, the contract's rules for it, and the caller. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Request, RequestHandler, Response } from 'express';
@@ -12,13 +12,13 @@ import { closeIfUnread } from './body.ts';
 import type { Call, Contract } from './contract.ts';
 import type { Sender } from './rate-limits.ts';
 
-/** What the layers leave for the route in `res.locals`. */
+/** What the middleware stores in `res.locals` for the route. */
 interface Locals {
   requestId?: string;
   caller?: Caller;
-  /** The call that it is by the contract, or why it is none. */
+  /** The contract's call for this method and path, or the error where there is none. */
   call?: Call | ApiError;
-  /** Settled when the credential was looked at: what it is, or why it is refused. */
+  /** Set by `identify`: the credential with its sender, or why it is refused. */
   identity?: { credential: Credential; sender: Sender } | { refusal: unknown };
 }
 
@@ -28,14 +28,14 @@ export function requestIdOf(res: Response): string {
   return localsOf(res).requestId ?? '';
 }
 
-/** Who calls. @throws Error where the route was not put behind `authenticate`, which is our mistake. */
+/** @throws Error where the route is not behind `authenticate`, which is a bug. */
 export function callerOf(res: Response): Caller {
   const { caller } = localsOf(res);
   if (!caller) throw new Error('a route without authentication asked for the caller');
   return caller;
 }
 
-/** @throws Error where the layer was not put behind `authorize`, which is our mistake. */
+/** @throws Error where the middleware is not behind `authorize`, which is a bug. */
 export function callOf(res: Response): Call {
   const { call } = localsOf(res);
   if (!call || call instanceof ApiError) throw new Error('a layer without authorization asked for the call');
@@ -52,12 +52,12 @@ export function senderOf(res: Response): Sender {
   return identity && 'sender' in identity ? identity.sender : { kind: 'refused' };
 }
 
-/** Whether the call only asks what it would do. The contract has said already that the parameter is a boolean. */
+/** Whether the caller asks for a dry run. The contract check has made sure that the parameter is a boolean. */
 export function isDryRun(req: Request): boolean {
   return String(req.query.dry_run) === 'true';
 }
 
-/** Aborted when the client is gone before it was answered. */
+/** Aborted when the client disconnects before it has the whole answer. */
 export function clientGone(res: Response): AbortSignal {
   const gone = new AbortController();
   res.on('close', () => {
@@ -66,7 +66,7 @@ export function clientGone(res: Response): AbortSignal {
   return gone.signal;
 }
 
-/** Gives each request an id, a client's own where it has the form of one, and its one line in the log. */
+/** Gives each request an id (the client's own, where its form is valid) and writes its one log line. */
 export function observe(log: Log, metrics: Metrics, clock: Clock): RequestHandler {
   return (req, res, next) => {
     const sent = req.get('x-request-id');
@@ -74,7 +74,7 @@ export function observe(log: Log, metrics: Metrics, clock: Clock): RequestHandle
     localsOf(res).requestId = requestId;
     res.set('X-Request-Id', requestId);
     const start = clock.monotonic();
-    // A layer below answers HEAD as GET.
+    // Read here, since `findCall` turns HEAD into GET.
     const { method } = req;
     res.on('close', () => {
       const seconds = (clock.monotonic() - start) / 1000;
@@ -90,12 +90,12 @@ export function observe(log: Log, metrics: Metrics, clock: Clock): RequestHandle
   };
 }
 
-/** How often a header was sent: Node keeps the first of some headers, and says nothing of the others. */
+/** How often a header was sent. Of some headers Node keeps only the first, and drops the rest silently. */
 function timesSent({ rawHeaders }: IncomingMessage, header: string): number {
   return rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === header).length;
 }
 
-/** Finds the call that the contract has for path and method. */
+/** Finds the contract's call for the path and method. */
 export function findCall(contract: Contract): RequestHandler {
   return (req, res, next) => {
     // RFC 9112 section 3.2.
@@ -105,18 +105,18 @@ export function findCall(contract: Contract): RequestHandler {
         errors: [{ path: '/headers/host', message }],
       });
     }
-    // Node leaves out the body of an answer to HEAD by itself.
+    // Node omits the body of an answer to HEAD by itself.
     if (req.method === 'HEAD') req.method = 'GET';
-    // As Express matches paths.
+    // Express matches paths in the same way: in any case, with or without a slash at the end.
     const calls = contract.at(req.path.toLowerCase().replace(/(?<=.)\/$/, ''));
     const call = calls?.get(req.method) ?? noSuchCall(calls);
     localsOf(res).call = call;
     if (call instanceof ApiError || call.maxBodyBytes === 0) {
       closeIfUnread(req, res);
-      // The contract's validator keeps a compiled check for each spelling that it meets.
+      // The contract's validator caches a compiled check for each spelling of the content type.
       delete req.headers['content-type'];
     }
-    // What an open path does not have is no secret.
+    // Which methods a public path lacks is no secret, so this needs no authentication.
     if (call instanceof ApiError && calls && [...calls.values()].every(({ open }) => open)) throw call;
     next();
   };
@@ -128,7 +128,7 @@ function noSuchCall(calls: ReadonlyMap<string, Call> | undefined): ApiError {
   return new ApiError('method_not_allowed', `This path takes ${allow.join(', ')}; see /docs.`, { allow });
 }
 
-/** Looks at the credential, as far as that is cheap: a token's signature, not yet what Domino says. */
+/** Checks the credential as far as that is cheap: it verifies a token's signature, and does not ask Domino yet. */
 export function identify(callers: Callers, allowApiKey: boolean): RequestHandler {
   return async (req, res, next) => {
     const locals = localsOf(res);
@@ -146,7 +146,7 @@ export function identify(callers: Callers, allowApiKey: boolean): RequestHandler
   };
 }
 
-/** Asks Domino who it is. @param passed called with each sender that Domino knows. */
+/** Asks Domino who the caller is. @param passed called with each sender that Domino knows. */
 export function authenticate(callers: Callers, passed: (sender: Sender) => void): RequestHandler {
   return async (_req, res, next) => {
     const locals = localsOf(res);
@@ -159,7 +159,7 @@ export function authenticate(callers: Callers, passed: (sender: Sender) => void)
   };
 }
 
-/** Refuses a path that the contract does not have, and a user who is no administrator where the contract asks for one. */
+/** Refuses a call that the contract does not have, and one for administrators from another user. */
 export const authorize: RequestHandler = (_req, res, next) => {
   const { call } = localsOf(res);
   if (!call) throw new Error('authorization before the call was found');

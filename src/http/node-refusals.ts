@@ -1,4 +1,4 @@
-/** Owns the answers to what Node itself refuses before the application sees a request: problems like all others. */
+/** Owns the answers to requests that Node refuses before the application sees them: they get a problem body too. */
 import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
@@ -8,7 +8,7 @@ import type { Log } from '../lib/log.ts';
 import { lingeringClose } from './body.ts';
 import { problemText, problemType } from './problem.ts';
 
-/** https://nodejs.org/api/http.html#event-clienterror; `HPE_` codes are the parser's. */
+/** https://nodejs.org/api/http.html#event-clienterror. Codes with `HPE_` come from the HTTP parser. */
 function problemOf(code: string): ApiError | undefined {
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return new ApiError('request_timeout', 'The request did not come in time.');
   if (code === 'HPE_HEADER_OVERFLOW') {
@@ -22,7 +22,7 @@ function problemOf(code: string): ApiError | undefined {
   return new ApiError('invalid_request', message, { errors: [{ path: '/', message }] });
 }
 
-/** Gives Node's own refusals (400, 408, 413, 417, 431) a problem as their body and a request id, and a line in the log. */
+/** Gives Node's own refusals (400, 408, 413, 417, 431) a problem body and a request id, and logs all but 417. */
 export function answerRefusals(server: Server | HttpsServer, log: Log): void {
   const underWay = new WeakMap<Socket, ServerResponse>();
   server.on('request', ({ socket }: IncomingMessage, res: ServerResponse) => void underWay.set(socket, res));
@@ -35,7 +35,7 @@ export function answerRefusals(server: Server | HttpsServer, log: Log): void {
       socket.destroy();
       return;
     }
-    // Told before, and what came after it is no request either.
+    // This connection got its refusal already; more bytes on it can fail to parse again.
     if (!socket.writable) return;
     const requestId = randomUUID();
     log.info({ request_id: requestId, status: problem.status, cause: error.code }, 'refused before it was a request');

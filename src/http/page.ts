@@ -1,20 +1,20 @@
-/** Owns the paging of long answers: at most `limit` of an ordered list, and where the next page begins. Pure. */
+/** Owns the paging of long answers: at most `limit` items of an ordered list, and a cursor for the next page. Pure. */
 
 export interface PageQuery {
   limit: number;
-  /** The key of the last item of the page before. */
+  /** The key of the last item on the previous page. */
   after: string | undefined;
 }
 
 export interface Page<T> {
   items: T[];
-  /** What to send as `continue`; undefined after the last page. */
+  /** The value to send as `continue`; undefined on the last page. */
   next: string | undefined;
 }
 
 const usualLimit = 100;
 
-/** @param query as the contract has checked it: a number, and a text of ours or of somebody's making. */
+/** @param query checked by the contract: `limit` is a number, but a client may have made `continue` up. */
 export function pageQuery(query: Readonly<Record<string, unknown>>): PageQuery {
   const { limit = usualLimit, continue: cursor } = query;
   const after = cursor === undefined ? undefined : Buffer.from(String(cursor), 'base64url').toString();
@@ -22,7 +22,7 @@ export function pageQuery(query: Readonly<Record<string, unknown>>): PageQuery {
 }
 
 /**
- * @param all in the order of their keys. A key says where the next page begins even when its item is gone by then.
+ * @param all in the order of their keys. A key marks where the next page begins even when its item is gone by then.
  * @param order whether the keys ascend or descend.
  */
 export function pageOf<T>(

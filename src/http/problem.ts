@@ -1,11 +1,11 @@
-/** Owns the one error answer: whatever is thrown becomes problem+json (RFC 9457) with a stable code. */
+/** Owns the error handler: it turns every error into problem+json (RFC 9457) with a stable code. */
 import type { ErrorRequestHandler, Request } from 'express';
 import { ApiError, type ErrorCode, type FieldError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import { closeIfUnread } from './body.ts';
 import { requestIdOf } from './middleware.ts';
 
-/** What Express and the contract's validator throw: an HTTP status, and for the latter the fields. */
+/** What Express and the contract's validator throw: an HTTP status; the validator adds the wrong fields. */
 interface HttpError {
   status?: unknown;
   errors?: unknown;
@@ -21,9 +21,9 @@ export function problemHandler(log: Log): ErrorRequestHandler {
     if (problem.code === 'kubernetes_refused') {
       log.error({ ...about, err: problem.cause, detail: problem.message }, 'Kubernetes refuses what was asked for');
     } else if (problem.status >= 500) {
-      // A refusal for want of room or time is our answer, not our failure.
-      const ours = problem.code === 'internal';
-      log[ours ? 'error' : 'warn']({ ...about, err: problem.cause ?? problem, detail: problem.message }, 'refused');
+      // Only `internal` is a fault of the service. Other 5xx codes report a full role, a timeout or a failed peer.
+      const isFault = problem.code === 'internal';
+      log[isFault ? 'error' : 'warn']({ ...about, err: problem.cause ?? problem, detail: problem.message }, 'refused');
     } else log.debug({ ...about, detail: problem.message }, 'refused');
     if (res.headersSent) {
       res.destroy();
@@ -55,13 +55,13 @@ export function problemText(problem: ApiError, requestId: string): string {
   });
 }
 
-/** RFC 6750 section 3.1: without a credential there is no error to name. */
+/** RFC 6750 section 3.1: a request without a credential gets no error code. */
 function challengeFor({ headers }: Request): string {
   const none = headers.authorization === undefined && headers['x-domino-api-key'] === undefined;
   return `Bearer realm="irsa-svc"${none ? '' : ', error="invalid_token"'}`;
 }
 
-/** The same for every problem of a code: `Grant pending`. */
+/** Made from the code, so that all problems of a code share it: `Grant pending`. */
 function titleOf(code: ErrorCode): string {
   const words = code.replaceAll('_', ' ');
   return words.charAt(0).toUpperCase() + words.slice(1);
@@ -84,7 +84,7 @@ function fieldErrors(errors: unknown): FieldError[] {
   if (!Array.isArray(errors)) return [];
   return (errors as { path?: unknown; message?: unknown }[]).slice(0, maxFieldErrors).map(({ path, message }) => ({
     path: String(path ?? '/').slice(0, 200),
-    // A pattern says little to people; the contract has the form of each field in words.
+    // People cannot read a pattern; the contract describes each field in words.
     message: String(message ?? 'not valid')
       .replace(/^must match pattern .*$/s, 'not of the form that this field has; see /docs')
       .slice(0, 300),

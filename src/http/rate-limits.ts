@@ -1,14 +1,14 @@
-/** Owns the rate limits: one for each caller, and one for each address's credentials that are not known to be good. */
+/** Owns the rate limits: one for each caller, and one for each address that sends unverified or bad credentials. */
 import type { Request, RequestHandler, Response } from 'express';
 import { ipKeyGenerator, type Options, rateLimit } from 'express-rate-limit';
 import { LRUCache } from 'lru-cache';
 import { ApiError } from '../lib/errors.ts';
 
-/** What is known of a request's credential before Domino is asked. */
+/** What the service knows of a request's credential before it asks Domino. */
 export type Sender =
   /** A verified token's subject. */
   | { kind: 'subject'; key: string }
-  /** An API key, which Domino alone can verify. */
+  /** An API key, which only Domino can verify. */
   | { kind: 'api-key'; key: string }
   | { kind: 'refused' };
 
@@ -16,16 +16,16 @@ export type Sender =
 const maxGoodKeys = 10_000;
 
 export interface RateLimits {
-  /** Before the credential is verified. */
+  /** Run before `authenticate` asks Domino. */
   readonly before: readonly RequestHandler[];
-  /** The credential turned out to be good. */
+  /** Records that Domino accepted the sender's credential. */
   passed(sender: Sender): void;
 }
 
 /**
- * Failures are counted apart from callers, so that a client with bad credentials locks out no caller behind its address.
- * Tokens and API keys are counted apart too: verifying a key costs a call to Domino. An address with too many bad keys
- * gets no further unknown key verified; a key that was good before goes on working.
+ * Failures are counted apart from callers, so that a client with bad credentials does not lock out callers behind its
+ * address. Tokens and API keys are counted apart too, since verifying a key costs a call to Domino. After too many bad
+ * keys from an address, its unknown keys are refused unverified; a key that was good before goes on working.
  */
 export function createRateLimits(perMinute: number, senderOf: (res: Response) => Sender): RateLimits {
   if (perMinute === 0) return { before: [], passed: () => undefined };
@@ -53,7 +53,7 @@ export function createRateLimits(perMinute: number, senderOf: (res: Response) =>
   const failures = rateLimit({
     ...options,
     skip: (_req, res) => isKnown(senderOf(res as Response)),
-    // What succeeds, or fails for another reason than its credential, is no failure.
+    // Only a bad credential counts as a failure: 401, or 429 while the limit is exceeded.
     skipSuccessfulRequests: true,
     requestWasSuccessful: (_req, res) => res.statusCode !== 401 && res.statusCode !== 429,
     keyGenerator: (req, res) => `${senderOf(res as Response).kind} ${ipKeyGenerator((req as Request).ip ?? '')}`,

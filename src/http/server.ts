@@ -1,4 +1,4 @@
-/** Owns the listening: HTTPS with certificates that are read again when they change, and a close that drains. */
+/** Owns the HTTP(S) server: limits on clients, certificates that reload when they change, and a close that drains. */
 import { existsSync, type FSWatcher, readFileSync, watch } from 'node:fs';
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
@@ -10,34 +10,34 @@ import { capConnections } from './connections.ts';
 import { answerRefusals } from './node-refusals.ts';
 
 export interface Listening {
-  /** As the system tells it. */
+  /** The address that the system reports. */
   address: string;
   port: number;
-  /** Takes no new connection, lets requests under way end for so many milliseconds, then cuts. */
+  /** Accepts no new connection, waits up to `graceMs` milliseconds for requests in flight, then closes all. */
   drain(graceMs: number): Promise<void>;
 }
 
 export interface TlsFiles {
   certFile: string;
   keyFile: string;
-  /** Told of each time the files were read again. */
+  /** Called after each reload of the files. */
   onReload: (outcome: 'ok' | 'failed') => void;
 }
 
-/** What a client may take, in milliseconds and bytes. */
+/** The limits on a client, in milliseconds and bytes. */
 export const serverLimits = {
-  /** From the connection, or the request before, to the last header. */
+  /** From the connection, or the previous request, to the last header. */
   headersTimeout: 10_000,
   /** To the last byte of the body. */
   requestTimeout: 30_000,
-  /** How often these two are looked at. */
+  /** How often Node checks these two. */
   connectionsCheckingInterval: 1_000,
   handshakeTimeout: 10_000,
-  /** Longer than load balancers keep theirs. */
+  /** Longer than load balancers keep idle connections. */
   keepAliveTimeout: 65_000,
-  /** Without a byte in either direction: longer than any answer is waited for. */
+  /** Without a byte in either direction: longer than the service takes for any answer. */
   silence: 150_000,
-  /** A token of a user with several hundred roles, and room beside it. */
+  /** Enough for the token of a user with several hundred roles, and for other headers. */
   maxHeaderSize: 32 * 1024,
 };
 
@@ -46,7 +46,7 @@ export interface ListenOptions extends Address {
   limits?: Partial<typeof serverLimits>;
 }
 
-/** Listens in clear where no TLS files are given. @throws where the address or the certificate cannot be used. */
+/** Listens without TLS where `tls` is undefined. @throws where the address or the certificate cannot be used. */
 export async function listen(
   handler: RequestListener,
   { maxConnections, limits, ...at }: ListenOptions,
@@ -54,11 +54,11 @@ export async function listen(
   log: Log,
 ): Promise<Listening> {
   const { silence, ...options } = { ...serverLimits, ...limits };
-  // A missing host is refused by the application, with a problem.
+  // The application itself refuses a missing host, with a problem.
   const own = { ...options, requireHostHeader: false };
   const server = tls ? createHttpsServer({ ...own, ...readPair(tls) }, handler) : createHttpServer(own, handler);
   server.timeout = silence;
-  // The application asks for the body where it wants it.
+  // `readBody` sends the 100 Continue where it wants the body.
   server.on('checkContinue', (req, res) => server.emit('request', req, res));
   answerRefusals(server, log);
   capConnections(server, maxConnections, warnAtMost(log, maxConnections));
@@ -74,7 +74,7 @@ export async function listen(
   };
 }
 
-/** One line a minute. */
+/** Logs at most one line a minute. */
 function warnAtMost(log: Log, max: number): () => void {
   let toldAt = Number.NEGATIVE_INFINITY;
   return () => {
@@ -87,7 +87,7 @@ function warnAtMost(log: Log, max: number): () => void {
 function drain(server: Server | HttpsServer, graceMs: number): Promise<void> {
   return new Promise((resolve) => {
     const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-    // A connection that was busy becomes idle, and its client would keep it open.
+    // A busy connection becomes idle after its answer, and its client would keep it open.
     const sweep = setInterval(() => server.closeIdleConnections(), 100);
     server.close(() => {
       clearTimeout(cut);
@@ -100,14 +100,14 @@ function drain(server: Server | HttpsServer, graceMs: number): Promise<void> {
 
 function readPair({ certFile, keyFile }: TlsFiles): { cert: Buffer; key: Buffer; minVersion: 'TLSv1.2' } {
   const pair = { cert: readFileSync(certFile), key: readFileSync(keyFile), minVersion: 'TLSv1.2' as const };
-  // Throws where the key does not belong to the certificate: halves of two pairs, read while they are replaced.
+  // Throws where the key does not belong to the certificate: one of the files was replaced between the two reads.
   createSecureContext(pair);
   return pair;
 }
 
 /**
- * Uses new certificates without a restart. The folders are watched, not the files: Kubernetes replaces a mounted secret
- * by moving a link beside it.
+ * Uses new certificates without a restart. It watches the folders, not the files, since Kubernetes replaces a mounted
+ * secret by moving a link beside it.
  */
 function reloadOnChange(server: HttpsServer, tls: TlsFiles, log: Log): () => void {
   let current = fingerprint(tls);
@@ -123,7 +123,7 @@ function reloadOnChange(server: HttpsServer, tls: TlsFiles, log: Log): () => voi
       tls.onReload('ok');
       log.info({ file: tls.certFile }, 'certificate read again');
     } catch (error) {
-      // The files may be half replaced; the next change, or the next look, tries again.
+      // The files may be half replaced; the next change, or the next check, tries again.
       failed = next;
       tls.onReload('failed');
       log.warn({ err: error, file: tls.certFile }, 'the new certificate cannot be used; the old one stays');

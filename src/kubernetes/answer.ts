@@ -1,4 +1,4 @@
-/** Owns what is sent to the Kubernetes API server and comes back, whichever version of HTTP carries it. */
+/** Owns the requests to the Kubernetes API server and its answers, in a form that both versions of HTTP share. */
 import type { Readable } from 'node:stream';
 
 export interface Sent {
@@ -8,25 +8,26 @@ export interface Sent {
   /** Names in lower case. */
   headers: Readonly<Record<string, string>>;
   body: string | undefined;
-  /** Ends the request, also while its answer is read. */
+  /** Aborts the request, also while its answer is read. */
   signal: AbortSignal;
-  /** The answer goes on for as long as it may. */
+  /** Whether the answer is a watch, which does not end by itself. */
   isWatch: boolean;
-  /** It changes nothing, or cannot take effect twice. */
+  /** Whether a retry is safe: the request changes nothing, or cannot take effect twice. */
   canRunTwice: boolean;
 }
 
 export interface Answer {
   status: number;
-  /** The header as it came. */
+  /** The raw header. */
   retryAfter: string | undefined;
   body: Readable;
 }
 
 /**
- * Reads an answer to its end. Not by an iterator, as `node:stream/consumers` does: to that, an HTTP/2 stream that the server
- * has closed is broken off, although its body waits to be read. As text from the first chunk on: the buffers of a list of 10,000
- * pods, kept and copied, cost 50 MiB that the process never gave back. @throws Error where the body does break off.
+ * Reads an answer to its end. It uses no iterator, unlike `node:stream/consumers`: an iterator fails on an HTTP/2
+ * stream that the server has closed, although its body can still be read. It decodes each chunk at once: keeping and
+ * copying the buffers of a list of 10,000 pods cost 50 MiB that the process never gave back.
+ * @throws Error where the body breaks off.
  */
 export function textOf(body: Readable): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -43,12 +44,12 @@ export function textOf(body: Readable): Promise<string> {
 }
 
 /**
- * What became of a request without an answer. `unsent`: there was no connection. `refused`: the API server said that it did
- * not look at it. `lost`: it may have acted on it.
+ * What happened to a request without an answer. `unsent`: there was no connection. `refused`: the API server said that
+ * it did not process the request. `lost`: the API server may have processed it.
  */
 export type Fate = 'unsent' | 'refused' | 'lost';
 
-/** No answer came. */
+/** The request had no answer. */
 export class NoAnswerError extends Error {
   readonly fate: Fate;
 

@@ -1,4 +1,4 @@
-/** Owns what we read and write in Kubernetes: pods, service accounts, ConfigMaps and the lease, as plain values. */
+/** Owns the calls to Kubernetes, with plain values: pods, service accounts, ConfigMaps, Mutations and the lease. */
 import {
   type KubernetesObject,
   PatchStrategy,
@@ -40,10 +40,10 @@ export type { ConfigMap, EventNote, LeaseRecord, Mutation, Pod, ServiceAccount }
 
 const mutationVersion = 'apps.dominodatalab.com/v1alpha1';
 const mergePatch = PatchStrategy.MergePatch;
-/** Helm deletes what an earlier manifest of the release had and the new one lacks, unless the object itself says this. */
+/** Helm deletes objects that an earlier manifest of the release had and the new one lacks, unless they have this. */
 const keptByHelm = { 'helm.sh/resource-policy': 'keep' };
 
-/** All of it may throw KubernetesError. RBAC: see the verb beside each. */
+/** All methods may throw KubernetesError. The comments name the RBAC permissions, with the namespace in brackets. */
 export interface Kubernetes {
   /** pods: list, watch (compute) */
   watchPods(): Watched<Pod>;
@@ -52,11 +52,11 @@ export interface Kubernetes {
   /** configmaps: list, watch (field) */
   watchConfigMap(name: string): Watched<ConfigMap>;
   watchConfigMaps(label: string): Watched<ConfigMap>;
-  /** Straight from the API server. @param run 24 hex digits; all runs where it is left out. */
+  /** Reads from the API server, not from a watch. @param run 24 hex digits; all runs where it is left out. */
   listPods(run?: string): Promise<Pod[]>;
   listPodsOfAccount(account: string): Promise<Pod[]>;
   listServiceAccounts(): Promise<ServiceAccount[]>;
-  /** serviceaccounts: patch (compute). @param resourceVersion refused with a conflict where it differs. */
+  /** serviceaccounts: patch (compute). @param resourceVersion a conflict where it differs. */
   setWanted(account: string, wanted: string, resourceVersion: string): Promise<ServiceAccount>;
   /** serviceaccounts: create, get, delete (compute). @param madeFor the Domino user whose Pod Identity needs it. */
   createServiceAccount(name: string, madeFor?: string): Promise<ServiceAccount>;
@@ -66,7 +66,7 @@ export interface Kubernetes {
   getConfigMap(name: string): Promise<ConfigMap | undefined>;
   listConfigMaps(label: string): Promise<ConfigMap[]>;
   createConfigMap(name: string, data: Record<string, string>, labels?: Record<string, string>): Promise<ConfigMap>;
-  /** @param changes keys to set, or to take away with null. @param resourceVersion a conflict where it differs. */
+  /** @param changes keys to set, or to remove with null. @param resourceVersion a conflict where it differs. */
   patchConfigMap(
     name: string,
     changes: Record<string, string | null>,
@@ -77,7 +77,7 @@ export interface Kubernetes {
   annotateConfigMap(name: string, annotations: Record<string, string>): Promise<ConfigMap>;
   /** mutations.apps.dominodatalab.com: list, watch (platform) */
   watchMutation(name: string): Watched<Mutation>;
-  /** mutations.apps.dominodatalab.com: get, create, patch, delete (platform). Each write says which installation's it is. */
+  /** mutations.apps.dominodatalab.com: get, create, patch, delete (platform). Writes label it with our installation. */
   getMutation(name: string): Promise<Mutation | undefined>;
   createMutation(name: string, rules: unknown): Promise<Mutation>;
   /** @param resourceVersion a conflict where it differs. */
@@ -85,7 +85,7 @@ export interface Kubernetes {
   deleteMutation(name: string, resourceVersion: string): Promise<void>;
   /** deployments.apps: get (field) */
   getDeployment(name: string): Promise<Deployment | undefined>;
-  /** pods: create (compute). A dry run: nothing is stored. @returns the Pod as the webhooks would have it. */
+  /** pods: create (compute). A dry run, which stores nothing. @returns the Pod as the admission webhooks change it. */
   dryRunPod(pod: object): Promise<Pod>;
   /** events: create (field) */
   createEvent(note: EventNote): Promise<void>;
@@ -116,7 +116,7 @@ export function createKubernetes(options: KubernetesOptions): Kubernetes {
 
 type Deps = KubernetesOptions & ReturnType<typeof readers>;
 
-/** Watches and lists of any resource. */
+/** Functions that watch and list any resource. */
 function readers({ api, clock, log, onWatchRestart }: KubernetesOptions) {
   return {
     watch: <T>(path: string, trim: (object: KubernetesObject) => T, selectors = {}) => {
@@ -131,7 +131,7 @@ function readers({ api, clock, log, onWatchRestart }: KubernetesOptions) {
   };
 }
 
-/** For objects in namespaces that another installation may use as well. */
+/** The labels of our objects in namespaces that other installations may share. */
 function ourLabels({ fieldNamespace }: KubernetesOptions) {
   return { [managedByLabel]: managedBy, [installationLabel]: fieldNamespace };
 }
@@ -229,7 +229,7 @@ function mutationCalls(deps: Deps) {
   } satisfies Partial<Kubernetes>;
 }
 
-/** What a replica looks at to become the leader: the lease, and the deployment of an earlier release. */
+/** The lease, and Deployments: the earlier release's, and our own. */
 function leaderCalls({ api, fieldNamespace }: Deps) {
   const deployments = `/apis/apps/v1/namespaces/${fieldNamespace}/deployments`;
   const leases = `/apis/coordination.k8s.io/v1/namespaces/${fieldNamespace}/leases`;

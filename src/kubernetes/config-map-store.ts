@@ -1,4 +1,4 @@
-/** Owns a ConfigMap that many replicas and administrators change: what it holds now, and changes of which none is lost. */
+/** Owns a ConfigMap that many replicas and administrators change: its content, and changes without lost updates. */
 import type { Clock } from '../lib/clock.ts';
 import { ApiError } from '../lib/errors.ts';
 import { Listeners } from '../lib/listeners.ts';
@@ -10,7 +10,7 @@ import type { Watched } from './watch.ts';
 export type ConfigMapData = Readonly<Record<string, string>>;
 
 type Changes = Readonly<Record<string, string | null>>;
-/** What to set, or to take away with null, given what is there. */
+/** Returns the keys to set, or to remove with null, for the present data. */
 export type Edit = (data: ConfigMapData) => Changes;
 
 /** The data before a change and after it. */
@@ -34,17 +34,17 @@ export interface StoreSources {
 
 export interface ConfigMapStoreOptions<T> extends StoreSources {
   name: string;
-  /** What it holds, in the plural, for people: `mappings`. */
+  /** What the ConfigMap contains, in the plural, for messages: `mappings`. */
   content: string;
-  /** Reads the data. An entry that cannot be read is its own to judge: it never throws. */
+  /** Parses the data. It must not throw, and decides itself what an unreadable entry means. */
   parse: (data: ConfigMapData) => T;
-  /** What `parse` depends on is known once this resolves. */
+  /** Resolves when the other data that `parse` needs is known. */
   needs?: Promise<void>;
 }
 
 /** https://kubernetes.io/docs/concepts/configuration/configmap/: the data of a ConfigMap is at most 1 MiB. */
 const maxConfigMapBytes = 1_048_576;
-/** Each meets a change of another replica's: those of this one are made together. */
+/** Each failed attempt means that another replica wrote first; this replica's own changes share one write. */
 const attempts = 20;
 const firstPauseMs = 20;
 const longestPauseMs = 500;
@@ -52,7 +52,7 @@ const maxWatchLagMs = 1_000;
 const confirmPauseMs = 1_000;
 
 export class ConfigMapStore<T> {
-  /** Resolves when what it holds is known. */
+  /** Resolves when the content is known. */
   readonly synced: Promise<void>;
   readonly parse: (data: ConfigMapData) => T;
   readonly #options: ConfigMapStoreOptions<T>;
@@ -68,31 +68,31 @@ export class ConfigMapStore<T> {
     this.parse = parse;
     this.#current = parse({});
     watched.onChange((_name, configMap) => {
-      if (configMap) this.#tell(configMap.data);
+      if (configMap) this.#update(configMap.data);
       else void this.#confirmMissing();
     });
     const known = watched.synced.then(() => (watched.get(name) ? undefined : this.#confirmMissing()));
     this.synced = Promise.all([known, options.needs]).then(() => undefined);
   }
 
-  /** As the watch has it: milliseconds behind the API server. */
+  /** The content as the watch has it, milliseconds behind the API server. */
   readonly current = (): T => this.#current;
 
-  /** Calls back after each change. @returns what takes the listener away. */
+  /** Calls back after each change. @returns a function that removes the listener. */
   readonly onChange = this.#listeners.add;
 
-  /** False while the watch is lost: what is current here may be over. */
+  /** False while the watch is lost, when `current` may be out of date. */
   readonly isLive = (): boolean => this.#options.watched.isLive();
 
-  /** As the API server has it. @throws ApiError `kubernetes_unavailable` */
+  /** Reads the content from the API server. @throws ApiError `kubernetes_unavailable` */
   readonly read = async (): Promise<T> => this.parse(await this.#read());
 
-  /** Parses anew: something else that the parsing depends on changed. */
+  /** Parses the data again after other data that `parse` needs has changed. */
   refresh(): void {
-    this.#tell(this.#data);
+    this.#update(this.#data);
   }
 
-  /** Resolves when the watch is no older than what the API server has now, or `signal` was aborted. */
+  /** Resolves when the watch has caught up with the API server's present content, or `signal` was aborted. */
   readonly caughtUp = async (signal: AbortSignal): Promise<void> => {
     const { kubernetes, watched, name, clock } = this.#options;
     while (!signal.aborted) {
@@ -105,10 +105,10 @@ export class ConfigMapStore<T> {
   };
 
   /**
-   * Makes one change, guarded by the resourceVersion that it was made from, and waits until this replica sees it.
-   * @param edit what to set, or to take away with null, given what is there; it may be asked again, and may throw.
-   * @throws ApiError `invalid_request` where the ConfigMap would grow too large, `conflict` where too many changed it at
-   * once, `kubernetes_unavailable`; and whatever `edit` throws.
+   * Makes one change, guarded by the resourceVersion that it is based on, and waits until this replica's watch has it.
+   * @param edit may be called again after a conflict, and may throw.
+   * @throws ApiError `invalid_request` where the ConfigMap would grow too large, `conflict` after too many concurrent
+   * changes, `kubernetes_unavailable`; and whatever `edit` throws.
    */
   async change(edit: Edit): Promise<Changed> {
     const settled = new Promise<Parameters<Waiting['settle']>[0]>((settle) => this.#waiting.push({ edit, settle }));
@@ -119,17 +119,17 @@ export class ConfigMapStore<T> {
     return result;
   }
 
-  /** What `change` would do. Writes nothing. @throws ApiError as `change` does. */
+  /** Returns what `change` would do, and writes nothing. @throws ApiError as `change` does. */
   async dryRun(edit: Edit): Promise<Changed> {
     const before = await this.#read();
     return { before, after: this.#edited(before, edit(before)) };
   }
 
-  #tell(data: ConfigMapData): void {
+  #update(data: ConfigMapData): void {
     const before = this.#current;
     this.#data = data;
     this.#current = this.parse(data);
-    this.#listeners.tell(this.#current, before);
+    this.#listeners.notify(this.#current, before);
   }
 
   #read(): Promise<ConfigMapData> {
@@ -137,18 +137,18 @@ export class ConfigMapStore<T> {
     return this.#attempt(async () => (await kubernetes.getConfigMap(name))?.data ?? {});
   }
 
-  /** A watch that was started anew may list nothing by mistake: whether there is none is asked by name. Invariant 3. */
+  /** A restarted watch may list nothing by mistake, so a missing ConfigMap is confirmed by a GET. Invariant 3. */
   async #confirmMissing(): Promise<void> {
     const { kubernetes, watched, name, clock } = this.#options;
     while (!watched.get(name)) {
       const found = await kubernetes.getConfigMap(name).catch(() => 'unknown' as const);
       if (found === 'unknown') await clock.sleep(confirmPauseMs);
-      // Unless the watch found it again in the meantime, and so knows later.
-      else if (!watched.get(name)) return this.#tell(found?.data ?? {});
+      // Where the watch has found it in the meantime, the watch's content is newer.
+      else if (!watched.get(name)) return this.#update(found?.data ?? {});
     }
   }
 
-  /** A client that got its 200 finds the change here; the watch brings it within milliseconds, to other replicas too. */
+  /** Waits for the watch, so that a client that got its 200 finds the change here; other replicas see it as fast. */
   async #untilSeen(resourceVersion: string): Promise<void> {
     const { watched, name, clock } = this.#options;
     const seen = () => isAtLeast(watched.get(name)?.resourceVersion ?? '', resourceVersion);
@@ -186,8 +186,8 @@ export class ConfigMapStore<T> {
   }
 
   /**
-   * Makes all of these changes in one write, one after the other as if each were alone.
-   * @returns what each did, or what its edit threw; and the resourceVersion where something was written.
+   * Applies all of these edits in order, each as if it were alone, and writes the result once.
+   * @returns what each edit did or threw; and the resourceVersion where something was written.
    */
   async #changeAll(batch: readonly Waiting[]): Promise<{ results: Result[]; version?: string }> {
     const { kubernetes, name } = this.#options;
@@ -217,14 +217,14 @@ export class ConfigMapStore<T> {
       const { results, version } = await this.#attempt(() => this.#changeAll(batch));
       for (const [index, { settle }] of batch.entries()) settle({ result: results[index] as Result, version });
     } catch (error) {
-      // One that the cluster's admission refuses is no reason to refuse the others.
+      // Admission may refuse only one of the changes: make each in a write of its own.
       if (batch.length > 1 && error instanceof ApiError && error.code === 'kubernetes_refused') {
         for (const one of batch) await this.#settleAll([one]);
       } else for (const { settle } of batch) settle({ result: { error } });
     }
   }
 
-  /** This replica's changes would only meet each other: those that come while one is under way are the next one. */
+  /** Writes one batch at a time, so that this replica's changes do not conflict; later ones form the next batch. */
   async #serve(): Promise<void> {
     if (this.#isBusy) return;
     this.#isBusy = true;
@@ -238,7 +238,7 @@ function withChanges(data: ConfigMapData, changes: Changes): Record<string, stri
   return Object.fromEntries(all.filter((entry): entry is [string, string] => entry[1] !== null));
 }
 
-/** @throws ApiError `invalid_request` where Kubernetes could not keep so much. */
+/** @throws ApiError `invalid_request` where the data exceeds what Kubernetes stores. */
 export function refuseTooLarge(data: ConfigMapData, content: string): void {
   const bytes = Object.entries(data).reduce(
     (sum, [key, text]) => sum + Buffer.byteLength(key) + Buffer.byteLength(text),

@@ -1,4 +1,4 @@
-/** Owns how the Kubernetes API server is reached: one HTTP/2 connection, made anew when it is lost, or HTTP/1.1. */
+/** Owns the connection to the Kubernetes API server: one HTTP/2 connection, reopened when it is lost, or HTTP/1.1. */
 import type { RequestOptions } from 'node:https';
 import { isIP } from 'node:net';
 import { connect, type TLSSocket } from 'node:tls';
@@ -9,14 +9,14 @@ import { createHttp1 } from './http1.ts';
 import { type Http2Connection, openHttp2 } from './http2.ts';
 
 export interface KubernetesConnection {
-  /** Adds who we are, and sends. @throws NoAnswerError */
+  /** Adds our credentials, and sends. @throws NoAnswerError */
   send(sent: Sent): Promise<Answer>;
-  /** False when the API server has not answered for seconds, though it was asked. */
+  /** False when requests have gone without an answer for `silentMs`. */
   isAnswering(): boolean;
   close(): void;
 }
 
-/** Of several API servers behind one address the next try may reach another one. */
+/** Short, since a retry may reach another one of several API servers behind the address. */
 const connectMs = 3_000;
 const silentMs = 10_000;
 
@@ -31,10 +31,10 @@ export function createKubernetesConnection(kubeConfig: KubeConfig, clock: Clock)
   let current: Http2Connection | undefined;
   let opening: Promise<Http2Connection | undefined> | undefined;
   let isClosed = false;
-  /** Since when an answer is owed; undefined when the newest question was answered. */
+  /** Since when requests have failed; undefined after one that was answered. */
   let owedSince: number | undefined;
 
-  /** @returns undefined where the server speaks HTTP/1.1 alone. */
+  /** @returns undefined where the server speaks only HTTP/1.1. */
   async function connectHttp2(tls: RequestOptions): Promise<Http2Connection | undefined> {
     const socket = await connectTls(server, tls);
     speaksHttp2 = socket.alpnProtocol === 'h2';
@@ -67,7 +67,7 @@ export function createKubernetesConnection(kubeConfig: KubeConfig, clock: Clock)
       const connection = await untilAborted(http2(tls), sent.signal);
       if (connection) return connection.request(whole);
     }
-    // The client library knows how to pass a proxy; its other agents open a connection for each call.
+    // The client library's agent is used only for a proxy: its other agents open a connection for each call.
     return http1.request(whole, cluster?.proxyUrl === undefined ? tls : { ...tls, agent });
   }
 
@@ -93,7 +93,7 @@ export function createKubernetesConnection(kubeConfig: KubeConfig, clock: Clock)
   };
 }
 
-/** Read anew each time: tokens and certificates are replaced while we run. @throws NoAnswerError */
+/** Reads the credentials for each request, since tokens and certificates are rotated. @throws NoAnswerError */
 async function credentials(kubeConfig: KubeConfig): Promise<RequestOptions> {
   const options: RequestOptions = {};
   try {
@@ -107,7 +107,7 @@ async function credentials(kubeConfig: KubeConfig): Promise<RequestOptions> {
 function connectTls(server: URL, tls: RequestOptions): Promise<TLSSocket> {
   const { ca, cert, key, pfx, passphrase, rejectUnauthorized, servername } = tls;
   const host = server.hostname.replace(/^\[|\]$/g, '');
-  // What is undefined would stand in place of Node's own default.
+  // An option that is present and undefined would replace Node's default.
   const given = Object.entries({ ca, cert, key, pfx, passphrase, rejectUnauthorized, servername });
   const socket = connect({
     host,
@@ -135,7 +135,7 @@ function connectTls(server: URL, tls: RequestOptions): Promise<TLSSocket> {
   });
 }
 
-/** Others wait for the same connection: who gives up takes it away from nobody. */
+/** Stops waiting when `signal` is aborted. The promise goes on, since other requests wait for the same connection. */
 async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   const gaveUp = Promise.withResolvers<never>();
   const giveUp = () => gaveUp.reject(new NoAnswerError('unsent', signal.reason));

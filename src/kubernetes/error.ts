@@ -1,15 +1,15 @@
-/** Owns what can go wrong with a call to the Kubernetes API server, and what a client is told of it. Pure. */
+/** Owns the errors of calls to the Kubernetes API server: their kinds, and the errors that clients get. Pure. */
 import { ApiError } from '../lib/errors.ts';
 
-/** not_found 404; conflict 409; refused: somebody has to change something first; unavailable: asking again may help. */
+/** not_found 404; conflict 409; refused: a person has to change something first; unavailable: a retry may help. */
 export type KubernetesErrorKind = 'not_found' | 'conflict' | 'refused' | 'unavailable';
 
 export class KubernetesError extends Error {
   readonly kind: KubernetesErrorKind;
   readonly status: number | undefined;
-  /** The API server's own words, one line; empty where it said nothing. */
+  /** The API server's own message, one line; empty where there is none. */
   readonly said: string;
-  /** The call and the object that it was made on, `POST /api/v1/…/serviceaccounts/alice-sa`, where a call was made. */
+  /** The method and the object's path, `POST /api/v1/…/serviceaccounts/alice-sa`, where a call was made. */
   readonly call: string | undefined;
 
   constructor(kind: KubernetesErrorKind, message: string, status?: number, cause?: unknown, said = '', call?: string) {
@@ -24,12 +24,12 @@ export class KubernetesError extends Error {
 
 const maxSaid = 300;
 
-/** Whether a person has to act before Kubernetes does it: admission refused it. */
+/** Whether admission (a policy, a quota or a webhook) refused the call, so that a person has to act first. */
 export function isRefused(error: unknown): error is KubernetesError {
   return error instanceof KubernetesError && error.kind === 'refused' && error.said !== '';
 }
 
-/** The error as a client may see it: whether asking again helps, or who has to act. */
+/** The error for the client: it says whether a retry helps, or who has to act. */
 export function kubernetesUnavailable(cause: unknown): ApiError {
   if (isRefused(cause)) {
     const detail = `Kubernetes refuses ${cause.call ?? 'this'}, by a policy, a quota or a limit of its own, and asking again does not help. An administrator of the cluster has to act. It says: ${cause.said}`;
@@ -40,26 +40,26 @@ export function kubernetesUnavailable(cause: unknown): ApiError {
   });
 }
 
-/** @param said what the answer's Status says, see `saidBy`. */
+/** @param said the message of the answer's Status, see `saidBy`. */
 export function kindOf(status: number, said: string, isWrite: boolean): KubernetesErrorKind {
   if (status === 404) return 'not_found';
   if (status === 409) return 'conflict';
-  // Admission looks at writes alone.
+  // Admission checks only writes.
   if (!isWrite) return 'unavailable';
-  // RBAC's 403, like a 401, comes and goes with token rotation and changes of permissions; an answer in which no API
-  // server says anything is some proxy's. Admission (quotas, policies, webhooks) refuses with 403 in other words.
+  // RBAC's 403, like a 401, comes and goes with token rotation and changes of permissions. A 403 without a message is a
+  // proxy's, not an API server's. Any other 403 is admission's (quotas, policies, webhooks).
   if (status === 403) return said === '' || isRbac(said) ? 'unavailable' : 'refused';
-  // 410: a page of a list is asked for too late, and the list can be asked for anew.
+  // 410: the page of a list was requested too late; a new list works.
   const isPassing = [401, 408, 410, 425, 429].includes(status);
   return isPassing || status >= 500 || status < 300 ? 'unavailable' : 'refused';
 }
 
-/** https://github.com/kubernetes/kubernetes: `NewForbidden` of the authorization filter, the same words since 1.6. */
+/** https://github.com/kubernetes/kubernetes: `NewForbidden` of the authorization filter, with this text since 1.6. */
 function isRbac(said: string): boolean {
   return /\bforbidden: User "[^"]*" cannot /.test(said);
 }
 
-/** The message of a Status object, as one bounded line. @param parsed the body as JSON. */
+/** The message of a Status object, cut to one line. @param parsed the parsed body. */
 export function saidBy(parsed: unknown): string {
   const message = typeof parsed === 'object' && parsed !== null && 'message' in parsed ? parsed.message : undefined;
   if (typeof message !== 'string') return '';

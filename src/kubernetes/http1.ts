@@ -1,4 +1,4 @@
-/** Owns HTTP/1.1 to a Kubernetes API server, in clear or by way of a proxy, where HTTP/2 and its pings cannot be had. */
+/** Owns HTTP/1.1 to a Kubernetes API server, for plain HTTP, proxies, and servers without HTTP/2 and its pings. */
 import { type Agent, type ClientRequest, Agent as HttpAgent, request as sendInClear } from 'node:http';
 import { Agent as HttpsAgent, type RequestOptions, request as sendOverTls } from 'node:https';
 import type { Socket } from 'node:net';
@@ -6,16 +6,16 @@ import type { Clock } from '../lib/clock.ts';
 import { type Answer, NoAnswerError, type Sent } from './answer.ts';
 
 export interface Http1 {
-  /** @param options TLS, and the agent where a proxy is in between. @throws NoAnswerError */
+  /** @param options the TLS options, and the agent where there is a proxy. @throws NoAnswerError */
   request(sent: Sent, options: RequestOptions): Promise<Answer>;
   close(): void;
 }
 
-/** As many as HTTP/2 carries at once; more wait. */
+/** As many as HTTP/2 has at once; further calls wait. */
 const maxCalls = 100;
-/** Idle connections end before a load balancer forgets them in silence. */
+/** Idle connections close before a load balancer drops them silently. */
 const idleMs = 4_000;
-/** A slow API server must not see all watches begin anew again and again. */
+/** A slow API server must not make all watches restart over and over. */
 const suspicionPauseMs = 15_000;
 
 export function createHttp1(server: URL, clock: Clock): Http1 {
@@ -26,14 +26,14 @@ export function createHttp1(server: URL, clock: Clock): Http1 {
   };
   const calls = newAgent(maxCalls);
   const watches = newAgent(Number.POSITIVE_INFINITY);
-  /** The watches' connections. */
+  /** The connections of watches. */
   const watching = new Set<Socket>();
-  /** Calls under way that may be tried again, whatever became of them. */
+  /** Calls in flight whose retry is safe. */
   const repeatable = new Set<ClientRequest>();
   let suspectedAt = Number.NEGATIVE_INFINITY;
 
   function remember(socket: Socket, isWatch: boolean): void {
-    // Where packets are dropped, TCP itself finds out within some 11 s: Node's probes come each second, ten of them.
+    // Where packets are dropped, TCP notices within some 11 s: Node sends ten probes, one each second.
     socket.setKeepAlive(true, 1_000);
     if (!isWatch || watching.has(socket)) return;
     watching.add(socket);
@@ -41,9 +41,9 @@ export function createHttp1(server: URL, clock: Clock): Http1 {
   }
 
   /**
-   * A call had no answer in time: other connections may be dead too, and a quiet watch would not show it. Watches on which
-   * nothing came since begin anew, idle connections are dropped, and so are calls that may be tried again.
-   * @param before what each watch had read when the call was sent.
+   * Call it when a call timed out: other connections may be dead too, and a quiet watch would not show it. It ends
+   * watches that have received nothing since the call, idle connections, and calls whose retry is safe.
+   * @param before the bytes that each watch had read when the call was sent.
    */
   function suspectQuiet(before: ReadonlyMap<Socket, number>): void {
     if (clock.monotonic() - suspectedAt < suspicionPauseMs) return;

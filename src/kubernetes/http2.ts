@@ -1,11 +1,11 @@
-/** Owns one HTTP/2 connection to the Kubernetes API server: its pings, its end, and which requests certainly did not run. */
+/** Owns one HTTP/2 connection to the API server: its pings, its end, and the requests that were not processed. */
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Clock } from '../lib/clock.ts';
 import { type Answer, NoAnswerError, type Sent } from './answer.ts';
 
 export interface Http2Connection {
-  /** False once it takes no new request: it ended, went silent, or the API server said GOAWAY. */
+  /** False once it accepts no new requests: it ended, went silent, or the API server sent GOAWAY. */
   isOpen(): boolean;
   /** @throws NoAnswerError */
   request(sent: Sent): Promise<Answer>;
@@ -13,14 +13,14 @@ export interface Http2Connection {
 }
 
 const tickMs = 500;
-/** Quiet for so many ticks, the API server is asked for a sign of life. */
+/** After so many ticks without a byte, the client sends a ping. */
 const pingAfterTicks = 3;
 /**
- * Ticks without a byte after the ping: the connection is dead. Ticks are counted, and not time, so that an event loop that
- * was blocked meanwhile has read what came before it judges.
+ * After so many further ticks without a byte, the connection is dead. It counts ticks and not time, so that an event
+ * loop that was blocked first reads what has arrived.
  */
 const deadAfterTicks = 5;
-/** Node's default of 64 KiB would halt a list of pods every few of them. */
+/** Node's default of 64 KiB would stall a list of pods every few pods. */
 const windowBytes = 1024 * 1024;
 
 export function openHttp2(socket: Socket, server: URL, clock: Clock): Http2Connection {
@@ -36,12 +36,12 @@ export function openHttp2(socket: Socket, server: URL, clock: Clock): Http2Conne
   };
   session.once('connect', () => session.setLocalWindowSize(4 * windowBytes));
   session.once('close', end);
-  // Each request under way is given the error too.
+  // Each request in flight gets the error too.
   session.on('error', end);
-  /** Requests without an answer so far, and what says that the API server did not look at them. */
+  /** Requests without an answer so far, each with the function that fails it as not processed. */
   const waiting = new Map<ClientHttp2Stream, () => void>();
-  // What the API server saw is still answered, and watches go on; the rest is refused: RFC 9113 section 6.8. Node leaves
-  // those alone that it had not even sent.
+  // Requests up to the last stream are still answered, and watches go on; later ones were not processed: RFC 9113
+  // section 6.8. Node does not fail requests that it had not sent yet.
   session.on('goaway', (_code, lastStream) => {
     isOpen = false;
     for (const [stream, refuse] of waiting) if ((stream.id ?? Infinity) > lastStream) refuse();
@@ -55,7 +55,7 @@ export function openHttp2(socket: Socket, server: URL, clock: Clock): Http2Conne
   };
 }
 
-/** Ends a connection on which not even a ping is answered: TCP itself would give it up after a quarter of an hour. */
+/** Ends a connection on which not even a ping is answered: TCP alone would take a quarter of an hour to give up. */
 async function watchOver(session: ClientHttp2Session, socket: Socket, clock: Clock, ended: AbortSignal): Promise<void> {
   let quietTicks = 0;
   let heard = -1;
@@ -90,7 +90,7 @@ function request(
       const isRefused = stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
       reject(new NoAnswerError(isRefused ? 'refused' : stream.pending ? 'unsent' : 'lost', cause));
     };
-    // Node throws an answer away that is over before its reader has come, unless it was paused.
+    // Unless the stream is paused, Node discards an answer that ends before something reads it.
     stream.pause();
     waiting.set(stream, () => {
       reject(new NoAnswerError('refused', 'the API server said GOAWAY before'));

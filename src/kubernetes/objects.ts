@@ -1,4 +1,4 @@
-/** Owns the Kubernetes objects that we read, as plain values with just what is looked at. Pure. */
+/** Owns the Kubernetes objects that we read, as plain values with only the fields that we use. Pure. */
 import type {
   KubernetesObject,
   V1ConfigMap,
@@ -10,25 +10,25 @@ import type {
   V1ServiceAccount,
 } from '@kubernetes/client-node';
 
-/** On a run's service account: what the run asks for, as src/runs/role-request.ts writes it. */
+/** The annotation with a run's role request on its service account, as src/runs/role-request.ts writes it. */
 export const wantedAnnotation = 'irsa.dominodatalab.com/wanted';
 
 export interface Pod {
   name: string;
-  /** Another pod of the same name has another one. */
+  /** A later pod of the same name has another uid. */
   uid: string;
-  /** The run's 24 hex digits, of label `dominodatalab.com/execution-id`. */
+  /** The run's 24 hex digits, from label `dominodatalab.com/execution-id`. */
   run: string | undefined;
   account: string;
-  /** The `canonicalId` of who started it, of label `dominodatalab.com/starting-user-id`. */
+  /** The `canonicalId` of the user who started it, from label `dominodatalab.com/starting-user-id`. */
   user: string | undefined;
-  /** That user's name, of label `dominodatalab.com/starting-user-username`. */
+  /** That user's name, from label `dominodatalab.com/starting-user-username`. */
   userName: string | undefined;
-  /** What it is, of label `dominodatalab.com/workload-type`: Workspace, Batch, Scheduled, App, ModelAPI, … */
+  /** The workload type, from label `dominodatalab.com/workload-type`: Workspace, Batch, Scheduled, App, ModelAPI, … */
   workload: string | undefined;
-  /** Whether EKS told its containers, as they were created, where Pod Identity credentials are. */
+  /** Whether EKS set the variable for Pod Identity credentials in its containers when the pod was created. */
   hasPodIdentity: boolean;
-  /** False when its phase is Succeeded or Failed; Pending and terminating pods live. */
+  /** False when its phase is Succeeded or Failed; Pending and terminating pods are live. */
   live: boolean;
 }
 
@@ -39,16 +39,16 @@ export interface ServiceAccount {
   wanted: string | undefined;
   /** Whether irsa-svc created it. */
   ours: boolean;
-  /** The Domino user that this installation created it for, so that it may delete it again. */
+  /** The Domino user that this installation created it for; only then may this installation delete it. */
   madeFor: string | undefined;
 }
 
-/** What domsed does to pods as they are created. */
+/** A Mutation of domsed: rules that change pods when they are created. */
 export interface Mutation {
   name: string;
   resourceVersion: string;
   rules: unknown;
-  /** The installation of irsa-svc that wrote it last: its field namespace; undefined where none did. */
+  /** The installation of irsa-svc that wrote it last, by its field namespace; undefined where none did. */
   installation: string | undefined;
 }
 
@@ -61,7 +61,7 @@ export interface ConfigMap {
 
 /** A Kubernetes Event about one of our ConfigMaps. */
 export interface EventNote {
-  /** The ConfigMap that it is about. */
+  /** The ConfigMap that the Event is about. */
   configMap: string;
   type: 'Normal' | 'Warning';
   /** One word in CamelCase. */
@@ -73,7 +73,7 @@ export interface LeaseRecord {
   resourceVersion: string;
   holder: string;
   durationSeconds: number;
-  /** As it stands in the object; only its change matters. */
+  /** The raw text; only a change of it matters. */
   renewTime: string;
   transitions: number;
 }
@@ -82,11 +82,11 @@ export const executionIdLabel = 'dominodatalab.com/execution-id';
 const startingUserLabel = 'dominodatalab.com/starting-user-id';
 const startingUserNameLabel = 'dominodatalab.com/starting-user-username';
 export const workloadLabel = 'dominodatalab.com/workload-type';
-/** On a service account that was made for a Pod Identity mapping: the Domino user. */
+/** The annotation with the Domino user, on a service account that was made for a Pod Identity mapping. */
 export const madeForAnnotation = 'irsa.dominodatalab.com/pod-identity-of';
 export const managedByLabel = 'app.kubernetes.io/managed-by';
 export const managedBy = 'irsa-svc';
-/** On what lies in a namespace that several installations share. */
+/** The label with our installation, on objects in namespaces that several installations may share. */
 export const installationLabel = 'irsa.dominodatalab.com/installation';
 
 /** https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html */
@@ -129,15 +129,15 @@ export function toConfigMap(object: V1ConfigMap): ConfigMap {
   return { name, resourceVersion, data: object.data ?? {}, annotations };
 }
 
-/** A Deployment as far as it tells whether another release writes, and how many replicas there are. */
+/** The fields of a Deployment that show whether another release writes, and how many replicas there are. */
 export interface Deployment {
   /** Whether its pods are this release's. */
   isOurs: boolean;
-  /** Those that it is to have, or still has. */
+  /** The desired or the present number of replicas, whichever is larger. */
   replicas: number;
-  /** Those that it is to have. */
+  /** The desired number of replicas. */
   wanted: number;
-  /** Those that answer. */
+  /** The number of ready replicas. */
   ready: number;
 }
 

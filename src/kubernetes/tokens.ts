@@ -1,10 +1,10 @@
-/** Owns the tokens that the API server makes for a service account, bound to one of its pods. */
+/** Owns the requests for service account tokens, each bound to one of the account's pods. */
 import type { KubernetesApi } from './transport.ts';
 
 export interface TokenRequest {
   account: string;
   audience: string;
-  /** The pod that the token ends with, as it was checked: the API server refuses it for another account's, or for a later one of its name. */
+  /** The token is valid only while this pod exists. The API server refuses another account's pod, and a wrong uid. */
   pod: { name: string; uid: string };
   seconds: number;
 }
@@ -15,8 +15,7 @@ export interface MadeToken {
   expiresAt: string;
 }
 
-/** serviceaccounts/token: create (compute) */
-/** @throws KubernetesError */
+/** RBAC: create serviceaccounts/token (compute). @throws KubernetesError */
 export type MakeToken = (request: TokenRequest) => Promise<MadeToken>;
 
 /** https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/ */
@@ -26,7 +25,7 @@ export function createTokenMaker(api: Pick<KubernetesApi, 'call'>, computeNamesp
     const spec = { audiences: [audience], expirationSeconds: seconds, boundObjectRef };
     const body = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
     const path = `/api/v1/namespaces/${computeNamespace}/serviceaccounts/${account}/token`;
-    // A token that nobody received harms nobody.
+    // A retry is safe: a token that was lost on the way does no harm.
     const { status } = await api.call<{ status: { token: string; expirationTimestamp: string } }>('POST', path, {
       body,
       canRunTwice: true,

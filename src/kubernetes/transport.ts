@@ -1,4 +1,4 @@
-/** Owns calls to the Kubernetes API server: deadlines, what is tried again, and what went wrong in three words. */
+/** Owns calls to the Kubernetes API server: their deadlines, retries and errors. */
 import type { Readable } from 'node:stream';
 import type { HttpMethod, KubeConfig } from '@kubernetes/client-node';
 import type { Clock } from '../lib/clock.ts';
@@ -14,57 +14,57 @@ export interface CallOptions {
   query?: Query;
   body?: unknown;
   contentType?: string;
-  /** Milliseconds until the call is given up, with all its tries; 10 s unless told. */
+  /** Milliseconds for the call with all its retries; 10 s where left out. */
   deadlineMs?: number;
-  /** A call that changes nothing, though it is no GET. */
+  /** Marks a call as safe to retry although it is not a GET. */
   canRunTwice?: boolean;
 }
 
 export interface KubernetesApi {
   /**
-   * One call, its answer as plain JSON.
+   * Makes one call, and returns its answer as plain JSON.
    * @throws KubernetesError
    */
   call<T>(method: keyof typeof HttpMethod, path: string, options?: CallOptions): Promise<T>;
   /**
    * Opens a watch.
-   * @param signal ends it. @returns its lines, for as long as the API server sends them. @throws KubernetesError
+   * @param signal ends the watch. @returns its lines, while the API server sends them. @throws KubernetesError
    */
   watch(path: string, query: Query, signal: AbortSignal): Promise<Readable>;
-  /** False when the API server has not answered for seconds, though it was asked. */
+  /** False when requests have gone without an answer for 10 s. */
   isAnswering(): boolean;
-  /** Ends all connections. */
+  /** Closes all connections. */
   close(): void;
 }
 
 const callDeadlineMs = 10_000;
-/** Where there is no connection to be had, who asked is told soon. */
+/** Few where no connection can be opened, so that the caller gets the error soon. */
 const maxTries: Readonly<Record<Fate, number>> = { unsent: 3, lost: 3, refused: 20 };
 const firstPauseMs = 25;
 const longestPauseMs = 400;
 
 /**
- * Plain JSON in and out, with the client library's credentials. The library's typed calls make class instances of
- * everything, which costs seconds and memory for a list of 10,000 pods; its transport keeps a dead connection for minutes.
+ * Sends and returns plain JSON, with the client library's credentials. The library's typed calls create class
+ * instances, which takes seconds and memory for 10,000 pods; its transport keeps a dead connection for minutes.
  */
 export function createKubernetesApi(kubeConfig: KubeConfig, clock: Clock): KubernetesApi {
   const connection = createKubernetesConnection(kubeConfig, clock);
 
-  /** One try. @throws NoAnswerError */
+  /** One attempt. @throws NoAnswerError */
   async function ask(sent: Sent): Promise<{ status: number; retryAfter: string | undefined; body: string }> {
     const { status, retryAfter, body } = await connection.send(sent);
     try {
       return { status, retryAfter, body: await textOf(body) };
     } catch (cause) {
-      // A refusal says by its status alone that the API server did nothing. Go's server resets the stream of a request whose
-      // body it did not read, which can cut off the answer's body.
+      // With a status of 400 or more the API server did nothing, and the status is enough. Go's server resets the
+      // stream of a request whose body it did not read, which can cut off the answer's body.
       if (status >= 400) return { status, retryAfter, body: '' };
       throw new NoAnswerError('lost', new Error(`the answer ${status} broke off`, { cause }));
     }
   }
 
   /**
-   * Tries again what certainly did not run, what changes nothing, and what cannot take effect twice: a write that is
+   * Retries requests that certainly were not processed, that change nothing, or that cannot take effect twice: writes
    * guarded by a resourceVersion. @throws NoAnswerError
    */
   async function send(sent: Sent, deadlineMs: number) {
@@ -83,9 +83,9 @@ export function createKubernetesApi(kubeConfig: KubeConfig, clock: Clock): Kuber
         if (isLast || (fate === 'lost' && !sent.canRunTwice)) throw answer;
       } else {
         const { status, retryAfter } = answer;
-        // What stands against a second try may be what the first one did: which it was is not known.
+        // The 404 or 409 may come from what the lost attempt did, so the outcome of the call is not known.
         if (lost && sent.method !== 'GET' && (status === 404 || status === 409)) throw lost;
-        // Too many requests, or an API server that ends: it did not look at this one.
+        // Too many requests, or an API server that shuts down: it did not process this request.
         if (status !== 429 || tries > 1 || !(Number(retryAfter) >= 0)) return answer;
         pause += Number(retryAfter) * 1000;
         if (clock.monotonic() + pause > until) return answer;
@@ -155,7 +155,7 @@ function queryOf(query: Query = {}): string {
   return given.size === 0 ? '' : `?${given}`;
 }
 
-/** Whether the API server refuses it where something else was written since. */
+/** Whether the write has a resourceVersion, so that the API server refuses it after another write. */
 function isGuarded(body: unknown): boolean {
   const { metadata, preconditions } = (body ?? {}) as Record<string, { resourceVersion?: string } | undefined>;
   return (metadata ?? preconditions)?.resourceVersion !== undefined;
@@ -169,7 +169,7 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** The call by its object: the path of a creation names the collection alone, and the body the object. */
+/** The method and the object's path. The path of a POST names only the collection, and the body the object. */
 function described(method: string, path: string, body: unknown): string {
   const { metadata } = ((method === 'POST' && body) || {}) as { metadata?: { name?: string; generateName?: string } };
   const name = metadata?.name ?? metadata?.generateName;

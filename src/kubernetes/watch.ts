@@ -1,4 +1,4 @@
-/** Owns the watched copies of Kubernetes lists: trimmed to what we read, restarted for as long as they are wanted. */
+/** Owns watches: local copies of Kubernetes lists, trimmed to the fields that we use, and restarted when lost. */
 import type { Readable } from 'node:stream';
 import type { KubernetesListObject, KubernetesObject } from '@kubernetes/client-node';
 import type { Clock } from '../lib/clock.ts';
@@ -6,23 +6,20 @@ import { Listeners } from '../lib/listeners.ts';
 import type { Log } from '../lib/log.ts';
 import { type KubernetesApi, KubernetesError } from './transport.ts';
 
-/** A copy of a list in the API server that follows its changes within milliseconds. */
+/** A local copy of a list in the API server, which follows changes within milliseconds. */
 export interface Watched<T> {
-  /** Resolves when the first list is here and the watch is up. */
+  /** Resolves when the first list has been read and the watch is open. */
   readonly synced: Promise<void>;
-  /** False from when the watch was lost until it is up again: what is here may be over. */
+  /** False while the watch is lost, when the copy may be out of date. */
   isLive(): boolean;
   /**
-   * False from when a list had nothing, or had lost more than half of what was here, until a later one confirms what is
-   * here: events bring back only what changes, so anything may be missing meanwhile. Invariant 3.
+   * False after a list that was empty, or lacked more than half of the copy, until a later list confirms the copy.
+   * Events bring back only objects that change, so any object may be missing in the meantime. Invariant 3.
    */
   isWhole(): boolean;
   get(name: string): T | undefined;
   values(): Iterable<T>;
-  /**
-   * Calls back after each change with the object as it is now, or undefined when it is gone.
-   * @returns what takes the listener away.
-   */
+  /** Calls back after each change with the object, or undefined when it is gone. @returns removes the listener. */
   onChange(listener: (name: string, value: T | undefined) => void): () => void;
   stop(): void;
 }
@@ -33,11 +30,11 @@ export interface WatchOptions<T> {
   path: string;
   labelSelector?: string;
   fieldSelector?: string;
-  /** What is kept of an object: the rest of it is let go at once, since 10,000 whole pods would fill the memory. */
+  /** Picks the fields to keep. The rest is dropped at once, since 10,000 whole pods would fill the memory. */
   trim: (object: KubernetesObject) => T;
   clock: Clock;
   log: Log;
-  /** Told each time the watch had to be started anew. */
+  /** Called each time the watch is lost and restarts. */
   onRestart?: () => void;
 }
 
@@ -52,14 +49,14 @@ interface WatchEvent {
   object: KubernetesObject & { code?: number; message?: string };
 }
 
-/** Pods come at 10 kB each: small pages keep what has to be collected, and so the memory, small. */
+/** A pod has 10 kB: small pages keep the garbage, and so the memory, small. */
 const pageSize = 50;
 const doubtPausesMs = [500, 1_000, 2_000];
 const firstConfirmMs = 5_000;
 const longestConfirmMs = 60_000;
-/** The API server sends a bookmark about every minute. Dead connections are noticed before, where they speak HTTP/2. */
+/** The API server sends a bookmark about every minute. On HTTP/2, pings find a dead connection sooner. */
 export const longestQuietMs = 150_000;
-/** A watch that was up for so long was no failure. */
+/** A watch that was open for longer does not count as a failure. */
 const steadyMs = 1_000;
 
 export function watchList<T>(options: WatchOptions<T>): Watched<T> {
@@ -70,11 +67,11 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     log.error({ err, path, name }, 'a watch listener failed'),
   );
   const stopping = new AbortController();
-  /** Where the next watch begins; undefined: at a new list. */
+  /** The resourceVersion to watch from; undefined: read a new list first. */
   let version: string | undefined;
   let failures = 0;
   let isLive = false;
-  /** How many lists in a row were too short to be believed without another. */
+  /** How many lists in a row were so short that another one has to confirm them. */
   let shortLists = 0;
   const synced = Promise.withResolvers<void>();
 
@@ -83,15 +80,15 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     return { name, resourceVersion, value: options.trim(object) };
   };
   const drop = (name: string) => {
-    if (kept.delete(name)) listeners.tell(name, undefined);
+    if (kept.delete(name)) listeners.notify(name, undefined);
   };
   const set = (one: Kept<T>) => {
     if (kept.get(one.name)?.resourceVersion === one.resourceVersion) return;
     kept.set(one.name, one);
-    listeners.tell(one.name, one.value);
+    listeners.notify(one.name, one.value);
   };
 
-  /** A list that lost more than half of what was there is read again before it is believed. */
+  /** Reads a list again, up to three times, where it lacks more than half of the copy. */
   async function believableList(): Promise<{ items: Kept<T>[]; resourceVersion: string }> {
     for (const pause of [...doubtPausesMs, undefined]) {
       const items: Kept<T>[] = [];
@@ -114,14 +111,14 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
   }
 
   function take({ type, object }: WatchEvent): void {
-    // 410 as a rule: history does not go back so far. A new list helps against whatever else it may be.
+    // Mostly 410: the API server's history does not go back so far. A new list helps with other errors too.
     if (type === 'ERROR') throw new ListAgainError(`${object.code} ${object.message}`);
     if (type === 'DELETED') drop(object.metadata?.name ?? '');
     else if (type === 'ADDED' || type === 'MODIFIED') set(keep(object));
     version = object.metadata?.resourceVersion ?? version;
   }
 
-  /** Follows the changes from `version` on. @returns whether anything came before the API server ended it. */
+  /** Follows changes from `version` on. @returns whether any event came before the API server ended the watch. */
   async function follow(): Promise<boolean> {
     const ending = new AbortController();
     const query = { resourceVersion: version, labelSelector, fieldSelector };
@@ -159,7 +156,7 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     ending.abort(new Error('not even a bookmark came for minutes'));
   }
 
-  /** A short list may be a mistake: it is read again until one confirms it, and for as long as it is empty. */
+  /** A short list may be a mistake: it is read again until another list confirms it, and for as long as it is empty. */
   async function listAgainLater(ending: AbortController): Promise<void> {
     await clock.sleep(Math.min(longestConfirmMs, firstConfirmMs * 2 ** (shortLists - 1)), ending.signal);
     ending.abort(new ShortListError('the list was short'));
@@ -169,12 +166,12 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
     while (!stopping.signal.aborted) {
       try {
         if (!version) await list();
-        // An API server that ends watches at once must not be asked without a pause.
+        // Pause before the next watch where the API server ends watches at once.
         if (!(await follow())) failures += 1;
       } catch (error) {
         if (stopping.signal.aborted) return;
         if (error instanceof ShortListError) {
-          // It waited before: events of clients that wait must not wait any longer.
+          // It has waited already: a further pause would delay events that clients wait for.
           version = undefined;
           continue;
         }
@@ -206,10 +203,10 @@ export function watchList<T>(options: WatchOptions<T>): Watched<T> {
   };
 }
 
-/** What is known is no base for a watch any more. */
+/** The known resourceVersion cannot start a watch any more. */
 class ListAgainError extends Error {}
 
-/** The watch was ended on purpose, to have a short list confirmed. */
+/** The watch was ended on purpose, to confirm a short list. */
 class ShortListError extends Error {}
 
 async function* linesOf(body: Readable): AsyncGenerator<string, void> {
@@ -221,7 +218,7 @@ async function* linesOf(body: Readable): AsyncGenerator<string, void> {
   }
 }
 
-/** Reads a whole list from the API server, in pages, with nothing from a cache. */
+/** Reads a whole list from the API server, in pages, and not from its cache. */
 export async function listPages(
   api: KubernetesApi,
   path: string,

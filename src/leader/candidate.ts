@@ -1,4 +1,4 @@
-/** Owns a replica's candidacy: the lease, the earlier release that must be gone, and the leader's metrics. */
+/** Owns a replica's candidacy: it competes for the lease, waits for release 1.8 to end, and publishes metrics. */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Kubernetes } from '../kubernetes/client.ts';
@@ -19,7 +19,7 @@ export interface CandidateOptions extends Omit<LeaderOptions, Derived> {
   metrics: Metrics;
 }
 
-/** @returns the lease; `run` contends for it, and the replica is the leader while it holds it. */
+/** @returns the lease. Its `run` competes for it, and the replica is the leader while it holds it. */
 export function createCandidate(options: CandidateOptions): Lease {
   const { config, kubernetes, statuses, podIdentity, clock, log, metrics } = options;
   const leader = createLeader({
@@ -44,7 +44,7 @@ export function createCandidate(options: CandidateOptions): Lease {
       await leader.hold(lease, until);
     } finally {
       metrics.leaseHeld.set(0);
-      // Another replica reports on the roles from now on.
+      // From now on another replica publishes the roles' metrics.
       for (const { status } of statuses.all()) forgetMetrics(metrics, status.role_arn);
       for (const { status } of podIdentity?.statuses.all() ?? [])
         forgetPodIdentityMetrics(metrics, status.service_account);

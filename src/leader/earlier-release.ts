@@ -1,4 +1,4 @@
-/** Owns the look-out for release 1.8, whose Deployment would write the same trust policies: while it runs, we write nothing. */
+/** Owns the check for release 1.8, which would write the same trust policies: while it runs, this release does not. */
 
 import type { Kubernetes } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/transport.ts';
@@ -7,7 +7,7 @@ import type { Log } from '../lib/log.ts';
 
 export interface PredecessorOptions {
   kubernetes: Pick<Kubernetes, 'getDeployment'>;
-  /** What 1.8's Deployment is called in the field namespace. */
+  /** The name of 1.8's Deployment in the field namespace. */
   deployment: string;
   clock: Clock;
   log: Log;
@@ -15,8 +15,8 @@ export interface PredecessorOptions {
 
 export interface Predecessor {
   /**
-   * Does `work` for as long as 1.8 has no replicas and `signal` is not aborted: it waits for 1.8 to end, aborts the work's
-   * signal where 1.8 appears, and begins anew when it is gone. Rejects where the work does.
+   * Runs `work` while 1.8 has no replicas, until `signal` is aborted. It waits for 1.8 to end, aborts the work's signal
+   * when 1.8 appears, and starts the work again when 1.8 is gone. Rejects when the work does.
    */
   without(signal: AbortSignal, work: (signal: AbortSignal) => Promise<void>): Promise<void>;
 }
@@ -24,30 +24,30 @@ export interface Predecessor {
 const lookMs = 10_000;
 const retryMs = 1_000;
 
-/** IAM has no compare-and-set: two writers take out each other's runs. Helm 3's rollback can leave 1.8 beside this release. */
+/** IAM has no compare-and-set: two writers remove each other's runs. A rollback by Helm 3 can leave 1.8 running. */
 export function createPredecessor({ kubernetes, deployment, clock, log }: PredecessorOptions): Predecessor {
   let known: boolean | undefined;
   let isForbidden = false;
 
-  function tell(runs: boolean): void {
+  function note(runs: boolean): void {
     if (runs && !known)
       log.error({ deployment }, 'release 1.8 runs beside this one: nothing is written until it is gone');
     if (!runs && known) log.info({ deployment }, 'release 1.8 is gone: trust policies are written again');
     known = runs;
   }
 
-  /** @returns undefined where nothing has been learnt yet. */
+  /** @returns whether 1.8 runs; the last answer where the look-up failed, undefined where none has worked yet. */
   async function look(): Promise<boolean | undefined> {
     try {
       const found = await kubernetes.getDeployment(deployment);
-      tell(found !== undefined && !found.isOurs && found.replicas > 0);
+      note(found !== undefined && !found.isOurs && found.replicas > 0);
     } catch (error) {
-      // Where an operator keeps the permissions, and this one is not among them, we go on as before there was it.
+      // Operators who maintain RBAC themselves may not grant this permission. Then the leader writes without the check.
       if (error instanceof KubernetesError && error.status === 403) {
         if (!isForbidden)
-          log.warn({ err: error }, 'whether release 1.8 runs cannot be seen: get on its Deployment is lacking');
+          log.warn({ err: error }, 'cannot tell whether release 1.8 runs: no permission to get its Deployment');
         isForbidden = true;
-        tell(false);
+        note(false);
       } else log.info({ err: error, deployment }, 'whether release 1.8 runs could not be seen; looking again');
     }
     return known;

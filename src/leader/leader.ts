@@ -1,4 +1,4 @@
-/** Owns the leader: it takes over what is published, follows what changes, and compares all in turn. */
+/** Owns the leader: it recovers the published state, reacts to changes, and regularly compares everything with IAM. */
 import { createRateLimiter } from '../aws/rate-limiter.ts';
 import { createTimeRange } from '../lib/clock.ts';
 import { recover } from '../proxy-roles/proxy-role.ts';
@@ -8,14 +8,14 @@ import type { LeaderOptions } from './options.ts';
 import { Term } from './term.ts';
 
 export interface Leader {
-  /** Writes for as long as the lease is held: until `signal` is aborted and what is under way has ended. */
+  /** Leads one term. Resolves when `signal` is aborted and the reconciles in flight have ended. */
   hold(lease: Pick<Lease, 'holds' | 'holdsUntil'>, signal: AbortSignal): Promise<void>;
 }
 
-/** The caches given must have synced before `hold` is called. Invariant 3. */
+/** The caches must have synced before `hold` is called. Invariant 3. */
 export function createLeader(options: LeaderOptions): Leader {
   const { clock, log } = options;
-  // The budget is the AWS account's: it outlives a term.
+  // The rate limit belongs to the AWS account, so it outlives a term.
   const reads = createRateLimiter(options.readsPerSecond, clock);
   const writes = createRateLimiter(options.writesPerSecond, clock);
   const time = createTimeRange(clock);
@@ -42,7 +42,7 @@ export function createLeader(options: LeaderOptions): Leader {
       try {
         takeOver(options, term);
         term.startPodIdentities().catch((error: unknown) => {
-          log.error({ err: error }, 'Pod Identity cannot be kept; roles of organizations are');
+          log.error({ err: error }, 'Pod Identity did not start; roles of organizations are still managed');
         });
         while (!signal.aborted) {
           await clock.sleep(options.resyncMs, signal);
@@ -57,7 +57,7 @@ export function createLeader(options: LeaderOptions): Leader {
   };
 }
 
-/** Starts from what the holder before published: who is in, and where. */
+/** Starts from the statuses that the previous holder published: the members of each role. */
 function takeOver({ statuses, scope, clock, podIdentity }: LeaderOptions, term: Term): void {
   for (const { status } of statuses.all()) {
     const role = term.placements.role(status.role_arn);
@@ -66,7 +66,7 @@ function takeOver({ statuses, scope, clock, podIdentity }: LeaderOptions, term: 
   term.compareAll();
 }
 
-/** The full comparison that comes round every while, with another chance for roles that could not be written. */
+/** The regular full comparison. It also retries roles that could not be written. */
 async function resync(options: LeaderOptions, term: Term, holds: () => boolean): Promise<void> {
   for (const { conditions } of term.placements.roles()) {
     if (conditions.error) conditions.error.until = Number.NEGATIVE_INFINITY;

@@ -1,4 +1,4 @@
-/** Owns the writer's lease: one holder at a time, by a Kubernetes Lease, with a margin between two holders. */
+/** Owns the writer's lease: a Kubernetes Lease with one holder at a time, and a margin of time between two holders. */
 
 import type { Kubernetes, LeaseRecord } from '../kubernetes/client.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -7,13 +7,13 @@ import type { Log } from '../lib/log.ts';
 export const leaseName = 'irsa-writer';
 
 export interface Lease {
-  /** Competes for the lease until `signal` is aborted; then gives it up if it is ours. */
+  /** Competes for the lease until `signal` is aborted; then releases it where this replica holds it. */
   run(signal: AbortSignal): Promise<void>;
-  /** Whether we may write right now. Cheap; to be asked right before each write. */
+  /** Whether this replica may write now. It is cheap: call it right before each write. */
   holds(): boolean;
-  /** Until when we may write, monotonic milliseconds; in the past when we do not hold it. */
+  /** Until when this replica may write, in monotonic milliseconds; in the past when it does not hold the lease. */
   holdsUntil(): number;
-  /** Who holds it, as far as we know; '' for nobody. */
+  /** The holder as this replica last saw it; '' where there is none. */
   holder(): string;
 }
 
@@ -21,18 +21,18 @@ export interface LeaseOptions {
   kubernetes: Pick<Kubernetes, 'getLease' | 'writeLease'>;
   /** Unique to this process. */
   identity: string;
-  /** How long others wait for a sign of life before they take over. */
+  /** How long other candidates wait for a renewal before they take over. */
   durationMs: number;
   clock: Clock;
   log: Log;
-  /** Called when the lease was won; its signal is aborted when it is lost or given up, and then awaited. */
+  /** Called when the lease is acquired. Its signal is aborted when the lease is lost or released, and then awaited. */
   hold: (signal: AbortSignal) => Promise<void>;
 }
 
 /**
- * The way of Kubernetes' own leader election: a candidate takes over when the record did not change for the whole
- * duration by its own clock, so that clocks need not agree; a holder stops after two thirds of the duration without a
- * renewal, measured from before the renewal was sent. The third in between covers requests under way.
+ * Works like Kubernetes' own leader election. A candidate takes over when the record has not changed for the whole
+ * duration by its own clock, so that clocks need not agree. A holder stops after two thirds of the duration without a
+ * renewal, measured from before the renewal was sent. The third in between covers requests in flight.
  */
 export function createLease(options: LeaseOptions): Lease {
   const { kubernetes, identity, durationMs, clock, log } = options;
@@ -40,9 +40,9 @@ export function createLease(options: LeaseOptions): Lease {
   const renewMs = durationMs / 6;
   const callDeadlineMs = durationMs / 6;
   let validUntil = Number.NEGATIVE_INFINITY;
-  /** The record as last seen, and since when it has been like this. */
+  /** The record as last seen, and since when it has been the same. */
   let seen: { record: LeaseRecord; since: number } | undefined;
-  /** Whether our copy of the record may be behind, after a call that failed. */
+  /** Whether `seen` may be out of date, after a failed call. */
   let stale = true;
   let term: { ending: AbortController; done: Promise<void> } | undefined;
 
@@ -57,10 +57,10 @@ export function createLease(options: LeaseOptions): Lease {
     observe(await kubernetes.writeLease(leaseName, record, resourceVersion, callDeadlineMs));
   }
 
-  /** Renews the lease, or takes it where it is free. */
+  /** Renews the lease, or acquires it where it is free or expired. */
   async function compete(): Promise<void> {
     const sentAt = clock.monotonic();
-    // A holder writes over what it wrote last; a conflict tells when that is not so any more.
+    // A holder updates the record it wrote last without a read: a conflict shows when another replica changed it.
     const known = holds() && !stale ? seen?.record : undefined;
     const current = known ?? (await kubernetes.getLease(leaseName, callDeadlineMs));
     if (current) observe(current);
@@ -92,7 +92,7 @@ export function createLease(options: LeaseOptions): Lease {
     if (!held) return;
     const { resourceVersion, ...record } = held;
     await write({ ...record, holder: '' }, resourceVersion).catch((error: unknown) => {
-      log.info({ err: error }, 'the lease was not released; it will run out by itself');
+      log.info({ err: error }, 'the lease was not released; it will expire by itself');
     });
   }
 
@@ -105,8 +105,8 @@ export function createLease(options: LeaseOptions): Lease {
         try {
           await compete();
         } catch (error) {
-          // Also a renewal without an answer may have taken: what stands there is read before the next one. Until the
-          // holding time is over nobody else can have taken it.
+          // A renewal without an answer may have taken effect, so the record is read before the next one. Until the
+          // holding time is over, no other replica can have acquired the lease.
           stale = true;
           log.info({ err: error }, 'the lease could not be had or renewed');
         }

@@ -1,4 +1,4 @@
-/** Owns what the leader needs of the rest of the service. */
+/** Owns the leader's options: the parts of the service that it needs. */
 import type { Iam } from '../aws/iam.ts';
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
@@ -13,11 +13,11 @@ import type { PodIndex } from '../runs/runs.ts';
 import type { TrustScope } from '../trust-policy/document.ts';
 
 export interface LeaderMetrics extends RoleMetrics {
-  /** After each write: the role, how many accounts it added and removed. */
+  /** Called after each write with the role and how many accounts it added and removed. */
   written(role: string, added: number, removed: number): void;
-  /** Seconds from the end of what entitled an account to the write without it. */
+  /** Called with the seconds from when an account lost its right to the role until the write that removed it. */
   revoked(seconds: number): void;
-  /** A trust policy was found changed externally. */
+  /** Called when an external change of a trust policy is found. */
   drifted(role: string): void;
 }
 
@@ -36,7 +36,7 @@ export interface LeaderOptions {
   readsPerSecond: number;
   writesPerSecond: number;
   resyncMs: number;
-  /** Left out where there is no Pod Identity. */
+  /** Undefined where Pod Identity is off. */
   podIdentity?: PodIdentitySources | undefined;
   clock: Clock;
   log: Log;

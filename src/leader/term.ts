@@ -1,9 +1,10 @@
-/** Owns one term of the lease holder: what it does when something changes. */
+/** Owns one term of the lease holder: its reactions to each kind of change. */
 
 import type { RateLimiter } from '../aws/rate-limiter.ts';
 import type { TimeRange } from '../lib/clock.ts';
 import { PodIdentityTerm } from '../pod-identity/controller.ts';
 import { RoleController } from '../proxy-roles/controller.ts';
+import { recordLeft } from '../proxy-roles/hand-over.ts';
 import { Placements } from '../proxy-roles/placements.ts';
 import { createProviderAudiences } from '../proxy-roles/provider-audiences.ts';
 import type { ProxyRole } from '../proxy-roles/proxy-role.ts';
@@ -26,14 +27,14 @@ import { createSiblingAccounts, type SiblingAccounts } from '../runs/sibling-acc
 import type { Lease } from './lease.ts';
 import type { LeaderOptions } from './options.ts';
 
-/** What a term may write with, and until when. */
+/** The limits on a term's writes: rates, lease and end. */
 export interface TermMeans {
-  /** The rate limiters are the AWS account's: they outlive a term. */
+  /** The rate limits belong to the AWS account, so they outlive a term. */
   reads: RateLimiter;
   writes: RateLimiter;
   lease: Pick<Lease, 'holds' | 'holdsUntil'>;
   signal: AbortSignal;
-  /** For what has to outlast a clock that was set. */
+  /** For times that must stay right when the clock is set. */
   time: TimeRange;
 }
 
@@ -42,15 +43,15 @@ export class Term {
   readonly controller: RoleController;
   readonly siblings: SiblingAccounts;
   readonly tokens: TokenTrusts;
-  /** From when its caches are filled. */
+  /** Set once Pod Identity's caches are filled. */
   podIdentities: PodIdentityTerm | undefined;
   private readonly options: LeaderOptions;
   private readonly means: TermMeans;
   private readonly publisher: Publisher<TrustStatus>;
   private readonly view: RequestView;
-  /** Service accounts that carried a request once: an earlier release did not let them in, whatever became of the annotation. */
+  /** Service accounts that ever had a request, even if its annotation is gone: release 1.8 did not add them. */
   private readonly everRequested = new Set<string>();
-  /** The managed proxy roles that the mappings named last. */
+  /** The managed proxy roles when the mappings were last read. */
   private named: ReadonlySet<string> = new Set();
 
   constructor(options: LeaderOptions, means: TermMeans) {
@@ -89,13 +90,13 @@ export class Term {
     }
   }
 
-  /** Starts Pod Identity when it is ready, unless the term ends before. */
+  /** Starts Pod Identity when it is ready, unless the term ends first. */
   async startPodIdentities(): Promise<void> {
     const { options, means, placements, controller } = this;
     const { podIdentity } = options;
     const eks = await podIdentity?.ready;
     if (!podIdentity || !eks) return;
-    // The holder before may have acted on mappings that our watch does not have yet: that is not to be undone.
+    // The previous holder may have acted on mappings that our watch has not seen yet; that must not be undone.
     await podIdentity.identities.caughtUp(means.signal);
     if (means.signal.aborted) return;
     this.podIdentities = new PodIdentityTerm({
@@ -115,10 +116,10 @@ export class Term {
     for (const role of placements.roles()) if (role.desired.pods) controller.compare(role);
   }
 
-  /** Looks at a service account anew, after its annotation or its pods changed, or it was deleted. */
+  /** Evaluates a service account again after its annotation or its pods changed, or it was deleted. */
   accountChanged(name: string): void {
     this.noteRequest(name);
-    // What a deleted account had goes at once; an ended run's is gathered with others'.
+    // A deleted account is removed from its roles at once. Removals of ended runs are gathered into batches.
     const left = this.options.accounts.get(name) ? [] : this.placements.rolesOf(name);
     this.placements.account(name);
     this.tokens.account(name);
@@ -126,7 +127,7 @@ export class Term {
     this.siblings.changed(name);
   }
 
-  /** A role's status ConfigMap changed: perhaps by hand, perhaps to ask for a comparison. */
+  /** Handles a change of a role's status ConfigMap: an edit by hand, or an annotation that requests a comparison. */
   statusChanged(arn: string): void {
     const { controller } = this;
     if (!controller.knows(arn)) return;
@@ -143,7 +144,7 @@ export class Term {
     if (compare || isReleased) controller.compare(role, isReleased || !isBackgroundId(asked ?? ''));
   }
 
-  /** Looks at every service account anew, and at the roles that came into the mappings or left them. */
+  /** Evaluates every service account again, and compares the roles that the mappings added or dropped. */
   mappingsChanged(): void {
     const before = this.named;
     this.named = this.options.mappings.current().managedProxies;
@@ -152,7 +153,7 @@ export class Term {
     for (const arn of this.named.symmetricDifference(before)) this.controller.compare(this.placements.role(arn));
   }
 
-  /** Removes the members that were revoked, at once, and lets in again those that were allowed. */
+  /** Removes members of revoked runs at once, and adds those of runs that are allowed again. */
   revocationsChanged(runs: readonly string[]): void {
     const { placements, controller } = this;
     const { pods, accounts } = this.options;
@@ -161,12 +162,12 @@ export class Term {
     const leaves = ({ desired, observed }: ProxyRole) =>
       [...observed.members.keys()].some((name) => !desired.members.has(name));
     for (const role of placements.roles()) if (leaves(role)) controller.compare(role, true);
-    // No role has a record of the service accounts that an earlier release let in.
+    // No status lists the service accounts that an earlier release added, so all named roles are compared.
     const isEarlier = (run: string) => pods.ofRun(run).some((pod) => accounts.get(pod.account)?.wanted === undefined);
     if (runs.some(isEarlier)) for (const arn of this.named) controller.compare(placements.role(arn), true);
   }
 
-  /** Looks at every service account and every role anew. */
+  /** Evaluates every service account and compares every role. */
   compareAll(): void {
     this.named = this.options.mappings.current().managedProxies;
     this.placements.all();
@@ -188,7 +189,7 @@ export class Term {
       isProxy: ({ arn, desired, observed, conditions }) =>
         mappings.current().managedProxies.has(arn) ||
         desired.members.size + observed.members.size + observed.others.size > 0 ||
-        // Elsewhere the statement is the owner's, and never ours to take out.
+        // In an unmanaged role the statement belongs to the owner, and must not be removed.
         (desired.tokens !== undefined && !(this.isUnmanaged(arn) && observed.tokens === undefined)) ||
         conditions.unread,
       keep: (account) => !this.everRequested.has(account) && mayBeFromEarlierRelease(account, view),
@@ -197,11 +198,11 @@ export class Term {
       isShutOut: (account) => isShutOut(account, view),
       isInDoubt: () => !pods.isWhole() || !accounts.isWhole(),
       stillRequested: async (role, names) => {
-        // Revoked runs are dropped on purpose, also while the API server cannot be asked.
+        // Revoked runs are removed on purpose, even while the API server is unavailable.
         const others = names.filter((name) => !isShutOut(name, view));
         return others.length === 0 ? new Set() : stillRequested(kubernetes, role.arn, others, view.isRevoked, log);
       },
-      // The API server itself is asked: the guard is for when the caches cannot be believed.
+      // Reads from the API server: the removal guard exists for when the caches cannot be trusted.
       released: async (role, since) => {
         const status = await kubernetes.getConfigMap(statusName(role.arn)).catch(() => undefined);
         return (status?.annotations[releaseAnnotation] ?? '') >= since;
@@ -212,6 +213,7 @@ export class Term {
       askedFor: (arn) => this.annotation(arn, compareAnnotation),
       isUnmanaged: (arn) => this.isUnmanaged(arn),
       isToBeEmptied: (arn) => this.isToBeEmptied(arn),
+      recordLeft: (arn) => recordLeft(options, arn),
       knowsPods: () => this.podIdentities !== undefined,
       onReconciled: (role) => this.podIdentities?.roleReconciled(role.arn),
     });
@@ -232,7 +234,7 @@ export class Term {
     return this.annotation(arn, removeAnnotation) === 'true';
   }
 
-  /** Whether an organization's mapping, or a user's, says that the role's trust policy is not managed here. */
+  /** Whether an organization's mapping, or a user's Pod Identity mapping, marks the role as unmanaged. */
   private isUnmanaged(arn: string): boolean {
     const { mappings, podIdentity } = this.options;
     return (

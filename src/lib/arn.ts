@@ -6,13 +6,13 @@ export interface RoleArn {
   partition: string;
   /** Twelve digits. */
   account: string;
-  /** All after `:role/`: path and name, as in `team/reader`. */
+  /** Everything after `:role/`: path and name, as in `team/reader`. */
   pathAndName: string;
-  /** The last segment: what IAM's API takes as RoleName. */
+  /** The last segment, which IAM's API takes as RoleName. */
   name: string;
 }
 
-/** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html, less what an INI file cannot hold. */
+/** https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html, without what breaks an INI file. */
 const roleArnForm =
   /^arn:(aws(?:-[a-z]+)*):iam::(\d{12}):role\/((?:[A-Za-z0-9+=,.@_-]+\/)*([A-Za-z0-9+=,.@_-]{1,64}))$/;
 

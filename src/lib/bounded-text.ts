@@ -1,9 +1,9 @@
-/** Owns the reading of an answer whose length another program decides. */
+/** Owns the reading of another program's response with a limit on its size. */
 
-/** The answer is longer than it may be; `message` holds nothing of it. */
+/** The response exceeds the limit; `message` contains no part of it. */
 export class TooLong extends Error {}
 
-/** @throws TooLong past so many bytes. */
+/** @throws TooLong above `maxBytes`. */
 export async function boundedText(response: Response, maxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;

@@ -1,4 +1,4 @@
-/** Owns time: everything that reads a clock or waits takes a Clock, so that tests never sleep. */
+/** Owns time: all code that reads a clock or waits takes a Clock, so that tests never sleep. */
 import { setTimeout as delay } from 'node:timers/promises';
 
 export interface Clock {
@@ -18,15 +18,15 @@ export const systemClock: Clock = {
   },
 };
 
-/** Wall-clock time where the clock may be set while the process runs, in milliseconds since the epoch. */
+/** Bounds on the time, in milliseconds since the epoch, where the wall clock may be set while the process runs. */
 export interface TimeRange {
-  /** Never later than it is, as far as the clock was right now or at the start. */
+  /** Not later than the true time, if the clock is right now or was right at the start. */
   earliest(): number;
-  /** Never earlier. */
+  /** Not earlier than the true time, under the same condition. */
   latest(): number;
 }
 
-/** Time as the clock says, and as it said at the start with what has passed since. */
+/** Compares the clock's time with its time at the start plus the time that has passed since. */
 export function createTimeRange(clock: Pick<Clock, 'now' | 'monotonic'>): TimeRange {
   const start = clock.now() - clock.monotonic();
   const passed = () => start + clock.monotonic();

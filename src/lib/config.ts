@@ -1,9 +1,9 @@
-/** Owns the configuration: the settings of the environment, checked, under the names that the code uses. */
+/** Owns the configuration: it checks the settings in the environment and gives them the names that the code uses. */
 import type { z } from 'zod';
 import { type ProxyEnvironment, proxyProblems } from './forward-proxy.ts';
 import { settings } from './settings.ts';
 
-/** Every setting, checked; settings.ts says what each means. Units are in the names; paths and URLs are as given. */
+/** The checked settings; settings.ts describes each. Units are in the names; paths and URLs are as given. */
 export interface Config {
   readonly oidcProvider: string;
   readonly oidcAudience: string;
@@ -18,7 +18,7 @@ export interface Config {
   /** The EKS cluster; without it there is no Pod Identity. */
   readonly eksCluster?: string;
   readonly awsRegion: string;
-  /** The service's own role, as EKS's webhook tells the SDK: named where AWS refuses it. */
+  /** The service's own role (AWS_ROLE_ARN, set by EKS's webhook), for messages about calls that AWS refuses. */
   readonly ownRole?: string;
   /** `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as they are set, in either case, for calls to AWS. */
   readonly awsProxy: ProxyEnvironment;
@@ -32,11 +32,11 @@ export interface Config {
   readonly resyncSeconds: number;
   readonly rateLimitPerMinute: number;
   readonly maxConnections: number;
-  /** Whose `X-Forwarded-For` counts, as Express' `trust proxy` takes it: how many hops, or addresses and CIDRs. */
+  /** The proxies whose `X-Forwarded-For` counts, for Express' `trust proxy`: how many hops, or addresses and CIDRs. */
   readonly trustedProxies: number | string[];
   readonly leaseSeconds: number;
   readonly earlierDeployment: string;
-  /** The service's own; how many replicas there are is not known without it. */
+  /** The service's own Deployment; without it the number of replicas is unknown. */
   readonly deployment?: string;
   readonly consoleEnabled: boolean;
   readonly consoleClientId?: string;
@@ -50,7 +50,7 @@ export interface Config {
   readonly logLevel: string;
 }
 
-/** The settings cannot be used. `message` names every problem, one a line, and no value. */
+/** The settings cannot be used. `message` lists every problem, one on each line, without values. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
 
@@ -63,9 +63,9 @@ export class ConfigError extends Error {
 
 /**
  * Reads the settings.
- * @param env the environment; an empty string counts as not set, since Helm and Compose write those for "nothing".
+ * @param env the environment; an empty string counts as not set, since Helm and Compose write one for "nothing".
  * @returns all settings, frozen.
- * @throws ConfigError that lists every problem at once, so that a start is fixed in one go.
+ * @throws ConfigError that lists all problems, so that they can be fixed at once.
  */
 export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
@@ -118,7 +118,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   });
 }
 
-/** One line a problem, in the table's order: `NAME: [required, ]expected …`. */
+/** One line for each problem, in the order of `settings`: `NAME: [required, ]expected …`. */
 function problemsOf(error: z.ZodError, given: Record<string, unknown>): string[] {
   return error.issues.map((issue) => {
     const name = String(issue.path[0]);

@@ -1,6 +1,6 @@
-/** Owns the errors that clients meet: stable codes, status, what to do, and the public sentence apart from the cause. */
+/** Owns the errors that clients get: their stable codes, status, remedy, and public message, with the cause apart. */
 
-/** Code -> HTTP status. Clients match on the code; it never changes its meaning. */
+/** Code -> HTTP status. Clients match on the code, so its meaning never changes. */
 export const statusOfCode = {
   invalid_request: 400,
   unauthenticated: 401,
@@ -35,7 +35,7 @@ export const statusOfCode = {
 
 export type ErrorCode = keyof typeof statusOfCode;
 
-/** Code -> what it means and what to do, for docs/errors.md. */
+/** Code -> its meaning and the remedy, for docs/errors.md. */
 export const remedyOfCode: Readonly<Record<ErrorCode, string>> = {
   invalid_request: 'The request does not match the contract. `errors` names each wrong field.',
   unauthenticated: '`detail` says why the credential is refused. Get a fresh token: Domino’s last five minutes.',
@@ -77,23 +77,23 @@ export const remedyOfCode: Readonly<Record<ErrorCode, string>> = {
 
 /** One wrong field of a request. */
 export interface FieldError {
-  /** Where it is: `/body/role_data/0/iam_role_arn`. */
+  /** The field: `/body/role_data/0/iam_role_arn`. */
   path: string;
-  /** What is wrong with it, for people. */
+  /** What is wrong with the field, for people. */
   message: string;
 }
 
 export interface ApiErrorOptions {
-  /** What went wrong inside; for the log, never for the client. */
+  /** The internal cause, for the log and never for the client. */
   cause?: unknown;
   errors?: FieldError[];
-  /** The methods that the path has; sent as `Allow`. */
+  /** The path's methods; sent as `Allow`. */
   allow?: readonly string[];
   /** Seconds after which a retry makes sense; sent as `Retry-After`. 429 and 503 get one in any case. */
   retryAfterSeconds?: number;
 }
 
-/** An answer other than 2xx. `message` is public: it says what is wrong and what to do, and nothing internal. */
+/** An answer other than 2xx. `message` is public: it says what is wrong and what to do, without internals. */
 export class ApiError extends Error {
   readonly code: ErrorCode;
   readonly status: number;

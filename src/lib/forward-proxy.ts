@@ -1,13 +1,13 @@
 /**
- * Owns which forward proxy a call to AWS goes by: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, read as curl and Go read
- * them. Calls inside the cluster and in the pod never ask here.
+ * Owns the choice of forward proxy for a call to AWS: it reads `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as curl and
+ * Go do. Calls inside the cluster and in the pod do not use it.
  */
 const net = process.getBuiltinModule('node:net');
 
 export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
 
 /**
- * @param env lower-case names count before upper-case ones, as with curl and Node.
+ * @param env a lower-case name takes precedence over its upper-case form, as with curl and Node.
  * @returns the proxy for this URL; undefined where the call goes direct. Its `username` and `password` are secrets.
  */
 export function proxyFor(url: string | URL, env: ProxyEnvironment): URL | undefined {
@@ -19,7 +19,7 @@ export function proxyFor(url: string | URL, env: ProxyEnvironment): URL | undefi
   return direct ? undefined : parseProxy(text);
 }
 
-/** @returns a problem for each setting that names no usable proxy, without its value: it may hold a password. */
+/** @returns a problem for each setting that is not a usable proxy, without its value, which may contain a password. */
 export function proxyProblems(env: ProxyEnvironment): string[] {
   return ['https_proxy', 'http_proxy'].flatMap((name) => {
     const text = read(env, name);
@@ -32,14 +32,14 @@ function read(env: ProxyEnvironment, name: string): string | undefined {
   return env[name]?.trim() || env[name.toUpperCase()]?.trim() || undefined;
 }
 
-/** `proxy.example:3128` is the http one, as for curl. */
+/** Without a scheme, `proxy.example:3128` means http, as in curl. */
 function parseProxy(text: string): URL | undefined {
   const url = /^[a-z][a-z\d+.-]*:\/\//i.test(text) ? text : `http://${text}`;
   const parsed = URL.canParse(url) ? new URL(url) : undefined;
   return parsed && /^https?:$/.test(parsed.protocol) ? parsed : undefined;
 }
 
-/** Whether an entry of `NO_PROXY` names the target: `*`, a host with its subdomains, an address, a CIDR; with a port. */
+/** Whether an entry of `NO_PROXY` matches: `*`, a host and its subdomains, an address or a CIDR; it may have a port. */
 function matches(entry: string, { host, port }: { host: string; port: string }): boolean {
   if (entry === '*') return true;
   const [, bracketed, name = '', wantedPort] = /^(?:\[([^\]]+)\]|([^:]*|.*:.*:.*?))(?::(\d+))?$/.exec(entry) ?? [];
@@ -49,7 +49,7 @@ function matches(entry: string, { host, port }: { host: string; port: string }):
   return host === wanted || host.endsWith(`.${wanted}`);
 }
 
-/** Whether an address or a CIDR holds an address. Names are not looked up. */
+/** Whether an address or a CIDR contains an address. Names are not resolved. */
 function holds(wanted: string, address: string): boolean {
   const [network = '', bits] = wanted.split('/');
   const family = net.isIP(network);
@@ -66,7 +66,7 @@ function isLoopback(hostname: string): boolean {
   return /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])\.?$/.test(hostname);
 }
 
-/** Without the brackets of IPv6 and a final dot. */
+/** The host without the brackets of IPv6 and without a final dot. */
 function plainHost(host: string): string {
   return host
     .toLowerCase()

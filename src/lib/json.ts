@@ -1,4 +1,4 @@
-/** Owns the reading of JSON that a person or another release may have written. */
+/** Owns the parsing of JSON that a person or another release may have written. */
 import type { z } from 'zod';
 
 /** @returns undefined where the text is not JSON, or not of this form. */

@@ -4,18 +4,18 @@ export class Listeners<A extends readonly unknown[]> {
   readonly #all = new Set<(...args: A) => void>();
   readonly #onError: ((error: unknown, ...args: A) => void) | undefined;
 
-  /** @param onError called with what a listener throws, so that the others are called; without it, `tell` throws that. */
+  /** @param onError gets what a listener throws, and the others are still called; without it, `notify` throws it. */
   constructor(onError?: (error: unknown, ...args: A) => void) {
     this.#onError = onError;
   }
 
-  /** @returns what takes the listener away. */
+  /** @returns a function that removes the listener. */
   readonly add = (listener: (...args: A) => void): (() => void) => {
     this.#all.add(listener);
     return () => void this.#all.delete(listener);
   };
 
-  tell(...args: A): void {
+  notify(...args: A): void {
     for (const listener of this.#all) {
       try {
         listener(...args);

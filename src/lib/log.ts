@@ -3,14 +3,14 @@ import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pin
 
 export type Log = Logger;
 
-/** Keys that may hold a credential: their values are replaced in a line, and in the objects that it holds. Invariant 9. */
+/** Keys that may hold a credential: their values are redacted in a line and in the objects in it. Invariant 9. */
 const secretKeys = ['authorization', 'token', 'apiKey'];
 const secretPaths = secretKeys.flatMap((key) => [key, `*.${key}`]);
 
 /**
- * Lines go out while others are made, and all that are left when the process exits; `fatal` waits for its own.
- * @param level pino's level: `error` means that a person must act, `warn` that someone should look, `info` is one line
- * a decision.
+ * Lines are written in the background, and flushed when the process exits; `fatal` waits for its line.
+ * @param level pino's level: `error` means that a person must act, `warn` that someone should look; `info` has one line
+ * for each decision.
  * @param destination where the lines go; stdout unless given.
  */
 export function createLog(level: string, destination: DestinationStream = pino.destination({ sync: false })): Log {

@@ -1,4 +1,4 @@
-/** Owns the metrics: release 1.8's names, which dashboards rely on, and our own. docs/metrics.md is made of their help texts. */
+/** Owns the metrics: those of release 1.8, which dashboards use, and ours. Their help texts make docs/metrics.md. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -18,7 +18,7 @@ export function createMetrics() {
 
   return {
     registry,
-    // Release 1.8's names, in its spelling: its Grafana dashboard asks for these.
+    // The names of release 1.8, with its spelling, for its Grafana dashboard.
     mappingRequests: counter('irsa_mapping_requests_total', 'Requests to map roles to a run'),
     failedMappingRequests: counter('irsa_failed_maping_requests_total', 'Requests to map roles to a run that failed'),
     principalQueries: counter('irsa_query_user_principal_total', 'Queries of Domino for the principal'),
@@ -35,7 +35,7 @@ export function createMetrics() {
       'irsa_query_config_map_org_to_iamrole_mapping_total',
       'Look-ups of role mappings for a caller',
     ),
-    // Ours.
+    // The names of this release.
     requestSeconds: histogram('irsa_http_request_seconds', 'Duration of HTTP requests', fastSeconds, [
       'method',
       'route',

@@ -1,4 +1,4 @@
-/** Owns where the project's own files are, whether it runs from its sources or compiled. */
+/** Owns the search for the project's own files, which works from the sources and from the build. */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,4 @@
-/** Owns what each setting may be: its name in the environment, its form, its default, and what docs/settings.md says of it. */
+/** Owns the settings: the name of each in the environment, its form, its default, and its text for docs/settings.md. */
 import { isIP } from 'node:net';
 import { z } from 'zod';
 
@@ -37,7 +37,7 @@ const deploymentName = () =>
     /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/,
     'expected the name of a Kubernetes Deployment: lower-case letters, digits, hyphens and dots',
   );
-// It goes into an INI file, where `;` and `#` can start a comment and white space ends a value.
+// The path goes into an INI file, where `;` and `#` can start a comment and white space ends a value.
 const path = () => matching(/^\/[^\s;#"']+$/, 'expected an absolute path without white space, quotes, ; or #');
 
 const oidcProvider = z
@@ -69,14 +69,14 @@ export const settings = z.object({
   OIDC_PROVIDER: oidcProvider.describe(
     "The EKS cluster's OIDC issuer without a scheme: `oidc.eks.us-west-2.amazonaws.com/id/…`.",
   ),
-  // It stands in a StringLike, where `*`, `?` and `$` would be patterns.
+  // It goes into a StringLike condition, where `*`, `?` and `$` would be patterns.
   OIDC_PROVIDER_AUDIENCE: matching(
     /^[\x21-\x23\x25-\x29\x2b-\x3e\x40-\x7e]+$/,
     'expected a word without spaces, and without *, ? and $',
   )
     .default('sts.amazonaws.com')
     .describe("The audience of the pods' tokens."),
-  // Keycloak compares and emits issuers without a slash at the end, and so do we: to the letter.
+  // Keycloak's issuers have no slash at the end, and `iss` is compared to the letter.
   DOMINO_ISSUER: url(
     'expected https://<domino>/auth/realms/DominoRealm, without a slash at the end',
     (parsed) => parsed.pathname.length > 1 && !parsed.pathname.endsWith('/'),
@@ -111,7 +111,7 @@ export const settings = z.object({
   ROLE_TOKEN_DIR: path()
     .default('/var/run/.aws/tokens')
     .describe('The folder of the role tokens, as the workload sees it. It should lie in memory.'),
-  // Kubernetes makes none for less than ten minutes.
+  // Kubernetes issues no token for less than ten minutes.
   ROLE_TOKEN_SECONDS: integer(600, 86_400).default(3600).describe('How long a role token lives.'),
   // IAM's "Role trust policy length" quota: 2,048 characters, up to 8,192 on request.
   TRUST_POLICY_MAX_CHARS: integer(512, 8192)
@@ -140,7 +140,7 @@ export const settings = z.object({
     .optional()
     .describe("The service's own Deployment in the field namespace: administrators see how many replicas it has."),
   CONSOLE_ENABLED: boolean().default(true).describe('Serve the [console](console.md) at `/console`.'),
-  // As Keycloak's admin console takes it.
+  // The form that Keycloak's admin console accepts.
   CONSOLE_CLIENT_ID: matching(
     /^[\x21-\x7e]{1,255}$/,
     'expected the id of a Keycloak client: up to 255 characters, no spaces',
@@ -150,7 +150,7 @@ export const settings = z.object({
   RUNBOOK_URL: url('expected an http(s) URL')
     .optional()
     .describe('Where your people read `docs/runbook.md`: the console links to its sections.'),
-  // All addresses of both families: in an EKS cluster of the IPv6 family a pod has an IPv6 address alone.
+  // All addresses of both families: in an EKS cluster of the IPv6 family a pod has only an IPv6 address.
   HOST: matching(/^[A-Za-z0-9.:_-]+$/, 'expected an address or a host name')
     .default('::')
     .describe(

@@ -1,4 +1,4 @@
-/** Owns the ConfigMap of organization ids: the first id recorded for a name stays until an administrator accepts another. */
+/** Owns the ConfigMap of organization ids: the first id recorded for a name stays until an administrator changes it. */
 
 import { ConfigMapStore, type StoreSources } from '../kubernetes/config-map-store.ts';
 import {
@@ -19,7 +19,7 @@ export class OrganizationStore extends ConfigMapStore<OrganizationRecords> {
 
   /**
    * Records an id for each name that has none yet.
-   * @returns what is on record of these names now, as the API server has it.
+   * @returns the records of these names, as the API server has them after the write.
    * @throws ApiError as `change` does.
    */
   async pin(ids: ReadonlyMap<string, string>, by: string): Promise<OrganizationRecords> {
@@ -30,7 +30,7 @@ export class OrganizationStore extends ConfigMapStore<OrganizationRecords> {
     return new Map([...parseOrganizations(after)].filter(([org]) => own.has(org)));
   }
 
-  /** Records that a member of another organization of this name asked. @throws ApiError as `change` does. */
+  /** Records that a member of another organization of this name requested roles. @throws ApiError as `change` does. */
   async contend(org: string, id: string, user: string): Promise<void> {
     await this.change((data): Record<string, string> => {
       const record = parseOrganizations(data).get(org);
@@ -39,7 +39,7 @@ export class OrganizationStore extends ConfigMapStore<OrganizationRecords> {
     });
   }
 
-  /** Makes this the organization that the name stands for. @returns what was on record. @throws ApiError as `change`. */
+  /** Makes `id` the organization that the name stands for. @returns the former record. @throws ApiError as `change`. */
   async accept(org: string, id: string, by: string): Promise<OrganizationRecord | undefined> {
     const { before } = await this.change(() => ({ [org]: this.#newRecord(id, by) }));
     return parseOrganizations(before).get(org);

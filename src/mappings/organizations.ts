@@ -1,15 +1,15 @@
-/** Owns which organization a mapped name stands for, by its id in Domino, and whose membership therefore counts. Pure. */
+/** Owns the organization that a mapped name stands for, by its id in Domino, and so which memberships count. Pure. */
 import { z } from 'zod';
 import { parseJson } from '../lib/json.ts';
 
 export const organizationConfigMap = 'irsa-organization-ids';
 
-/** Older contenders give way: names are unique in Domino, so each needs the one before it to be renamed or deleted. */
+/** The oldest are dropped. Names are unique in Domino, so a new contender means that the one before lost the name. */
 const mostContenders = 5;
 
 const contenderSchema = z.object({
   id: z.string(),
-  /** The Domino user who asked as its member. */
+  /** The member whose request recorded it, by name in Domino. */
   user: z.string(),
   /** ISO 8601. */
   at: z.string(),
@@ -18,51 +18,51 @@ const contenderSchema = z.object({
 const recordSchema = z.object({
   /** Domino's id of the organization. */
   id: z.string().min(1),
-  /** The Domino user at whose request the id was written down. */
+  /** The Domino user whose request recorded the id. */
   by: z.string(),
   at: z.string(),
-  /** Other organizations of this name whose members asked, oldest first. */
+  /** Other organizations of this name whose members requested roles, oldest first. */
   contenders: z.array(contenderSchema).default([]),
 });
 
 export type OrganizationRecord = z.infer<typeof recordSchema>;
 export type Contender = z.infer<typeof contenderSchema>;
-/** Organization's name -> what is on record. */
+/** Organization's name -> its record. */
 export type OrganizationRecords = ReadonlyMap<string, OrganizationRecord>;
 
-/** What Domino says of a caller's organizations. */
+/** A caller's organizations, as Domino reports them. */
 export interface Organizations {
   readonly orgs: readonly string[];
-  /** Name -> the ids of the caller's organizations of that name; missing where Domino gave none. */
+  /** Name -> the ids of the caller's organizations of that name; no entry where Domino gave no id. */
   readonly organizationIds: ReadonlyMap<string, readonly string[]>;
 }
 
 export interface Membership {
-  /** The names that count. */
+  /** The names of the organizations whose membership counts. */
   orgs: readonly string[];
-  /** Name -> the id of the organization by which it counts; missing where Domino gave none. */
+  /** Name -> the id of that organization; no entry where Domino gave no id. */
   ids: ReadonlyMap<string, string>;
-  /** Name -> why membership in the caller's organization of that name does not count; part of a sentence. */
+  /** Name -> why the caller's membership does not count; part of a sentence. */
   refused: ReadonlyMap<string, string>;
-  /** Mapped names that have no record yet -> the caller's id of it. */
+  /** Mapped names without a record -> the id of the caller's organization. */
   unrecorded: ReadonlyMap<string, string>;
 }
 
-/** Reads the ConfigMap's data. A record that cannot be read stands for no organization: an administrator has to accept one. */
+/** Reads the ConfigMap's data. An unreadable record matches no organization until an administrator accepts one. */
 export function parseOrganizations(data: Readonly<Record<string, string>>): OrganizationRecords {
   const unreadable = { id: '', by: 'unknown', at: new Date(0).toISOString(), contenders: [] };
   return new Map(Object.entries(data).map(([org, text]) => [org, parseJson(recordSchema, text) ?? unreadable]));
 }
 
 /**
- * Whether something that was recorded for this organization id still counts. What older releases recorded carries no id
- * and counts until it is recorded anew.
+ * Whether a role request recorded for this organization id still counts. Requests of older releases have no id, and
+ * count until they are recorded again.
  */
 export function isSameOrganization(record: OrganizationRecord | undefined, id: string | undefined): boolean {
   return record === undefined || id === undefined || record.id === id;
 }
 
-/** Which of the caller's organizations count. Only the names that are mapped matter; the others are left as they are. */
+/** Which of the caller's organizations count. Ids matter only for mapped names; the others always count. */
 export function membershipOf(
   { orgs, organizationIds }: Organizations,
   records: OrganizationRecords,
@@ -97,7 +97,7 @@ function reasonFor(org: string, ids: readonly string[], isAmbiguous: boolean): s
     : `the mapping of ${org} stands for another organization of that name than this user's, ${which}`;
 }
 
-/** The mapped names of which members of several organizations asked: an administrator has to say which one is meant. */
+/** The mapped names with contenders: an administrator has to decide which organization each name stands for. */
 export function contestedOrganizations(
   records: OrganizationRecords,
   { byOrg }: { byOrg: ReadonlyMap<string, unknown> },
@@ -105,9 +105,9 @@ export function contestedOrganizations(
   return [...records].filter(([org, { contenders }]) => contenders.length > 0 && byOrg.has(org)).map(([org]) => org);
 }
 
-/** @returns the record with one more contender, or undefined where it is there already. */
+/** @returns the record with one more contender, or undefined where it needs no change. */
 export function withContender(record: OrganizationRecord, contender: Contender): OrganizationRecord | undefined {
-  // Nothing can be added to a record that cannot be read.
+  // An empty id marks an unreadable record, to which nothing can be added.
   if (record.id === '' || record.id === contender.id) return undefined;
   if (record.contenders.some(({ id }) => id === contender.id)) return undefined;
   return { ...record, contenders: [...record.contenders, contender].slice(-mostContenders) };

@@ -1,30 +1,30 @@
-/** Owns role mappings: their stored forms, and which roles a caller's organizations lead to. Pure. */
+/** Owns role mappings: their stored forms, and the roles that a caller's organizations map to. Pure. */
 import { parseRoleArn, roleTokenAudience } from '../lib/arn.ts';
 import { isSameOrganization, type Membership, type OrganizationRecords } from './organizations.ts';
 
 export const mappingConfigMap = 'domino-org-iamrole-mapping';
 
-/** A mapping as clients send and get it. */
+/** A mapping as clients send and receive it. */
 export interface RoleMapping {
   domino_org: string;
   iam_role_arn: string;
   proxy_iam_role_arn: string;
-  /** A boolean, or "true"/"false": given back as it was sent. */
+  /** A boolean, or "true"/"false": returned as it was sent. */
   update_iam_role_trust_policy: boolean | string;
-  /** How its members' runs get the role: `entry`, in the trust policy, where it was not sent. */
+  /** How members' runs get the role; `entry` where it is missing. */
   carrier?: Carrier;
   /** Whether the organization proposes the target as its members' default profile. */
   default_profile?: boolean;
 }
 
-/** `entry`: the trust policy lists the run. `token`: the run gets tokens that the trust policy asks for. */
+/** `entry`: the trust policy lists the run. `token`: the run gets tokens with an audience that the trust policy has. */
 export type Carrier = 'entry' | 'token';
 
-/** A proxy role through which a target may be reached. */
+/** A proxy role through which a run may assume a target role. */
 export interface ProxyChoice {
   arn: string;
   org: string;
-  /** Domino's id of the organization whose member asked; missing where Domino gave none. */
+  /** Domino's id of the caller's organization; missing where Domino gave none. */
   org_id?: string | undefined;
 }
 
@@ -32,15 +32,15 @@ export interface Target {
   arn: string;
   /** In the order of the mapping. */
   proxies: ProxyChoice[];
-  /** False: the first proxy role is unmanaged: its owner keeps its trust policy, and we only name it. */
+  /** False where the first proxy role is unmanaged: its owner maintains its trust policy, and we only name the role. */
   managed: boolean;
-  /** The proxy role whose tokens carry it, for clients that keep token files; the target itself where that is direct. */
+  /** The proxy role of role tokens, for clients that keep token files; the target itself where it needs no proxy. */
   token?: TokenChoice;
 }
 
-/** A proxy role that a run reaches with a token of its own. */
+/** A proxy role that a run assumes with a role token. */
 export interface TokenChoice extends ProxyChoice {
-  /** Whether its trust policy is ours to keep. */
+  /** Whether irsa-svc manages its trust policy. */
   managed: boolean;
 }
 
@@ -53,26 +53,26 @@ export interface RefusedTarget {
 export interface Mappings {
   /** Organization -> its mappings in order. Organizations come sorted. */
   readonly byOrg: ReadonlyMap<string, readonly RoleMapping[]>;
-  /** Proxy roles whose trust policy is ours to write. */
+  /** Proxy roles whose trust policies irsa-svc writes. */
   readonly managedProxies: ReadonlySet<string>;
-  /** Proxy roles that a mapping says are unmanaged: their owners keep their trust policies. */
+  /** Proxy roles that a mapping marks as unmanaged: their owners maintain their trust policies. */
   readonly unmanagedProxies: ReadonlySet<string>;
-  /** Proxy roles that a mapping carries by tokens, managed or not. */
+  /** Proxy roles of mappings with `carrier: token`, managed or not. */
   readonly tokenProxies: ReadonlySet<string>;
-  /** Of these, the ones whose role name another one has: a token for either would be one for both. */
+  /** Those of `tokenProxies` that share a role name: a token for one would be valid for the other. */
   readonly ambiguousProxies: ReadonlySet<string>;
   /** Organizations whose stored text could not be read, with the reason. */
   readonly unreadable: ReadonlyMap<string, string>;
   /** Whether the mapping of `org` leads to `target` through `proxy`, managed or not. */
   names(org: string, target: string, proxy: string): boolean;
   /**
-   * Whether the mapping of `org` leads to `target` through `proxy`, by either carrier, and the proxy is ours to write.
-   * @param orgId of the organization whose member asked, where that was recorded: requests by another one are void.
+   * Whether the mapping of `org` leads to `target` through `proxy`, by either carrier, and the proxy role is managed.
+   * @param orgId the organization id in the role request, where it has one: another organization's requests are void.
    */
   allows(org: string, target: string, proxy: string, orgId?: string): boolean;
 }
 
-/** Whether irsa-svc is to write this mapping's proxy role. Only an explicit false says no. */
+/** Whether irsa-svc manages the trust policy of this mapping's proxy role: unless the mapping says false. */
 export function isManaged(mapping: Pick<RoleMapping, 'update_iam_role_trust_policy'>): boolean {
   return String(mapping.update_iam_role_trust_policy).toLowerCase() !== 'false';
 }
@@ -81,15 +81,15 @@ export function isByToken({ carrier }: Pick<RoleMapping, 'carrier'>): boolean {
   return carrier === 'token';
 }
 
-/** One organization's list as it is stored. */
+/** The stored form of one organization's mappings. */
 export function storedText(mappings: readonly RoleMapping[]): string {
   return JSON.stringify(mappings);
 }
 
 /**
- * Reads the ConfigMap's data: per organization a JSON string with a list of mappings, or one mapping as in releases
- * before 1.8. A text that cannot be read takes away its organization's roles alone.
- * @param records which organizations the names stand for.
+ * Reads the ConfigMap's data: for each organization a JSON text with a list of mappings, or with one mapping as in
+ * releases before 1.8. An unreadable text costs only its own organization its roles.
+ * @param records the organizations that the names stand for.
  */
 export function parseMappings(
   data: Readonly<Record<string, string>>,
@@ -103,7 +103,7 @@ export function parseMappings(
     else byOrg.set(org, list);
   }
   const all = [...byOrg.values()].flat();
-  // A proxy role that one mapping says is unmanaged is not written, whatever other mappings say.
+  // A proxy role that one mapping marks as unmanaged is never written, whatever other mappings say.
   const foreign = new Set(all.filter((mapping) => !isManaged(mapping)).map((mapping) => mapping.proxy_iam_role_arn));
   const managed = all.map((mapping) => mapping.proxy_iam_role_arn).filter((arn) => !foreign.has(arn));
   const managedProxies = new Set(managed.filter((arn) => parseRoleArn(arn) !== undefined));
@@ -124,7 +124,7 @@ export function parseMappings(
   };
 }
 
-/** The audience of a token names the role, and neither its account nor its path. */
+/** Two roles of one name are ambiguous, since a token's audience has the role's name without account and path. */
 function ambiguous(proxies: ReadonlySet<string>): ReadonlySet<string> {
   const byAudience = Map.groupBy(proxies, (arn) => roleTokenAudience(arn)?.toLowerCase());
   return new Set([...byAudience.values()].filter((arns) => arns.length > 1).flat());
@@ -149,7 +149,7 @@ function parseOrg(org: string, text: string): RoleMapping[] | string {
   return mappings;
 }
 
-/** The keys of a mapping, with what was not sent filled in: the organization, and true. What is optional is there when it was sent. */
+/** The mapping with defaults for missing fields: the organization, and managed. Optional fields stay left out. */
 export function completeMapping(
   org: string,
   sent: {
@@ -179,9 +179,9 @@ export function mappingsOf(orgs: readonly string[], mappings: Mappings): RoleMap
 }
 
 /**
- * Which target roles a member of these organizations may use, through which proxy roles. Entries that share a target
- * are one target with a pool of proxies, also across organizations (in the order of their names).
- * @returns targets sorted by ARN, and what stored mappings cannot be used, with the reason.
+ * The target roles that a member of these organizations may use, and the proxy roles to each. Mappings of one target
+ * form one pool of proxy roles, also across organizations (in the order of their names).
+ * @returns targets sorted by ARN, and the targets that no mapping can give, with the reason.
  */
 export function resolve(
   { orgs, ids, refused: refusedOrgs }: Pick<Membership, 'orgs' | 'ids' | 'refused'>,
@@ -231,7 +231,7 @@ function whyUnusable(org: string, mapping: RoleMapping, { ambiguousProxies }: Ma
   return `role tokens name ${roleTokenAudience(proxy)?.slice(5)}, which another mapped role has for a name too`;
 }
 
-/** The organization of the caller whose mapping, by either carrier, leads to the target through the proxy role. */
+/** Finds the caller's organization whose mapping, by either carrier, leads to the target through the proxy role. */
 export function choiceOf(
   { orgs, ids }: Pick<Membership, 'orgs' | 'ids'>,
   { byOrg }: Pick<Mappings, 'byOrg'>,

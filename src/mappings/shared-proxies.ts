@@ -1,7 +1,7 @@
-/** Owns which proxy roles give an organization more target roles than its own mappings name. Pure. */
+/** Owns the search for proxy roles that give an organization more target roles than its own mappings name. Pure. */
 import type { RoleMapping } from './role-mappings.ts';
 
-/** What an organization may reach through a proxy role that it shares with another one. */
+/** The extra target roles that an organization reaches through a proxy role that it shares with another one. */
 export interface SharedReach {
   domino_org: string;
   /** Target roles of other organizations, which its members may assume where the proxy role's permissions allow it. */
@@ -9,8 +9,8 @@ export interface SharedReach {
 }
 
 /**
- * A proxy role's permissions are one set for everybody who may assume it, so its members reach every target that it is
- * mapped to.
+ * Everyone who may assume a proxy role has all of its permissions, so its members reach every target that any
+ * organization maps to it.
  * @returns the organizations that reach more than they are mapped to, by name.
  */
 export function sharedReach(proxy: string, byOrg: ReadonlyMap<string, readonly RoleMapping[]>): SharedReach[] {

@@ -1,4 +1,4 @@
-/** Owns the mapping ConfigMap: what it says now, and changes to it that keep those made at the same time. */
+/** Owns the mapping ConfigMap: its present content, and changes that keep concurrent ones. */
 
 import { ConfigMapStore, type Edit, type StoreSources } from '../kubernetes/config-map-store.ts';
 import { ApiError } from '../lib/errors.ts';
@@ -26,7 +26,7 @@ export class MappingStore extends ConfigMapStore<Mappings> {
     });
   }
 
-  /** Makes the organization's mappings just these. @returns what they were before. @throws ApiError as `change` does. */
+  /** Replaces the organization's mappings. @returns the former ones. @throws ApiError as `change` does. */
   set(org: string, mappings: readonly RoleMapping[]): Promise<readonly RoleMapping[]> {
     return this.#replace(org, mappings);
   }
@@ -36,7 +36,7 @@ export class MappingStore extends ConfigMapStore<Mappings> {
     return this.#replace(org, undefined);
   }
 
-  /** All mappings as they are, and as `set` or `remove` would make them. Writes nothing. @throws ApiError as these do. */
+  /** All mappings before and after a `set` or `remove`, which is not carried out. @throws ApiError as these do. */
   async preview(org: string, mappings: readonly RoleMapping[] | undefined) {
     const { before, after } = await this.dryRun(editOf(org, mappings));
     return { before: this.parse(before), after: this.parse(after) };

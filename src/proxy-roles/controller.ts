@@ -31,6 +31,8 @@ export interface RoleControllerOptions extends RoleReconcileDeps {
   isUnmanaged: (arn: string) => boolean;
   /** Whether an administrator had our subjects removed from a role that is unmanaged from now on. */
   isToBeEmptied: (arn: string) => boolean;
+  /** Records that this is done. It never rejects. */
+  recordLeft: (arn: string) => Promise<void>;
   /** Whether the Pod Identity mappings are known, beyond what the holder before published. */
   knowsPods: () => boolean;
   /** Called after each reconcile, whatever came of it. */
@@ -128,13 +130,15 @@ export class RoleController {
     work.urgent = false;
     work.publish = true;
     const asked = options.askedFor(role.arn);
-    if (options.isUnmanaged(role.arn) && !options.isToBeEmptied(role.arn)) {
-      if (!this.isOver(role)) {
-        this.finish(role, work, await observeUnmanaged(options, role, signal), { urgent, asked });
-      }
+    const isProxy = options.isProxy(role);
+    const isUnmanaged = options.isUnmanaged(role.arn);
+    const isHandedOver = isUnmanaged && options.isToBeEmptied(role.arn);
+    if (isUnmanaged && !(isHandedOver && isProxy)) {
+      if (this.isOver(role)) return;
+      if (isHandedOver) await options.recordLeft(role.arn);
+      this.finish(role, work, await observeUnmanaged(options, role, signal), { urgent, asked });
       return;
     }
-    const isProxy = options.isProxy(role);
     // Without members and Pod Identity of ours, the document has nothing to compare.
     if (!role.desired.pods && !isProxy) return;
     // The holder before may have written since it published: what it removed must not be let in again.
@@ -143,11 +147,13 @@ export class RoleController {
     if (isProxy && !role.conditions.announced && !(await this.announce(role, work, urgent))) return;
     // An expected write takes its call from the rate limiter first, so that the document is read just before it.
     const mayWrite = differs(role) && (await writes.take(urgent, signal, callers));
-    let outcome = await reconcileRole(options, role, { mayWrite, urgent, callers }, signal);
+    const how = { urgent, callers, isHandedOver };
+    let outcome = await reconcileRole(options, role, { ...how, mayWrite }, signal);
     if (outcome.kind === 'needs_write' && (await writes.take(urgent, signal, callers))) {
-      outcome = await reconcileRole(options, role, { mayWrite: true, urgent, callers }, signal);
+      outcome = await reconcileRole(options, role, { ...how, mayWrite: true }, signal);
     }
     this.finish(role, work, outcome, { urgent, asked });
+    if (isHandedOver && outcome.kind === 'done') this.due(role.arn, 0, urgent);
   }
 
   /** What comes after a reconcile: another one, where one is due; else the comparison that was asked for was made. */

@@ -37,6 +37,7 @@ import {
   type RoleTokensDeps,
   roomBeside,
   tokensRetryMs,
+  withoutTokens,
 } from './role-tokens.ts';
 
 /** How long a quota that was learnt counts: it may have been raised. */
@@ -66,6 +67,8 @@ export interface PassOptions {
   urgent: boolean;
   /** The users who do. */
   callers?: ReadonlySet<string>;
+  /** Whether all that is ours leaves the document, since the role is kept elsewhere from now on. */
+  isHandedOver?: boolean;
 }
 
 /**
@@ -91,7 +94,7 @@ export async function reconcileRole(
 async function attempt(
   deps: RoleReconcileDeps,
   role: ProxyRole,
-  { mayWrite, urgent, callers }: PassOptions,
+  { mayWrite, urgent, callers, isHandedOver = false }: PassOptions,
   signal: AbortSignal,
 ): Promise<ReconcileOutcome> {
   const { clock } = deps;
@@ -99,12 +102,12 @@ async function attempt(
   if (!(await deps.reads.take(urgent, signal, callers))) throw new AwsError('not_holder', 'the term ended');
   const text = await deps.iam.getTrustPolicy(role.arn, callDeadline(deps));
   deps.reads.succeeded();
-  const desired = { ...role.desired, isProxy: deps.isProxy(role) };
+  const desired = { ...role.desired, ...(isHandedOver ? withoutTokens(role) : {}), isProxy: deps.isProxy(role) };
   const view = readTrustPolicy(deps.scope, text, { ...desired, members: desired.isProxy });
   if (view.kind === 'refused') throw new AwsError(view.code, view.detail);
   observeDocument(deps, role, text, view, desired);
   const held = await heldBack(deps, role, view);
-  const tokens = await confirmedTokens(deps, role, desired.tokens, view);
+  const tokens = isHandedOver ? desired.tokens : await confirmedTokens(deps, role, desired.tokens, view);
   const plan = planEdit(deps, role, { text, view, held, desired: { ...desired, tokens } });
   const { edit, parts } = plan;
   if (edit.kind === 'refused') throw new AwsError(edit.code, edit.detail);
@@ -215,13 +218,9 @@ function isFull(edit: TrustPolicyEdit): boolean {
   return edit.kind === 'refused' && edit.code === 'trust_policy_full';
 }
 
-function viewOf(
-  scope: TrustScope,
-  document: string,
-  parts: TrustParts,
-): Pick<TrustPolicyView, 'subjects' | 'accounts'> {
+function viewOf(scope: TrustScope, document: string, parts: TrustParts) {
   const view = readTrustPolicy(scope, document, parts);
-  return view.kind === 'read' ? view : { subjects: new Set(), accounts: new Set() };
+  return view.kind === 'read' ? view : { subjects: new Set<string>(), accounts: new Set<string>() };
 }
 
 async function write(

@@ -5,6 +5,8 @@ import type { TrustStatus } from './status.ts';
 
 /** A ConfigMap holds 1 MiB, members' part apart: who is not told waits, and is told to come again. */
 const mostRefusalChars = 700_000;
+/** The same of those whose tokens are not to be used any more: many more than a trust policy can deny. */
+const mostDenialChars = 200_000;
 
 /** @param isProxy whether subjects of ours in its document are ours to keep. @param isUnmanaged as a mapping says. */
 export function statusOf(
@@ -30,7 +32,7 @@ export function statusOf(
       ? {
           tokens: {
             granted: tokens?.granted ?? false,
-            denied: Object.fromEntries([...tokenEnds].sort()),
+            denied: Object.fromEntries(denials(tokenEnds, tokens?.denied ?? new Set())),
             ...(tokensProblem ? { problem: tokensProblem } : {}),
           },
         }
@@ -44,6 +46,17 @@ export function statusOf(
     ...(conditions.compareId === undefined ? {} : { compare_id: conditions.compareId }),
     ...(error ? { error: reasonStatus(error) } : {}),
   };
+}
+
+/** Those whom the document keeps out come first: they get no token before it lets them in again. */
+function denials(tokenEnds: ReadonlyMap<string, string>, standing: ReadonlySet<string>): [string, string][] {
+  const isStanding = ([name]: readonly [string, string]) => Number(!standing.has(name));
+  let left = mostDenialChars;
+  const fitting = [...tokenEnds].sort().sort((a, b) => isStanding(a) - isStanding(b));
+  return fitting.filter(([name, until]) => {
+    left -= JSON.stringify({ [name]: until }).length;
+    return left >= 0;
+  });
 }
 
 function latest<T>(entries: readonly T[], maxChars: number): T[] {

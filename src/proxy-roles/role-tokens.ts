@@ -31,6 +31,11 @@ export interface TokensPlan {
 /** A problem that a person mends in AWS is looked at again so soon. */
 export const tokensRetryMs = 15_000;
 
+/** What is desired of a role in which nothing of ours is to be left of them. */
+export function withoutTokens({ desired: { tokens } }: ProxyRole): { tokens?: TokenTrust } {
+  return tokens ? { tokens: { audience: tokens.audience, granted: false, denied: new Set() } } : {};
+}
+
 /** What of role tokens the reconcile brings into the document. Invariant 3: the statement does not go on a guess. */
 export async function confirmedTokens(
   deps: RoleTokensDeps,

@@ -3,10 +3,10 @@ import { roleTokenAudience } from '../lib/arn.ts';
 import type { TimeRange } from '../lib/clock.ts';
 import type { Mappings } from '../mappings/role-mappings.ts';
 import { effectiveRequest, hasLiveAsker, isShutOut, type RequestView } from '../runs/effective-request.ts';
-import { tokensOverAt } from '../runs/held-tokens.ts';
+import { anyRole, tokensOverAt } from '../runs/held-tokens.ts';
 import type { Revocation } from '../runs/revocations.ts';
 import { parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
-import { sameTokenTrust, type TokenTrust } from '../trust-policy/role-tokens.ts';
+import type { TokenTrust } from '../trust-policy/role-tokens.ts';
 import type { ProxyRole } from './proxy-role.ts';
 import { allowedProxies } from './run-placement.ts';
 
@@ -52,7 +52,7 @@ export class TokenTrusts {
   /** Looks at a service account anew, after its annotation or its pods changed. */
   account(name: string): void {
     const denied = [...this.options.roles()].filter(({ desired }) => desired.tokenEnds.has(name)).map(({ arn }) => arn);
-    for (const arn of new Set([...this.note(name), ...denied])) this.settle(this.options.role(arn));
+    for (const arn of new Set([...this.note(name), ...denied])) this.settle(this.options.role(arn), name);
   }
 
   /** Looks at every service account and every role anew: after the mappings or the revocations changed, or time passed. */
@@ -84,56 +84,79 @@ export class TokenTrusts {
     return before.union(now);
   }
 
-  /** Brings what is desired of the role in line with its mappings and its holders. */
-  private settle(role: ProxyRole): void {
+  /**
+   * Brings what is desired of the role in line with its mappings and its holders.
+   * @param only the service account that changed: thousands may come and go, and not all are looked at for each.
+   */
+  private settle(role: ProxyRole, only?: string): void {
     const { mappings, time, onChange } = this.options;
     const audience = roleTokenAudience(role.arn);
     if (audience === undefined) return;
     const holders = this.byRole.get(role.arn) ?? new Map<string, never>();
     const { desired } = role;
-    this.settleEnds(role, holders);
+    const { tokens: before, tokenEnds } = desired;
+    this.settleEnds(role, holders, only);
     // Runs that have it by a token keep it while a mapping moves the role to entries.
     const granted = mappings().tokenProxies.has(role.arn) || [...holders.values()].some(({ entitled }) => entitled);
-    const late = [...desired.tokenEnds].filter(([, until]) => granted && Date.parse(until) > time.earliest());
-    const denied = new Set(late.map(([name]) => name));
-    const isRevoked = (name: string) => this.revoked.get(role.arn)?.has(name) || isShutOut(name, this.options.view);
-    const next: TokenTrust = { audience, granted, denied, revoked: new Set([...denied].filter(isRevoked)) };
     if (this.isForgotten(role, granted)) {
       desired.tokens = undefined;
       onChange(role);
       return;
     }
-    const isNothing = !granted && !desired.tokens;
-    if (isNothing || (desired.tokens && sameTrust(desired.tokens, next))) return;
+    const revoked = this.revokedOf(role.arn);
+    const isDenied = (name: string) => granted && Date.parse(tokenEnds.get(name) ?? '') > time.earliest();
+    const isRevoked = (name: string) => isDenied(name) && (revoked.has(name) || isShutOut(name, this.options.view));
+    const isOneAlone = only !== undefined && before?.granted === granted;
+    const next: TokenTrust = isOneAlone
+      ? {
+          ...before,
+          denied: withOrWithout(before.denied, only, isDenied(only)),
+          revoked: withOrWithout(before.revoked ?? new Set(), only, isRevoked(only)),
+        }
+      : { audience, granted, ...split([...tokenEnds.keys()].filter(isDenied), isRevoked) };
+    const isNothing = !granted && !before;
+    if (isNothing || (before && sameTrust(before, next))) return;
     desired.tokens = next;
     onChange(role);
   }
 
   /** Who has tokens of the role that are not to be used any more. */
-  private settleEnds({ arn, desired: { tokenEnds } }: ProxyRole, holders: Holders): void {
+  private settleEnds({ arn, desired: { tokenEnds } }: ProxyRole, holders: Holders, only: string | undefined): void {
     const { view, mappings, time, lifeMs } = this.options;
     // Nobody can be denied where the trust policy is not ours to write.
     const isUnmanaged = this.options.isUnmanaged(arn);
     const keyOf = (name: string, until: string) => JSON.stringify([arn, name, until]);
-    const left = [...(this.revoked.get(arn) ?? [])].filter(([name, until]) => !this.lifted.has(keyOf(name, until)));
+    const revoked = this.revokedOf(arn);
+    const left = entriesOf(revoked, only).filter(([name, until]) => !this.lifted.has(keyOf(name, until)));
     for (const [name, until] of isUnmanaged ? [] : left) {
       const isLater = !tokenEnds.has(name) || Date.parse(until) > Date.parse(tokenEnds.get(name) ?? '');
       if (Date.parse(until) > time.earliest() && isLater) tokenEnds.set(name, until);
     }
-    for (const [name, until] of [...tokenEnds]) {
+    for (const [name, until] of entriesOf(tokenEnds, only)) {
       const holder = holders.get(name);
       // AWS does not ask whether a pod lives: a Deny outlasts the run that was shut out. A later run on its service account
       // that may have the role, by an entry say, ends it, since a Deny would end that too.
       const isIn = holder?.entitled ?? isEntitled(effectiveRequest(name, view), arn, mappings());
       if (isIn || (!holder && Date.parse(until) <= time.earliest())) tokenEnds.delete(name);
-      const revoked = isIn ? this.revoked.get(arn)?.get(name) : undefined;
-      if (revoked !== undefined) this.lifted.add(keyOf(name, revoked));
+      const over = isIn ? revoked.get(name) : undefined;
+      if (over !== undefined) this.lifted.add(keyOf(name, over));
     }
     // From when we saw it, by our own clock: what others wrote was by theirs.
     const over = tokensOverAt(time.latest(), lifeMs);
-    for (const [name, { entitled }] of isUnmanaged ? [] : holders) {
+    for (const [name, { entitled }] of isUnmanaged ? [] : entriesOf(holders, only)) {
       if (!entitled && !tokenEnds.has(name)) tokenEnds.set(name, over);
     }
+  }
+
+  /** Those who may have tokens left of the role, as the revocations have it. */
+  private revokedOf(arn: string): ReadonlyMap<string, string> {
+    const named = this.revoked.get(arn) ?? new Map<string, string>();
+    const ofAny = this.revoked.get(anyRole);
+    if (!ofAny) return named;
+    return new Map([
+      ...named,
+      ...[...ofAny].map(([name, over]) => [name, latest(named.get(name) ?? '', over)] as const),
+    ]);
   }
 
   private revokedByRole(): Map<string, Map<string, string>> {
@@ -187,7 +210,27 @@ function latest(one: string, other: string): string {
   return one > other ? one : other;
 }
 
+/** @param only whose entry is wanted; all where it is left out. */
+function entriesOf<T>(map: ReadonlyMap<string, T>, only: string | undefined): [string, T][] {
+  if (only === undefined) return [...map];
+  const found = map.get(only);
+  return found === undefined ? [] : [[only, found]];
+}
+
+function split(names: readonly string[], isRevoked: (name: string) => boolean) {
+  return { denied: new Set(names), revoked: new Set(names.filter(isRevoked)) };
+}
+
+/** @returns the set itself where that is so already. */
+function withOrWithout(set: ReadonlySet<string>, name: string, isIn: boolean): ReadonlySet<string> {
+  if (set.has(name) === isIn) return set;
+  return isIn ? new Set([...set, name]) : set.difference(new Set([name]));
+}
+
 function sameTrust(a: TokenTrust, b: TokenTrust): boolean {
-  const isSameRevoked = (a.revoked ?? new Set()).symmetricDifference(b.revoked ?? new Set()).size === 0;
-  return a.granted === b.granted && isSameRevoked && sameTokenTrust(a, b);
+  return a.granted === b.granted && sameSet(a.denied, b.denied) && sameSet(a.revoked, b.revoked);
+}
+
+function sameSet(a: ReadonlySet<string> = new Set(), b: ReadonlySet<string> = new Set()): boolean {
+  return a === b || (a.size === b.size && a.isSubsetOf(b));
 }

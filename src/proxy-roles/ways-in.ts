@@ -12,6 +12,16 @@ export interface WayIn {
   detail: string;
 }
 
+/** Service account -> the roles whose tokens its pods may hold, and until when, ISO 8601; where that is not known, from now on. */
+export type HeldTokens = ReadonlyMap<string, readonly { arn: string; until?: string | undefined }[]>;
+
+/** The service accounts that may hold a token of the role that is not over. @param now milliseconds since the epoch. */
+export function holdersOf(role: string, held: HeldTokens, now: number): string[] {
+  const isOver = (until: string | undefined) => until !== undefined && Date.parse(until) <= now;
+  const holds = (name: string) => held.get(name)?.some(({ arn, until }) => arn === role && !isOver(until));
+  return [...held.keys()].filter(holds);
+}
+
 /** @param scope undefined while it is not known who we are in AWS: then the published lists alone count. */
 export function waysIn(
   statuses: Iterable<TrustStatus>,
@@ -30,20 +40,18 @@ export function waysIn(
 export function tokenWaysIn(
   statuses: readonly TrustStatus[],
   scope: TrustScope | undefined,
-  held: ReadonlyMap<string, readonly { arn: string; until?: string | undefined }[]>,
+  held: HeldTokens,
   now: number,
 ): WayIn[] {
-  const isOver = ({ until }: { until?: string | undefined }) => until !== undefined && Date.parse(until) <= now;
-  const holds = (name: string, arn: string) => held.get(name)?.some((one) => one.arn === arn && !isOver(one));
   return statuses.flatMap((status) => {
     const { role_arn: arn, document, tokens } = status;
     const isOut = (name: string) => scope !== undefined && document !== undefined && denies(scope, document, name);
-    // Where the statement is gone, no token opens the role any more. An owner's own is in the document alone.
+    // Where the statement is gone, no token opens the role any more. One that is not ours is in the document alone.
     const isClosed = (name: string) =>
-      status.kept_elsewhere
-        ? scope !== undefined && document !== undefined && !letsIn(scope, document, name)
-        : tokens && !tokens.granted;
-    const letIn = [...held.keys()].filter((name) => !isClosed(name) && holds(name, arn) && !isOut(name));
+      tokens && !status.kept_elsewhere
+        ? !tokens.granted
+        : scope !== undefined && document !== undefined && !letsIn(scope, document, name);
+    const letIn = holdersOf(arn, held, now).filter((name) => !isClosed(name) && !isOut(name));
     if (letIn.length === 0) return [];
     const full = tokens?.problem?.code === 'trust_policy_full' ? tokens.problem : undefined;
     const expiring = {

@@ -1,26 +1,26 @@
-/** Owns what is remembered of other people's changes to what we keep, how long their repair waits, and the log line of each. */
+/** Owns external changes (drift) of what we manage: counts them, delays repairs that repeat, and logs each change. */
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 
 export interface Drift {
   at: string;
-  /** How often in all, as far as this holder knows. */
+  /** How many drifts there were in all, as far as this lease holder knows. */
   count: number;
-  /** What of ours was there and is not any more: subjects, or parts. */
+  /** The subjects, or parts, of ours that were removed. */
   missing: string[];
-  /** What is like ours and was not put there by us. */
+  /** The subjects, or parts, that look like ours and that we did not add. */
   extra: string[];
 }
 
 export interface DriftMemory {
   drift: Drift | undefined;
-  /** When drifts were found, on the monotonic clock. */
+  /** When the recent drifts were found, on the monotonic clock. */
   driftTimes: number[];
-  /** Until when a repair waits, on the monotonic clock and for people. */
+  /** Until when a repair waits: `until` on the monotonic clock, `at` as ISO 8601 for people. */
   contested: { until: number; at: string } | undefined;
 }
 
-/** So many drifts in so long are repaired at once; each further one waits twice as long as the one before. */
+/** So many drifts in a window are repaired at once; each further one waits twice as long as the one before. */
 const patientDrifts = 3;
 const driftWindowMs = 60 * 60_000;
 const firstPauseMs = 5_000;
@@ -52,8 +52,8 @@ interface DriftReporter {
 }
 
 /**
- * Records a drift as `recordDrift` does, and tells the log and the activity record of it, and `onDrift`.
- * @param what was changed, as fields of the log line. @param message such as `the trust policy was changed externally`.
+ * Records a drift as `recordDrift` does, writes it to the log and the activity record, and calls `onDrift`.
+ * @param what the changed thing, as log fields. @param message such as `the trust policy was changed externally`.
  * @returns how many milliseconds its repair should wait.
  */
 export function reportDrift(

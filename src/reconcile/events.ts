@@ -4,7 +4,7 @@ import { isRefused } from '../kubernetes/transport.ts';
 import type { Log } from '../lib/log.ts';
 import type { Drift } from './drift.ts';
 
-/** What an external change was made to, and the ConfigMap of ours that carries the Event. */
+/** What was changed externally, and the ConfigMap of ours that the Event is attached to. */
 export interface Changed {
   configMap: string | undefined;
   reason: 'TrustPolicyChanged' | 'PodIdentityChanged';
@@ -12,7 +12,7 @@ export interface Changed {
   what: string;
 }
 
-/** Records an Event, for those who look at the cluster and not at our log. */
+/** Records an Event, for people who look at the cluster and not at our log. */
 export function recordEvent(
   { kubernetes, log }: { kubernetes: Pick<Kubernetes, 'createEvent'>; log: Log },
   { configMap, reason, what }: Changed,
@@ -21,7 +21,7 @@ export function recordEvent(
 ): void {
   if (configMap === undefined) return;
   const pause = pauseMs > 0 ? `; it keeps happening, so the repair waits ${pauseMs / 1000} s` : '';
-  const message = `${what} was changed externally: ${drift.missing.length} of ours missing, ${drift.extra.length} too many${pause}.`;
+  const message = `${what} was changed externally: ${drift.missing.length} of ours missing, ${drift.extra.length} not ours${pause}.`;
   kubernetes.createEvent({ configMap, type: 'Warning', reason, message }).catch((error: unknown) => {
     log[isRefused(error) ? 'warn' : 'info']({ err: error }, 'the event was not recorded');
   });

@@ -1,4 +1,4 @@
-/** Owns the publishing of statuses: one ConfigMap for each role or account, written by the lease holder alone. */
+/** Owns the publishing of statuses: one ConfigMap for each role or account, written only by the lease holder. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Kubernetes } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/transport.ts';
@@ -8,23 +8,23 @@ import type { Statuses } from './status-store.ts';
 export interface Publisher<S> {
   /** Writes the status. @throws KubernetesError */
   publish(status: S): Promise<void>;
-  /** Whether what was published last is what stands there, as far as the watch has it. */
+  /** Whether the watch shows the ConfigMap as this replica published it last. */
   stands(key: string): boolean;
-  /** Takes the status away. @throws KubernetesError */
+  /** Deletes the status. @throws KubernetesError */
   withdraw(key: string): Promise<void>;
 }
 
-/** @param mayWrite whether the lease is held: a holder that lost it must not publish what is no longer so. */
+/** @param mayWrite whether the lease is held: a former holder must not publish an outdated status. */
 export function createPublisher<S>(
   form: StatusForm<S>,
   kubernetes: Pick<Kubernetes, 'getConfigMap' | 'createConfigMap' | 'patchConfigMap' | 'deleteConfigMap'>,
   statuses: Pick<Statuses<S>, 'get'>,
   mayWrite: () => boolean,
 ): Publisher<S> {
-  /** Key -> the resourceVersion of what we wrote last. */
+  /** Key -> the resourceVersion of our last write. */
   const versions = new Map<string, string>();
   const published = new Map<string, unknown>();
-  /** What is being written: the watch may tell of it before the API server answers us. */
+  /** Key -> the content of a write in flight: the watch may show it before the API server answers us. */
   const underWay = new Map<string, unknown>();
 
   async function put(name: string, data: Record<string, string>, key: string): Promise<string> {
@@ -57,7 +57,7 @@ export function createPublisher<S>(
       } catch (error) {
         versions.delete(key);
         published.delete(key);
-        // Somebody deleted or edited it by hand: what stands there is read, and written over.
+        // It was deleted or edited by hand: read its version, and overwrite it.
         const changed = error instanceof KubernetesError && (error.kind === 'conflict' || error.kind === 'not_found');
         if (!changed || !mayWrite()) throw error;
         versions.set(key, await put(name, data, key));

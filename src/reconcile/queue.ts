@@ -1,17 +1,17 @@
-/** Owns the engine of every controller: keys that are due, each reconciled by one worker at a time, and again when it failed. */
+/** Owns the reconcile queue of every controller: one worker at a time for each due key, and retries with back-off. */
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 
-/** For `due`: at once, and before others that are due, such as all those of a full comparison. */
+/** For `due`: at once, and before all other due keys, such as those of a full comparison. */
 export const beforeOthers = Number.NEGATIVE_INFINITY;
 
 /**
- * What came of a reconcile, as in controller-runtime. Done: until something changes. Requeue: after so many milliseconds.
- * Failed: after a pause that doubles with each failure since it was done last. `firstMs` is the first pause.
+ * The result of a reconcile, as in controller-runtime. Done: wait for a change. Requeue: again after `afterMs`. Failed:
+ * retry after a pause, which starts at `firstMs` and doubles with each failure since the key was last done.
  */
 export type Result = { kind: 'done' } | { kind: 'requeue'; afterMs: number } | { kind: 'failed'; firstMs: number };
 
-/** @param failures how often it failed since it was done last. */
+/** @param failures how often the key failed since it was last done. */
 export type Reconciler = (key: string, failures: number) => Promise<Result>;
 
 export const done: Result = { kind: 'done' };
@@ -19,9 +19,9 @@ export const requeue = (afterMs: number): Result => ({ kind: 'requeue', afterMs 
 export const failed = (firstMs: number): Result => ({ kind: 'failed', firstMs });
 
 export interface ReconcileQueueOptions {
-  /** An error that it throws is a mistake of ours: it is logged, and counts as a failure. */
+  /** An error that it throws is a bug: the queue logs it, and counts it as a failure. */
   reconcile: Reconciler;
-  /** What a key stands for, for the log: `a proxy role`. */
+  /** What a key is, for the log: `a proxy role`. */
   of: string;
   /** How many keys are reconciled at a time. */
   workers: number;
@@ -33,12 +33,12 @@ export interface ReconcileQueueOptions {
 const brokenMs = 5_000;
 const longestRetryMs = 30_000;
 
-/** @param failures before this one. @returns milliseconds until another try. */
+/** @param failures the failures before this one. @returns milliseconds until the retry. */
 export function backOff(firstMs: number, failures: number): number {
   return Math.min(longestRetryMs, firstMs * 2 ** failures);
 }
 
-/** A first pause that sets apart those that failed together. */
+/** Adds jitter to a first pause, so that keys that failed together do not retry together. */
 export const apart = (ms: number): number => ms * (0.5 + Math.random() / 2);
 
 export class ReconcileQueue {
@@ -48,21 +48,21 @@ export class ReconcileQueue {
   readonly #failures = new Map<string, number>();
   readonly #running = new Map<string, Promise<void>>();
   #isDispatching = false;
-  /** Ends the wait for the key that is due next. */
+  /** Aborted to end the wait for the key that is due next. */
   #alarm = new AbortController();
 
   constructor(options: ReconcileQueueOptions) {
     this.#options = options;
   }
 
-  /** Asks for a reconcile in so many milliseconds, or sooner where one is due sooner. */
+  /** Makes a key due in `afterMs` milliseconds, or earlier where it is due earlier already. */
   due(key: string, afterMs: number): void {
     const at = this.#options.clock.monotonic() + afterMs;
     this.#dueAt.set(key, Math.min(at, this.#dueAt.get(key) ?? Infinity));
     this.#wake();
   }
 
-  /** Resolves when no reconcile is under way; to be called after the signal was aborted. */
+  /** Resolves when no reconcile is running. Call it after the signal was aborted. */
   async idle(): Promise<void> {
     await Promise.all(this.#running.values());
   }
@@ -72,7 +72,7 @@ export class ReconcileQueue {
     if (!this.#isDispatching) void this.#dispatch();
   }
 
-  /** Starts what is due while a worker is free, and waits for what is due next. */
+  /** Starts due keys while a worker is free, and waits for the next one. */
   async #dispatch(): Promise<void> {
     const { clock, signal, workers } = this.#options;
     this.#isDispatching = true;
@@ -97,7 +97,7 @@ export class ReconcileQueue {
 
   #start(key: string): void {
     this.#dueAt.delete(key);
-    // On record before it begins, as it may ask for itself.
+    // The key counts as running before it begins, since the reconcile may make it due again.
     this.#running.set(key, Promise.resolve());
     const work = this.#reconcile(key).then(() => {
       this.#running.delete(key);

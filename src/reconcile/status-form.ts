@@ -1,25 +1,25 @@
-/** Owns the one form of published statuses: a ConfigMap with JSON, and what each kind of status has in it. Pure. */
+/** Owns the common form of published statuses: a ConfigMap with JSON, and the fields that all kinds share. Pure. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { parseJson } from '../lib/json.ts';
 import type { DriftMemory } from './drift.ts';
 
-/** How one kind of status is kept in a ConfigMap. */
+/** How one kind of status is stored in a ConfigMap. */
 export interface StatusForm<S> {
-  /** On the ConfigMap: what it is. */
+  /** The label of the kind's ConfigMaps. */
   readonly label: string;
-  /** What a status is about: a proxy role's ARN, a service account. */
+  /** The subject of a status: a proxy role's ARN, or a service account. */
   keyOf(status: S): string;
   /** The ConfigMap's name. */
   nameOf(key: string): string;
   data(status: S): Record<string, string>;
   /** @returns undefined where the ConfigMap holds no status of this form. */
   parse(data: Record<string, string>): S | undefined;
-  /** What of it is worth a write when it changes. */
+  /** The part of a status whose change is worth a write. */
   content(status: S): unknown;
 }
 
-/** A reason or an error, with what AWS or Kubernetes said, for administrators. */
+/** A reason or an error, with the message of AWS or Kubernetes in `said`, for administrators. */
 export const reasonSchema = z.object({
   code: z.string(),
   detail: z.string(),
@@ -28,29 +28,29 @@ export const reasonSchema = z.object({
 });
 
 export const driftFields = {
-  /** What external changes removed and added, last, and how many there were in all. */
+  /** What the last external change removed and added, and how many there were in all. */
   drift: z
     .object({ at: z.string(), count: z.number(), missing: z.array(z.string()), extra: z.array(z.string()) })
     .optional(),
-  /** External changes go on: the repair waits until then. */
+  /** Until when the repair of repeated external changes waits. */
   contested_until: z.string().optional(),
 };
 
 type Reason = z.infer<typeof reasonSchema>;
 
-/** What is published of a reason. */
+/** The published form of a reason. */
 export function reasonStatus({ code, detail, said, at }: Omit<Reason, 'said'> & { said?: string | undefined }): Reason {
   return { code, detail, at, ...(said === undefined ? {} : { said }) };
 }
 
-/** What is published of external changes. */
+/** The published form of external changes. */
 export function driftStatus({ drift, contested }: DriftMemory) {
   return { ...(drift ? { drift } : {}), ...(contested ? { contested_until: contested.at } : {}) };
 }
 
 const dataKey = 'status.json';
 
-/** @param readable the part of the key that stands in the ConfigMap's name. */
+/** @param readable picks the part of the key that the ConfigMap's name shows. */
 export function statusForm<S>(
   kind: Pick<StatusForm<S>, 'label' | 'keyOf' | 'content'> & { schema: z.ZodType<S>; prefix: string },
   readable: (key: string) => string = (key) => key,
@@ -66,7 +66,7 @@ export function statusForm<S>(
   };
 }
 
-/** Readable, and unique by a hash of the whole key. */
+/** A readable name, made unique by a hash of the whole key. */
 function configMapName(prefix: string, readable: string, key: string): string {
   const plain = readable
     .toLowerCase()

@@ -1,4 +1,4 @@
-/** Owns what the leader published, as this replica sees it, and waiting for it: one ConfigMap each, found by its subject. */
+/** Owns a replica's view of the published statuses, by subject, and the wait until one changes. */
 import type { ConfigMap } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -15,9 +15,9 @@ export interface PublishedStatus<S> {
 export interface Statuses<S> {
   get(key: string): PublishedStatus<S> | undefined;
   all(): Iterable<PublishedStatus<S>>;
-  /** False while what is here may be over, see `Watched`. */
+  /** False while the statuses may be out of date, see `Watched`. */
   isLive(): boolean;
-  /** Calls back with the key of each status that changed. @returns what takes the listener away. */
+  /** Calls back with the key of each changed status. @returns a function that removes the listener. */
   onChange(listener: (key: string) => void): () => void;
 }
 
@@ -29,7 +29,7 @@ export function createStatuses<S>(form: StatusForm<S>, configMaps: Watched<Confi
   configMaps.onChange((name, value) => {
     const status = value && form.parse(value.data);
     const said = status && form.keyOf(status);
-    // Somebody may have copied it, or edited it to tell of something else, which has a ConfigMap of its own.
+    // A copy, or one edited to name another subject, does not count: that subject has its own ConfigMap.
     const key = said !== undefined && form.nameOf(said) === name ? said : undefined;
     const before = keyOf.get(name);
     if (before !== undefined) byKey.delete(before);
@@ -40,7 +40,7 @@ export function createStatuses<S>(form: StatusForm<S>, configMaps: Watched<Confi
       keyOf.set(name, key);
     }
     const changed = key ?? before;
-    if (changed !== undefined) listeners.tell(changed);
+    if (changed !== undefined) listeners.notify(changed);
   });
 
   return {
@@ -52,8 +52,8 @@ export function createStatuses<S>(form: StatusForm<S>, configMaps: Watched<Confi
 }
 
 /**
- * Waits until `condition` holds, which is looked at whenever a status changes.
- * @returns whether it came to hold within so many milliseconds.
+ * Waits until `condition` holds, and checks it after each change of a status.
+ * @returns whether it held within `ms` milliseconds.
  */
 export async function untilPublished(
   statuses: Pick<Statuses<unknown>, 'onChange'>,

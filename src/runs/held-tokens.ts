@@ -34,8 +34,13 @@ export function tokensOverAt(now: number, lifeMs: number): string {
   return new Date(now + lifeMs + tokenLeewayMs).toISOString();
 }
 
-/** Beyond it a record of revoked tokens would take the place of other revocations: their leader's memory has to do. */
+/** In a record of revoked tokens: the service account may hold tokens of any role. */
+export const anyRole = '*';
+
+/** Beyond it a record of revoked tokens names no roles: it would take the place of other revocations. */
 const mostRecordedChars = 16_384;
+/** Of a record without roles, which has room for a thousand service accounts of one run. */
+const mostNamesChars = 65_536;
 
 /** What a revocation keeps on record of the tokens. @param held service account -> the tokens that its pods may hold. */
 export function revokedTokens(
@@ -44,9 +49,17 @@ export function revokedTokens(
   lifeMs: number,
 ): RevokedTokens | undefined {
   const roles = [...held].map(([name, list]) => [name, [...new Set(list.map(({ arn }) => arn))].sort()] as const);
-  const some = Object.fromEntries(roles.filter(([, arns]) => arns.length > 0));
-  const isKept = Object.keys(some).length > 0 && JSON.stringify(some).length <= mostRecordedChars;
-  return isKept ? { until: tokensOverAt(now, lifeMs), held: some } : undefined;
+  const some = roles.filter(([, arns]) => arns.length > 0);
+  if (some.length === 0) return undefined;
+  const until = tokensOverAt(now, lifeMs);
+  const named = Object.fromEntries(some);
+  if (JSON.stringify(named).length <= mostRecordedChars) return { until, held: named };
+  let left = mostNamesChars;
+  const fitting = some.filter(([name]) => {
+    left -= JSON.stringify({ [name]: [anyRole] }).length;
+    return left >= 0;
+  });
+  return { until, held: Object.fromEntries(fitting.map(([name]) => [name, [anyRole]])) };
 }
 
 /**

@@ -16,7 +16,7 @@ export const revokedConfigMap = 'irsa-revoked-runs';
 const revokedTokensSchema = z.object({
   /** Until when the last of them lives, ISO 8601. */
   until: z.string(),
-  /** Service account -> the proxy roles. */
+  /** Service account -> the proxy roles, or `*` where these are too many to name. */
   held: z.record(z.string(), z.array(z.string())),
 });
 

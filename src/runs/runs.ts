@@ -40,7 +40,7 @@ export function createPodIndex(pods: Watched<Pod>): PodIndex {
       known.set(name, after);
     }
     for (const account of new Set([before?.account, after?.account])) {
-      if (account !== undefined) listeners.tell(account);
+      if (account !== undefined) listeners.notify(account);
     }
   });
 

@@ -80,14 +80,22 @@ export function withTokenTrust(policy: JsonObject, scope: TokenScope, trust: Tok
 export function whoIsDenied(trust: TokenTrust, before: TokenTrust | undefined, fits: (some: TokenTrust) => boolean) {
   const first = trust.denied.intersection(trust.revoked ?? new Set<string>());
   const standing = first.union(trust.denied.intersection(before?.denied ?? new Set<string>()));
-  let found: TokenTrust = { ...trust, denied: standing };
-  if (!fits(found)) found = { ...trust, denied: new Set() };
-  for (const account of standing.union(trust.denied).difference(found.denied)) {
-    const more = { ...trust, denied: new Set([...found.denied, account]) };
-    if (!fits(more)) break;
-    found = more;
+  const order = [...standing, ...trust.denied.difference(standing)];
+  const some = (count: number): TokenTrust => ({ ...trust, denied: new Set(order.slice(0, count)) });
+  // Each one more makes the document longer: thousands are tried neither one by one nor all at once.
+  let fitting = 0;
+  let most = 1;
+  while (most < order.length && fits(some(most))) {
+    fitting = most;
+    most *= 2;
   }
-  return found;
+  most = Math.min(most, order.length);
+  while (fitting < most) {
+    const count = Math.ceil((fitting + most) / 2);
+    if (fits(some(count))) fitting = count;
+    else most = count - 1;
+  }
+  return some(fitting);
 }
 
 /**
@@ -130,7 +138,10 @@ function denied(scope: TokenScope, accounts: ReadonlySet<string>, before?: JsonO
   };
 }
 
-/** The shortest pattern that names a service account: a Deny that also fits another cluster's run of this id harms nobody. */
+/**
+ * The shortest pattern that names a service account. It also fits another cluster's run of this id, and an account of another name
+ * that ends in the id, of which the run itself is the likely owner. `*:run-<id>` would be exact, and fit 15 % fewer.
+ */
 function deniedSubject(namespace: string, account: string): string {
   const run = /^run-([0-9a-f]{24})$/.exec(account)?.[1];
   return run === undefined ? subjectOf(namespace, account) : `*${run}`;

@@ -49,6 +49,7 @@ const noCounts: Counts = {
   workloads: 0,
   tokens: 0,
   revoked: 0,
+  allowed: 0,
 };
 const queue = [...planned];
 let bounds: Bound[] = [];
@@ -75,6 +76,7 @@ async function lane(): Promise<void> {
         settleMs: 0,
         revokedMs: [],
         outMs: 0,
+        allowedMs: 0,
         counts: noCounts,
         logs: [],
       };
@@ -117,12 +119,13 @@ function report(): void {
     `${sum(({ identities }) => identities)} Pod Identity mappings set, ${sum(({ workloads }) => workloads)} workloads of their users`,
   );
   console.log(
-    `${sum(({ tokens }) => tokens)} role tokens given, ${sum(({ revoked }) => revoked)} runs of theirs revoked`,
+    `${sum(({ tokens }) => tokens)} role tokens given, ${sum(({ revoked }) => revoked)} runs of theirs revoked, ${sum(({ allowed }) => allowed)} allowed again`,
   );
   const late = Math.max(0, ...results.flatMap(({ revokedMs }) => revokedMs));
   const out = Math.max(0, ...results.map(({ outMs }) => outMs));
+  const back = Math.max(0, ...results.map(({ allowedMs }) => allowedMs));
   console.log(
-    `of these, the slowest was out ${inSeconds(late)} s after the last fault, and ${inSeconds(out)} s after a revocation later`,
+    `of these, the slowest was out ${inSeconds(late)} s after the last fault, and ${inSeconds(out)} s after a revocation later; the slowest to be allowed again had its tokens back after ${inSeconds(back)} s`,
   );
   console.log(`settled after the last fault: p50 ${at(0.5)} s, slowest ${at(1)} s`);
   if (bounds.length > 0) console.log(`\n${boundsTable(bounds)}\n`);

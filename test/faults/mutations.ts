@@ -199,6 +199,17 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 'Role tokens',
+    what: 'a Deny outlives the word that takes the revocation back',
+    edits: [
+      {
+        file: 'src/proxy-roles/token-trusts.ts',
+        from: 'if (isIn || (!holder &&',
+        to: 'if (isIn === undefined || (!holder &&',
+      },
+    ],
+  },
+  {
+    invariant: 'Role tokens',
     what: 'a Deny ends by the clock alone, also one that was set',
     edits: [
       { file: 'src/lib/clock.ts', from: 'Math.min(clock.now(), passed())', to: 'clock.now()' },

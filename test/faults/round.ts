@@ -11,7 +11,7 @@ import { type PodLoad, startPodLoad } from './pod-load.ts';
 import { createRandom, type Random } from './random.ts';
 import { type FaultSystem, leaseSeconds, startFaultSystem } from './system.ts';
 import { tokenFaults } from './token-faults.ts';
-import { revokedWithinMs, startTokenLoad, type TokenLoad } from './token-load.ts';
+import { allowedWithinMs, revokedWithinMs, startTokenLoad, type TokenLoad } from './token-load.ts';
 import { grossly, until } from './waiting.ts';
 
 const platformFaults = { ...systemFaults, ...connectionFaults };
@@ -36,6 +36,8 @@ export interface RoundResult {
   revokedMs: number[];
   /** From the revocation of a run when all was quiet until STS refused its tokens. */
   outMs: number;
+  /** From the moment that this was taken back until STS took them again. */
+  allowedMs: number;
   counts: Counts;
   /** What each replica said, for a round that failed. */
   logs: { name: string; lines: readonly string[] }[];
@@ -142,6 +144,9 @@ async function carryOut(
   const revokedMs = tokens.revokedMs(quietSince);
   const outMs = await tokens.revocation();
   if (outMs > grossly * revokedWithinMs) problems.push(`a run was revoked, and out after ${Math.round(outMs)} ms`);
+  const allowedMs = await tokens.allowance();
+  if (allowedMs > grossly * allowedWithinMs)
+    problems.push(`a run was allowed again, and had its tokens back after ${Math.round(allowedMs)} ms`);
   const late = Math.max(0, ...revokedMs);
   if (late > grossly * afterFaultMs) problems.push(`a run was revoked amid faults, and out ${late} ms after the last`);
   progress.at = 'the comparisons';
@@ -156,7 +161,7 @@ async function carryOut(
   const logs = system.all.map(({ name, replica }) => ({ name, lines: replica?.child.output ?? [] }));
   const { mapped: identities, workloads } = pods.counts;
   const counts = { ...load.counts, identities, workloads, ...tokens.counts };
-  return { plan, problems: [...new Set(problems)], settleMs, revokedMs, outMs, counts, logs };
+  return { plan, problems: [...new Set(problems)], settleMs, revokedMs, outMs, allowedMs, counts, logs };
 }
 
 /** How long the API server may keep a change from a replica that believes its watches: frozen, or on a silent connection. */

@@ -20,6 +20,7 @@ const tokenRequests =
     // What is on its way was asked for by somebody who may have it then.
     await delay(random.int(50, 400));
     if (random.chance(0.6)) void tokens.revokeSomebody();
+    if (random.chance(0.3)) void tokens.allowSomebody();
     if (random.chance(0.4)) void tokens.changeCarrier();
     await delay(random.int(least, most));
     await system.stack.knobs('kubernetes', off);
@@ -68,9 +69,12 @@ export const tokenFaults: Readonly<Record<string, Fault>> = {
       void tokens.changeCarrier();
       await delay(random.int(0, 900));
     }
+    // The word that takes it back follows the revocation, and meets the next holder.
+    const allowing = random.chance(0.3) ? tokens.allowSomebody() : undefined;
     await kill(context, holder);
     await system.stack.knobs('aws', { latencyMs: { [update]: 20 } });
     const run = await revoking;
+    await allowing;
     if (run?.endedAt === undefined && run && random.chance(0.5)) await tokens.endRun(run);
   },
   'statement for tokens altered': async (context) => {
@@ -119,6 +123,7 @@ export const tokenFaults: Readonly<Record<string, Fault>> = {
     for (const slot of slots) system.moveClock(slot, ms);
     const run = await tokens.revokeSomebody();
     await delay(random.int(0, 1_500));
+    if (random.chance(0.3)) await tokens.allowSomebody();
     if (run?.endedAt === undefined && run && random.chance(0.6)) await tokens.endRun(run);
     await delay(random.int(0, 1_500));
     for (const slot of slots) if (random.chance(0.5)) system.moveClock(slot, 0);

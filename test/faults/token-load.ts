@@ -28,6 +28,8 @@ const stranger = 'trudy';
 const mostLive = 9;
 /** A revoked run is out so soon, of a leader that can act. */
 export const revokedWithinMs = 5_000;
+/** A run that is allowed again has its tokens back so soon. */
+export const allowedWithinMs = 5_000;
 /** What a role is refused for, where nobody can help it. */
 const refusals = new Set(['pending', 'audience_missing', 'token_refused', 'not_mapped']);
 
@@ -46,6 +48,8 @@ export interface TokenLoad {
   renewAll(): void;
   /** Shuts out a live run that has tokens, once no other change of an administrator is under way. @returns it, if there is one. */
   revokeSomebody(): Promise<TokenRun | undefined>;
+  /** Takes a revocation back, as a rule of a live run. @returns the run, if there is one. */
+  allowSomebody(): Promise<TokenRun | undefined>;
   endRun(run: TokenRun): Promise<void>;
   /** Maps an organization to its role by another carrier, or not at all. */
   changeCarrier(carrier?: Carrier): Promise<void>;
@@ -61,11 +65,13 @@ export interface TokenLoad {
   heldRun(): Promise<void>;
   /** Shuts out a run whose tokens STS takes. @returns after how many milliseconds it refuses them; 0: there was no such run. */
   revocation(): Promise<number>;
+  /** Allows a run again whose tokens were good. @returns after how many milliseconds STS takes them; 0: there was no such run. */
+  allowance(): Promise<number>;
   past(graceMs: number): Promise<string[]>;
   /** How long runs that were revoked amid faults got in, from when the last fault had ended. */
   revokedMs(quietAt: number): number[];
   readonly odd: string[];
-  readonly counts: { tokens: number; revoked: number };
+  readonly counts: { tokens: number; revoked: number; allowed: number };
 }
 
 export async function startTokenLoad(system: FaultSystem, random: Random): Promise<TokenLoad> {
@@ -76,7 +82,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
   const runs: Run[] = [];
   const given: Given[] = [];
   const carriers: Carriers[] = [];
-  const counts = { tokens: 0, revoked: 0 };
+  const counts = { tokens: 0, revoked: 0, allowed: 0 };
   /** Runs that were looked at since all is quiet, with nothing wrong. */
   let settledRuns = new Set<Run>();
   let isSettled = false;
@@ -136,7 +142,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
     const id = `4${made.toString(16).padStart(23, '0')}`;
     const [started] = await stack.order('start-runs', { user, runs: [id] });
     const about = { id, account: started?.account ?? '', pod: started?.pod ?? '', user, orgs: people[user] };
-    const run: Run = { ...about, endedAt: undefined, revoked: undefined, asking: undefined };
+    const run: Run = { ...about, endedAt: undefined, revoked: undefined, revocations: [], asking: undefined };
     runs.push(run);
     return run;
   }
@@ -175,7 +181,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
         : { ...(await call(random.pick(slots), '/map_iam_roles_to_pod_sa', run.user, body)), refused: [] };
       if (isOver(run)) return;
       if (text.includes('"run_revoked"')) {
-        if (!run.revoked) odd.push(`run ${run.id} was never revoked: ${text}`);
+        if (run.revocations.length === 0) odd.push(`run ${run.id} was never revoked: ${text}`);
         return;
       }
       if (status !== 200) await retry(`run ${run.id}`, status, text, run.user);
@@ -209,17 +215,22 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
   async function untilOut(run: TokenRun, revoked: NonNullable<TokenRun['revoked']>): Promise<void> {
     const isOut = async () =>
       (await Promise.all(newestOf(run).map(use))).every((said) => said === 'denied' || said === 'expired');
-    if (await until(async () => stopping || (await isOut()), 90_000, 100)) revoked.outAt = Date.now();
+    const isMoot = () => stopping || revoked.allowSentAt !== undefined;
+    if ((await until(async () => isMoot() || (await isOut()), 90_000, 100)) && !isMoot()) revoked.outAt = Date.now();
   }
 
   async function revoke(run: Run): Promise<void> {
     while (!stopping) {
-      const revoked = { sentAt: Date.now(), confirmedAt: undefined, outAt: undefined };
-      run.revoked ??= revoked;
+      const sentAt = Date.now();
+      if (!run.revoked) {
+        const none = { confirmedAt: undefined, outAt: undefined, allowSentAt: undefined, allowedAt: undefined };
+        run.revoked = { sentAt, ...none };
+        run.revocations.push(run.revoked);
+      }
       const { status, text } = await call(random.pick(slots), '/revoke_run', 'admin', { run_id: run.id });
       if (status === 200) {
         // An earlier try may have taken, and it is not known which.
-        Object.assign(run.revoked, { sentAt: revoked.sentAt, confirmedAt: Date.now() });
+        Object.assign(run.revoked, { sentAt, confirmedAt: Date.now() });
         counts.revoked += 1;
         const isLeft = (JSON.parse(text) as { left: boolean }).left;
         for (const one of isLeft ? newestOf(run) : []) {
@@ -234,9 +245,29 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
       }
       if (status === 404 && !isLive(run)) {
         run.revoked = undefined;
+        run.revocations.pop();
         return;
       }
       await retry(`the revocation of ${run.id}`, status, text, 'admin');
+    }
+  }
+
+  async function allow(run: Run): Promise<void> {
+    const { revoked } = run;
+    if (!revoked) return;
+    while (!stopping) {
+      revoked.allowSentAt ??= Date.now();
+      const { status, text } = await call(random.pick(slots), '/allow_run', 'admin', { run_id: run.id });
+      // 404: of a run that has ended, an earlier try took and its answer was lost, or the record of it went with the run.
+      if (status === 200 || (status === 404 && !isLive(run))) {
+        revoked.allowedAt = Date.now();
+        run.revoked = undefined;
+        counts.allowed += 1;
+        settledRuns.delete(run);
+        if (isLive(run)) void startAsking(run);
+        return;
+      }
+      await retry(`the allowance of ${run.id}`, status, text, 'admin');
     }
   }
 
@@ -246,6 +277,15 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
       if (holders.length === 0) return undefined;
       const run = random.pick(holders);
       await revoke(run);
+      return run;
+    });
+
+  const allowSomebody = () =>
+    inTurn(async () => {
+      const out = runs.filter(({ revoked }) => revoked?.confirmedAt !== undefined);
+      const alive = out.filter(isLive);
+      const [run] = random.some(alive.length > 0 && random.chance(0.8) ? alive : out, 1);
+      if (run) await allow(run);
       return run;
     });
 
@@ -338,6 +378,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
     endRun,
     changeCarrier,
     revokeSomebody,
+    allowSomebody,
     renewAll: () => {
       for (const run of live()) void startAsking(run);
     },
@@ -348,7 +389,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
         if (kind <= 6 && live().length < mostLive) await startRun();
         else if (kind <= 9 && live().length > 4) await endRun(random.pick(live()));
         else if (kind <= 11) await intrude();
-        else if (kind === 12) void revokeSomebody();
+        else if (kind === 12) void (random.chance(0.6) ? revokeSomebody() : allowSomebody());
         else if (kind === 13) void changeCarrier();
         else if (live().length > 0) void startAsking(random.pick(live()));
       }
@@ -386,6 +427,21 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
       await until(isOut, 2 * grossly * revokedWithinMs, 50);
       const ms = performance.now() - startedAt;
       await revoking;
+      return ms;
+    },
+    allowance: async () => {
+      const now = await facts(true);
+      // What STS would take of a run that was never revoked.
+      const isGood = (one: Given) => shouldTake({ ...one, run: { ...one.run, revoked: undefined } }, now, Date.now());
+      const run = live().findLast((each) => each.revoked && newestOf(each).some(isGood));
+      if (!run) return 0;
+      const startedAt = performance.now();
+      const allowing = inTurn(() => allow(run));
+      const isIn = async () =>
+        (await Promise.all(newestOf(run).filter(isGood).map(use))).every((said) => said === 'taken');
+      await until(isIn, 2 * grossly * allowedWithinMs, 50);
+      const ms = performance.now() - startedAt;
+      await allowing;
       return ms;
     },
     past: async (graceMs) => {

@@ -32,7 +32,10 @@ export interface TokenRun {
   orgs: readonly string[];
   /** Its pod and its service account were gone by then. */
   endedAt: number | undefined;
+  /** The revocation that stands, or is being made. */
   revoked: Revocation | undefined;
+  /** All of them, oldest first. */
+  revocations: Revocation[];
 }
 
 export interface Revocation {
@@ -40,6 +43,10 @@ export interface Revocation {
   confirmedAt: number | undefined;
   /** When STS refused every token that the run had. */
   outAt: number | undefined;
+  /** When an administrator first asked to take it back: from then on it may be over. */
+  allowSentAt: number | undefined;
+  /** When the administrator was told that it is. */
+  allowedAt: number | undefined;
 }
 
 /** A token that a client was given. */
@@ -133,8 +140,12 @@ export function story(run: TokenRun, role: TokenRole, facts: TokenFacts): string
   const versions = facts.histories[facts.roles.indexOf(role)] ?? [];
   const events: [number | undefined, string][] = [
     [given.at(-1)?.at, 'last token'],
-    [run.revoked?.sentAt, 'revoke'],
-    [run.revoked?.confirmedAt, 'revoked'],
+    ...run.revocations.flatMap(({ sentAt, confirmedAt, allowSentAt, allowedAt }): [number | undefined, string][] => [
+      [sentAt, 'revoke'],
+      [confirmedAt, 'revoked'],
+      [allowSentAt, 'allow'],
+      [allowedAt, 'allowed'],
+    ]),
     [run.endedAt, 'ended'],
     ...facts.carriers.map(({ sentAt, of }): [number, string] => [sentAt, `map ${of[role.org]}`]),
     ...versions.map(({ at, by, document }): [number, string] => {
@@ -154,7 +165,9 @@ export function whyNoRight({ run, role, by, sentAt, at }: Given, facts: TokenFac
   if (!run.orgs.includes(role.org)) return `${by} is not in ${role.org}`;
   if (run.endedAt !== undefined && run.endedAt <= sentAt) return 'the run had ended';
   const since = sentAt - facts.graceMs;
-  if (run.revoked?.confirmedAt !== undefined && run.revoked.confirmedAt <= since) return 'the run was revoked';
+  const wasOut = ({ confirmedAt = Infinity, allowSentAt = Infinity }: Revocation) =>
+    confirmedAt <= since && allowSentAt > at;
+  if (run.revocations.some(wasOut)) return 'the run was revoked';
   const mayHold = facts.carriers.filter((one, index) => {
     const over = facts.carriers.slice(index + 1).find(({ confirmedAt }) => confirmedAt !== undefined)?.confirmedAt;
     return one.sentAt <= at && (over ?? Infinity) >= since;
@@ -187,17 +200,19 @@ export function tokenPastProblems(facts: TokenFacts): string[] {
 
 /** Denials that went while a token was left that the statement let in. */
 function lifted(facts: TokenFacts, role: TokenRole, versions: readonly RoleVersion[]): string[] {
-  return facts.runs.flatMap((run) => {
-    const { id, revoked } = run;
-    if (!revoked) return [];
+  const all = facts.runs.flatMap((run) => run.revocations.map((revoked) => ({ run, revoked })));
+  return all.flatMap(({ run, revoked }) => {
+    const { id } = run;
+    const { sentAt, allowSentAt = Infinity } = revoked;
     const isDenied = ({ document }: RoleVersion) => accountsDenied(document, facts.issuer).has(id);
-    const first = versions.findIndex((one) => one.at >= revoked.sentAt && isDenied(one));
+    const first = versions.findIndex((one) => one.at >= sentAt && one.at < allowSentAt && isDenied(one));
     if (first < 0) return [];
     const tokens = facts.given.filter((one) => one.run.id === id && one.role === role);
     const early = versions
       .slice(first + 1)
       .find(
         (one) =>
+          one.at < allowSentAt &&
           isOpen(one.document, role, facts.issuer) &&
           !isDenied(one) &&
           tokens.some(({ expiresAt }) => expiresAt > one.at + facts.passedMs(one.at)),

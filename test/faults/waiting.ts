@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** Machines that run tests are slow and shared: what is grossly over is wrong. */
-export const grossly = 3;
+export const grossly = 2;
 
 /** @returns whether it became so in time. */
 export async function until(isSo: () => Promise<boolean> | boolean, timeoutMs: number, everyMs = 50): Promise<boolean> {

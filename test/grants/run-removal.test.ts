@@ -24,6 +24,7 @@ describe('the removal of a run', () => {
     const deps = {
       statuses: { all: () => [{ status }], get: () => ({ status }), onChange: () => () => undefined },
       accounts: { get: () => undefined },
+      mappings: { current: () => ({}) },
       clock: new FakeClock(),
       trustScope: () => trustScope,
     };
@@ -54,7 +55,7 @@ describe('the removal of a run', () => {
     for (const { watched, read } of cases) {
       const deps = { accounts: { get: () => watched }, kubernetes: { getServiceAccount: read } };
       const accounts = await readAccounts(['run-1'], deps as unknown as RunRemovalDeps);
-      assert.deepEqual([...heldBy(['run-1'], { accounts }).keys()], ['run-1']);
+      assert.deepEqual([...heldBy(['run-1'], { accounts } as unknown as RunRemovalDeps).keys()], ['run-1']);
     }
   });
 

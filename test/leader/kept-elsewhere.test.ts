@@ -10,7 +10,7 @@ describe('a proxy role that is handed over', () => {
 
   before(async () => {
     const rates = { IAM_READS_PER_SECOND: '100', IAM_WRITES_PER_SECOND: '100' };
-    world = await startWorld({ ...rates, RESYNC_SECONDS: '1' });
+    world = await startWorld({ ...rates, RESYNC_SECONDS: '1', LEASE_SECONDS: '60' });
     world.domino.addUser({ name: 'alice', orgs: ['acme'] });
     replica = await world.startReplica();
   });
@@ -87,4 +87,44 @@ describe('a proxy role that is handed over', () => {
     await handOver();
     assert.equal(writes('emptied'), before);
   });
+
+  it('that tokens carry is left without our statements once where the administrator asks for that, and never written again', async () => {
+    const { target } = world.addRolePair('tokens');
+    world.aws.trustIssuer(world.issuer.issuer, world.issuer.jwks, { clientIds: ['sts.amazonaws.com', 'irsa/tokens'] });
+    const map = (query: string, update_iam_role_trust_policy: boolean) => {
+      const pair = { iam_role_arn: target, proxy_iam_role_arn: arnOf('tokens'), carrier: 'token' };
+      const body = { domino_org: 'acme', role_data: [{ ...pair, update_iam_role_trust_policy }] };
+      return replica.call('POST', `/update_multirole_mapping${query}`, { as: 'admin', body });
+    };
+    const text = () => JSON.stringify(world.aws.role(clusterAccount, 'tokens').document);
+    const compared = async () =>
+      (
+        await replica.call('GET', `/trust_status?proxy_iam_role_arn=${encodeURIComponent(arnOf('tokens'))}`, {
+          as: 'admin',
+        })
+      ).body;
+    await map('', true);
+    await until(() => text().includes('IrsaRoleTokens'));
+    const own = world.aws.role(clusterAccount, 'tokens').document;
+    assert.equal((await map('?remove_subjects=true', false)).status, 200);
+    await until(() => !text().includes('IrsaRoleTokens'));
+    await compared();
+    const before = writes('tokens');
+
+    // Its owner writes it anew, in words of theirs.
+    const narrower = JSON.stringify(own).replace('domino-compute:*', 'domino-compute:run-*');
+    for (const document of [own, JSON.parse(narrower)]) {
+      world.aws.setTrust(clusterAccount, 'tokens', document);
+      for (let round = 0; round < 3; round += 1) assert.equal((await compared()).proxy_roles[0]?.kept_elsewhere, true);
+      assert.equal(JSON.stringify(world.aws.role(clusterAccount, 'tokens').document), JSON.stringify(document));
+    }
+    const byOwner = 2;
+    assert.equal(writes('tokens'), before + byOwner);
+
+    // Another leader knows as much.
+    await replica.stop();
+    replica = await world.startReplica();
+    for (let round = 0; round < 3; round += 1) await compared();
+    assert.equal(writes('tokens'), before + byOwner);
+  }).timeout(60_000);
 });

@@ -1,7 +1,7 @@
 /** Owns the real peers' programs: each in one pinned version, built or installed once into a cache outside the tree. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -90,6 +90,24 @@ export function mavenJars(name: string, pom: string): string {
     const goal = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies';
     run('nice', ['mvn', '-B', '-q', '-f', pom, goal, '-DincludeScope=runtime', `-DoutputDirectory=${folder}`]);
     return folder;
+  });
+}
+
+/**
+ * Builds the program of a crate of ours, whose Cargo.lock pins what it needs.
+ * @param crate the folder of Cargo.toml, Cargo.lock and main.rs.
+ * @returns the program's path.
+ * @throws Unavailable where Rust or a crate cannot be had.
+ */
+export function cargoProgram(name: string, crate: string, program: string): string {
+  const source = ['Cargo.toml', 'Cargo.lock', 'main.rs'].map((file) => readFileSync(join(crate, file), 'utf8'));
+  const folder = join(cacheFolder, `${name}-${versionsOf(source)}`);
+  return once(folder, () => {
+    const target = join(folder, 'target');
+    run('nice', ['cargo', 'build', '--quiet', '--locked', '--target-dir', target], {}, crate);
+    copyFileSync(join(target, 'debug', program), join(folder, program));
+    rmSync(target, { recursive: true });
+    return join(folder, program);
   });
 }
 

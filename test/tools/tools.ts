@@ -1,9 +1,16 @@
 /** Owns the tools that are tried with the sidecar's profiles, each as a person would use it. */
 import { readNotebook } from '../notebooks/notebook.ts';
 import { hasAws, hasBoto3, runAws, runBoto3, runNode, runProgram } from '../stack/clients.ts';
-import type { Tool } from './matrix.ts';
+import { sentence, type Tool } from './matrix.ts';
 
 const always = async () => undefined;
+
+const javaScript = (options: string) => (environment: Record<string, string>) =>
+  runNode(
+    `import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
+     console.log((await new STSClient(${options}).send(new GetCallerIdentityCommand({}))).Arn);`,
+    environment,
+  );
 
 export const cheapTools: readonly Tool[] = [
   {
@@ -27,15 +34,11 @@ export const cheapTools: readonly Tool[] = [
   {
     name: 'the AWS SDK for JavaScript',
     missing: always,
-    run: (environment) =>
-      runNode(
-        `import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
-         console.log((await new STSClient({}).send(new GetCallerIdentityCommand({}))).Arn);`,
-        environment,
-      ),
+    run: javaScript('{}'),
     expected: /assumed-role\/acme-read\/alice-/,
     refused: /CredentialsProviderError: Could not load credentials from any providers/,
     silent: true,
+    louder: { run: javaScript('{ logger: console }'), shows: sentence },
   },
 ];
 
@@ -46,13 +49,15 @@ function notebookCell(notebook: string, wanted: string): string {
   return cell.source.join('');
 }
 
-interface Library {
+export interface Library {
   readonly name: string;
   readonly imports: readonly string[];
   readonly script: string;
   readonly refused: RegExp;
   /** The AWS SDK for C++ keeps what the script says to itself. */
   readonly silent?: boolean;
+  /** What its variables of the environment make it show. */
+  readonly louder?: { readonly environment: Readonly<Record<string, string>>; readonly shows: RegExp };
 }
 
 /** Of Python, in an interpreter that has the libraries: `import` names, and a script that prints the row of hello.csv. */
@@ -87,6 +92,10 @@ pq.write_table(pa.table({'name': ['hello'], 'count': [1]}), 'data/a.parquet', fi
 print([','.join(str(v) for v in row.values()) for row in pq.read_table('data/a.parquet', filesystem=s3).to_pylist()])`,
     refused: /ACCESS_DENIED/,
     silent: true,
+    louder: {
+      environment: { ARROW_S3_LOG_LEVEL: 'ERROR' },
+      shows: /Failed to source credentials from running process credentials provider with command: \S+ \S+ acme-read/,
+    },
   },
   {
     name: 'dask',
@@ -152,21 +161,25 @@ print(db.execute("SELECT concat_ws(',', name, count) FROM read_csv('s3://data/he
 ];
 
 /** @param python undefined where there is none with them: then why. */
-export function pythonTools(python: () => { program: string } | { why: string }): Tool[] {
-  return libraries.map(({ name, imports, script, refused, silent }) => ({
-    name,
-    ...(silent ? { silent } : {}),
-    refused,
-    expected: /hello,1/,
-    missing: async () => {
-      const found = python();
-      if ('why' in found) return found.why;
-      const { code } = await runProgram(found.program, ['-c', `import ${imports.join(', ')}`], {});
-      return code === 0 ? undefined : `Python with ${imports.join(' and ')}`;
-    },
-    run: async (environment) => {
+export function pythonTools(python: () => { program: string } | { why: string }, wanted = libraries): Tool[] {
+  return wanted.map(({ name, imports, script, refused, silent, louder }) => {
+    const run = async (environment: Record<string, string>) => {
       const found = python();
       return await runProgram('program' in found ? found.program : 'python3', ['-c', script], environment);
-    },
-  }));
+    };
+    return {
+      name,
+      ...(silent ? { silent } : {}),
+      ...(louder ? { louder: { shows: louder.shows, run: (given) => run({ ...given, ...louder.environment }) } } : {}),
+      refused,
+      expected: /hello,1/,
+      missing: async () => {
+        const found = python();
+        if ('why' in found) return found.why;
+        const { code } = await runProgram(found.program, ['-c', `import ${imports.join(', ')}`], {});
+        return code === 0 ? undefined : `Python with ${imports.join(' and ')}`;
+      },
+      run,
+    };
+  });
 }

