@@ -1,4 +1,4 @@
-/** Owns the calls to the service, each with the viewer's token, and what their refusals say. */
+/** Owns calls to the service: sends the viewer's token with each, and turns refusals into errors. */
 import { signal } from '@preact/signals';
 import { session, tokenRefused } from './session.ts';
 import type { ConsoleConfig, ProxyRole, TrustStatus } from './types.ts';
@@ -25,7 +25,7 @@ export interface CallOptions {
   readonly signal?: AbortSignal;
 }
 
-/** The service's root, wherever a proxy puts it: the console is beside the calls. */
+/** Builds a URL of the service relative to the console's own, so that it also works below a proxy's path. */
 function urlOf(path: string, query: Query = {}): URL {
   const url = new URL(path, new URL('.', location.href));
   for (const [name, value] of Object.entries(query)) {
@@ -34,10 +34,10 @@ function urlOf(path: string, query: Query = {}): URL {
   return url;
 }
 
-/** No call of the service takes that long. */
+/** Longer than any call of the service takes. */
 const timeoutMs = 60_000;
 
-/** @param path without a slash at its start. @throws CallError */
+/** @param path without a leading slash. @throws CallError */
 export function call<T>(path: string, options: CallOptions = {}): Promise<T> {
   return attempt(path, options, false);
 }
@@ -67,13 +67,13 @@ async function attempt<T>(path: string, options: CallOptions, isSecond: boolean)
 
 export const config = signal<ConsoleConfig | undefined>(undefined);
 
-/** What an alert's section of the runbook is called; undefined where this installation has no runbook's address. */
+/** The address of an alert's section in the runbook; undefined where this installation has no address of a runbook. */
 export function runbookLink(alert: string): string | undefined {
   const url = config.value?.runbook_url;
   return url ? `${url}#${alert.toLowerCase()}` : undefined;
 }
 
-/** Every proxy role, page after page. @param onPart takes what there is so far. @param only which of them. */
+/** Fetches every proxy role, page after page. @param onPart receives the roles fetched so far. @param only a filter of the roles. */
 export async function allProxyRoles(
   onPart: (status: TrustStatus) => void,
   abort: AbortSignal,

@@ -1,11 +1,11 @@
-/** Owns how a page gets its data: loaded when it opens or its key changes, again on request, and given up when it closes. */
+/** Owns the loading of a page's data: when the page opens, when its key changes and on request; closing the page aborts it. */
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import type { CallError } from './api.ts';
 
 export interface Loaded<T> {
-  /** The newest answer; it stays while the next one is under way. */
+  /** The newest answer; it stays while the next one loads. */
   readonly data: T | undefined;
-  /** Of the newest answer: it stays too. */
+  /** The error of the newest attempt; it stays too. */
   readonly error: CallError | Error | undefined;
   readonly isLoading: boolean;
   readonly again: () => void;
@@ -14,15 +14,15 @@ export interface Loaded<T> {
 type Load<T> = (abort: AbortSignal, onPart: (part: T) => void) => Promise<T>;
 
 interface State<T> {
-  /** What the answer depends on. */
+  /** Identifies the request that the data answers. */
   readonly key: string;
   readonly data: T | undefined;
-  /** It is no part of an answer. */
+  /** False for a part of an answer. */
   readonly isWhole: boolean;
   readonly error: CallError | Error | undefined;
 }
 
-/** @param key what it depends on. @param everyMs asks again so often while the page is visible. */
+/** @param key identifies the request: a new key loads anew. @param everyMs the interval of reloads while the page is visible. */
 export function useLoad<T>(load: Load<T>, key = '', everyMs = 0): Loaded<T> {
   const nothing: State<T> = { key, data: undefined, isWhole: false, error: undefined };
   const [newest, setNewest] = useState(nothing);
@@ -36,7 +36,7 @@ export function useLoad<T>(load: Load<T>, key = '', everyMs = 0): Loaded<T> {
   useEffect(() => {
     const closing = new AbortController();
     const show = (change: (last: State<T>) => State<T>) => closing.signal.aborted || setNewest(change);
-    // A table that is whole stays so until the next whole one, and does not shrink to the first page of it.
+    // A complete table stays until the next complete one, so that it does not shrink to the first page meanwhile.
     const onPart = (data: T) =>
       show((last) => (last.key === key && last.isWhole ? last : { key, data, isWhole: false, error: undefined }));
     loader
@@ -51,7 +51,7 @@ export function useLoad<T>(load: Load<T>, key = '', everyMs = 0): Loaded<T> {
 
   const isLoading = answered !== asked;
   useEffect(() => {
-    // What is under way is not given up for the next: a service that is slower than that would never show anything.
+    // A reload never aborts a load under way: if the service were slower than the interval, no data would ever show.
     if (everyMs === 0 || isLoading) return;
     const timer = setInterval(() => document.visibilityState === 'visible' && again(), everyMs);
     return () => clearInterval(timer);

@@ -20,11 +20,11 @@ import {
 import { type Session, sessionOf } from './session.ts';
 import type { ConsoleConfig } from './types.ts';
 
-/** What is kept while the browser is at the realm: no token, and useless once the code was redeemed. */
+/** The state kept while the browser is at the realm: it has no token, and is useless once the code was redeemed. */
 interface Attempt {
   readonly verifier: string;
   readonly state: string;
-  /** Where in the console the person was. */
+  /** The page of the console from which the login began. */
   readonly hash: string;
 }
 
@@ -32,7 +32,7 @@ const key = 'irsa-login';
 const timeoutMs = 10_000;
 const redirectUri = () => location.origin + location.pathname;
 
-/** A realm that does not answer is given up. Plain HTTP is for a realm on this machine alone, as the development stack has it. */
+/** Requests to the realm have a timeout. Plain HTTP is allowed only for a realm on this machine, such as the development stack's. */
 function transport(issuer: string) {
   const { protocol, hostname } = new URL(issuer);
   const isLocal = protocol === 'http:' && ['127.0.0.1', 'localhost', '[::1]'].includes(hostname);
@@ -48,7 +48,7 @@ async function discover({ issuer, client_id: id }: ConsoleConfig) {
   return { server, client };
 }
 
-/** Leaves the page for the realm's login. @throws Error when the realm cannot be asked. */
+/** Leaves the page for the realm's login. @throws Error when the realm does not answer. */
 export async function startLogin(config: ConsoleConfig): Promise<void> {
   const { server, client } = await discover(config);
   const attempt: Attempt = {
@@ -60,7 +60,7 @@ export async function startLogin(config: ConsoleConfig): Promise<void> {
   url.search = new URLSearchParams({
     client_id: client.client_id,
     response_type: 'code',
-    // What comes back in the fragment reaches no server's log.
+    // A fragment is not sent to servers, so the code reaches no server's log.
     response_mode: 'fragment',
     redirect_uri: redirectUri(),
     scope: 'openid',
@@ -78,7 +78,7 @@ export function isReturning(): boolean {
   return answer.has('state') && (answer.has('code') || answer.has('error'));
 }
 
-/** Redeems the code that the realm sent. The address is the console's own again before anything is awaited. */
+/** Redeems the realm's code. It removes the code from the address before the first await. */
 export async function finishLogin(config: ConsoleConfig): Promise<Session> {
   const answer = new URLSearchParams(location.hash.slice(1));
   const stored = sessionStorage.getItem(key);
@@ -101,7 +101,7 @@ export async function finishLogin(config: ConsoleConfig): Promise<Session> {
   return sessionFrom(await processAuthorizationCodeResponse(server, client, response), server, client, options);
 }
 
-/** Of RFC 6749, section 5.2: asking again would help nothing. */
+/** Errors of RFC 6749, section 5.2, for which a retry would not help. */
 const refusals = ['invalid_grant', 'invalid_client', 'unauthorized_client'];
 
 function sessionFrom(

@@ -1,4 +1,4 @@
-/** Owns the console's frame: who is logged in, the way between pages, and the page that is open. */
+/** Owns the console's frame: the login, the navigation, and the open page. */
 import { signal } from '@preact/signals';
 import { type FunctionComponent, render } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
@@ -31,7 +31,7 @@ const pages: readonly Page[] = [
 ];
 const ownPages: readonly Page[] = [{ name: 'why', title: 'My access', shows: () => <WhyPage isOwn={true} /> }];
 
-/** Whether the service lets the viewer see what is others': it decides, and the page asks. Undefined until it answered. */
+/** Whether the service lets the viewer see other users' data. Undefined until the service has answered. */
 const isAdmin = signal<boolean | undefined>(undefined);
 
 async function askRights(): Promise<void> {
@@ -39,9 +39,9 @@ async function askRights(): Promise<void> {
   const error: unknown = await call('trust_status', { query: { limit: 1 } })
     .then(() => undefined)
     .catch((it) => it);
-  // An answer that comes after the next person logged in is not about her.
+  // The answer is dropped if another person has logged in meanwhile.
   if (session.peek()?.user !== user) return;
-  // What else went wrong is said by the page, which asks for itself.
+  // The open page sends requests of its own, and reports any other error.
   isAdmin.value = !(error instanceof CallError && error.status === 403);
 }
 
@@ -86,7 +86,7 @@ function Console() {
   const opened = useRef('');
   useEffect(() => {
     document.title = `${title} · irsa-svc`;
-    // Who reads with a screen reader is told of the new page; at the first one the browser does it.
+    // Moving the focus makes a screen reader announce the new page; the browser announces the first one itself.
     if (opened.current !== '' && opened.current !== title) heading.current?.focus();
     opened.current = title;
   }, [title]);

@@ -1,33 +1,33 @@
-/** Owns what needs an administrator first: each finding with its reason, since when, and its section of the runbook. Pure. */
+/** Owns the findings that need an administrator, most urgent first: reason, time, and section of the runbook. Pure. */
 import type { OrganizationRecord, PodIdentity, ProxyRole, RoleMappings, TrustStatus, Waiting } from './types.ts';
 
-/** An organization that has the name of the one that was mapped. */
+/** Another organization with the name of the one that was mapped. */
 export interface Contested {
   readonly name: string;
   /** The id that the name stands for now; null where it cannot be read. */
   readonly recorded: string | null;
   readonly id: string;
-  /** Its member who asked, and when. */
+  /** Its member who requested roles, and when. */
   readonly user: string;
   readonly at: string;
 }
 
 export interface Need {
-  /** Of the alert, and of the runbook's section. */
+  /** The name of the alert, and of the runbook's section. */
   readonly alert: string;
   readonly title: string;
   readonly reason: string;
-  /** AWS's own words. */
+  /** AWS's own message. */
   readonly said?: string;
   readonly since?: string;
-  /** The proxy role that it is about. */
+  /** The proxy role of the finding. */
   readonly role?: string;
   /** Runs that wait, with the people who started them. */
   readonly runs: readonly { run_id: string; user?: string }[];
   readonly action?: 'release';
-  /** The organizations that ask for the roles of a mapped name. */
+  /** The other organizations whose members requested the roles of a mapped name. */
   readonly contested?: readonly Contested[];
-  /** What comes first: the least. */
+  /** The least rank comes first. */
   readonly rank: number;
 }
 
@@ -47,7 +47,8 @@ export function needsOf(status: TrustStatus, mappings: RoleMappings | undefined)
 const noLeader: Need = {
   alert: 'IrsaNoWriter',
   title: 'There is no leader',
-  reason: 'No replica holds the lease, so no trust policy is written: new runs wait, and ended runs stay in.',
+  reason:
+    'No replica holds the lease, so no trust policy is written: new runs wait, and ended runs keep their entries.',
   runs: [],
   rank: 0,
 };
@@ -75,7 +76,8 @@ function needsOfRole(role: ProxyRole): Need[] {
   }
   if (brake) {
     const title = `${count(brake.held.length, 'member is', 'members are')} held back from removal`;
-    const reason = 'Most members would go at once, and the API server does not confirm that their runs have ended.';
+    const reason =
+      'Most members would be removed at once, and the API server does not confirm that their runs have ended.';
     found.push({ ...about, alert: 'IrsaBrakeHolds', title, reason, since: brake.since, action: 'release', rank: 3 });
   }
   const byCode = Map.groupBy(waiting, ({ code }) => code);
@@ -86,7 +88,7 @@ function needsOfRole(role: ProxyRole): Need[] {
       ...about,
       alert: 'IrsaTrustPolicyContested',
       title: isContested ? 'Another tool keeps changing the trust policy' : 'An external change was repaired',
-      reason: `${drift?.missing.length ?? 0} subjects were taken out, ${drift?.extra.length ?? 0} were added.`,
+      reason: `${drift?.missing.length ?? 0} subjects were removed, ${drift?.extra.length ?? 0} were added.`,
       rank: isContested ? 3 : 5,
       ...(drift ? { since: drift.at } : {}),
     });

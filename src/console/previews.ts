@@ -1,4 +1,4 @@
-/** Owns the shapes of what dry runs and changes answer: the parts of openapi.yaml that the console reads. */
+/** Owns the types of the answers to dry runs and changes: the parts of openapi.yaml that the console reads. */
 import type { Mapping, PodIdentityMapping } from './types.ts';
 
 export interface Warning {

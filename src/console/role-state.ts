@@ -1,4 +1,4 @@
-/** Owns the one word for how a proxy role fares, in the list of all: what is worst of it. Pure. */
+/** Owns the short state of a proxy role for the list of roles: its most severe problem. Pure. */
 import type { ProxyRole } from './types.ts';
 
 export type RoleState = readonly [tone: 'good' | 'bad' | 'warn' | 'plain', said: string];

@@ -1,4 +1,4 @@
-/** Owns the address: which page is open, and its parameters, all behind the `#`. */
+/** Owns the console's address: the open page and its parameters, all after the `#`. */
 import { signal } from '@preact/signals';
 
 export interface Route {

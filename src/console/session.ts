@@ -1,4 +1,4 @@
-/** Owns who looks at the console: one token in memory, how it was got, and when it ends. It is in no storage and no URL. */
+/** Owns the viewer's session: one token in memory, its renewal and its end. The token is in no storage and no URL. */
 import { computed, signal } from '@preact/signals';
 
 type Renew = () => Promise<Session | undefined>;
@@ -8,27 +8,27 @@ export interface Session {
   readonly user: string;
   /** Milliseconds since the epoch. */
   readonly endsAt: number;
-  /** Gets the next token, or undefined when the realm refuses one. @throws Error when it did not answer. */
+  /** Fetches the next token; undefined when the realm refuses one. @throws Error when the realm does not answer. */
   readonly renew?: Renew;
 }
 
-/** Undefined while nobody is logged in. */
+/** Undefined before a login. */
 export const session = signal<Session | undefined>(undefined);
 /** Why the last session ended, or the last login failed; a sentence. */
 export const loginProblem = signal('');
-/** The time in milliseconds since the epoch, each second. */
+/** The time in milliseconds since the epoch, updated each second. */
 export const now = signal(Date.now());
 export const secondsLeft = computed(() =>
   session.value ? Math.max(0, Math.floor((session.value.endsAt - now.value) / 1000)) : 0,
 );
 
 const renewBeforeMs = 45_000;
-/** After the realm did not answer. */
+/** The wait before the next renewal when the realm did not answer. */
 const renewAgainMs = 5_000;
 let renewing: Promise<void> | undefined;
 let renewNotBefore = 0;
 
-/** @throws Error with a sentence for who pasted it. */
+/** @throws Error with a sentence for the person who pasted the token. */
 export function sessionOf(token: string, renew?: Renew): Session {
   const claims = claimsOf(token.trim());
   const endsAt = Number(claims.exp) * 1000;
@@ -44,7 +44,7 @@ function claimsOf(token: string): Record<string, unknown> {
     const claims: unknown = JSON.parse(new TextDecoder().decode(bytes));
     if (typeof claims === 'object' && claims !== null) return claims as Record<string, unknown>;
   } catch {
-    // Said below.
+    // The error is thrown below.
   }
   throw new Error('This is not a token: it starts with ey, and has two dots.');
 }
@@ -61,7 +61,7 @@ export function end(why: string): void {
   loginProblem.value = why;
 }
 
-/** Each second: a session that is about to end is renewed where it can be, and one that is over is dropped. */
+/** Runs each second: renews a session that is about to end, if it can be renewed, and drops one that has ended. */
 export function tick(): void {
   now.value = Date.now();
   const current = session.value;
@@ -72,7 +72,7 @@ export function tick(): void {
   } else if (left <= 0) end('Your session has ended. Log in again, or paste a new token.');
 }
 
-/** Once at a time: a refresh token may be good once. */
+/** Runs one renewal at a time, since a refresh token may work only once. */
 function renewed(current: Session): Promise<void> {
   renewing ??= askRealm(current).finally(() => {
     renewing = undefined;
@@ -80,13 +80,13 @@ function renewed(current: Session): Promise<void> {
   return renewing;
 }
 
-/** A realm that does not answer, or answers amiss, ends no session. */
+/** A failure of the realm does not end the session. */
 async function askRealm(current: Session): Promise<void> {
   try {
     const next = await current.renew?.();
     if (session.peek() !== current) return;
     const { renew: _, ...last } = current;
-    // A token that the realm does not renew is still good until its end.
+    // A token that the realm does not renew is still valid until its end.
     if (next) begin(next);
     else session.value = last;
   } catch {
@@ -95,9 +95,9 @@ async function askRealm(current: Session): Promise<void> {
 }
 
 /**
- * The service refused a call's token: the session ends, unless it has a newer token by now, or gets one.
- * @param isSecond the call was tried again already.
- * @returns whether it is worth another try, with the token that there is now.
+ * Handles a token that the service refused: the session ends, unless it has a newer token by now, or gets one.
+ * @param isSecond whether the call was a second try.
+ * @returns whether to try the call again with the current token.
  */
 export async function tokenRefused(sent: Session, isSecond: boolean): Promise<boolean> {
   const isCurrent = () => session.peek()?.token === sent.token;

@@ -1,8 +1,8 @@
-/** Owns the shapes of the answers that the console shows: the parts of openapi.yaml that it reads. */
+/** Owns the types of the answers that the console shows: the parts of openapi.yaml that it reads. */
 
 export interface ConsoleConfig {
   issuer: string;
-  /** Null where nobody can log in, and a token has to be pasted. */
+  /** Null where the console has no login, and the person pastes a token. */
   client_id: string | null;
   version: string;
   runbook_url: string | null;
@@ -93,7 +93,7 @@ export interface Totals {
   held: number;
   not_checked_yet: number;
   revoked_runs: number;
-  /** Null where that is not known. */
+  /** Null where the service does not know the replicas. */
   replicas: { ready: number; wanted: number } | null;
 }
 
@@ -111,15 +111,15 @@ export interface Mapping {
   domino_org: string;
   iam_role_arn: string;
   proxy_iam_role_arn: string;
-  /** The service keeps the proxy role's trust policy. */
+  /** Whether the service keeps the proxy role's trust policy. */
   update_iam_role_trust_policy: boolean | string;
-  /** By an entry in the trust policy, where nothing is said. */
+  /** `entry` by default: an entry in the trust policy. */
   carrier?: 'entry' | 'token';
-  /** The organization proposes the role as its members' default profile. */
+  /** Whether the organization proposes the role as its members' default profile. */
   default_profile?: boolean;
 }
 
-/** Which of Domino's organizations a mapped name stands for. */
+/** The Domino organization that a mapped name stands for. */
 export interface OrganizationRecord {
   organization_id: string | null;
   contenders: { organization_id: string; user: string; at: string }[];
@@ -149,7 +149,7 @@ export interface RoleAccess {
   service_accounts?: { service_account: string; in_trust_policy: boolean; since?: string }[];
 }
 
-/** Of `GET /access`, and of `GET /my_access`, which lacks what is optional here. */
+/** The answer of `GET /access`, and of `GET /my_access`, which lacks the optional fields. */
 export interface Access {
   user: string;
   user_id?: string;
@@ -184,7 +184,7 @@ export interface PodIdentityMapping {
   update_iam_role_trust_policy: boolean;
 }
 
-/** Of a page of users. */
+/** One page of Pod Identity mappings. */
 export interface PodIdentityMappings {
   next?: string;
   pod_identities?: PodIdentity[];

@@ -1,24 +1,24 @@
 /**
- * Owns the look between rounds at what the service says of this run (`/my_access`), so that a run that was shut out, or has
- * lost a mapping, loses its sessions within a minute or two. It costs no call to AWS.
+ * Owns the check between rounds of what the service reports about this run (`/my_access`), so that a run that was revoked, or
+ * has lost a mapping, loses its sessions within a minute or two. The check costs no call to AWS.
  */
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { Failure } from './failure.ts';
 
 export interface AccessWatchOptions {
-  /** Give or take a tenth; 0 is off. */
+  /** The interval, give or take a tenth; 0 is off. */
   everyMs: number;
   clock: Clock;
   random: () => number;
   signal: AbortSignal;
   log: Log;
-  /** The service's answer, as text; undefined where its address does not lead to one. @throws Failure */
+  /** Fetches the service's answer, as text; undefined where the configured address does not lead to the service. @throws Failure */
   ask: () => Promise<string | undefined>;
   onLost: () => void;
 }
 
-/** Calls back each time the service names other losses than before; ends with `signal`. */
+/** Calls `onLost` each time the service reports losses that differ from those before; ends with `signal`. */
 export async function watchAccess(options: AccessWatchOptions): Promise<void> {
   const { everyMs, clock, random, signal, onLost } = options;
   let known = '';
@@ -28,7 +28,7 @@ export async function watchAccess(options: AccessWatchOptions): Promise<void> {
     if (signal.aborted) return;
     const { losses, failure } = await look(options);
     if (signal.aborted) return;
-    // Until it is over, a run that was shut out is found out by its rounds alone.
+    // While the failure lasts, only rounds notice that the run was revoked.
     const code = failure instanceof Failure ? failure.code : (failure?.name ?? '');
     if (failure && code !== problem) warn(options, failure);
     problem = code;
@@ -53,10 +53,10 @@ function warn({ log }: AccessWatchOptions, failure: Error): void {
 
 const lossForm = /^(run_revoked|not_a_member|mapping_gone|organization_id_mismatch)$/;
 
-/** @returns what the run must not have any more, in the service's order. @throws Failure where the answer has another form. */
+/** @returns the roles that the run must no longer have, in the service's order. @throws Failure where the answer has another form. */
 export function lossesIn(text: string): string {
   const list = accessIn(text);
-  if (!Array.isArray(list)) throw new Failure('unexpected_answer', { detail: 'it holds no access' });
+  if (!Array.isArray(list)) throw new Failure('unexpected_answer', { detail: 'it has no list of roles' });
   return list
     .filter((entry) => lossForm.test(String(entry?.code)))
     .map((entry) => `${entry.code} ${entry.iam_role_arn}`)

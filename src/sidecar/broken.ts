@@ -1,4 +1,4 @@
-/** Owns what can break a call, by kind: no answer was had, or none that can be used. */
+/** Owns the kinds of failed HTTP calls: no answer came, or none that can be used. */
 import { errorCode } from './failure.ts';
 
 export type BrokenKind =
@@ -11,7 +11,7 @@ export type BrokenKind =
   | 'too_long'
   | 'proxy';
 
-/** `code` is the system's (`ECONNRESET`) or OpenSSL's (`CERT_HAS_EXPIRED`), or words where neither has one. */
+/** `code` is the system's (`ECONNRESET`) or OpenSSL's (`CERT_HAS_EXPIRED`), or a description where neither has a code. */
 export class Broken extends Error {
   readonly kind: BrokenKind;
   readonly code: string;

@@ -1,9 +1,9 @@
 /**
- * Owns how Node's heavier modules are loaded, so that the sidecar idles under 60 MB: by name, as CommonJS has them.
+ * Owns the loading of Node's heavier modules: by name, as CommonJS does, so that the idle sidecar stays under 60 MB.
  *
- * An `import` of them reads all their exports, getters too, and those load what is never used: `http.WebSocket` brings
- * undici (13 MB), `fs.promises` readline (1 MB), `tls.rootCertificates` every CA as text. For the same reason there is
- * no fetch here, no express (19 MB), no zod (13 MB) and no AWS SDK (12 MB). Measured with Node 24 as resident memory.
+ * An `import` of such a module reads all its exports, and its getters load modules that the sidecar never uses:
+ * `http.WebSocket` loads undici (13 MB), `fs.promises` readline (1 MB), `tls.rootCertificates` every CA as text. For the same
+ * reason the sidecar has no fetch, express (19 MB), zod (13 MB) or AWS SDK (12 MB). Measured with Node 24 as resident memory.
  */
 export const crypto = process.getBuiltinModule('node:crypto');
 export const fs = process.getBuiltinModule('node:fs');

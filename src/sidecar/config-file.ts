@@ -1,17 +1,17 @@
-/** Owns the AWS config file on disk: replaced as a whole or not at all, and left alone when nothing changed. */
+/** Owns the AWS config file on disk: replaces it as a whole or not at all, and only when its content changes. */
 import { basename, dirname, join } from 'node:path';
 import { fs } from './builtins.ts';
 import { errorCode, Failure, type FailureCode } from './failure.ts';
 
 /**
- * What is needed of the disk; tests give one that is full, or that ends in the middle. Synchronous, since the file is
- * small and nothing else waits for the disk.
+ * The disk operations that a test can make fail: a full disk, or a process that ends during the write. Synchronous, since the
+ * file is small and nothing else waits for the disk.
  */
 export type Disk = Pick<typeof fs, 'mkdirSync' | 'openSync' | 'renameSync'>;
 
 export const systemDisk: Disk = fs;
 
-/** @returns a file's text, or the code of the error (`ENOENT`) that it cannot be read for. */
+/** @returns a file's text, or the code of the error (`ENOENT`) that prevents reading it. */
 export function readText(path: string): { text: string } | { text: undefined; code: string } {
   try {
     return { text: fs.readFileSync(path, 'utf8') };
@@ -21,14 +21,14 @@ export function readText(path: string): { text: string } | { text: undefined; co
 }
 
 /**
- * @returns whether the file was written: a text that differs in its time of writing alone is not.
+ * @returns whether the file was written: a text that differs only in its time of writing is not.
  * @throws Failure `disk_full` or `config_not_writable`; the old file is then as it was.
  */
 export function writeConfigFile(path: string, text: string, disk: Disk = systemDisk): boolean {
   const old = readText(path).text;
   if (old !== undefined && untimed(old) === untimed(text)) return false;
   try {
-    // The umask must not keep the workload's user out.
+    // The workload's user must be able to read the file, whatever the umask.
     replaceFile(path, text, 0o644, disk);
   } catch (error) {
     const code = errorCode(error);
@@ -41,16 +41,16 @@ export function writeConfigFile(path: string, text: string, disk: Disk = systemD
 }
 
 /**
- * Writes beside the file, then renames: readers see the old text or the new one, whole, whatever ends this process.
+ * Writes beside the file, then renames: readers see the complete old text or the complete new one, whatever ends this process.
  * @param mode of the new file, whatever the umask. @throws the system's error; the old file is then as it was.
  */
 export function replaceFile(path: string, text: string, mode: number, disk: Disk): void {
-  // Always the same name, so that a process killed in the middle leaves no more than one behind.
+  // Always the same name, so that a process that is killed during the write leaves at most one such file.
   const fresh = join(dirname(path), `.${basename(path)}.irsa-new`);
   try {
     disk.mkdirSync(dirname(path), { recursive: true });
     fs.rmSync(fresh, { force: true });
-    // Exclusive: the folder is the user's too, and a link of theirs must not lead the write elsewhere.
+    // Exclusive: the user can write to this folder too, and a link made by the user must not redirect the write.
     const file = disk.openSync(fresh, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, mode);
     try {
       fs.writeFileSync(file, text);
@@ -67,7 +67,7 @@ export function replaceFile(path: string, text: string, mode: number, disk: Disk
   syncFolder(dirname(path));
 }
 
-/** @param code what a folder that cannot be written means there. @throws Failure of that code for any error of `work`. */
+/** Runs `work`, which writes to the folder. @throws Failure with `code` for any error of `work`. */
 export function writing(folder: string, code: FailureCode, work: () => void): void {
   try {
     work();
@@ -78,7 +78,7 @@ export function writing(folder: string, code: FailureCode, work: () => void): vo
 
 const markForm = /^# irsa-svc: this run is shut out[^\n]*\n/;
 
-/** Puts a line at the top of the file that says that its profiles get no new sessions, and why; in one line. */
+/** Puts one line at the top of the file which says that its profiles get no new sessions, and why. */
 export function markConfigFile(path: string, why: string, now: number, disk: Disk = systemDisk): boolean {
   const old = (readText(path).text ?? '').replace(markForm, '');
   const time = new Date(now).toISOString();
@@ -93,11 +93,11 @@ function removeIfAny(path: string): void {
   try {
     fs.rmSync(path, { force: true });
   } catch {
-    // Where it cannot be removed, it could not be made either.
+    // A file that cannot be removed could not be created either.
   }
 }
 
-/** Makes the rename outlast a power cut, where the file system can. */
+/** Makes the rename survive a power failure, where the file system supports that. */
 function syncFolder(folder: string): void {
   try {
     const handle = fs.openSync(folder, fs.constants.O_RDONLY);
@@ -107,11 +107,11 @@ function syncFolder(folder: string): void {
       fs.closeSync(handle);
     }
   } catch {
-    // The file is in its place all the same.
+    // The file is in place all the same.
   }
 }
 
-/** The text without the time at which its first line says that it was written. */
+/** The text without the time of writing in its first line. */
 function untimed(text: string): string {
   return text.replace(/^(#[^\n]* written )\d{4}-\d\d-\d\dT[\d:.]+Z/, '$1');
 }

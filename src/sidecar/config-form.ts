@@ -1,19 +1,19 @@
 /**
- * Owns what the service may put into the AWS config file: the keys and forms that src/grants/aws-config.ts writes, and no other.
- * AWS's tools run what a config file says (`credential_process`), so a service that was taken over must not choose. Pure.
+ * Owns the check of the AWS config file that the service sends: only the keys and forms that src/grants/aws-config.ts writes are
+ * allowed. AWS's tools run the program that a config file names (`credential_process`), and a compromised service must not choose it. Pure.
  */
 import { parseRoleArn } from '../lib/arn.ts';
 import { mostProposals, readProposal } from '../lib/default-proposal.ts';
 import { Failure, oneLine } from './failure.ts';
 
-/** The regions' form: a region becomes part of a host name. */
+/** The form of a region, which becomes part of a host name. */
 export const regionForm = /^[a-z]{2,5}(-[a-z]+)+-\d{1,2}$/;
 
-/** By key, what its value may be. Of release 1.8 too, whose profiles lack some of them. */
+/** Key -> the check of its value. The profiles of release 1.8 pass too; they lack some of the keys. */
 type Forms = Readonly<Record<string, (value: string) => boolean>>;
 type Section = ReadonlyMap<string, string>;
 
-/** @param tokenFolder of the role tokens, where they are kept. @throws Failure `config_refused`, which names the line and not its value. */
+/** @param tokenFolder the folder of the role tokens, where the sidecar keeps any. @throws Failure `config_refused`, which names the line and not its value. */
 export function requireConfigForm(text: string, tokenFile: string, tokenFolder?: string): void {
   const forms: Forms = {
     source_profile: (value) => nameForm.test(value),
@@ -28,7 +28,7 @@ export function requireConfigForm(text: string, tokenFile: string, tokenFolder?:
   const proposed = new Set<string>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     const at = `line ${index + 1}`;
-    // Readers take other characters for the end of a line, and a line that begins with a blank for a part of the last.
+    // Some readers take other characters for the end of a line. A line that begins with a blank continues the line before.
     if (/[^\x20-\x7e]|^ +\S/.test(line)) throw refused(`${at} has characters or blanks that no AWS config file needs`);
     const proposal = readProposal(line);
     if (proposal !== undefined) {
@@ -43,7 +43,7 @@ export function requireConfigForm(text: string, tokenFile: string, tokenFolder?:
       sections.set(name, current);
       continue;
     }
-    // Blanks at the end are taken off first: a pattern for them costs the square of their number.
+    // trimEnd() comes first: to match trailing blanks, a pattern needs time quadratic in their number.
     const [, key = '', value = ''] = /^([a-z_]+) *= *(.*)$/.exec(line.trimEnd()) ?? [];
     const form = Object.hasOwn(forms, key) ? forms[key] : undefined;
     if (!current || !form || current.has(key)) throw refused(`${at} is no setting of a role: ${oneLine(key, 40)}`);
@@ -53,7 +53,7 @@ export function requireConfigForm(text: string, tokenFile: string, tokenFolder?:
   for (const [name, section] of sections) requireWay(name, section, sections);
 }
 
-/** Of a service that was taken over, a path must not lead out of the folder. */
+/** The profile whose token file this is. A path from a compromised service must not lead out of the folder. */
 function tokenProfile(path: string, folder: string | undefined): string | undefined {
   if (folder === undefined || !path.startsWith(`${folder}/`)) return undefined;
   const profile = path.slice(folder.length + 1);
@@ -62,7 +62,7 @@ function tokenProfile(path: string, folder: string | undefined): string | undefi
     : undefined;
 }
 
-/** The name of each profile's section that names a role token's file -> the profile whose token that is. */
+/** The name of each section that names a role token's file -> the profile that the token is for. */
 export function tokenProfileOf(text: string, folder: string): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   let section = '';
@@ -82,7 +82,7 @@ const hints: Record<string, string> = {
   web_identity_token_file: ', the file of AWS_WEB_IDENTITY_TOKEN_FILE',
 };
 
-/** Each profile is a role by the pod's token, or a role by way of such a one. */
+/** Requires that a profile assumes its role with the pod's token, or through a source profile that does. */
 function requireWay(name: string, section: Section, sections: ReadonlyMap<string, Section>): void {
   const source = section.get('source_profile');
   const direct = section.has('web_identity_token_file');

@@ -1,7 +1,7 @@
 /**
  * Owns the sidecar's settings: their environment names, defaults and forms.
  *
- * By hand and not with zod, as the service's are: builtins.ts says why.
+ * They are checked by hand and not with zod, unlike the service's settings: builtins.ts says why.
  */
 import { type ProxyEnvironment, proxyProblems } from '../lib/forward-proxy.ts';
 import { regionForm } from './config-form.ts';
@@ -11,7 +11,7 @@ export interface SidecarConfig {
   /** The downward API's file of pod labels. */
   readonly podInfoPath: string;
   readonly runId: string | undefined;
-  /** Domino's proxy in the workload, without a slash at the end. */
+  /** The URL of Domino's proxy in the workload, without a slash at the end. */
   readonly apiProxy: string;
   readonly endpoint: string;
   /** A CA or certificate to trust beside the system's. */
@@ -20,27 +20,26 @@ export interface SidecarConfig {
   readonly requestTimeoutMs: number;
   readonly configFile: string;
   readonly tokenFile: string;
-  /** Of the role tokens, in memory; undefined: they are not asked for. */
+  /** The folder of the role tokens, in memory; where it is undefined, the sidecar requests no role tokens. */
   readonly roleTokenDir: string | undefined;
-  /** The pod's name. */
   readonly podName: string;
-  /** `chain`: profiles name roles, and each tool asks STS. `process`: the sidecar does, and profiles run a script. */
+  /** `chain`: profiles name roles, and each tool calls STS. `process`: the sidecar calls STS, and profiles run a script. */
   readonly credentials: 'process' | 'chain';
-  /** Of the sessions, where `credentials` is `process`; in memory, since they must not reach a disk. */
+  /** The folder of the sessions, where `credentials` is `process`; in memory, since sessions must not reach a disk. */
   readonly credentialsDir: string;
-  /** Whether the profile that a person chooses is served to code that names none. */
+  /** Whether code that names no profile gets the session of the default profile. */
   readonly defaultCredentials: boolean;
-  /** For profiles that name no region. */
+  /** The region of profiles that name none. */
   readonly region: string | undefined;
-  /** In place of the regional STS. */
+  /** The STS to call in place of the regional one. */
   readonly stsEndpoint: string | undefined;
   /** The forward proxy for STS: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in either case. */
   readonly proxyEnv: ProxyEnvironment;
   readonly prove: boolean;
-  /** How often AWS is asked whether a proved profile still works; 0 is off. */
+  /** How often the sidecar asks AWS whether a proved profile still works; 0 is off. */
   readonly recheckMs: number;
   readonly port: number;
-  /** 0 is off. */
+  /** The interval of rounds; 0 is off. */
   readonly refreshMs: number;
   readonly once: boolean;
   readonly onceTimeoutMs: number;
@@ -49,7 +48,7 @@ export interface SidecarConfig {
   readonly logLevel: string;
 }
 
-/** The settings cannot be used. `message` names every problem, one a line, and no value. */
+/** Reports wrong settings. `message` names every problem, one a line, and no value. */
 export class SettingsError extends Error {
   readonly problems: readonly string[];
 
@@ -60,7 +59,7 @@ export class SettingsError extends Error {
   }
 }
 
-/** What is wrong with a text, in the words `expected …`; undefined when nothing is. */
+/** Says what is wrong with a text, in the words `expected …`; undefined when it is valid. */
 type Check = (text: string) => string | undefined;
 
 const matching =
@@ -152,7 +151,7 @@ export function loadSidecarConfig(env: Readonly<Record<string, string | undefine
     );
   }
   if (config.prove || config.credentials === 'process') problems.push(...proxyProblems(env));
-  // The bearer token must not cross the cluster in clear unless someone said so.
+  // The bearer token must not cross the cluster without TLS unless a person chose that.
   if (config.tlsVerify && url(config.endpoint) === undefined && isClear(new URL(config.endpoint))) {
     problems.push('DOMINO_IRSA_ENDPOINT: expected https; http to another machine needs IRSA_TLS_VERIFY=false');
   }

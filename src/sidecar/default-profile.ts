@@ -1,5 +1,5 @@
 /**
- * Owns the default profile: the one that a person chose, served as container credentials to code that names none.
+ * Owns the default profile: serves its session as container credentials to code that names no profile.
  * https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
  */
 import { join } from 'node:path';
@@ -14,26 +14,26 @@ import type { RefusedRole } from './profiles.ts';
 export interface DefaultProfile {
   /** `/default`, and `/default?profile=…`, which chooses one of `config`'s; an empty name chooses none. */
   choose(query: URLSearchParams, config: Offered): Reply;
-  /** `/default/credentials`, for SDKs. @param authorization of the request: what the token file says. */
+  /** `/default/credentials`, for SDKs. @param authorization the request's header, which must equal the token file's text. */
   credentials(authorization: string | undefined, config: Offered): Reply;
-  /** Which profile it is now, and why; and whether it has a session. */
+  /** The current default profile, who chose it, and whether it has a session. */
   view(config: Offered): DefaultView;
-  /** Writes the token that SDKs send, unless it is there. @throws Failure `sessions_not_writable` */
+  /** Writes the token that SDKs send, unless the file has it. @throws Failure `sessions_not_writable` */
   writeToken(): void;
 }
 
-/** What there is to choose from. */
+/** The profiles that a person can choose from. */
 export interface Offered {
   readonly profiles: readonly string[];
   /** Roles of the person that the service refuses now, with the reason. */
   readonly refused: readonly RefusedRole[];
-  /** By the mappings of the person's organizations. */
+  /** The profiles that the mappings of the person's organizations propose. */
   readonly proposed: readonly string[];
 }
 
 export interface DefaultView {
   profile: string | null;
-  /** Null where neither chose one. */
+  /** Null where there is no default profile. */
   chosen_by: 'person' | 'mapping' | null;
   proposed: readonly string[];
   /** Why code without a profile gets no session now. */
@@ -41,16 +41,16 @@ export interface DefaultView {
   what_to_do?: string;
 }
 
-/** Beside the sessions. No profile's file is called so, since each of those has an ending. */
+/** Files beside the sessions. No profile's file can have these names, since it has an ending. */
 const [choiceName, tokenName] = ['default-profile', 'default-token'];
 
-/** Makes a new token. The choice outlives a restart of the sidecar, as the sessions do. */
+/** Makes a new token. The person's choice survives a restart of the sidecar, as the sessions do. */
 export function openDefaultProfile(folder: string, disk: Disk, clock: Clock): DefaultProfile {
   const token = crypto.randomBytes(32).toString('hex');
   const [choiceFile, tokenFile] = [join(folder, choiceName), join(folder, tokenName)];
   const chosen = ({ proposed }: Offered): DefaultView => {
     const choice = readText(choiceFile).text?.trim();
-    // A person who chose none wants none.
+    // An empty choice means that the person wants no default profile.
     if (choice !== undefined) return { profile: choice || null, chosen_by: 'person', proposed };
     const [only, ...others] = proposed;
     if (only === undefined) return { profile: null, chosen_by: null, proposed };
@@ -103,7 +103,7 @@ export function openDefaultProfile(folder: string, disk: Disk, clock: Clock): De
 
 type Keys = Record<'AccessKeyId' | 'SecretAccessKey' | 'SessionToken' | 'Expiration', string>;
 
-/** The session that lives, or the sentence that lies in its place. */
+/** The live session, or the sentence that says why there is none. */
 function sessionOf(folder: string, profile: string, now: number): { keys: Keys } | { keys?: undefined; why: string } {
   const at = join(folder, sessionKey(profile));
   const session = readText(`${at}.json`).text;
@@ -114,11 +114,11 @@ function sessionOf(folder: string, profile: string, now: number): { keys: Keys }
     : { why: `Its session ran out at ${keys.Expiration}, and was not renewed.` };
 }
 
-/** A choice outlives the role that it was made for. */
+/** Why the default profile has no session, since a choice outlasts its role. */
 function whyNone(name: string, { profiles, refused }: Offered, why: string): { problem: string; what_to_do: string } {
   const role = refused.find((one) => one.name === name);
   if (role) return { problem: `The IRSA service refuses its role, ${role.code}: ${role.reason}`, what_to_do: another };
-  // Before the first round, nothing is known of the profiles.
+  // Before the first round, the sidecar does not know the profiles.
   return {
     problem: why,
     what_to_do: profiles.length === 0 || profiles.includes(name) ? 'Type: curl localhost:6003/doctor' : another,
@@ -130,10 +130,10 @@ const command = 'curl "localhost:6003/default?profile=<profile>"';
 
 const shown = ({ profile, ...rest }: DefaultView) => ({ default_profile: profile, ...rest });
 
-/** In the form that SDKs show. */
+/** An error in the form that SDKs show. */
 const failed = (status: number, code: string, message: string): Reply => ({ status, body: { code, message } });
 
-/** Takes as long whatever differs. */
+/** Compares in constant time. */
 function sameText(one: string, other: string): boolean {
   const [a, b] = [one, other].map((text) => crypto.createHash('sha256').update(text).digest());
   return a !== undefined && b !== undefined && crypto.timingSafeEqual(a, b);

@@ -1,4 +1,4 @@
-/** Owns `/doctor`: who the person is, how each role fares, hop by hop, and what her environment makes of it. Pure. */
+/** Owns `/doctor`: reports the user, the state of each role, hop by hop, and problems of the environment. Pure. */
 import type { DefaultView } from './default-profile.ts';
 import { environmentFindings, type Finding, fileFindings, readEnvironment } from './environment.ts';
 import { Failure, oneLine } from './failure.ts';
@@ -10,7 +10,7 @@ export type HopView = 'proved' | 'failed' | 'not asked';
 
 export interface DoctorView {
   time: string;
-  /** Null where the service does not say. */
+  /** Null where the service did not name the user. */
   user: string | null;
   organizations: readonly string[] | null;
   run_id: string | null;
@@ -18,7 +18,7 @@ export interface DoctorView {
   endpoint: string;
   /** Whether an HTTP answer came, a refusal too. */
   service_answers: boolean;
-  /** Why the service does not say who the person is. */
+  /** Why the service did not name the user. */
   service_problem: ServiceProblem | null;
   /** How far this machine's clock is ahead of AWS's. */
   clock_ahead_seconds: number | null;
@@ -26,17 +26,17 @@ export interface DoctorView {
   config_file: string;
   profiles: RoleView[];
   refused: readonly RefusedRole[];
-  /** Null where it is not switched on. */
+  /** Null where default profiles are switched off. */
   default_profile: DefaultView | null;
   environment: Finding[];
-  /** False where nobody sent the environment along. */
+  /** False where the request had no environment. */
   environment_known: boolean;
   notice: NoticeView | null;
   newest_refusal: ProblemView | null;
 }
 
 export interface ServiceProblem extends ProblemView {
-  /** Of the answer; null where none came. */
+  /** The HTTP status of the answer; null where none came. */
   status: number | null;
 }
 
@@ -57,10 +57,10 @@ export interface Examined {
   readonly endpoint: string;
   readonly credentials: 'process' | 'chain';
   readonly configText: string | undefined;
-  /** What the service answered to `/my_access`, or why there is no answer; undefined where it was not asked. */
+  /** The service's answer to `/my_access`, or why there is none; undefined where the sidecar did not send the request. */
   readonly access: string | Failure | undefined;
   readonly clockAheadMs: number | undefined;
-  /** What `env` prints, where it was sent along. */
+  /** The output of `env`, where the request had it. */
   readonly environment: string | undefined;
 }
 
@@ -141,7 +141,7 @@ function readAccess(access: Examined['access']): { user: string; organizations: 
   }
 }
 
-/** For a terminal. */
+/** The report as text for a terminal. */
 export function doctorText(view: DoctorView): string {
   const { user, organizations, run_id, state, newest_refusal: refusal, notice } = view;
   const who = user === null ? 'The service does not say who you are' : `You are ${user} to Domino`;
@@ -182,7 +182,7 @@ function serviceLine({ endpoint, service_answers, service_problem: problem }: Do
   return `Service: ${endpoint} ${which} (${how}): ${message} ${what_to_do}`;
 }
 
-/** Where the pod itself lacks what the call needs, or the address leads nowhere. */
+/** Codes that mean no call was made: the pod lacks what the call needs, or the address does not lead to the service. */
 const notAsked = /^(run_unknown|token_proxy_\w+|endpoint_not_found)$/;
 
 function defaultLine({ profile, chosen_by, problem, what_to_do }: DefaultView): string {

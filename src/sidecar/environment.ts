@@ -1,12 +1,12 @@
 /**
- * Owns what an AWS SDK makes of a process's environment: which credentials win, and what is in the way of a profile. Pure.
+ * Owns the check of a process's environment: which credentials an AWS SDK would use, and what keeps it from using a profile. Pure.
  * The order is the SDKs' own: https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
  */
 import { oneLine } from './failure.ts';
 
 export interface Finding {
   readonly code: string;
-  /** `problem`: credentials are not those that a person expects. */
+  /** `problem`: an SDK would not use the credentials that a person expects. */
   readonly level: 'ok' | 'problem';
   readonly message: string;
   readonly what_to_do: string;
@@ -19,13 +19,13 @@ export interface Surroundings {
   readonly configText: string | undefined;
 }
 
-/** @param text lines of `NAME=value`, as `env` prints them. @returns the AWS variables alone, without keys. */
+/** @param text lines of `NAME=value`, as `env` prints them. @returns only the AWS variables, without the values of keys. */
 export function readEnvironment(text: string): Map<string, string> {
   const found = new Map<string, string>();
   for (const line of text.split('\n')) {
     const at = line.indexOf('=');
     const name = line.slice(0, at);
-    // Names say enough: a value may be a secret.
+    // For most variables the name is enough, and a value may be a secret.
     if (/^AWS_[A-Z0-9_]+$/.test(name)) found.set(name, shown.has(name) ? oneLine(line.slice(at + 1), 200) : '');
   }
   return found;
@@ -33,7 +33,7 @@ export function readEnvironment(text: string): Map<string, string> {
 
 const shown = new Set(['AWS_PROFILE', 'AWS_DEFAULT_PROFILE', 'AWS_CONFIG_FILE', 'AWS_REGION', 'AWS_DEFAULT_REGION']);
 
-/** What is to be said of the config file, whatever the environment is. */
+/** Findings about the config file, which do not depend on the environment. */
 export function fileFindings({ configFile, configText }: Surroundings): Finding[] {
   if (configText === undefined) {
     return [
@@ -45,7 +45,7 @@ export function fileFindings({ configFile, configText }: Surroundings): Finding[
   return [problem('default_section', what, 'Type: curl localhost:6003/refresh')];
 }
 
-/** In the order in which an SDK looks. */
+/** Findings in the order in which an SDK looks for credentials. */
 export function environmentFindings(env: ReadonlyMap<string, string>, around: Surroundings): Finding[] {
   const profile = env.get('AWS_PROFILE') ?? env.get('AWS_DEFAULT_PROFILE');
   return [

@@ -1,4 +1,4 @@
-/** Owns the sidecar's HTTP calls: one request on a connection of its own, with a deadline, and what broke it by kind. */
+/** Owns the sidecar's HTTP calls: sends one request on a connection of its own, with a deadline, and classifies failures. */
 import type { IncomingHttpHeaders, IncomingMessage, RequestOptions } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
@@ -12,14 +12,14 @@ export interface Exchange {
   method: 'GET' | 'POST';
   headers?: Record<string, string>;
   body?: string;
-  /** For everything: the name look-up, the connection, and the last byte of the answer. */
+  /** Covers everything: the name look-up, the connection, and the last byte of the answer. */
   deadlineMs: number;
-  /** What is longer came from somewhere else. */
+  /** A longer answer cannot come from the expected server. */
   maxBytes: number;
   clock: Clock;
   signal: AbortSignal;
   tls?: ConnectionOptions;
-  /** A forward proxy to go by. */
+  /** The forward proxy to use. */
   proxy?: URL | undefined;
 }
 
@@ -29,7 +29,7 @@ export interface Answer {
   text: string;
 }
 
-/** @throws Broken when no whole answer came. */
+/** @throws Broken when no complete answer came. */
 export async function exchange(call: Exchange): Promise<Answer> {
   const { clock, signal, deadlineMs } = call;
   const end = new AbortController();

@@ -1,6 +1,6 @@
-/** Owns what can go wrong in the sidecar: a stable code each, what happened, and what to do, for a data scientist. */
+/** Owns the failures of the sidecar: each has a stable code, and tells a data scientist what happened and what to do. */
 
-/** Code -> what happened, and what to do. Codes never change their meaning; the words may. */
+/** Code -> what happened, and what to do. Codes never change their meaning; the texts may. */
 const words = {
   run_unknown: [
     'The sidecar cannot tell which run this is: the pod labels name none',
@@ -47,7 +47,7 @@ const words = {
     'A new token is tried each time. If this lasts, restart the workload; then ask your administrator (DOMINO_ISSUER).',
   ],
   forbidden: [
-    'The IRSA service knows you, and does not allow this',
+    'The IRSA service does not allow you to do this',
     'Ask your administrator whether your user may use AWS roles from workloads.',
   ],
   run_revoked: [
@@ -71,7 +71,7 @@ const words = {
     'Ask your administrator to map fewer roles to your organizations: another try does not help.',
   ],
   kubernetes_refused: [
-    'Kubernetes refuses to record what this run wants',
+    'Kubernetes refuses to record the role request of this run',
     'The message has the reason: a quota or policy of the cluster. Ask your administrator to have it changed.',
   ],
   too_many_requests: [
@@ -99,8 +99,8 @@ const words = {
     'Ask your administrator to check DOMINO_IRSA_ENDPOINT, and proxies on the way.',
   ],
   config_refused: [
-    'The answer of the IRSA service holds what no AWS config file of its own holds, so it was not used',
-    'Tell your administrator at once: the service may be of another release, or not in the hands of its owner.',
+    'The answer of the IRSA service has a setting that its config files never have, so it was not used',
+    'Tell your administrator at once: the service may be of another release, or compromised.',
   ],
   disk_full: [
     'The AWS config file could not be written, since its disk is full; the old file is whole and in its place',
@@ -122,27 +122,27 @@ const words = {
     'The AWS config file is written, but AWS does not let this run use all of its roles',
     'Roles that the profiles list shows as proved work. For the others it says what to do; give your administrator this message.',
   ],
-  internal: ['The sidecar failed in a way that nobody foresaw', 'Give your administrator the log of the sidecar.'],
+  internal: ['The sidecar failed in an unexpected way', 'Give your administrator the log of the sidecar.'],
 } as const;
 
 export type FailureCode = keyof typeof words;
 
 export interface FailureOptions {
-  /** More about this one, safe to show: an HTTP status, the service's own sentence, a system error's code. */
+  /** Details of this failure, safe to show: an HTTP status, the service's own sentence, a system error's code. */
   detail?: string | undefined;
   cause?: unknown;
-  /** Seconds that the other side asked to wait. */
+  /** How long the server asked to wait. */
   retryAfterSeconds?: number | undefined;
   answer?: Answered | undefined;
 }
 
-/** What the service answered, where it did: its HTTP status, and its own code, empty where it gave none. */
+/** The service's answer: its HTTP status, and its code, empty where the answer has none. */
 export interface Answered {
   readonly status: number;
   readonly code: string;
 }
 
-/** Why a round did not come to its end. `message` and `advice` are for people, `code` for programs. */
+/** Why a round failed. `message` and `advice` are for people, `code` for programs. */
 export class Failure extends Error {
   readonly code: FailureCode;
   readonly advice: string;
@@ -160,7 +160,7 @@ export class Failure extends Error {
   }
 }
 
-/** Text from elsewhere, made fit for one line of a terminal. */
+/** Reduces text from another program to one printable line. */
 export function oneLine(text: string, length = 300): string {
   const flat = text.replace(/[^\x20-\x7e]+/g, ' ').trim();
   return flat.length > length ? `${flat.slice(0, length)}...` : flat;

@@ -1,4 +1,4 @@
-/** Owns how many things are done at once: so many, and the others wait in their order. */
+/** Owns a limit on concurrency: up to `limit` tasks run at once, and the others wait in order. */
 
 export type Gate = <T>(work: () => Promise<T>) => Promise<T>;
 

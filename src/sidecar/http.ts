@@ -1,15 +1,15 @@
-/** Owns the sidecar's HTTP on loopback: its paths, in JSON for a terminal, and `/doctor` in text for people. */
+/** Owns the sidecar's HTTP server on loopback: its paths answer in JSON laid out for a terminal, `/doctor` also in text. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { http } from './builtins.ts';
 import { terminalJson } from './status.ts';
 
-/** Other pods have no business here. */
+/** Loopback alone, so that other pods cannot connect. */
 const host = '127.0.0.1';
 
 export interface Reply {
   status: number;
-  /** JSON, or text as it is. */
+  /** An object is sent as JSON, a string as it is. */
   body: object | string;
   retryAfterSeconds?: number | undefined;
 }
@@ -18,9 +18,9 @@ export interface HttpHandlers {
   ready: () => Reply;
   refresh: () => Promise<Reply>;
   status: () => Reply;
-  /** @param environment what `env` prints, where it was sent along. */
+  /** @param environment the output of `env`, where the request had it. */
   doctor: (asJson: boolean, environment: string | undefined) => Promise<Reply>;
-  /** `/default`, and what is below it; where it is not switched on, there is no such path. */
+  /** `/default` and the paths below it; undefined where default profiles are switched off. */
   default?:
     | ((path: string, query: URLSearchParams, authorization: string | undefined) => Reply | undefined)
     | undefined;
@@ -28,7 +28,7 @@ export interface HttpHandlers {
 
 export interface HttpListening {
   readonly port: number;
-  /** Cuts every connection. */
+  /** Closes every connection at once. */
   close(): Promise<void>;
 }
 
@@ -75,10 +75,10 @@ async function answer(request: IncomingMessage, handlers: HttpHandlers): Promise
   return { status: 404, body: { error: 'The sidecar has /doctor, /status, /refresh, /readyz and /healthz.' } };
 }
 
-/** More than the AWS variables of any environment. */
+/** In characters: more than the AWS variables of any environment need. */
 const longestBody = 64 * 1024;
 
-/** What is longer is cut: nothing of it is kept. */
+/** Reads the body up to `longestBody`, and drops the rest. */
 async function readText(request: IncomingMessage): Promise<string> {
   let text = '';
   for await (const chunk of request.setEncoding('utf8')) {
@@ -89,13 +89,13 @@ async function readText(request: IncomingMessage): Promise<string> {
 }
 
 function send(request: IncomingMessage, response: ServerResponse, { status, body, retryAfterSeconds }: Reply): void {
-  // A body is of no interest, and is not read to its end.
+  // The sidecar does not read the rest of the body, so the connection cannot be used again.
   if (!request.complete) response.setHeader('connection', 'close');
   if (retryAfterSeconds !== undefined) response.setHeader('retry-after', String(Math.ceil(retryAfterSeconds)));
   if (status === 405) response.setHeader('allow', /^\/(refresh|doctor)/.test(request.url ?? '') ? 'GET, POST' : 'GET');
   const type = typeof body === 'string' ? 'text/plain; charset=utf-8' : 'application/json';
   response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' });
   if (typeof body === 'string') return void response.end(body);
-  // v1.8's clients know the health check to the letter; the rest is laid out for people.
+  // v1.8's clients expect the exact text of the health check; other answers are laid out for people.
   response.end(request.url?.startsWith('/healthz') ? JSON.stringify(body) : terminalJson(body));
 }

@@ -1,4 +1,4 @@
-/** Owns what the sidecar keeps while it runs: its rounds, the record of what they did, and the sessions. */
+/** Owns the state of a running sidecar: its rounds, the record of their results, the sessions and the role tokens. */
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import type { SidecarConfig } from './config.ts';
@@ -28,7 +28,7 @@ export interface SidecarOptions {
 
 export type Keeper = ReturnType<typeof createKeeper>;
 
-/** The rounds, and the record of what they did. @param signal ends the renewal of sessions. */
+/** Creates the rounds and the record of their results. @param signal ends the renewal of sessions. */
 export function createKeeper(options: SidecarOptions, signal: AbortSignal) {
   const { config, clock, log, random = Math.random, disk = systemDisk } = options;
   const roleTokens = keepTokens({ ...options, random, disk });
@@ -48,7 +48,7 @@ export function createKeeper(options: SidecarOptions, signal: AbortSignal) {
   let lastError: Told['lastError'];
   const deps = { config, clock, log, disk, random, sessions, roleTokens, sts };
   restoreSessions(deps);
-  /** What the round under way, or the last, put on disk. */
+  /** The config that the current round, or the last one, wrote to disk. */
   let ofRound: Written | undefined;
 
   const rounds = createRounds<Written>({
@@ -91,14 +91,14 @@ export function createKeeper(options: SidecarOptions, signal: AbortSignal) {
   const refresh = async () => refreshView(await rounds.ask('refresh'), ofRound, rounds.nextAt);
   const proved = () => (!written || rounds.running || stateOf(told()) === 'revoked' ? [] : provedSources(written.what));
   function onRefused(source: SourceProfile, problem: StsProblem): void {
-    log.warn({ profile: source.name, problem: problem.text }, 'AWS does not let this run in any more: a new round');
+    log.warn({ profile: source.name, problem: problem.text }, 'AWS refuses this run now: a new round begins');
     if (written) written = { ...written, what: withDoubt(written.what, source, problem) };
     void rounds.askAfter('recheck');
   }
   return { ...kept, rounds, told, refresh, proved, onRefused, clockAheadMs: () => clockAheadMs };
 }
 
-/** In the process form, tokens stay in the sidecar's memory. */
+/** With `credentials: process`, role tokens stay in the sidecar's memory and reach no file. */
 function keepTokens(options: Required<SidecarOptions>) {
   const { roleTokenDir: folder, podName: pod, credentials, tokenFile } = options.config;
   const kept = folder && { ...options, folder, pod, toFiles: credentials === 'chain', podToken: podToken(tokenFile) };
@@ -116,13 +116,13 @@ function holdSessions(
   return createSessions({ files, clock, log, random, renew, onRefused });
 }
 
-/** Failures in a row after which a person should act and not wait: with the longest waits, about a minute. */
+/** After so many failures in a row, the log reports an error, since a person should act: with the longest waits, about a minute. */
 const patience = 8;
 
 function logFailure(log: Log, failure: Failure, failures: number, nextInMs: number | undefined): void {
   const next_try_seconds = nextInMs === undefined ? undefined : Math.round(nextInMs / 100) / 10;
   const about = { ...problemView(failure), failures, next_try_seconds, err: failure.cause };
-  log[failures === patience ? 'error' : 'warn'](about, 'no round: trying again');
+  log[failures === patience ? 'error' : 'warn'](about, 'round failed: trying again');
 }
 
 function logSuccess(log: Log, { cause, seconds, result }: Outcome<Written>): void {

@@ -1,4 +1,4 @@
-/** Owns the pod's labels as the downward API writes them, and what they tell: which run this is, and what part of it. */
+/** Owns reading of the pod's labels, as the downward API writes them: which run this is, and its workload type. */
 import { Failure } from './failure.ts';
 
 export interface RunIdentity {
@@ -8,8 +8,8 @@ export interface RunIdentity {
 }
 
 /**
- * One `key="value"` a line, the value quoted as Go's `%q` does:
- * https://kubernetes.io/docs/concepts/workloads/pods/downward-api/ (pkg/fieldpath FormatMap). Other lines are passed over.
+ * Reads lines of `key="value"`, with the value quoted as by Go's `%q`, and ignores other lines:
+ * https://kubernetes.io/docs/concepts/workloads/pods/downward-api/ (pkg/fieldpath FormatMap).
  */
 export function parseLabels(text: string): Map<string, string> {
   const labels = new Map<string, string>();
@@ -22,7 +22,7 @@ export function parseLabels(text: string): Map<string, string> {
 
 /**
  * @param text the labels file, or undefined when there is none.
- * @param runId `DOMINO_RUN_ID`, used when the labels do not tell.
+ * @param runId `DOMINO_RUN_ID`, used when the labels do not name the run.
  * @throws Failure `run_unknown`
  */
 export function identifyRun(text: string | undefined, runId: string | undefined): RunIdentity {
@@ -34,19 +34,19 @@ export function identifyRun(text: string | undefined, runId: string | undefined)
     throw new Failure('run_unknown', { detail: text === undefined ? 'there is no labels file' : undefined });
   }
   const type = labels.get('dominodatalab.com/irsa-workload-type');
-  // The service refuses what is no label; an odd one is not worth losing the roles over.
+  // The service would refuse the request for an invalid label. The roles matter more than the type, so it is left out.
   const workloadType = type !== undefined && /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/.test(type);
   return { run, workloadType: workloadType ? type : undefined };
 }
 
-/** The pods of a run's cluster have the cluster's kind as their name (`ray`), which says nothing of the run. */
+/** The run's name in the label, if any: pods of a run's cluster have the cluster's kind (`ray`) there. */
 function runName(name: string | undefined): string | undefined {
   return name?.startsWith('run-') ? name : undefined;
 }
 
 const short: Record<string, string> = { a: '\x07', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' };
 
-/** Go's escapes: https://go.dev/ref/spec#Rune_literals */
+/** Decodes Go's escapes: https://go.dev/ref/spec#Rune_literals */
 function unquote(quoted: string): string {
   const escapes = /\\(?:x([\da-fA-F]{2})|u([\da-fA-F]{4})|U([\da-fA-F]{8})|(.))/g;
   return quoted.replace(escapes, (_all, x?: string, u?: string, long?: string, char = '') => {

@@ -1,4 +1,4 @@
-/** Owns the log file in the workload: kept small by moving it aside when it is full, since its volume is small. */
+/** Owns the log file in the workload: renames it when it is full, since its volume is small. */
 import { dirname } from 'node:path';
 import { fs } from './builtins.ts';
 
@@ -8,8 +8,8 @@ export interface LogFile {
 }
 
 /**
- * The file and one older one, `<path>.1`: twice `maxBytes` at most.
- * @param onTrouble told once when lines begin to be lost, and again only after they were not.
+ * Writes the file and keeps one older one, `<path>.1`: together `maxBytes` twice at most.
+ * @param onTrouble called when a line is lost, and again only after a line was written.
  */
 export function openLogFile(path: string, maxBytes: number, onTrouble: (error: unknown) => void): LogFile {
   let bytes: number | undefined;
@@ -35,7 +35,7 @@ export function openLogFile(path: string, maxBytes: number, onTrouble: (error: u
         append(line);
         trouble = false;
       } catch (error) {
-        // Measured anew next time: a part of the line may have been written, or the file removed.
+        // The next write measures the file anew: a part of the line may have been written, or the file removed.
         bytes = undefined;
         if (!trouble) onTrouble(error);
         trouble = true;

@@ -1,11 +1,11 @@
 /**
- * Owns the exec probe of a container: whether the sidecar beside it is ready. The kubelet's own HTTP probes come from
- * the node and do not reach the loopback that the sidecar listens on, and its image need not have curl.
+ * Owns the exec probe of the sidecar's container, which asks whether the sidecar is ready. The kubelet's own HTTP probes come
+ * from the node and do not reach the loopback that the sidecar listens on, and the image need not have curl.
  */
 import type { Clock } from '../lib/clock.ts';
 import { exchange } from './exchange.ts';
 
-/** @returns whether `/readyz` says 200, and its answer for the kubelet's event. */
+/** @returns whether `/readyz` answers 200, and its text for the kubelet's event. */
 export async function probe(port: number, clock: Clock): Promise<{ ready: boolean; text: string }> {
   const url = `http://127.0.0.1:${port}/readyz`;
   const signal = new AbortController().signal;

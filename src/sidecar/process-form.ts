@@ -1,22 +1,22 @@
 /**
- * Owns the AWS config file in the form that every tool reads: profiles that run a script for their session
- * (`credential_process`). The AWS SDK for C++, and so pyarrow and DuckDB, passes over `role_arn` with `source_profile`. Pure.
+ * Owns the AWS config file in the form that every tool supports: profiles that run a script for their session
+ * (`credential_process`). The AWS SDK for C++, and so pyarrow and DuckDB, ignores `role_arn` with `source_profile`. Pure.
  */
 import { crypto } from './builtins.ts';
 import type { ParsedConfig, TargetProfile } from './profiles.ts';
 import type { IssuedSession } from './sts.ts';
 
-/** The script's name in the folder of the sessions. It has no ending, and all sessions have one. */
+/** The script's name in the folder of the sessions. It has no ending, so no session's file has the same name. */
 export const scriptName = 'session';
 
-/** What the folder's name may be: SDKs give the command to a shell, and the CLI splits it at blanks and quotes. */
+/** The form of the folder's name: SDKs give the command to a shell, and the CLI splits it at blanks and quotes. */
 export const folderForm = /^(\/[A-Za-z0-9_.-]+)+$/;
 
 const longestKey = 200;
 
 /**
- * A profile's name as a file's name and a shell's word. config-form.ts lets `\w+=,.@/-` into a name, so the slash alone has to
- * go, into a character that no name has; a name that is too long for a file ends in its hash.
+ * Turns a profile's name into a file's name that is also one word in a shell. config-form.ts allows `\w+=,.@/-` in a name, so only
+ * the slash needs replacing, by a character that no name has. A name that is too long for a file is cut and ends in its hash.
  */
 export function sessionKey(profile: string): string {
   const flat = profile.replaceAll('/', ':').replace(/[^\w+=,.@:-]/g, '');
@@ -24,7 +24,7 @@ export function sessionKey(profile: string): string {
   return `${flat.slice(0, 100)}~${crypto.createHash('sha256').update(profile).digest('hex')}`;
 }
 
-/** @param text the service's, which `config` was read from: its comments stay. @param folder of the script. */
+/** @param text the service's config file, from which `config` was read: its comments stay. @param folder the script's folder. */
 export function processForm(text: string, config: ParsedConfig, folder: string): string {
   const lines = text.split(/\r?\n/);
   const first = lines.findIndex((line) => line.startsWith('['));
@@ -43,7 +43,7 @@ function section({ name, roleArn, region }: TargetProfile, folder: string): stri
   ];
 }
 
-/** https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html. On one line, which the script reads. */
+/** The format of https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html, on one line for the script. */
 export function sessionJson({ accessKeyId, secretAccessKey, sessionToken, expiresAt }: IssuedSession): string {
   const Expiration = `${new Date(expiresAt).toISOString().slice(0, 19)}Z`;
   return `${JSON.stringify({
@@ -56,8 +56,8 @@ export function sessionJson({ accessKeyId, secretAccessKey, sessionToken, expire
 }
 
 /**
- * The script behind `credential_process`. It needs `sh` and `cat`; where there is `date`, it finds out that a session has
- * run out, which SDKs report less well. @param port the sidecar's.
+ * The script that `credential_process` runs. It needs `sh` and `cat`. With `date`, it also reports a session that has expired, with a
+ * clearer message than SDKs have. @param port the sidecar's.
  */
 export function sessionScript(port: number): string {
   return `#!/bin/sh

@@ -1,4 +1,4 @@
-/** Owns the process of the sidecar: settings, log destinations, its end, and the exit code. */
+/** Owns the process of the sidecar: its settings, log destinations, shutdown and exit code. */
 import { systemClock } from '../lib/clock.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { onSignal } from '../lib/signals.ts';
@@ -20,7 +20,7 @@ let stop: () => Promise<void> = async () => undefined;
 onSignal((signal) => {
   log.info({ signal }, 'ending');
   stopping.abort();
-  // Whatever is under way is thrown away: the config file is whole at any time.
+  // A round under way is abandoned: the config file is complete at any time.
   setTimeout(() => process.exit(0), 500).unref();
   void stop().then(() => process.exit(config.once ? 1 : 0));
 });
@@ -51,7 +51,7 @@ function configOrExit(): SidecarConfig {
   }
 }
 
-/** On stdout, and in the file where one is set. */
+/** Logs to stdout, and to the file where one is set. */
 function openLog({ logLevel, logFile, logFileMaxBytes }: SidecarConfig): Log {
   const lost = (error: unknown) => toStdout.warn({ err: error, file: logFile }, 'the log file cannot be written');
   const toStdout = createLog(logLevel, { write: (line) => void process.stdout.write(line) });

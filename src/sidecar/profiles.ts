@@ -1,9 +1,9 @@
-/** Owns the reading of the AWS config text: its profiles, what was refused and why, and what differs between two. Pure. */
+/** Owns reading of the AWS config file's text: its profiles, the refused roles, and the changes between two texts. Pure. */
 import { readProposal } from '../lib/default-proposal.ts';
 import { Failure, oneLine } from './failure.ts';
 import { readUnmapped, type Unmapped } from './unmapped.ts';
 
-/** A profile with a web identity: what STS can be asked about. */
+/** A profile that assumes its role with a web identity token. */
 export interface SourceProfile {
   readonly name: string;
   readonly roleArn: string;
@@ -11,7 +11,7 @@ export interface SourceProfile {
   readonly region: string | undefined;
 }
 
-/** A profile that people use: a role, assumed by way of its source profile; its own source where there is no way to go. */
+/** A profile that people use: a role, assumed through its source profile. A profile that needs no other is its own source. */
 export interface TargetProfile extends SourceProfile {
   readonly source: string;
 }
@@ -26,21 +26,21 @@ export interface ParsedConfig {
   readonly profiles: readonly TargetProfile[];
   readonly sources: readonly SourceProfile[];
   readonly refused: readonly RefusedRole[];
-  /** The profiles that the person's organizations propose as the default one. */
+  /** The profiles that the person's organizations propose as the default profile. */
   readonly proposed: readonly string[];
-  /** Where the person has no role at all, since no organization leads to one. */
+  /** Set where the person has no role at all, since no organization is mapped to one. */
   readonly unmapped: Unmapped | undefined;
 }
 
 export interface Changes {
   readonly added: readonly string[];
   readonly removed: readonly string[];
-  /** Of the same name, with another role or another way to it. */
+  /** Profiles that kept their name, and now have another role or another proxy role. */
   readonly changed: readonly string[];
   readonly kept: readonly string[];
 }
 
-/** @throws Failure `unexpected_answer` where a line is nothing that a config file holds: a login page, say. */
+/** @throws Failure `unexpected_answer` where a line does not belong in a config file, such as a line of a login page. */
 export function parseConfig(text: string): ParsedConfig {
   const sections = new Map<string, Map<string, string>>();
   const refused: RefusedRole[] = [];
@@ -56,7 +56,7 @@ export function parseConfig(text: string): ParsedConfig {
       continue;
     }
     const section = /^\[(?:profile )?([^\]]+)\]\s*$/.exec(line)?.[1]?.trim();
-    // Blanks at the end are taken off first: a pattern for them costs the square of their number.
+    // trimEnd() comes first: to match trailing blanks, a pattern needs time quadratic in their number.
     const [, key, value] = /^\s*([\w-]+)\s*=\s*(.*)$/.exec(line.trimEnd()) ?? [];
     if (section !== undefined) {
       current = new Map();
@@ -64,7 +64,7 @@ export function parseConfig(text: string): ParsedConfig {
     } else if (key && value !== undefined && current) current.set(key, value);
     else throw new Failure('unexpected_answer', { detail: 'it is no AWS config file' });
   }
-  // A service with nothing to give says so in a comment; an empty answer is another program's.
+  // The service says in a comment that there are no roles; an empty answer comes from another program.
   if (text.trim() === '') throw new Failure('unexpected_answer', { detail: 'it is empty' });
   return { ...sort(sections), refused, proposed, unmapped: readUnmapped(text) };
 }
@@ -85,7 +85,7 @@ function sort(sections: ReadonlyMap<string, ReadonlyMap<string, string>>): Pick<
   return { profiles: [...profiles, ...direct], sources };
 }
 
-/** @param before what the file held; undefined when there was none, or none that could be read. */
+/** @param before the earlier config; undefined when there was none, or none that could be read. */
 export function compareConfigs(before: ParsedConfig | undefined, after: ParsedConfig): Changes {
   const [old, fresh] = [ways(before), ways(after)];
   const names = [...fresh.keys()];
@@ -97,7 +97,7 @@ export function compareConfigs(before: ParsedConfig | undefined, after: ParsedCo
   };
 }
 
-/** Each profile's name, and the roles on the way. */
+/** Each profile's name -> its proxy role and its role. */
 function ways(config: ParsedConfig | undefined): Map<string, string> {
   const sources = new Map(config?.sources.map(({ name, roleArn }) => [name, roleArn]));
   return new Map(

@@ -1,16 +1,16 @@
 /**
- * Owns the proof that a profile works: both of its hops, each asked until STS agrees or the profile's minute has passed,
- * since IAM takes seconds to spread a change.
+ * Owns the proof that a profile works: tries each of its two hops until STS accepts it or the profile's minute has passed,
+ * since IAM takes seconds to propagate a change.
  */
 import { createGate, type Gate } from './gate.ts';
 import type { ParsedConfig, SourceProfile, TargetProfile } from './profiles.ts';
 import { assumeSource, assumeTarget, type HopResult, type IssuedSession, type StsOptions } from './sts.ts';
 import { type StsProblem, stsProblem } from './sts-problem.ts';
 
-/** What came of one profile. */
+/** The result for one profile. */
 export interface Proof {
   readonly profile: string;
-  /** From the first try to STS's last yes, or to the end of patience. */
+  /** From the first try until STS accepted the last hop, or until the proof gave up. */
   readonly seconds: number;
   /** Of both hops together. */
   readonly tries: number;
@@ -20,13 +20,13 @@ export interface Proof {
 
 export interface ProofOptions extends StsOptions {
   random: () => number;
-  /** A proof that still holds, so that STS need not be asked. */
+  /** Returns a proof that is still valid, so that STS is not called. */
   known?: (profile: TargetProfile, source: SourceProfile) => Proof | undefined;
-  /** Takes the session of a proved profile; without it, the session is forgotten. */
+  /** Receives the session of a proved profile; without this hook, the session is dropped. */
   onSession?: (way: Way, session: IssuedSession, proof: Proof) => void;
 }
 
-/** A profile and the source by which it is reached. */
+/** A profile and its source profile. */
 export interface Way {
   readonly profile: TargetProfile;
   readonly source: SourceProfile;
@@ -34,7 +34,7 @@ export interface Way {
 
 const patienceMs = 60_000;
 const [firstWaitMs, longestWaitMs] = [200, 3_000];
-/** An answer with thousands of profiles must not take thousands of connections. */
+/** A config file with thousands of profiles must not open thousands of connections. */
 const callsAtOnce = 8;
 
 /** @returns a proof for each profile that people use. Profiles that share a proxy role share its session. */
@@ -87,7 +87,7 @@ interface Hop {
   readonly tries: number;
 }
 
-/** Asks once at least. @param start when patience began to run, on the monotonic clock. */
+/** Calls `ask` at least once, and again for up to `patienceMs`. @param start when that time began, on the monotonic clock. */
 async function untilAgreed(
   { clock, random, signal }: ProofOptions,
   gate: Gate,

@@ -1,6 +1,6 @@
 /**
- * Owns the look between rounds at whether AWS still lets this run in: one call to STS, so that a run that was shut out
- * says so within a minute or two, and not at its next round.
+ * Owns the check between rounds whether AWS still accepts this run: one call to STS, so that the sidecar notices a revocation
+ * within a minute or two, and not only at its next round.
  */
 import type { Clock } from '../lib/clock.ts';
 import type { SourceProfile } from './profiles.ts';
@@ -9,18 +9,18 @@ import type { HopResult } from './sts.ts';
 import type { StsProblem } from './sts-problem.ts';
 
 export interface RecheckOptions {
-  /** Give or take a tenth; 0 is off. */
+  /** The interval, give or take a tenth; 0 is off. */
   everyMs: number;
   clock: Clock;
   random: () => number;
   signal: AbortSignal;
-  /** The profiles that count as proved; none while a round is under way. */
+  /** The sources of profiles that count as proved; none while a round is under way. */
   proved: () => readonly SourceProfile[];
   ask: (source: SourceProfile) => Promise<HopResult>;
   onRefused: (source: SourceProfile, problem: StsProblem) => void;
 }
 
-/** Asks about one profile at a time, each in its turn; ends with `signal`. */
+/** Checks one source profile at a time, each in turn; ends with `signal`. */
 export async function recheck(options: RecheckOptions): Promise<void> {
   const { everyMs, clock, random, signal, proved, ask, onRefused } = options;
   if (everyMs === 0) return;
@@ -31,7 +31,7 @@ export async function recheck(options: RecheckOptions): Promise<void> {
     const source = sources[turn % sources.length];
     if (!source) continue;
     const { problem } = await ask(source);
-    // What passes by itself, a network's failure say, is no news: the rounds see to it.
+    // Other problems, such as a network failure, may pass by themselves; the rounds handle them.
     if (problem?.code === 'source_refused' && !signal.aborted) onRefused(source, problem);
   }
 }
@@ -42,7 +42,7 @@ export function provedSources({ config, proofs }: Written): SourceProfile[] {
   return config.sources.filter(({ name }) => used.has(name));
 }
 
-/** Takes back what was proved of all profiles that go by this source, unless it names another role by now. */
+/** Replaces the proofs of all profiles with this source by the problem, unless the source names another role by now. */
 export function withDoubt(written: Written, source: SourceProfile, problem: StsProblem): Written {
   const now = written.config.sources.find(({ name }) => name === source.name);
   if (now?.roleArn !== source.roleArn) return written;

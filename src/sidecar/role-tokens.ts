@@ -1,4 +1,4 @@
-/** Owns the role tokens of the sidecar: fetched for the profiles that name them, kept in memory, renewed at half their life. */
+/** Owns the role tokens of the sidecar: fetches them for the profiles that name them, and renews them at half their life. */
 import { dirname, join } from 'node:path';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
@@ -14,30 +14,30 @@ import { type StsProblem, stsProblem } from './sts-problem.ts';
 
 export interface RoleTokens {
   /**
-   * Brings what the config names: fetches it where something is missing or past half its life, and writes the files. What is
-   * held goes on where the service does not answer.
-   * @param text the config file's, as the service gave it. @param afresh fetches in any case. @throws Failure
+   * Fetches the tokens that the config names, where one is missing or past half its life, and writes the files. Where the
+   * service does not answer, valid tokens stay in use.
+   * @param text the config file's text, as the service sent it. @param afresh fetches in any case. @throws Failure
    */
   bring(text: string, call: ServiceCall, afresh: boolean): Promise<void>;
-  /** Takes up what the config of a sidecar before this one names, so that no role of it is asked for with the pod's token. */
+  /** Restores the names in the config of an earlier sidecar, so that no role with a role token is assumed with the pod's token. */
   restore(text: string): void;
-  /** The token that lets a run into the role of a source profile; the pod's own where none is for it. */
+  /** The token with which a run assumes the role of a source profile: its role token, else the pod's own. */
   webIdentity: StsOptions['webIdentity'];
   /** When the token of a profile ends, milliseconds since the epoch. */
   endOf(profile: string): number | undefined;
-  /** Why tools cannot use the file of a profile, which had a token. */
+  /** Set where a profile's token has expired, so that tools cannot use its file. */
   lapsed(profile: string): StsProblem | undefined;
-  /** Renews what is past half its life, until `signal`. */
+  /** Renews tokens that are past half their life, until `signal`. */
   keepFresh(call: () => Promise<ServiceCall>, signal: AbortSignal): Promise<void>;
-  /** The run is shut out: nothing is held any more, and no token is left in the folder, whichever process wrote it. @throws Failure */
+  /** Removes all tokens of a revoked run, from memory and from the folder, whichever process wrote them. @throws Failure */
   drop(): void;
 }
 
 export interface RoleTokensOptions {
-  /** Where the config file names the token files. */
+  /** The folder of the token files, which the config file names. */
   folder: string;
   pod: string;
-  /** Whether they are written there; else the sidecar alone has them. */
+  /** Whether the tokens are written there; otherwise only the sidecar has them, in memory. */
   toFiles: boolean;
   podToken: StsOptions['webIdentity'];
   disk: Disk;
@@ -48,7 +48,7 @@ export interface RoleTokensOptions {
 
 interface Held {
   token: string;
-  /** The role that it is for. */
+  /** The ARN of the role that the token is for. */
   role: string | undefined;
   expiresAt: number;
   /** When it is to be renewed, milliseconds since the epoch. */
@@ -64,9 +64,9 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
   const held = new Map<string, Held>();
   /** The name of a profile's section -> the profile whose token file it names. */
   let named: ReadonlyMap<string, string> = new Map();
-  /** The profile -> the role that its token is for. */
+  /** Profile -> the ARN of the role that its token is for. */
   let wanted: ReadonlyMap<string, string | undefined> = new Map();
-  /** What is wanted changed: answers to what was asked before are of no use. */
+  /** Counts changes of `wanted`: the answer to a request from before a change is dropped. */
   let changes = 0;
   const isDue = (profile: string) => (held.get(profile)?.dueAt ?? 0) <= clock.now();
   const works = (profile: string) => (held.get(profile)?.expiresAt ?? 0) > clock.now();
@@ -78,7 +78,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
     const now = clock.now();
     for (const { profile, token, expiresAt } of tokens) {
       if (!wanted.has(profile)) continue;
-      // Half of its life, and not all pods at that moment.
+      // About half of its life; the jitter keeps many pods from renewing at the same moment.
       const dueAt = now + (expiresAt - now) * (0.45 + 0.1 * random());
       held.set(profile, { token, role: wanted.get(profile), expiresAt, dueAt });
       if (toFiles) writing(folder, 'tokens_not_writable', () => writeToken(join(folder, profile), token, disk));
@@ -92,7 +92,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
     wanted = new Map([...named].map(([section, profile]) => [profile, roles.get(section)]));
   }
 
-  /** Forgets the tokens of profiles that are not wanted, and of those that lead to another role now. */
+  /** Drops the tokens of profiles that are no longer wanted, and of those that now lead to another role. */
   function keepToWanted(): void {
     changes += 1;
     for (const [profile, { role }] of held) if (wanted.get(profile) !== role) held.delete(profile);
@@ -106,7 +106,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
       if (![...wanted.keys()].some((profile) => afresh || isDue(profile))) return;
       await fetch(call).catch((error: unknown) => {
         if (![...wanted.keys()].every(works)) throw error;
-        log.warn({ err: error }, 'the role tokens were not renewed; those that are held go on');
+        log.warn({ err: error }, 'the role tokens were not renewed; the current ones stay in use');
       });
     },
     restore: want,
@@ -131,7 +131,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
   };
 }
 
-/** A sidecar before this one may have left files that are wanted still; they serve until new ones are there. */
+/** Removes the token files of other profiles. Files of `profiles` that an earlier sidecar wrote stay until new ones replace them. */
 function removeOthers(folder: string, profiles: Iterable<string>): void {
   const kept = new Set([...profiles].map((profile) => join(folder, profile)));
   writing(folder, 'tokens_not_writable', () => {
@@ -165,7 +165,7 @@ function writeToken(path: string, token: string, disk: Disk): void {
   replaceFile(path, token, tokenMode, disk);
 }
 
-/** The folder's files that hold a token, and what a process left that was ended while it wrote one; no other program's. */
+/** The folder's files that hold a token, and unfinished files of a process that ended while it wrote one; no other program's files. */
 function tokenFiles(folder: string): string[] {
   if (!fs.existsSync(folder)) return [];
   const files = fs.readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());

@@ -1,4 +1,4 @@
-/** Owns one round: labels, token, service, file, proof; each step in order, and what came of it. */
+/** Owns one round: reads the labels, fetches a token, calls the service, writes the config file and proves its profiles. */
 import { join } from 'node:path';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
@@ -20,11 +20,11 @@ import { fetchToken } from './token.ts';
 /** A config that is on disk. */
 export interface Written {
   readonly run: string;
-  /** False when the file said the same already. */
+  /** False when the file had the same content already. */
   readonly written: boolean;
   readonly config: ParsedConfig;
   readonly changes: Changes;
-  /** By profile; none when proofs are off. */
+  /** One for each profile; empty when proofs are off. */
   readonly proofs: readonly Proof[];
 }
 
@@ -34,17 +34,17 @@ export interface RoundDeps {
   log: Log;
   disk: Disk;
   random: () => number;
-  /** How STS is asked. */
+  /** The options for calls to STS. */
   sts: (signal: AbortSignal) => StsOptions;
-  /** Where the sidecar holds the sessions: IRSA_CREDENTIALS=process. */
+  /** Set where the sidecar holds the sessions: IRSA_CREDENTIALS=process. */
   sessions?: Sessions | undefined;
-  /** Where the sidecar keeps role tokens. */
+  /** Set where the sidecar keeps role tokens. */
   roleTokens?: RoleTokens | undefined;
 }
 
 /**
- * @param afresh asks STS about every profile, also about those whose session lives.
- * @param onWritten told as soon as the file is on disk: before the proofs, which take time.
+ * @param afresh proves every profile with STS, even one whose session is live.
+ * @param onWritten called as soon as the file is on disk, before the proofs, which take time; and again after them.
  * @throws Failure
  */
 export async function runRound(
@@ -53,7 +53,7 @@ export async function runRound(
   afresh: boolean,
   onWritten: (written: Written) => void,
 ): Promise<Written> {
-  /** Who looks into the file, and not at the sidecar, finds out too. */
+  /** Tells people who look into the file, and not at the sidecar, that the run was revoked. */
   function tellInFile(failure: Failure): void {
     try {
       takeAll([
@@ -62,7 +62,7 @@ export async function runRound(
         () => markConfigFile(config.configFile, oneLine(failure.message), clock.now(), disk),
       ]);
     } catch (error) {
-      log.warn({ err: error }, 'a file of the run that is shut out is left, or cannot say so');
+      log.warn({ err: error }, 'a file of the revoked run could not be removed or marked');
     }
   }
 
@@ -74,10 +74,10 @@ export async function runRound(
   });
   const parsed = parseConfig(text);
   requireConfigForm(text, config.tokenFile, config.roleTokenDir);
-  // Before the config that names their files.
+  // Tokens come first: the config file names their files.
   await roleTokens?.bring(text, asked, afresh);
 
-  // In the process form, a copy of the service's text serves to find what is new.
+  // With IRSA_CREDENTIALS=process the config file has another form, so a copy of the service's text serves for the comparison.
   const copy = copyPath(config);
   const before = parseOrNothing(readText(sessions ? copy : config.configFile).text);
   signal.throwIfAborted();
@@ -107,7 +107,7 @@ export async function runRound(
   return proved;
 }
 
-/** A call to the service in the name of this run, with a new token. @throws Failure */
+/** Prepares a call to the service for this run, with a new token. @throws Failure */
 export async function serviceCall(
   { config, clock, log }: Pick<RoundDeps, 'config' | 'clock' | 'log'>,
   signal: AbortSignal,
@@ -121,7 +121,7 @@ export async function serviceCall(
 
 const copyPath = ({ credentialsDir }: SidecarConfig) => join(credentialsDir, 'chain.config');
 
-/** A sidecar before this one, in the same pod, may have left sessions that still live. */
+/** Takes over live sessions that an earlier sidecar in the same pod left. */
 export function restoreSessions({
   config,
   sessions,
@@ -134,7 +134,7 @@ export function restoreSessions({
   roleTokens?.restore(text);
 }
 
-/** What lay there before may be another program's, or an older release's: it only serves to find what is new. */
+/** An earlier file may come from another program or an older release. It serves only for the comparison, so errors are ignored. */
 function parseOrNothing(text: string | undefined): ParsedConfig | undefined {
   try {
     return text === undefined ? undefined : parseConfig(text);

@@ -1,25 +1,25 @@
-/** Owns when rounds happen: one at a time, shared by all who ask; again after a failure, after a while, and on demand. */
+/** Owns the schedule of rounds: one at a time, shared by all callers; on demand, after an interval, and again after a failure. */
 import type { Clock } from '../lib/clock.ts';
 import { Failure } from './failure.ts';
 
 export interface Outcome<T> {
-  /** Why it was run: `start`, `retry`, `refresh`, `timer`, `token`. */
+  /** Why the round began: `start`, `retry`, `refresh`, `timer`, `token`, `recheck`. */
   readonly cause: string;
   /** When it ended, milliseconds since the epoch. */
   readonly at: number;
   readonly seconds: number;
   readonly result: T | undefined;
-  /** Why there is no result. */
+  /** Set where there is no result. */
   readonly failure: Failure | undefined;
 }
 
 export interface Rounds<T> {
   /**
-   * Runs a round now; where one is under way its outcome is shared. While the service has asked to wait, it is not
-   * asked: the answer is then the failure that said so.
+   * Runs a round now, or shares the outcome of the one under way. While the service has asked to wait, no round begins: the
+   * result is then the failure with that request.
    */
   ask(cause: string): Promise<Outcome<T>>;
-  /** A round after the one that is under way, if one is: for what that one cannot have seen. */
+  /** Waits for the round under way, if any, and then calls `ask`: for a change that the current round may have missed. */
   askAfter(cause: string): Promise<Outcome<T>>;
   readonly running: boolean;
   readonly last: Outcome<T> | undefined;
@@ -27,16 +27,16 @@ export interface Rounds<T> {
   readonly nextAt: number | undefined;
   /** Failures since the last success. */
   readonly failures: number;
-  /** Ends the round that is under way, and begins no other. */
+  /** Aborts the round under way, and begins no other. */
   stop(): void;
 }
 
 export interface RoundsOptions<T> {
   /** @param cause as in Outcome. */
   round: (signal: AbortSignal, cause: string) => Promise<T>;
-  /** Told of every outcome, with the milliseconds until the next round begins by itself. */
+  /** Called with every outcome, and with the milliseconds until the next round begins by itself. */
   onOutcome: (outcome: Outcome<T>, nextInMs: number | undefined) => void;
-  /** After a success; 0 is never. */
+  /** The interval after a success; 0 is never. */
   refreshMs: number;
   clock: Clock;
   random: () => number;
@@ -44,7 +44,7 @@ export interface RoundsOptions<T> {
 
 const [shortestMs, longestMs] = [500, 30_000];
 
-/** Full jitter between half a second and a bound that doubles to 30 s: many pods start at once, and must not march. */
+/** Full jitter between half a second and a bound that doubles up to 30 s: many pods start at once, and must not retry in step. */
 export function backOffMs(failures: number, random: () => number): number {
   const bound = Math.min(longestMs, shortestMs * 2 ** failures);
   return shortestMs + random() * (bound - shortestMs);
@@ -62,7 +62,7 @@ export function createRounds<T>({ round, onOutcome, refreshMs, clock, random }: 
   function nextInMs(failure: Failure | undefined): number | undefined {
     if (!failure) return refreshMs > 0 ? refreshMs * (0.9 + 0.2 * random()) : undefined;
     const wait = backOffMs(failures, random);
-    // Not a moment earlier than asked for, and not all at that moment.
+    // Not earlier than the service asked for, and with jitter.
     return failure.retryAfterSeconds === undefined
       ? wait
       : Math.max(wait, failure.retryAfterSeconds * 1000 + shortestMs * random());

@@ -1,4 +1,4 @@
-/** Owns the call to the IRSA service: one request, and what its refusals mean. */
+/** Owns calls to the IRSA service: sends a request, and turns refusals into failures of the sidecar. */
 import type { Clock } from '../lib/clock.ts';
 import type { ErrorCode } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
@@ -22,7 +22,7 @@ export interface ServiceCall {
   signal: AbortSignal;
 }
 
-/** More than any AWS config file. */
+/** Larger than any AWS config file. */
 const maxBytes = 1024 * 1024;
 
 /** @returns the AWS config file's text. @throws Failure */
@@ -33,7 +33,7 @@ export async function askService(call: ServiceCall): Promise<string> {
   return await answered(call, 'POST');
 }
 
-/** @returns what the service knows of this run's roles, at no cost to AWS; undefined where its address does not lead there. @throws Failure */
+/** @returns the service's report on this run's roles, which costs no call to AWS; undefined where the endpoint has another path. @throws Failure */
 export async function askAccess(call: ServiceCall): Promise<string | undefined> {
   const endpoint = call.endpoint.replace(/\/map_iam_roles_to_pod_sa$/, `/my_access?run_id=${call.identity.run}`);
   return endpoint === call.endpoint ? undefined : await answered({ ...call, endpoint }, 'GET');
@@ -44,7 +44,7 @@ export interface RoleTokenAnswer {
   refused: { profile: string; code: string }[];
 }
 
-/** The tokens of this pod for the roles that come by them. @throws Failure */
+/** Fetches this pod's tokens for roles with carrier `token`. @throws Failure */
 export async function askRoleTokens(call: ServiceCall, pod: string): Promise<RoleTokenAnswer> {
   const endpoint = call.endpoint.replace(/\/map_iam_roles_to_pod_sa$/, '/role_tokens');
   return readTokens(await answered({ ...call, endpoint }, 'POST', { run_id: call.identity.run, pod }));
@@ -52,7 +52,7 @@ export async function askRoleTokens(call: ServiceCall, pod: string): Promise<Rol
 
 export const tokenForm = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 
-/** What does not look like a token is another program's, and no text of it is shown. */
+/** An answer without the form of tokens comes from another program; the failure shows none of its text. */
 function readTokens(text: string): RoleTokenAnswer {
   const wrong = new Failure('unexpected_answer', { detail: 'it holds no role tokens' });
   const fieldsOf = (value: unknown): Record<string, unknown> => {
@@ -84,7 +84,7 @@ function parsedOrNothing(text: string): unknown {
   }
 }
 
-/** The text of an answer with status 200. @throws Failure, with the `answer` where there was one. */
+/** @returns the text of an answer with status 200. @throws Failure, with the `answer` where there was one. */
 async function answered(call: ServiceCall, method: 'GET' | 'POST', content?: object): Promise<string> {
   const answer = await send(call, method, content).catch((error: unknown) => {
     if (!(error instanceof Broken)) throw error;
@@ -121,11 +121,11 @@ const failureOfBroken: Record<BrokenKind, FailureCode> = {
   tls: 'tls_failed',
   cut: 'connection_cut',
   too_long: 'unexpected_answer',
-  // The service is inside the cluster: no forward proxy is asked for it.
+  // The service is inside the cluster, so the sidecar uses no forward proxy for it.
   proxy: 'service_unreachable',
 };
 
-/** The service's stable codes first, every one of them; where something else answered, and for `undefined`, its status. */
+/** Every stable code of the service. For `undefined`, and for an unknown code, the HTTP status decides. */
 const failureOfCode: Record<ErrorCode, FailureCode | undefined> = {
   invalid_request: 'invalid_request',
   unauthenticated: 'unauthenticated',
@@ -145,12 +145,12 @@ const failureOfCode: Record<ErrorCode, FailureCode | undefined> = {
   domino_unavailable: undefined,
   kubernetes_unavailable: undefined,
   aws_unavailable: undefined,
-  // Of a request that the sidecar does not make so.
+  // Answers to requests of a form that the sidecar does not send.
   payload_too_large: 'invalid_request',
   unsupported_media_type: 'invalid_request',
   expectation_failed: 'invalid_request',
   headers_too_large: 'invalid_request',
-  // Of calls that the sidecar does not make.
+  // Answers to calls that the sidecar does not make.
   user_not_found: undefined,
   mapping_not_found: undefined,
   role_not_managed: undefined,
@@ -195,10 +195,10 @@ function readProblem(text: string): { code: string; detail: string; requestId: s
   }
 }
 
-/** Longer than any service means: a mistaken header must not put the sidecar to sleep for days. */
+/** A limit on waiting: a mistaken header must not make the sidecar wait for days. */
 const longestSeconds = 900;
 
-/** Seconds from `Retry-After`, a number or a date (RFC 9110 section 10.2.3). */
+/** The seconds in `Retry-After`, which is a number or a date (RFC 9110 section 10.2.3). */
 export function retryAfter(header: string | undefined, now: number): number | undefined {
   if (header === undefined) return undefined;
   const seconds = /^\s*\d+\s*$/.test(header) ? Number(header) : (Date.parse(header) - now) / 1000;

@@ -1,6 +1,6 @@
 /**
- * Owns the folder of the sessions: a file for each profile that has one, and for each that has none a file that says why.
- * Files of sessions are for the pod's group alone.
+ * Owns the folder of the sessions: a session file for each profile that has a session, and for each other profile a file that says
+ * why it has none. Only the pod's group can read session files.
  */
 import { join } from 'node:path';
 import { fs } from './builtins.ts';
@@ -12,15 +12,15 @@ export interface SessionFiles {
   /** @throws Failure `sessions_not_writable`, as all of these do. */
   writeScript(port: number): void;
   write(profile: string, session: IssuedSession): void;
-  /** When the session that lies there expires, milliseconds since the epoch. It throws nothing. */
+  /** When the session in the profile's file expires, milliseconds since the epoch; undefined where there is none. Throws nothing. */
   expiresAt(profile: string): number | undefined;
   /** Removes the session, if there is one, and leaves a sentence for people in its place. */
   refuse(profile: string, why: string): void;
-  /** As `refuse`, for every profile that has a file and is not listed: all sessions first, then the sentences. */
+  /** As `refuse`, for every profile that has a file and is not listed. All sessions go first, then the sentences are written. */
   refuseOthers(profiles: readonly string[], why: (key: string) => string): void;
 }
 
-/** Takes each step, whatever became of those before it. @throws the first step's error that failed, when all are over. */
+/** Runs every step, even when an earlier one fails. @throws the first error, after the last step. */
 export function takeAll(steps: readonly (() => void)[]): void {
   const errors = steps.flatMap((step) => {
     try {
@@ -33,14 +33,14 @@ export function takeAll(steps: readonly (() => void)[]): void {
   if (errors.length > 0) throw errors[0];
 }
 
-/** The kubelet hands the volume to the pod's group, with the setgid bit: new files are of that group. */
+/** The kubelet gives the volume to the pod's group, with the setgid bit, so new files belong to that group. */
 const [sessionMode, publicMode] = [0o640, 0o644];
 
 export function sessionFiles(folder: string, disk: Disk): SessionFiles {
   const at = (key: string, ending: string) => join(folder, `${key}.${ending}`);
 
   const written = (work: () => void) => writing(folder, 'sessions_not_writable', work);
-  /** Also what a process left that was ended while it wrote. */
+  /** Removes the session, and the unfinished file of a process that ended while it wrote one. */
   function remove(key: string): void {
     fs.rmSync(at(key, 'json'), { force: true });
     fs.rmSync(at(`.${key}`, 'json.irsa-new'), { force: true });
@@ -49,7 +49,7 @@ export function sessionFiles(folder: string, disk: Disk): SessionFiles {
     if (readText(at(key, 'why')).text !== `${why}\n`) replaceFile(at(key, 'why'), `${why}\n`, publicMode, disk);
   }
   function refuseKey(key: string, why: string): void {
-    // The session goes first, whatever becomes of the sentence.
+    // The session goes first, so that it is gone even if the sentence cannot be written.
     remove(key);
     explain(key, why);
   }

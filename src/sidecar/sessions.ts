@@ -1,6 +1,6 @@
 /**
- * Owns the sessions that the sidecar holds for the workload: which profile has one until when, their renewal at half their
- * life, and their end. The keys themselves are in the files alone.
+ * Owns the sessions that the sidecar holds for the workload: which profile has one and until when, their renewal at half their
+ * life, and their end. The keys themselves are only in the files.
  */
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
@@ -11,25 +11,25 @@ import type { SessionFiles } from './session-files.ts';
 import type { IssuedSession } from './sts.ts';
 import { type StsProblem, stsProblem } from './sts-problem.ts';
 
-/** STS gives no longer one to a role that assumes a role. */
+/** An hour, the longest that STS allows when a role assumes a role. */
 export const sessionSeconds = 3600;
 
 export interface Sessions {
-  /** For `prove`: what need not be asked again, and where sessions go. */
+  /** Hooks for `prove`: they skip profiles whose proof is still valid, and store new sessions. */
   readonly hooks: Pick<ProofOptions, 'durationSeconds' | 'onSession' | 'known'>;
-  /** Takes up the sessions that a sidecar before this one left in the files: they are renewed at the next look. */
+  /** Restores the sessions that an earlier sidecar left in the files; they are due for renewal at once. */
   restore(config: ParsedConfig): void;
-  /** Ends the sessions of profiles that are not in the config any more, or lead elsewhere. @throws Failure */
+  /** Ends the sessions of profiles that are no longer in the config, or lead to another role. @throws Failure */
   keepTo(config: ParsedConfig): void;
-  /** Says in the file of a profile without a session why it has none. @throws Failure */
+  /** Writes for each profile without a session why it has none. @throws Failure */
   explain(config: ParsedConfig, proofs: readonly Proof[]): void;
-  /** Ends all of them. @throws Failure */
+  /** Ends all sessions. @throws Failure */
   endAll(why: Failure): void;
-  /** When the session of a profile expires, milliseconds since the epoch; undefined where none lives. */
+  /** When the live session of a profile expires, milliseconds since the epoch; undefined where there is none. */
   expiresAt(profile: string): number | undefined;
-  /** Why a profile that had a session has none that lives, although nothing was refused. */
+  /** Why a profile's session has expired without renewal; undefined where its session is live, or it never had one. */
   lapsed(profile: string): StsProblem | undefined;
-  /** Renews them until `signal`. */
+  /** Renews sessions until `signal`. */
   keepFresh(signal: AbortSignal): Promise<void>;
 }
 
@@ -38,9 +38,9 @@ export interface SessionsOptions {
   clock: Clock;
   log: Log;
   random: () => number;
-  /** Takes both hops anew. */
+  /** Assumes the roles of both hops again. */
   renew: (config: Ways, hooks: Hooks) => Promise<Proof[]>;
-  /** AWS refused a profile whose session still lives. */
+  /** Called when AWS refuses to renew a session. */
   onRefused: (source: SourceProfile, problem: StsProblem) => void;
 }
 
@@ -52,13 +52,13 @@ interface Held {
   readonly proof: Proof;
   readonly expiresAt: number;
   renewAt: number;
-  /** Why it was not renewed when it was last tried. */
+  /** Why the last renewal failed. */
   problem?: StsProblem;
-  /** AWS refused it since: it is asked again. */
+  /** AWS has refused the profile since, or an earlier sidecar proved it: the next round proves it again. */
   doubted: boolean;
 }
 
-/** Looked at and not timed, so that a clock that jumps, or a node that slept, costs nothing. */
+/** The sidecar polls and sets no timer per session, so that a jump of the clock, or a node that slept, does no harm. */
 const lookEveryMs = 15_000;
 const retryMs = 60_000;
 
@@ -80,7 +80,7 @@ export function createSessions(options: SessionsOptions): Sessions {
         const source = sources.find(({ name }) => name === profile.source);
         const expiresAt = files.expiresAt(profile.name);
         if (!source || expiresAt === undefined || expiresAt <= clock.now()) continue;
-        // Not proved by this process: the first round asks about it.
+        // This process has not proved the profile, so the first round does.
         const proof = { profile: profile.name, seconds: 0, tries: 0, problem: undefined };
         held.set(profile.name, { way: { profile, source }, proof, expiresAt, renewAt: clock.now(), doubted: true });
       }
@@ -136,7 +136,7 @@ function createHolder({ files, clock, random }: SessionsOptions) {
     take: (way: Way, session: IssuedSession, proof: Proof): void => {
       const { expiresAt } = session;
       files.write(way.profile.name, session);
-      // Half the life and up to a tenth more: many pods start at once, and must not march.
+      // Half the life and up to a tenth more: many pods start at once, and must not renew in step.
       const renewAt = clock.now() + (expiresAt - clock.now()) * (0.5 + 0.1 * random());
       held.set(way.profile.name, { way, proof, expiresAt, renewAt, doubted: false });
     },
@@ -157,7 +157,7 @@ async function renewDue(
   if (due.length === 0) return;
   const ways = due.map(({ way }) => way);
   const config = { profiles: ways.map(({ profile }) => profile), sources: ways.map(({ source }) => source) };
-  // What comes late is for a session that was ended or replaced meanwhile: the run was shut out, or the role is another now.
+  // A result is ignored if the session was ended or replaced meanwhile: the run was revoked, or the profile has another role.
   const current = (name: string) => due.find((old) => old === held.get(name));
   const onSession: typeof take = (way, session, proof) => {
     if (current(way.profile.name)) take(way, session, proof);
@@ -180,11 +180,11 @@ async function renewDue(
 const notMapped =
   'you are not mapped to its role any more. Ask your administrator, then type: curl localhost:6003/refresh';
 
-/** Of a role that the person is mapped to, and cannot have now. */
+/** The sentence for a role that the person is mapped to, and cannot have now. */
 const refusalOf = ({ code, reason }: RefusedRole) =>
   `the IRSA service refuses its role, ${code}: ${reason.replace(/\.$/, '')}. When that is over, type: curl localhost:6003/refresh`;
 
-/** One line, which SDKs show to people. */
+/** One line; SDKs show it to people. */
 const sentence = (profile: string, why: string) => oneLine(`irsa-svc: AWS profile ${profile}: ${why}`, 900);
 
 function sameWay(a: Way, b: Way): boolean {

@@ -1,4 +1,4 @@
-/** Owns the wiring of the sidecar: rounds, their record, HTTP and the token watch, started and stopped together. */
+/** Owns the wiring of the sidecar: starts and stops the rounds, HTTP, the checks between rounds and the token watch together. */
 import { watchAccess } from './access-watch.ts';
 import { readText } from './config-file.ts';
 import { doctorText, doctorView } from './doctor.ts';
@@ -27,12 +27,12 @@ export type { SidecarOptions } from './keeper.ts';
 export interface Sidecar {
   /** `http://127.0.0.1:<port>` */
   readonly url: string;
-  /** Resolves when a config was written and proved for the first time; never, when that never happens. */
+  /** Resolves when a config was written and proved for the first time, which may never happen. */
   readonly ready: Promise<void>;
   status(): StatusView;
-  /** What `/refresh` does. */
+  /** Does what `/refresh` does. */
   refresh(): Promise<RefreshView>;
-  /** Ends everything at once; a file is whole whenever this comes. */
+  /** Ends everything at once; files are complete at any time. */
   stop(): Promise<void>;
 }
 
@@ -63,7 +63,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   void sessions?.keepFresh(signal);
   void keeper.roleTokens?.keepFresh(() => serviceCall(options, signal), signal);
   const looks = { clock, random, signal };
-  // Where the sidecar holds the sessions, AWS says at each renewal whether it lets this run in.
+  // Where the sidecar holds the sessions, each renewal shows whether AWS still accepts this run, so only the service is asked.
   if (sessions) {
     const ask = async () => askAccess(await serviceCall(options, signal));
     const onLost = () => void keeper.rounds.askAfter('recheck');
@@ -90,7 +90,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   };
 }
 
-/** @returns undefined where a person's choice is not to be served: it is off unless asked for. */
+/** @returns undefined where default profiles are switched off. */
 function serveDefault({ defaultProfile, told }: Keeper): HttpHandlers['default'] {
   if (!defaultProfile) return undefined;
   return (path, query, authorization) => {
@@ -100,7 +100,7 @@ function serveDefault({ defaultProfile, told }: Keeper): HttpHandlers['default']
   };
 }
 
-/** Asks the service who the person is, and puts together what is known. */
+/** Asks the service for the user, and builds the doctor's report. */
 async function examine(options: SidecarOptions, keeper: Keeper, signal: AbortSignal, environment: string | undefined) {
   const { config, clock } = options;
   const { endpoint, credentials } = config;
@@ -113,10 +113,10 @@ async function examine(options: SidecarOptions, keeper: Keeper, signal: AbortSig
   return doctorView({ told, now: clock.now(), endpoint, credentials, configText, access, clockAheadMs, environment });
 }
 
-/** A person waits. */
+/** Short, since a person waits. */
 const doctorMs = 5_000;
 
-/** Rounds until one did well, without HTTP. @returns whether one did before `onceTimeoutMs`, or the signal. */
+/** Runs rounds until one succeeds, without HTTP. @returns whether one did before `onceTimeoutMs`, or the signal. */
 export async function runOnce(options: SidecarOptions, signal: AbortSignal): Promise<boolean> {
   const { config, clock, log } = options;
   const end = new AbortController();

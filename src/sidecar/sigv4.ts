@@ -2,7 +2,7 @@
  * Owns the signature of a call to AWS, Signature Version 4:
  * https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
  *
- * By hand, since one call needs it and the libraries load more than the sidecar's memory has room for. Pure.
+ * Written by hand, since only one call needs it and libraries would use more memory than the sidecar may take. Pure.
  */
 import { crypto } from './builtins.ts';
 
@@ -16,7 +16,7 @@ export interface Unsigned {
   method: string;
   /** Without a query. */
   url: URL;
-  /** All of these are signed, and `host` with them. */
+  /** All of these are signed, and `host` too. */
   headers: Readonly<Record<string, string>>;
   body: string;
   region: string;
@@ -27,7 +27,7 @@ export interface Unsigned {
 
 const algorithm = 'AWS4-HMAC-SHA256';
 
-/** @returns the headers to send: those that were given, with the date, the session token and the signature. */
+/** @returns the headers to send: those of the call, with the date, the session token and the signature. */
 export function sign(call: Unsigned, session: Session): Record<string, string> {
   const time = `${new Date(call.now).toISOString().slice(0, 19).replace(/[-:]/g, '')}Z`;
   const headers = { ...call.headers, 'x-amz-date': time, 'x-amz-security-token': session.sessionToken };

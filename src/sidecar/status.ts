@@ -1,4 +1,4 @@
-/** Owns what the sidecar says of itself: the answers of `/status`, `/readyz` and `/refresh`, short enough for a terminal. */
+/** Owns the sidecar's reports: the answers of `/status`, `/readyz` and `/refresh`, short enough for a terminal. */
 import type { DefaultView, Offered } from './default-profile.ts';
 import type { Failure } from './failure.ts';
 import type { RefusedRole } from './profiles.ts';
@@ -8,8 +8,8 @@ import type { Hop, StsProblem } from './sts-problem.ts';
 import { type NoticeView, noticeView } from './unmapped.ts';
 
 /**
- * `starting`: no round has ended. `ready`: the last did well. `unmapped`: it did, and the person has no roles.
- * `retrying`: none did well yet. `stale`: one did, not the last. `revoked`: an administrator has shut the run out.
+ * `starting`: no round has ended. `ready`: the last round succeeded. `unmapped`: it succeeded, and the person has no roles.
+ * `retrying`: no round has succeeded yet. `stale`: an earlier round succeeded, but not the last. `revoked`: the run was revoked.
  */
 export type State = 'starting' | 'ready' | 'unmapped' | 'retrying' | 'stale' | 'revoked';
 
@@ -26,13 +26,14 @@ export interface ProfileView {
   proved: boolean | 'off';
   proof_seconds?: number;
   problem?: string;
-  /** A stable code, and which hop it was: `source` is the proxy role, `target` the role itself. */
+  /** A stable code. */
   problem_code?: string;
+  /** The hop that failed: `source` is the proxy role, `target` the role itself. */
   hop?: Hop;
   what_to_do?: string;
-  /** Of the session that the sidecar holds for it, where it holds any. */
+  /** When the session that the sidecar holds for the profile expires. */
   session_expires?: string;
-  /** Of the role token that the sidecar keeps for it. */
+  /** When the role token that the sidecar keeps for the profile expires. */
   token_expires?: string;
 }
 
@@ -40,15 +41,15 @@ export interface StatusView {
   state: State;
   run_id: string | null;
   config_file: string;
-  /** When the file was last found right or written. */
+  /** When the file was last written or found up to date. */
   fetched_at: string | null;
   refreshing: boolean;
   last_round: { at: string; cause: string; seconds: number; result: 'ok' | 'failed' } | null;
   profiles: ProfileView[];
   refused: readonly RefusedRole[];
-  /** What is no error, and should be known: that no organization of the person is mapped. */
+  /** Information that is no error: no organization of the person is mapped. */
   notice: NoticeView | null;
-  /** Null where it is not switched on. */
+  /** Null where default profiles are switched off. */
   default_profile: DefaultView | null;
   next_try: string | null;
   last_error: ProblemView | null;
@@ -71,19 +72,19 @@ export interface RefreshView {
 
 export interface Told {
   configFile: string;
-  /** Whether proofs are asked for. */
+  /** Whether proofs are switched on. */
   prove: boolean;
-  /** A round has ended well since the start. */
+  /** Whether a round has succeeded since the start. */
   ready: boolean;
-  /** The newest config on disk, and when it was had. */
+  /** The newest config on disk, and when it was written or found up to date. */
   written: { what: Written; at: number } | undefined;
-  /** The newest failure, whatever came after it. */
+  /** The newest failure, also after a success. */
   lastError: { failure: Failure; at: number } | undefined;
   /** When a profile's session expires, where the sidecar holds one. */
   expiresAt?: ((profile: string) => number | undefined) | undefined;
-  /** Why a profile's session ran out, or its role token did where tools take both hops. */
+  /** Why a profile's session has expired, or its role token where tools call STS themselves. */
   lapsed?: ((profile: string) => StsProblem | undefined) | undefined;
-  /** When the role token of a profile ends, where it has one. */
+  /** When the role token of a profile expires, where it has one. */
   tokenEndOf?: ((profile: string) => number | undefined) | undefined;
   /** The default profile, where it is switched on. */
   defaultView?: ((offered: Offered) => DefaultView) | undefined;
@@ -133,7 +134,7 @@ export function statusView(told: Told): StatusView {
   };
 }
 
-/** What the person's default profile may be. */
+/** The profiles that may become the person's default profile. */
 export function offeredOf({ written }: Pick<Told, 'written'>): Offered {
   const { profiles = [], proposed = [], refused = [] } = written?.what.config ?? {};
   return { profiles: profiles.map(({ name }) => name), proposed, refused };
@@ -157,7 +158,7 @@ function profileViews(
     }
     const proof = proofs.find(({ profile }) => profile === name);
     const [expires, tokenEnd] = [expiresAt?.(name), tokenEndOf?.(name)];
-    // What was proved before is over with the session.
+    // An earlier proof no longer counts once the session has expired.
     const problem = proof?.problem ?? lapsed?.(name);
     const proved = prove ? proof !== undefined && problem === undefined : 'off';
     return {
@@ -177,7 +178,7 @@ function problemOf(problem: StsProblem | undefined): Partial<ProfileView> {
   return { problem: problem.text, problem_code: problem.code, hop: problem.hop, what_to_do: problem.advice };
 }
 
-/** @param written what the round put on disk, also where it failed after that. */
+/** @param written the config that the round wrote to disk, even if the round failed later. */
 export function refreshView(
   outcome: Outcome<Written>,
   written: Written | undefined,
@@ -206,7 +207,7 @@ export function refreshView(
   };
 }
 
-/** JSON with one line a field and one line an entry of a list of objects. */
+/** JSON with one line for each field, and one for each entry of a list of objects. */
 export function terminalJson(value: object): string {
   const fields = Object.entries(value).map(([name, field]) => {
     const long = Array.isArray(field) && field.some((entry) => typeof entry === 'object');

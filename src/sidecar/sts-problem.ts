@@ -1,7 +1,7 @@
-/** Owns what STS refuses, told apart: a stable code each, what is so, and what to do. Pure. */
+/** Owns the classification of STS's refusals: each has a stable code, a description and advice. Pure. */
 import { oneLine } from './failure.ts';
 
-/** The way to a role has two: by the pod's token to the proxy role, and from there to the role itself. */
+/** A role is reached in two hops: with the pod's token to the proxy role, and from there to the role itself. */
 export type Hop = 'source' | 'target';
 
 export interface StsProblem {
@@ -12,7 +12,7 @@ export interface StsProblem {
   readonly advice: string;
 }
 
-/** Code -> what is so, and what to do. Codes never change their meaning; the words may. */
+/** Code -> what happened, and what to do. Codes never change their meaning; the texts may. */
 const words = {
   no_source: ['the config file has no source profile for it', 'Give your administrator this message.'],
   no_region: ['neither the profile nor AWS_REGION names a region', 'Administrator: set AWS_REGION for the sidecar.'],
@@ -21,7 +21,7 @@ const words = {
     'its session ran out and was not renewed',
     'Nothing at first: the sidecar asks for it again within a minute or two. If this lasts, tell your administrator.',
   ],
-  sts_unreachable: ['STS cannot be reached', 'Administrator: the way to STS: network, HTTPS_PROXY, NO_PROXY, its CA.'],
+  sts_unreachable: ['STS cannot be reached', 'Administrator: the network to STS, HTTPS_PROXY, NO_PROXY, its CA.'],
   proxy_failed: ['the forward proxy does not let the call through', 'Administrator: HTTPS_PROXY and NO_PROXY.'],
   sts_throttled: ['STS gets too many calls', 'Nothing to do: it is asked again.'],
   sts_failed: ['STS failed', 'Nothing to do: it is asked again.'],
@@ -45,7 +45,7 @@ const words = {
   ],
   provider_keys_unreachable: [
     "AWS could not fetch the keys of the cluster's OIDC provider",
-    'It passes by itself as a rule. If this lasts, the administrator: is the issuer open to the internet?',
+    'As a rule this is temporary. If it lasts, the administrator: can the issuer be reached from the internet?',
   ],
   token_audience: [
     "the token's audience is no client id of the OIDC provider in IAM",
@@ -74,14 +74,14 @@ const words = {
 
 export type StsProblemCode = keyof typeof words;
 
-/** @param said what STS said, or where: kept to a line, without tokens. */
+/** @param said STS's own message, or the place of the problem: cut to one line, without tokens. */
 export function stsProblem(hop: Hop, code: StsProblemCode, said = ''): StsProblem {
   const [text, advice] = words[code];
   const detail = oneLine(said.replace(/\beyJ[\w-]{8,}[\w.-]*/g, '(token)'), 240);
   return { hop, code, text: detail === '' ? text : `${text} (${detail})`, advice };
 }
 
-/** STS's answer other than 200: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html */
+/** Classifies an answer of STS other than 200: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html */
 export function refusedBySts(hop: Hop, status: number, xml: string): StsProblem {
   const element = (name: string) => unescaped(new RegExp(`<${name}>([^<]*)</${name}>`).exec(xml)?.[1] ?? '');
   const [error, message] = [element('Code'), element('Message')];
@@ -102,7 +102,7 @@ function sourceCode(error: string, message: string): StsProblemCode | undefined 
   if (/^ExpiredToken/.test(error)) return 'token_expired';
   if (error === 'IDPCommunicationError') return 'provider_keys_unreachable';
   if (error !== 'InvalidIdentityToken') return undefined;
-  // One code of STS for all of these: its message alone tells them apart.
+  // STS has one code for all of these: only its message tells them apart.
   const found = invalidTokens.find(([form]) => form.test(message));
   return found?.[1] ?? 'token_not_accepted';
 }

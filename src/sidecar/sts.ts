@@ -1,6 +1,6 @@
 /**
- * Owns the two calls to STS: AssumeRoleWithWebIdentity with the pod's token, and AssumeRole with the session that it
- * gave. Without the AWS SDK: builtins.ts says why.
+ * Owns the two calls to STS: AssumeRoleWithWebIdentity with the pod's token, and AssumeRole with the session from it. It does
+ * not use the AWS SDK: builtins.ts says why.
  */
 import type { Clock } from '../lib/clock.ts';
 import { type ProxyEnvironment, proxyFor } from '../lib/forward-proxy.ts';
@@ -12,29 +12,29 @@ import { type Session, sign } from './sigv4.ts';
 import { type Hop, refusedBySts, type StsProblem, stsProblem } from './sts-problem.ts';
 import { systemTrust, withTrust } from './trusted-cas.ts';
 
-/** A web identity token; `place` names where it was looked for, and may be shown. */
+/** A web identity token; `place` is the path where it should be, which messages may show. */
 export interface WebIdentity {
   readonly token: string | undefined;
   readonly place: string;
 }
 
 export interface StsOptions {
-  /** The token that lets a run into this role; asked for each try, since tokens are replaced long before they expire. */
+  /** Returns the token for this role; called for each try, since tokens are replaced long before they expire. */
   webIdentity: (source: SourceProfile) => WebIdentity;
-  /** For profiles without a region. */
+  /** The region of profiles that name none. */
   region: string | undefined;
-  /** In place of the regional STS. */
+  /** The STS to call in place of the regional one. */
   endpoint: string | undefined;
   proxyEnv: ProxyEnvironment;
   clock: Clock;
   signal: AbortSignal;
-  /** How long a session lives. The shortest that STS gives unless set: a proof throws it away. */
+  /** How long a session lives. By default the shortest that STS allows, since a proof drops its session. */
   durationSeconds?: number;
-  /** Takes what time it is to AWS, milliseconds since the epoch. */
+  /** Receives AWS's time, milliseconds since the epoch. */
   onTime?: ((time: number) => void) | undefined;
 }
 
-/** The one place that makes them: the proofs, the looks between rounds and the renewals ask STS in the same way. */
+/** The only place that makes these options, so that proofs, checks between rounds and renewals call STS in the same way. */
 export function stsOptions(
   {
     region,
@@ -57,12 +57,12 @@ export type HopResult = { session: IssuedSession; problem?: undefined } | { prob
 const tryMs = 5_000;
 const maxBytes = 64 * 1024;
 
-/** The pod's own token, by which it gets into every proxy role. */
+/** The pod's own token, with which the run assumes its proxy roles. */
 export function podToken(path: string): StsOptions['webIdentity'] {
   return () => ({ token: readText(path).text?.trim(), place: path });
 }
 
-/** https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html: it needs no signature. */
+/** The call needs no signature: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html */
 export async function assumeSource(source: SourceProfile, options: StsOptions): Promise<HopResult> {
   const { token, place } = options.webIdentity(source);
   if (!token) return { problem: stsProblem('source', 'no_token', place) };
@@ -121,7 +121,7 @@ async function post(
   }
 }
 
-/** @param otherwise when it expires, where the answer does not say. */
+/** @param otherwise when the session expires, if the answer does not say. */
 function readSession(xml: string, otherwise: number): IssuedSession | undefined {
   const element = (name: string) => new RegExp(`<${name}>([^<\\s]+)</${name}>`).exec(xml)?.[1];
   const accessKeyId = element('AccessKeyId');
@@ -140,7 +140,7 @@ const suffixes: Record<string, string> = {
   'aws-iso-b': 'sc2s.sgov.gov',
 };
 
-/** The regional one always: the global one is in another region, and may be closed to the cluster. */
+/** Always the regional endpoint: the global one is in another region, and the cluster may have no access to it. */
 export function stsEndpoint(roleArn: string, region: string | undefined): string | undefined {
   const partition = roleArn.split(':')[1] ?? 'aws';
   return region === undefined ? undefined : `https://sts.${region}.${suffixes[partition] ?? 'amazonaws.com'}/`;

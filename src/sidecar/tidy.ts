@@ -1,13 +1,13 @@
-/** Owns the giving back of memory after rounds, so that the sidecar idles under 60 MB. */
+/** Owns garbage collection after rounds, so that the idle sidecar stays under 60 MB. */
 
-/** Long enough for the answers of a round to be out first: the collection stops everything for 10 to 80 ms. */
+/** Long enough to send a round's answers first: the collection stops the process for 10 to 80 ms. */
 const waitMs = 1000;
 
 let waiting = false;
 
 /**
- * Collects soon, once however often it is asked. Connections hold memory outside the heap, and an idle process would not
- * collect them for days. Without `--expose-gc`, which `npm run sidecar` has, it does nothing.
+ * Collects garbage soon, once for several calls. Connections hold memory outside the heap, and an idle process would not
+ * collect them for days. It does nothing without `--expose-gc`, which `npm run sidecar` sets.
  */
 export function tidySoon(): void {
   const { gc } = globalThis;
@@ -15,7 +15,7 @@ export function tidySoon(): void {
   waiting = true;
   setTimeout(() => {
     waiting = false;
-    // The thorough kind: it drops compiled code and caches too, and packs what is left. 2 MB less than the plain one.
+    // The thorough kind also drops compiled code and caches, and compacts the rest: 2 MB less than with the plain kind.
     gc({ type: 'major', execution: 'sync', flavor: 'last-resort' });
   }, waitMs).unref();
 }

@@ -1,11 +1,11 @@
-/** Owns the watch over the web identity token: the kubelet replaces it, and a new one is worth a new proof. */
+/** Owns the watch of the web identity token's file: the kubelet replaces it, and a new token needs a new proof. */
 import type { Clock } from '../lib/clock.ts';
 import { fs } from './builtins.ts';
 
-/** Looked at and not watched: the kubelet moves links around, and some file systems report no changes. */
+/** The file is polled: the kubelet swaps links, and some file systems report no changes. */
 const lookEveryMs = 30_000;
 
-/** Calls back each time the file is another than before; ends with `signal`. */
+/** Calls `onChange` each time the file was replaced; ends with `signal`. */
 export async function watchTokenFile(
   path: string,
   clock: Clock,
@@ -17,7 +17,7 @@ export async function watchTokenFile(
     await clock.sleep(lookEveryMs, signal);
     if (signal.aborted) return;
     const now = markOf(path);
-    // A file that is away for a moment, while it is replaced, is no news.
+    // The file may be missing for a moment while the kubelet replaces it.
     if (now !== undefined && now !== known) {
       known = now;
       onChange();
@@ -25,7 +25,7 @@ export async function watchTokenFile(
   }
 }
 
-/** The kubelet puts a new file in the place of the old one; nothing of the token itself is kept. */
+/** Identifies the file without its content: the kubelet puts a new file in place of the old one. */
 function markOf(path: string): string | undefined {
   try {
     const { dev, ino, mtimeMs, size } = fs.statSync(path);

@@ -1,9 +1,8 @@
 /**
- * Owns which CAs the sidecar trusts at the other end of a TLS connection: the file that it was given, Node's CAs, the
- * machine's CAs.
+ * Owns the CAs that the sidecar trusts for TLS: the configured file, Node's CAs, the machine's CAs.
  *
- * They are tried one after the other and not merged: parsing all CAs for each connection takes 8 MB that stay. The
- * outcome is the same, since a chain ends in one anchor; and nothing is sent before a handshake succeeded.
+ * The sidecar tries them one after the other and does not merge them: parsing all CAs for each connection takes 8 MB that
+ * are not released. The result is the same, since a chain ends in one anchor, and nothing is sent before a handshake succeeds.
  */
 import type { SecureContext } from 'node:tls';
 import { Broken } from './broken.ts';
@@ -11,13 +10,13 @@ import { tls } from './builtins.ts';
 import { readText } from './config-file.ts';
 
 export interface Trust {
-  /** Each makes a set of trust anchors; made only when those before it did not do. */
+  /** Each function makes a set of trust anchors; it is called only when the sets before it refused the certificate. */
   readonly anchors: readonly (() => SecureContext)[];
-  /** Why the file is not part of it, when it is not. */
+  /** Set where the configured file cannot be used: why. */
   readonly problem: string | undefined;
 }
 
-/** Each context is made once, where it is needed at all: it holds memory that the collector does not see. */
+/** Each context is made at most once, when it is first needed: it holds memory that the garbage collector does not see. */
 const systemAnchors = [
   // Node's list, with `NODE_EXTRA_CA_CERTS`.
   once(() => tls.createSecureContext({})),
@@ -27,17 +26,17 @@ let given: { ca: string; context: SecureContext } | undefined;
 
 export const systemTrust: Trust = { anchors: systemAnchors, problem: undefined };
 
-/** Reads the file anew, since certificates rotate. A file that cannot be used leaves the system's CAs. */
+/** Reads the file anew, since certificates rotate. If the file cannot be used, only the system's CAs are trusted. */
 export function readTrust(certFile: string | undefined): Trust {
   if (certFile === undefined) return systemTrust;
   const file = readText(certFile);
-  // OpenSSL would pass over a file without one in silence.
+  // OpenSSL would silently accept a file without a certificate.
   if (file.text === undefined || !/-----BEGIN (TRUSTED )?CERTIFICATE-----/.test(file.text)) {
     const problem = file.text === undefined ? file.code : 'there is no certificate in it';
     return { anchors: systemAnchors, problem: `DOMINO_IRSA_SSL_CERT cannot be used: ${problem}` };
   }
   const ca = file.text;
-  // The file may hold the service's own certificate and not a CA: that is an anchor only with a partial chain.
+  // The file may have the service's own certificate in place of a CA: it is an anchor only with a partial chain.
   if (given?.ca !== ca) given = { ca, context: tls.createSecureContext({ ca, allowPartialTrustChain: true }) };
   const { context } = given;
   return { anchors: [() => context, ...systemAnchors], problem: undefined };
@@ -52,8 +51,8 @@ function once<T>(make: () => T): () => T {
 }
 
 /**
- * Runs `attempt` with each set of anchors until the certificate is not what it fails on.
- * @throws what `attempt` throws; where every set was refused, a Broken that names what each one found wrong.
+ * Runs `attempt` with each set of anchors in turn, until it succeeds or fails for a reason other than the certificate.
+ * @throws what `attempt` throws; where no set accepts the certificate, a Broken with the codes of all refusals.
  */
 export async function withTrust<T>(trust: Trust, attempt: (secureContext: SecureContext) => Promise<T>): Promise<T> {
   const refusals = new Set<string>();

@@ -1,11 +1,11 @@
-/** Owns the way by a forward proxy: a CONNECT tunnel for https (RFC 9110 section 9.3.6), the whole URL for http. */
+/** Owns requests through a forward proxy: a CONNECT tunnel for https (RFC 9110 section 9.3.6), the whole URL for http. */
 import type { RequestOptions } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { Broken, broken } from './broken.ts';
 import { http, https } from './builtins.ts';
 
-/** @param tls for a proxy that is itself reached by https. @throws Broken `proxy`, with no password in it. */
+/** @param tls for a proxy that itself uses https. @throws Broken `proxy`, without a password. */
 export function openTunnel(
   proxy: URL,
   target: URL,
@@ -29,12 +29,12 @@ export function openTunnel(
   });
 }
 
-/** How a call in clear goes by the proxy. */
+/** The options for a call without TLS through the proxy. */
 export function throughProxy(proxy: URL, target: URL): RequestOptions {
   return { ...towards(proxy), path: target.href, headers: { ...headers(proxy), host: target.host } };
 }
 
-/** Which certificate was refused is the caller's to know: it may try with other anchors. */
+/** A refused certificate stays as it is, so that the caller can try other anchors. */
 export function proxyBroken(proxy: URL, error: unknown): Broken {
   const known = broken(error);
   return known.kind === 'certificate' ? known : new Broken('proxy', `the proxy ${proxy.host}: ${known.code}`, error);

@@ -1,11 +1,11 @@
-/** Owns the case that no organization of the person is mapped: how the service's one line tells it, and what people see. Pure. */
+/** Owns the notice that no organization of the person is mapped: reads the service's line about it, and makes the text for people. Pure. */
 
-/** Who the person is to Domino. Undefined where a service of an earlier release did not say. */
+/** The person's user and organizations in Domino. A field is undefined where a service of an earlier release did not send it. */
 export interface Unmapped {
   readonly user: string | undefined;
-  /** The first of them. */
+  /** The first of the person's organizations. */
   readonly organizations: readonly string[] | undefined;
-  /** How many there are. */
+  /** The number of all the person's organizations. */
   readonly count: number | undefined;
 }
 
@@ -17,10 +17,10 @@ export interface NoticeView {
   organizations: readonly string[] | null;
 }
 
-/** The service names 20 organizations at most; a pattern on a longer line could cost the square of its length. */
+/** The service names at most 20 organizations; a pattern on a longer line could take time quadratic in its length. */
 const longestLine = 8192;
 
-/** @returns undefined where the first line is not that of src/grants/aws-config.ts for a person without roles. */
+/** @returns undefined where the first line is not the one that src/grants/aws-config.ts writes for a person without roles. */
 export function readUnmapped(text: string): Unmapped | undefined {
   const [line = ''] = text.slice(0, longestLine).split('\n', 1);
   const [, user, tail] = /^# irsa-svc: no roles of (.*) for run [0-9a-f]+, written \S+: (.*)$/.exec(line.trim()) ?? [];

@@ -1,4 +1,4 @@
-/** Owns what the demo does in AWS: looks at trust policies as IAM has them, and takes roles as a workload would. */
+/** Owns the demo's use of AWS: reads trust policies from IAM, and assumes roles as a workload would. */
 import {
   DescribePodIdentityAssociationCommand,
   EKSClient,
@@ -10,7 +10,7 @@ import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts
 import { hasAws, hasBoto3, type ProgramResult, runAws, runBoto3, runNode } from '../stack/clients.ts';
 import type { System } from './system.ts';
 
-/** What AWS said: the ARN of the session, or the error's name and sentence. */
+/** AWS's answer: the ARN of the session, or the error's name and message. */
 export type Assumed = { readonly arn: string } | { readonly refused: string; readonly why: string };
 
 export interface TrustPolicy {
@@ -20,7 +20,7 @@ export interface TrustPolicy {
   }[];
 }
 
-/** A proxy role's trust policy as IAM has it now. */
+/** A proxy role's current trust policy in IAM. */
 export async function trustPolicy({ stack }: System, roleArn: string): Promise<TrustPolicy> {
   const iam = new IAMClient({ region: 'us-west-2', endpoint: stack.awsUrl, credentials: keysOf(stack) });
   try {
@@ -46,7 +46,7 @@ export async function listAudience({ stack }: System, audience: string): Promise
   }
 }
 
-/** How often AWS was asked each action. */
+/** The number of calls to AWS for each action. */
 export async function awsCalls({ stack }: System): Promise<Readonly<Record<string, number>>> {
   return (await fetch(`${stack.awsUrl}/__stack/calls`)).json() as Promise<Record<string, number>>;
 }
@@ -72,7 +72,7 @@ function keysOf({ environment }: System['stack']) {
   };
 }
 
-/** The subjects that a trust policy lets in. */
+/** The subjects that a trust policy admits. */
 export function subjectsOf({ Statement: statements }: TrustPolicy): string[] {
   return statements.flatMap(({ Condition: condition }) =>
     Object.entries(condition?.StringLike ?? {}).flatMap(([key, value]) =>
@@ -81,7 +81,7 @@ export function subjectsOf({ Statement: statements }: TrustPolicy): string[] {
   );
 }
 
-/** Shows a pod's web identity token to STS, for a proxy role. */
+/** Requests a proxy role from STS with a pod's web identity token. */
 export async function assumeProxy({ stack }: System, token: string, roleArn: string): Promise<Assumed> {
   const sts = new STSClient({ region: 'us-west-2', endpoint: stack.awsUrl, maxAttempts: 1 });
   const input = { RoleArn: roleArn, RoleSessionName: 'demo', WebIdentityToken: token };
@@ -96,10 +96,10 @@ export async function assumeProxy({ stack }: System, token: string, roleArn: str
   }
 }
 
-/** A program as a user would run it in a pod: it knows the config file and the profile, and nothing of this service. */
+/** A program as a user runs it in a pod: it uses the config file and a profile, and does not know this service. */
 export interface Program {
   readonly name: string;
-  /** What the user types, in words. */
+  /** The words of the command that the user types. */
   readonly typed: readonly string[];
   present(): Promise<boolean>;
   run(environment: Record<string, string>): Promise<ProgramResult>;
@@ -133,7 +133,7 @@ export const programs: readonly Program[] = [
 /** The environment of a workload: its config file and profile, and no key of any kind. */
 export function workloadEnvironment({ stack, files }: System, profile: string): Record<string, string> {
   return {
-    // Where AWS is; in a cluster the SDKs know.
+    // The address of the AWS stand-in; in a cluster the SDKs know AWS's address.
     AWS_ENDPOINT_URL_STS: stack.awsUrl,
     AWS_CONFIG_FILE: files.config,
     AWS_PROFILE: profile,

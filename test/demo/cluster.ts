@@ -1,4 +1,4 @@
-/** Owns what the demo's people do in the cluster beside this service, as they would with kubectl. */
+/** Owns the actions of the demo's people in the cluster outside this service, as with kubectl. */
 import { CoreV1Api, CustomObjectsApi, KubeConfig, type V1ServiceAccount } from '@kubernetes/client-node';
 import type { StackProcess } from '../stack/processes.ts';
 
@@ -12,14 +12,14 @@ export interface Mutation {
 export interface DemoCluster {
   /** Undefined where there is none. */
   mutation(name: string): Promise<Mutation | undefined>;
-  /** `kubectl apply` of an object that is there: its rules become these, and replace all others. */
+  /** `kubectl apply` of an existing object: these rules replace all others. */
   replaceRules(name: string, rules: Mutation['rules']): Promise<void>;
   serviceAccount(name: string): Promise<V1ServiceAccount | undefined>;
   /** Names of pods that use the service account. */
   podsOf(account: string): Promise<string[]>;
-  /** What Events of this reason say. */
+  /** The messages of Events with this reason. */
   events(reason: string): Promise<string[]>;
-  /** How many ConfigMaps with this label there are in the field namespace. */
+  /** The number of ConfigMaps with this label in the field namespace. */
   configMaps(label: string): Promise<number>;
 }
 

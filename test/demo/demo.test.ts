@@ -1,4 +1,4 @@
-/** Owns the proof that every line which `npm run dev` prints works when it is pasted. */
+/** Proves that every line that `npm run dev` prints works when it is pasted. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';

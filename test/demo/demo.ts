@@ -1,5 +1,5 @@
 /**
- * Owns `npm run demo`: the walk through the main job, step by step; exit code 0 when every step held.
+ * Owns `npm run demo`: shows the main job step by step; the exit code is 0 when every step succeeded.
  *
  * `--short` plays the steps from a mapping to the end of the run, and `--step` waits for Enter after each.
  */
@@ -10,7 +10,7 @@ import { type Screen, terminal } from './screen.ts';
 import { shortSteps, steps } from './steps.ts';
 import { type System, startSystem } from './system.ts';
 
-/** The demo ends by then, whatever hangs. */
+/** The demo's time limit, in case a step hangs. */
 const limitMs = 120_000;
 
 const { values: wanted } = commandLine({ options: { short: { type: 'boolean' }, step: { type: 'boolean' } } });
@@ -23,11 +23,11 @@ if (!wanted.step) {
 }
 process.exitCode = await demo(screen, wanted.short ? shortSteps : steps);
 
-/** Until Enter is pressed; at once where nobody can press it. */
+/** Waits for Enter; returns at once where stdin is no terminal. */
 async function enter(): Promise<void> {
   if (!process.stdin.isTTY) return;
   const terminalLines = createInterface({ input: process.stdin, output: process.stdout });
-  await terminalLines.question('   Enter goes on ');
+  await terminalLines.question('   Press Enter to continue ');
   terminalLines.close();
 }
 

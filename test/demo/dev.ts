@@ -1,4 +1,4 @@
-/** Owns `npm run dev`: the demo's system kept up, with its addresses and lines to try, until Ctrl-C; `--watch` follows changes. */
+/** Owns `npm run dev`: keeps the demo's system running until Ctrl-C, and prints addresses and lines to try; `--watch` follows changes. */
 import { openPlayground, type Playground, usableLines } from './playground.ts';
 import { type Screen, terminal } from './screen.ts';
 import { rebuildOnChange } from './watch.ts';
@@ -25,13 +25,13 @@ async function dev(shown: Screen): Promise<number> {
   if (isWatching) rebuildOnChange(system, shown);
   const died = Promise.race([
     stack.child.exited.then((code) => `the stack ended with ${code}`),
-    // While watching, the service ends at each change, and may end by a mistake in the change.
+    // With --watch, the service ends at each change, and an error in the change may end it too.
     ...(isWatching ? [] : [replica.child.exited.then((code) => `the service ended with ${code}`)]),
     sidecar.child.exited.then((code) => `the sidecar ended with ${code}`),
   ]);
   const why = await Promise.race([ending, died]);
   shown.line();
-  // Ctrl-C reaches the children too, and one of them may be gone first.
+  // Ctrl-C reaches the children too, and one of them may end first.
   if (!asked) {
     shown.failed(why);
     for (const { child } of [stack, replica, sidecar]) for (const line of child.output.slice(-10)) shown.line(line);
@@ -77,7 +77,7 @@ function print(shown: Screen, { system, sidecar, variables }: Playground): void 
   for (const { about, typed } of usableLines()) {
     shown.line();
     shown.line(`   # ${about}`);
-    // Unbroken, so that a line that is copied is whole.
+    // Not wrapped, so that a copied line is complete.
     shown.heading(typed);
   }
   shown.line();

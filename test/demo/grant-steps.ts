@@ -1,4 +1,4 @@
-/** Owns the heart of the demo: a run starts, its sidecar asks for its roles, and plain AWS clients take them. */
+/** Owns the main steps of the demo: a run starts, requests its roles, and plain AWS clients assume them. */
 import assert from 'node:assert/strict';
 import {
   assumedText,
@@ -71,7 +71,7 @@ export const grantSteps: readonly Step[] = [
       const environment = workloadEnvironment(scene.system, profile);
       const { list } = scene.system.roles;
       const expected = `${list.target.replace(':iam:', ':sts:').replace(':role/', ':assumed-role/')}/alice-${scene.run}`;
-      // All at once, since interpreters start slowly; shown one after the other.
+      // Started together, since interpreters start slowly; shown one after the other.
       const results = programs.map(async (program) => {
         return (await program.present()) ? program.run(environment) : undefined;
       });

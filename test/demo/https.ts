@@ -1,4 +1,4 @@
-/** Owns the demo's HTTP client: HTTPS, with the service's certificate verified against the one file it was given. */
+/** Owns the demo's HTTP client: it uses HTTPS, and trusts only the one certificate that it is given. */
 import { request } from 'node:https';
 
 export interface Answer {
@@ -9,18 +9,18 @@ export interface Answer {
 
 export interface Sending {
   readonly method: string;
-  /** The certificate in PEM that is trusted, and no other. */
+  /** The only trusted certificate, in PEM. */
   readonly ca: string;
   readonly token?: string | undefined;
   readonly body?: unknown;
 }
 
-/** @throws Error when there is no connection, or the certificate is not one that `ca` vouches for. */
+/** @throws Error when there is no connection, or `ca` does not verify the certificate. */
 export function send(url: string, { method, ca, token, body }: Sending): Promise<Answer> {
   const text = body === undefined ? undefined : JSON.stringify(body);
   const headers = {
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-    // Node does not say by itself how long the body of a DELETE is.
+    // Node does not set the length of a DELETE's body by itself.
     ...(text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
   };
   return new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-/** Owns what `npm run dev` offers: the demo's system with roles mapped and a run going, and lines to copy and paste. */
+/** Owns the content of `npm run dev`: the demo's system with mapped roles and live runs, and lines to copy and paste. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { PodIdentityReport } from '../../src/reports/pod-identity.ts';
@@ -13,24 +13,24 @@ import { people, type System, startSystem } from './system.ts';
 
 export interface Playground {
   readonly system: System;
-  /** Of alice's run. */
+  /** The sidecar of alice's run. */
   readonly sidecar: SidecarProcess;
-  /** A shell file that sets the variables which the lines use. */
+  /** A shell file that sets the variables for the lines. */
   readonly variables: string;
   readonly seeded: Seeded;
 }
 
-/** One thing to try. */
+/** One line to try. */
 export interface Line {
   readonly about: string;
   readonly typed: string;
-  /** What its output holds when all is well. */
+  /** Text in the line's output when it works. */
   readonly shows: RegExp;
-  /** The program it needs, beside curl. */
+  /** The program that the line needs besides curl. */
   readonly needs?: string;
 }
 
-/** Alice's run is going when the playground opens; the other one is for trying. */
+/** Alice's run, which is live when the playground opens, and another run to try things with. */
 const run = '646d27b817c28b5ea4b5b0c1';
 const otherRun = '646f604955daf764547c5b77';
 const json = '-H Content-Type:application/json';
@@ -120,12 +120,12 @@ export const lines: readonly Line[] = [
   },
 ];
 
-/** The lines whose programs are on this machine. */
+/** The lines whose programs this machine has. */
 export function usableLines(): readonly Line[] {
   return lines.filter(({ needs }) => needs === undefined || which(needs) !== undefined);
 }
 
-/** @param settings of the service, beside the system's own. */
+/** @param settings further settings of the service. */
 export async function openPlayground(settings: Record<string, string> = {}): Promise<Playground> {
   const system = await startSystem({ CONSOLE_CLIENT_ID: consoleClientId, ...settings });
   const { list, read, update } = system.roles;
@@ -178,7 +178,7 @@ async function writeVariables({ stack, replica, files, agentUrl }: System, sidec
   for (const { name } of people) variables[variableOf(name)] = await stack.token(name, 8 * 3600);
   const path = join(files.folder, 'variables');
   const set = Object.entries(variables).map(([name, value]) => `export ${name}='${value}'\n`);
-  // Keys of a real account would be used in place of the profile.
+  // AWS clients would use the keys of a real account in place of the profile.
   writeFileSync(
     path,
     `unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE AWS_ROLE_ARN AWS_WEB_IDENTITY_TOKEN_FILE\n${set.join('')}`,

@@ -1,4 +1,4 @@
-/** Owns the demo's last steps with EKS Pod Identity: what others overwrite is repaired, and taking away leaves nothing. */
+/** Owns the demo's last steps with EKS Pod Identity: the service repairs external changes, and a deleted mapping leaves nothing. */
 import { associations, trustPolicy } from './aws.ts';
 import { demoCluster } from './cluster.ts';
 import { mutationName, untilReport, workloadOf } from './pod-identity-steps.ts';
@@ -80,7 +80,7 @@ const cleanUpStep: Step = {
   },
 };
 
-/** @returns what there is none of; undefined while something is left. */
+/** @returns a list of the removed parts; undefined while a part is left. */
 async function nothingLeft({ system }: Scene): Promise<string | undefined> {
   const cluster = demoCluster(system.stack);
   const accounts = await Promise.all(['svc-user-1-sa', 'svc-user-2-sa'].map(cluster.serviceAccount));

@@ -1,4 +1,4 @@
-/** Owns the demo's steps with EKS Pod Identity, after the project's own guide: mapped, put in place, and used by pods. */
+/** Owns the demo's steps with EKS Pod Identity, as in docs/pod-identity.md: a user is mapped, the parts are made, pods use the role. */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { stringify } from 'yaml';
@@ -118,7 +118,7 @@ const identityStep: Step = {
       const { pod } = workloadOf(scene, user);
       const { code, stdout, stderr } = await result;
       scene.screen.command(`kubectl -n domino-compute exec -it ${pod} --`, ...typed);
-      // What boto3 logs of where it looks ends with the place where it found something.
+      // The last of boto3's log lines about its search names the place where it found credentials.
       scene.screen.answer([...stderr.trim().split('\n').slice(-2), stdout.trim()].filter(Boolean).join('\n'));
       assert.equal(code, 0, `${name} in ${pod}: ${stderr}`);
       const role = `example-eks-pod-identity${index + 1}-role`;
@@ -211,7 +211,7 @@ export function workloadOf({ workloads }: Scene, name: string): Workload {
   return found;
 }
 
-/** Waits until the report for an administrator says so. */
+/** Waits until the administrator's report has this state. */
 export async function untilReport(
   { system }: Scene,
   user: string,

@@ -1,4 +1,4 @@
-/** Owns the demo's last steps: which calls are refused and how that looks, and what the end of a run takes away. */
+/** Owns the demo's last steps: refused calls and their answers, and the removal of roles at the end of a run. */
 import {
   assumedText,
   assumeProxy,

@@ -1,4 +1,4 @@
-/** Owns what the demo's steps share: the system, the screen, the run of the story, and the call that shows itself. */
+/** Owns the state that the demo's steps share: the system, the screen and the story's run; and calls that are shown on the screen. */
 import assert from 'node:assert/strict';
 import type { SidecarProcess } from '../stack/sidecars.ts';
 import type { Answer } from './https.ts';
@@ -9,27 +9,27 @@ import type { Workload } from './workload.ts';
 export interface Scene {
   readonly system: System;
   readonly screen: Screen;
-  /** The run of the story, 24 hex digits; its service account and its sidecar, once there are any. */
+  /** The story's run, 24 hex digits, with its service account and its sidecar, once they exist. */
   readonly run: string;
   account: string;
   sidecar: SidecarProcess | undefined;
-  /** The run that has its role by a token, once there is one. */
+  /** The run that has its role through a token, once it exists. */
   tokenRun: { readonly pod: string; readonly sidecar: SidecarProcess } | undefined;
-  /** By user, the workload under Pod Identity that was started last. */
+  /** User -> the newest workload under Pod Identity. */
   readonly workloads: Map<string, Workload>;
 }
 
 export interface Call {
-  /** Whose token it carries. */
+  /** The user whose token the call carries. */
   as?: string;
   /** Another token in place of a user's. */
   token?: string;
-  /** How that token is named in the command that is shown. */
+  /** The name of that token in the shown command. */
   tokenName?: string;
   body?: unknown;
-  /** What is shown of an answer that was shown before, or is long; all of it unless given. */
+  /** Shortens the shown answer, for one that is long or was shown before; by default all of it is shown. */
   show?: (text: string) => string;
-  /** The status that has to come back. */
+  /** The expected status. */
   status?: number;
 }
 
@@ -38,7 +38,7 @@ export function newScene(system: System, screen: Screen): Scene {
   return { system, screen, run: '646d27b817c28b5ea4b5b0c1', ...none, workloads: new Map() };
 }
 
-/** Makes a call as a person would with curl, and shows both. @throws AssertionError when another status came back. */
+/** Makes a call as a person would with curl, and shows command and answer. @throws AssertionError when the status is another. */
 export async function curl(scene: Scene, method: string, path: string, call: Call = {}): Promise<Answer> {
   const { as, tokenName, body, show = (text) => text, status = 200 } = call;
   const words = [
@@ -63,7 +63,7 @@ export function variableOf(user: string): string {
   return user.toUpperCase().replaceAll('-', '_');
 }
 
-/** JSON over several lines where one would be long. */
+/** JSON, over several lines where one line would be too long. */
 function bodyText(body: unknown): string {
   const line = JSON.stringify(body);
   return line.length > 60 ? JSON.stringify(body, null, 2) : line;
@@ -73,7 +73,7 @@ function readable({ type, text }: Answer): string {
   return /\bjson\b/.test(type) ? bodyText(JSON.parse(text)) : text;
 }
 
-/** Shows that something holds, or fails. */
+/** Shows that a statement holds. @throws where it does not. */
 export function check(scene: Scene, holds: boolean, what: string): void {
   assert.ok(holds, `this does not hold: ${what}`);
   scene.screen.held(what);

@@ -1,4 +1,4 @@
-/** Owns how the demo looks: numbered steps, what a person would type, what came back, and what held. */
+/** Owns the demo's output: numbered steps, commands as a person would type them, answers, and checks. */
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** The widest line, so that the demo reads well in a terminal of 100 columns. */
@@ -8,9 +8,9 @@ const indent = '   ';
 export interface Screen {
   heading(text: string): void;
   step(number: number, title: string, why: string): void;
-  /** What a person would type for the same, in words that are not broken; a word may have several lines. */
+  /** The command that a person would type, as words that are not wrapped; a word may have several lines. */
   command(...words: string[]): void;
-  /** What came back. Lines that are too long go on below, further in. */
+  /** The answer. Long lines continue on the next line, indented. */
   answer(text: string): void;
   note(text: string): void;
   held(text: string): void;
@@ -19,7 +19,7 @@ export interface Screen {
   line(text?: string): void;
 }
 
-/** @param write takes whole lines. @param colour whether to paint them. */
+/** @param write receives whole lines. @param colour whether to color them. */
 export function createScreen(write: (line: string) => void, colour: boolean): Screen {
   const paint = (code: number) => (text: string) => (colour ? `\u001b[${code}m${text}\u001b[0m` : text);
   const bold = paint(1);
@@ -63,14 +63,14 @@ export function createScreen(write: (line: string) => void, colour: boolean): Sc
   };
 }
 
-/** To the terminal, with colour when it is one. https://no-color.org */
+/** A screen on stdout, with color when it is a terminal. https://no-color.org */
 export function terminal(): Screen {
   const { NO_COLOR } = process.env;
   return createScreen((line) => void process.stdout.write(`${line}\n`), process.stdout.isTTY && !NO_COLOR);
 }
 
 /**
- * Looks again every 100 ms until `look` gives something, as a person who watches would.
+ * Calls `look` every 100 ms until it returns a value.
  * @throws Error when the time is over first.
  */
 export async function eventually<T>(what: string, look: () => Promise<T | undefined>, timeoutMs = 10_000): Promise<T> {
@@ -85,7 +85,7 @@ export async function eventually<T>(what: string, look: () => Promise<T | undefi
 
 type Paint = (text: string) => string;
 
-/** As many words in a line as fit. */
+/** Fills each line with as many words as fit. */
 function fill(words: readonly string[], width: number): string[] {
   const found: string[] = [];
   for (const word of words) {

@@ -1,16 +1,16 @@
-/** Owns what a newcomer finds in `npm run dev`: thirty runs, a full pool, a role in error, role tokens, an external change, a revoked run. */
+/** Owns the seed data of `npm run dev`: thirty runs, a full pool, a role in error, role tokens, an external change, a revoked run. */
 import { eventually } from './screen.ts';
 import type { System } from './system.ts';
 
 export interface Seeded {
-  /** A run whose role has no room, and who started it. */
+  /** A run whose role has no capacity left, and the user who started it. */
   readonly waiting: { readonly run: string; readonly user: string };
   readonly revoked: string;
   /** The proxy role with an external change, and the one that IAM does not have. */
   readonly changed: string;
   readonly missing: string;
   readonly pool: readonly string[];
-  /** A run that was given a token, and who started it; the role's other runs have not asked for one. */
+  /** A run that has a role token, and the user who started it; the role's other runs have not requested one. */
   readonly byToken: { readonly run: string; readonly user: string };
 }
 
@@ -25,10 +25,10 @@ const members = [
   { name: 'frank', orgs: ['risk'] },
 ];
 const runsEach = 10;
-/** As Domino's ids look. */
+/** An id in Domino's form. */
 const runId = (number: number) => `646e00b817c28b5ea4b5${number.toString(16).padStart(4, '0')}`;
 
-/** @param system with the story's people and roles. */
+/** @param system the system with the story's people and roles. */
 export async function seed(system: System): Promise<Seeded> {
   const { stack } = system;
   for (const member of members) await stack.order('add-user', member);
@@ -54,7 +54,7 @@ export async function seed(system: System): Promise<Seeded> {
     const [started] = await stack.order('start-runs', { user, runs: [run] });
     pods.set(run, started?.pod ?? '');
   }
-  // One user after the other. A run that finds no room in one role has the others all the same.
+  // One user after the other. A run that gets no capacity in one role has its other roles all the same.
   for (const { name: as } of members) {
     const own = runs.filter(({ user }) => user === as);
     await Promise.all(
@@ -69,7 +69,7 @@ export async function seed(system: System): Promise<Seeded> {
   return { waiting: await firstWaiting(system), revoked, changed, missing, pool: proxies, byToken: holder };
 }
 
-/** As the sidecar of the run asks; the first answers may be that the leader has the trust policy still to write. */
+/** Requests a token as the run's sidecar does; the first answers may say that the leader has not written the trust policy yet. */
 async function giveToken(system: System, { user: as, run }: Seeded['byToken'], pod: string): Promise<void> {
   await eventually('the run is given a token', async () => {
     const { text } = await system.call('POST', '/role_tokens', { as, body: { run_id: run, pod } });
@@ -93,7 +93,7 @@ async function map(system: System, org: string, roles: readonly object[]): Promi
   await admin(system, 'POST', '/update_multirole_mapping', { domino_org: org, role_data: roles });
 }
 
-/** A statement of others that leaves room for a few runs alone, as roles have that serve several tools. */
+/** An unmanaged statement that leaves capacity for only a few runs, as in roles that serve several tools. */
 async function crowd(system: System, proxy: string): Promise<void> {
   const teams = Array.from({ length: 75 }, (_, number) => `analytics-${String(number).padStart(3, '0')}`);
   await edit(system, proxy, (statements) => [
@@ -109,8 +109,8 @@ async function crowd(system: System, proxy: string): Promise<void> {
 }
 
 /**
- * Somebody takes members out by hand; the leader, which compares at once, puts them back. The oldest ones: without the
- * newest, the document would be one that the leader wrote itself, and so a stale read of it.
+ * Removes members by hand; the leader compares at once and adds them again. It removes the oldest members: without the newest,
+ * the document would equal an earlier one of the leader, and so would count as a stale read.
  */
 async function editOutside(system: System, proxy: string): Promise<void> {
   const take = () =>
@@ -123,7 +123,7 @@ async function editOutside(system: System, proxy: string): Promise<void> {
         return { ...statement, Condition: { StringLike: Object.fromEntries(condition) } };
       }),
     );
-  // A write of the leader's that is under way covers the edit; then it is made again.
+  // A concurrent write of the leader may overwrite the edit, which is then repeated.
   await eventually('the external change is seen', async () => {
     await take();
     const status = await admin<Status>(system, 'GET', `/trust_status?proxy_iam_role_arn=${proxy}`);

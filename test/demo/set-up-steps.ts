@@ -1,4 +1,4 @@
-/** Owns the demo's first steps: the service is up, an administrator maps organizations, a user sees what she may have. */
+/** Owns the demo's first steps: the service runs, an administrator maps organizations, a user sees the roles that she may have. */
 import { check, curl } from './scene.ts';
 import type { Step } from './steps.ts';
 

@@ -1,4 +1,4 @@
-/** Owns the demo's steps with the sidecar: it starts beside the run, and keeps its roles as the mappings say. */
+/** Owns the demo's steps with the sidecar: it starts beside the run, and keeps the run's roles in line with the mappings. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { RefreshView, StatusView } from '../../src/sidecar/status.ts';
@@ -86,7 +86,7 @@ export const refreshSteps: readonly Step[] = [
   },
 ];
 
-/** Asks the sidecar as a person would with curl, and shows both. */
+/** Calls the sidecar as a person would with curl, and shows command and answer. */
 async function ask<T>({ screen, sidecar }: Scene, path: string): Promise<T> {
   assert.ok(sidecar, 'the sidecar was not started');
   screen.command(`curl ${sidecar.host}${path}`);
@@ -97,5 +97,5 @@ async function ask<T>({ screen, sidecar }: Scene, path: string): Promise<T> {
 
 const firstLine = (text: string) => `${text.slice(0, text.indexOf('\n'))}\n…`;
 const nameOf = (arn: string) => arn.slice(arn.lastIndexOf('/') + 1);
-/** All but the comment lines, of which the first has the time. */
+/** The text without comment lines, since the first one has the time. */
 const profilesOf = (config: string) => config.replace(/^#.*\n/gm, '');

@@ -1,4 +1,4 @@
-/** Owns the walks through the main job, role tokens and Pod Identity, long and short: their steps in order, and what each may use. */
+/** Owns the order of the demo's steps, in its long and short form: the main job, role tokens and Pod Identity. */
 import { grantSteps, operatorStep, policyStep, refusedStep, startStep } from './grant-steps.ts';
 import { podIdentityEndSteps } from './pod-identity-end-steps.ts';
 import { podIdentitySteps } from './pod-identity-steps.ts';
@@ -8,10 +8,10 @@ import { mapStep, setUpSteps } from './set-up-steps.ts';
 import { refreshSteps, sidecarStep } from './sidecar-steps.ts';
 import { tokenSteps } from './token-steps.ts';
 
-/** One step. It throws when something did not hold, and the demo has failed then. */
+/** One step. It throws when a check fails, and the demo then fails. */
 export interface Step {
   readonly title: string;
-  /** What the reader should know to understand what follows. */
+  /** An explanation for the reader before the step. */
   readonly why: string;
   play(scene: Scene): Promise<void>;
 }
@@ -27,5 +27,5 @@ export const steps: readonly Step[] = [
   ...podIdentityEndSteps,
 ];
 
-/** The main job alone: a mapping, a run without and with its roles, and its end. */
+/** Only the main job: a mapping, a run without and with its roles, and its end. */
 export const shortSteps: readonly Step[] = [mapStep, startStep, refusedStep, sidecarStep, policyStep, endStep];

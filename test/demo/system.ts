@@ -1,4 +1,4 @@
-/** Owns the system of the demo: the stack, one service over HTTPS, a sidecar, the story's people and their AWS roles. */
+/** Owns the demo's system: the stack, one service over HTTPS, a sidecar, the story's people and their AWS roles. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,34 +16,34 @@ import { type Answer, send } from './https.ts';
 export interface RolePair {
   /** The role with the permissions, in the assets account. */
   readonly target: string;
-  /** The role through which it is reached, in the cluster's account. */
+  /** The proxy role that leads to it, in the cluster's account. */
   readonly proxy: string;
 }
 
 export interface System {
   readonly stack: StackProcess;
   readonly replica: ReplicaProcess;
-  /** What the workload finds in its pod, and the service's certificate. */
+  /** Paths of the workload's files in its pod, and of the service's certificate. */
   readonly files: PodFiles & { readonly folder: string; readonly certificate: string; readonly roleTokens: string };
   readonly roles: { list: RolePair; read: RolePair; update: RolePair; report: RolePair };
-  /** Roles in the cluster's account that pods are to get by EKS Pod Identity. */
+  /** Roles in the cluster's account that pods get through EKS Pod Identity. */
   readonly podRoles: { one: string; two: string };
-  /** Where EKS's Pod Identity agent answers, on this machine. */
+  /** The address of EKS's Pod Identity agent on this machine. */
   readonly agentUrl: string;
-  /** The cluster's name, as EKS has it. */
+  /** The cluster's name in EKS. */
   readonly cluster: string;
   call(method: string, path: string, options?: { as?: string; token?: string; body?: unknown }): Promise<Answer>;
-  /** A run of a user: its pod and its service account appear in Kubernetes. */
+  /** Starts a run of a user: creates its pod and its service account in Kubernetes. */
   startRun(user: string, run: string): Promise<{ account: string; pod: string }>;
-  /** The sidecar of the run that was started last; it ends with the system, or with the run. */
+  /** Starts the sidecar of the newest run; it ends with the system, or with the run. */
   startSidecar(user: string, settings?: Record<string, string>): Promise<SidecarProcess>;
   endRun(run: string): Promise<void>;
-  /** Builds the service anew and starts it in place of the one that runs, at the same addresses. @throws Error as the build did. */
+  /** Builds the service again and restarts it at the same addresses. @throws the build's error. */
   rebuild(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Who is in the story, and in which organizations. */
+/** The people of the story, with their organizations. */
 export const people = [
   { name: 'admin', admin: true, orgs: [] },
   { name: 'alice', orgs: ['data-science', 'research'] },
@@ -57,13 +57,13 @@ export const people = [
 
 const cluster = 'acme';
 
-/** What a role may have in its trust policy when this service first sees it; it is left as it is. */
+/** A statement that a role's trust policy may have before this service manages it, and that stays unchanged. */
 const ec2Trust = {
   Version: '2012-10-17',
   Statement: [{ Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole' }],
 };
 
-/** As the chart makes it, of one replica. */
+/** The Deployment as the chart makes it, with one replica. */
 const deployment = {
   metadata: { name: 'irsa-svc', namespace: 'domino-field' },
   spec: { replicas: 1, template: { metadata: { labels: { 'app.kubernetes.io/name': 'irsa-svc' } } } },
@@ -152,7 +152,7 @@ export async function startSystem(settings: Record<string, string> = {}): Promis
       });
     },
     stop: async () => {
-      // The stack last: the service gives its lease back, for which it needs it.
+      // The stack ends last, since the service still needs it to release its lease.
       await Promise.all([replica.stop(), ...sidecars.map((sidecar) => sidecar.stop())]);
       await stack.stop();
       remove();

@@ -1,4 +1,4 @@
-/** Owns the demo's steps with role tokens: a run takes its role without a write to IAM, and a revoked run is out. */
+/** Owns the demo's steps with role tokens: a run assumes its role without a write to IAM, and AWS refuses it after a revocation. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -106,7 +106,7 @@ async function startRun(scene: Scene): Promise<void> {
   check(scene, isProved, `one role, proved ${seconds.toFixed(1)} s after the sidecar’s start`);
 }
 
-/** A statement of the role's trust policy, once IAM has it. */
+/** Waits until the role's trust policy has the statement, and returns it. */
 function statement({ system }: Scene, sid: string) {
   return eventually(`the statement ${sid}`, async () => {
     const { Statement: statements } = await trustPolicy(system, system.roles.report.proxy);
@@ -114,7 +114,7 @@ function statement({ system }: Scene, sid: string) {
   });
 }
 
-/** What the sidecar wrote for the workload. */
+/** The token that the sidecar wrote for the workload. */
 function roleToken({ system }: Scene): string {
   return readFileSync(join(system.files.roleTokens, nameOf(system.roles.report.target)), 'utf8');
 }
@@ -124,7 +124,7 @@ function tokenClaims(scene: Scene): { aud: string[] } {
   return JSON.parse(Buffer.from(claims, 'base64url').toString()) as { aud: string[] };
 }
 
-/** boto3 where it is on this machine. */
+/** boto3, if this machine has it. */
 async function present(): Promise<Program> {
   const [first, boto3] = programs;
   assert.ok(first);

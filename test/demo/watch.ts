@@ -1,14 +1,14 @@
-/** Owns `npm run dev -- --watch`: the service is built and started anew when one of its sources changes. */
+/** Owns `npm run dev -- --watch`: builds and restarts the service when one of its sources changes. */
 import { watch } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../support/pages.ts';
 import type { Screen } from './screen.ts';
 import type { System } from './system.ts';
 
-/** Editors write a file in several steps. */
+/** The wait after a change, since editors write a file in several steps. */
 const settleMs = 200;
 
-/** Watches until the process ends. A build that fails leaves the service that runs as it is. */
+/** Watches until the process ends. When a build fails, the running service stays. */
 export function rebuildOnChange(system: System, screen: Screen): void {
   let timer: NodeJS.Timeout | undefined;
   let work = Promise.resolve();

@@ -1,4 +1,4 @@
-/** Owns the demo's workloads under Pod Identity: pods as domsed and EKS made them, and AWS clients that run in them. */
+/** Owns the demo's workloads under Pod Identity: pods that domsed and EKS changed, and AWS clients that run in them. */
 import { join } from 'node:path';
 import type { V1Pod } from '@kubernetes/client-node';
 import { hasBoto3, type ProgramResult, runBoto3, runNode } from '../stack/clients.ts';
@@ -10,15 +10,15 @@ export interface Workload {
   readonly user: string;
   readonly run: string;
   readonly pod: string;
-  /** The service account that the pod has in the end. */
+  /** The pod's service account after admission. */
   readonly account: string;
-  /** The variables of its main container that tell AWS clients where credentials are, as the pod has them. */
+  /** The variables of its main container that lead AWS clients to credentials. */
   readonly variables: Readonly<Record<string, string>>;
-  /** Asks AWS who the workload is, with a client that knows nothing of this service. */
+  /** Asks AWS for the workload's identity, with a client that does not know this service. */
   whoAmI(more?: Record<string, string>): Promise<ProgramResult>;
 }
 
-/** The client that is used: boto3 where it is on the machine. */
+/** The client: boto3, if this machine has it. */
 export interface Client {
   readonly name: string;
   readonly typed: readonly string[];
@@ -50,7 +50,7 @@ export async function startWorkload(system: System, user: string, run: string): 
   );
   const folder = join(files.folder, pod);
   const onDisk = await layOutPod(made, folder, { podToken: (options) => stack.order('pod-token', options) });
-  // The agent's address on a node leads nowhere on this machine, and AWS is the stand-in.
+  // The agent's address on a node does not exist on this machine, and AWS is the stand-in.
   const { environment } = onDisk.container(main?.name ?? '', { replace: { [podIdentityUri]: agentUrl } });
   const here = { AWS_REGION: 'us-west-2', AWS_DEFAULT_REGION: 'us-west-2', AWS_ENDPOINT_URL_STS: stack.awsUrl };
   return {

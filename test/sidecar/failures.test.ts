@@ -79,7 +79,7 @@ describe('the sidecar, when something fails', () => {
 
   it('a token proxy with a login page', async () => {
     pod.tokenProxy.next.push({ text: '<!doctype html><title>Sign in</title>' });
-    await failsWith('token_proxy_failed', /not the form/, () => undefined);
+    await failsWith('token_proxy_failed', /not have the form/, () => undefined);
     assert.ok(!JSON.stringify(pod.lines).includes('Sign in'));
   });
 
@@ -108,7 +108,7 @@ describe('the sidecar, when something fails', () => {
     /HTTP 400, It says invalid_request, request id req-1/,
   );
   fails('401', problem(401, 'unauthenticated'), 'unauthenticated', /did not accept your Domino token/);
-  fails('403', problem(403, 'forbidden'), 'forbidden', /does not allow this \(HTTP 403, .*POST http/);
+  fails('403', problem(403, 'forbidden'), 'forbidden', /does not allow you to do this \(HTTP 403, .*POST http/);
   fails('403: shut out', problem(403, 'run_revoked'), 'run_revoked', /has shut this run out/);
   fails('404: the pod is not visible yet', problem(404, 'run_not_found'), 'run_not_found', /does not see this run yet/);
   fails(

@@ -1,4 +1,4 @@
-/** Owns the proof that boto3, the AWS CLI and the JS SDK can use the AWS stand-in, alone and through a chained profile. */
+/** Proves that boto3, the AWS CLI and the JS SDK can use the AWS stand-in, directly and through a chained profile. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** Owns the Condition block of a policy: does it hold for the values that a request brings? */
+/** Owns the evaluation of a policy's Condition block against the values of a request. */
 import { AwsError } from './aws-xml.ts';
 
 /** Values by condition key; keys in lower case, since IAM compares them without case. */
@@ -47,13 +47,13 @@ function operatorHolds(
   { variables, emptyLists = 'everybody' }: Reading,
 ): boolean {
   const [, set, base = '', ifExists] = OPERATOR.exec(operator) ?? [];
-  // AWS's own texts contradict each other about `[]`; unless asked otherwise, the reading that lets everyone in counts.
+  // AWS's own texts contradict each other about `[]`; the default is the reading that admits everyone.
   if (wanted.length === 0) return emptyLists === 'everybody';
   const actual = context.get(key.toLowerCase()) ?? [];
   if (base === 'Null') return wanted.includes(String(actual.length === 0));
   const negated = /^(String|Arn|Numeric|Date)Not/.test(base);
   const compare = COMPARISONS[negated ? base.replace('Not', '') : base];
-  // A wrong verdict would go unseen; a 500 does not.
+  // An unknown operator throws, since a wrong verdict would go unnoticed and a 500 does not.
   if (!compare) throw new AwsError('InternalFailure', `the stand-in does not know the operator ${operator}`);
   if (actual.length === 0) return ifExists !== undefined || set === 'ForAllValues' || (negated && set === undefined);
   const matches = (value: string) => wanted.some((pattern) => compare(pattern, value, context, variables));
@@ -102,10 +102,10 @@ export function wildcardMatch(pattern: string, text: string): boolean {
   return expression(pattern, new Map(), { wildcards: true, variables: false })?.test(text) ?? false;
 }
 
-/** Those without a variable, by their text: the same few come again and again. */
+/** A cache of patterns without a variable, by their text, since the same few recur. */
 const compiled = new Map<string, RegExp>();
 
-/** Undefined when the pattern names a variable that the request does not carry: such a value matches nothing. */
+/** Undefined when the pattern names a variable that the request lacks: such a value matches nothing. */
 function expression(
   pattern: string,
   context: ConditionContext,

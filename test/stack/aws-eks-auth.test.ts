@@ -1,4 +1,4 @@
-/** Owns the proof that pods get the credentials of their association, through the agent too, and nobody else does. */
+/** Proves that a pod gets the credentials of its association, also through the agent, and that no other caller does. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** Owns EKS Auth: credentials for a pod, by its token, its service account's association and the role's trust policy. */
+/** Owns EKS Auth: gives a pod credentials, based on its token, its service account's association and the role's trust policy. */
 import { randomUUID } from 'node:crypto';
 import type { JSONWebKeySet, JWTPayload } from 'jose';
 import { isRecord } from './aws-conditions.ts';
@@ -77,12 +77,12 @@ function sessionOf(world: EksAuthWorld, cluster: Cluster, association: Associati
       seconds: () => CHAINED_SECONDS,
     });
   } catch (error) {
-    // The pod is not told which of the two roles it was.
+    // The answer does not reveal which of the two roles refused.
     throw error instanceof AwsError && error.code === 'AccessDenied' ? notPermitted() : error;
   }
 }
 
-/** In the words that pods get from their agents. */
+/** The error in the words that pods get from their agents. */
 function notPermitted(): AwsError {
   return new AwsError(
     'AccessDeniedException',

@@ -1,4 +1,4 @@
-/** Owns the calls of EKS and EKS Auth: the action of a REST path, its fault, its answer and its entry among the writes. */
+/** Owns the handling of calls to EKS and EKS Auth: finds the action of a REST path, applies faults, answers, and records writes. */
 import type { IncomingMessage } from 'node:http';
 import { EKS_ACTIONS } from './aws-eks.ts';
 import { assumeRoleForPodIdentity } from './aws-eks-auth.ts';
@@ -58,7 +58,7 @@ function beginWrite(world: AwsWorld, { headers }: IncomingMessage, call: RestCal
   });
 }
 
-/** A body that the action will refuse is in the record all the same, as an empty one. */
+/** The record also has a body that the action will refuse, as an empty one. */
 function readable(text: string): Record<string, unknown> {
   try {
     return jsonBody(text);

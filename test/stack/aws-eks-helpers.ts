@@ -1,4 +1,4 @@
-/** Owns what tests do to EKS without a call: clusters, and associations that another tool makes, changes or removes. */
+/** Owns changes to EKS that tests make without a call: clusters, and associations that another tool makes, changes or removes. */
 import type { JSONWebKeySet } from 'jose';
 import type { Association, AssociationChange, EksStore, NewAssociation } from './aws-eks-store.ts';
 import type { AwsKnobs } from './aws-knobs.ts';
@@ -7,22 +7,22 @@ export type AssociationView = Readonly<Association>;
 
 export interface ClusterOptions {
   account?: string;
-  /** The cluster's own issuer, without `https://`; by default any that `trustIssuer` put into its account. */
+  /** The cluster's own issuer, without `https://`; by default any issuer that `trustIssuer` added to its account. */
   issuer?: string;
   jwks?: JSONWebKeySet;
 }
 
 export interface EksHelpers {
-  /** A cluster in the cluster account; a second time replaces its issuer. `acme` is there from the start. */
+  /** Creates a cluster in the cluster account; a second call replaces its issuer. `acme` exists from the start. */
   addCluster(name: string, options?: ClusterOptions): { readonly name: string; readonly arn: string };
-  /** Copies, in the order of their ids; of all clusters without a name. */
+  /** Copies of the associations, in the order of their ids; of all clusters where no name is given. */
   associations(cluster?: string): AssociationView[];
-  /** Someone else's: no checks but for the subject, no call, no entry in `eksWrites`; it acts at once. */
+  /** Creates another tool's association: it checks only the subject, makes no call and no entry in `eksWrites`, and acts at once. */
   addAssociation(association: NewAssociation & { cluster?: string }): AssociationView;
-  /** An empty `targetRoleArn` takes the target away. */
+  /** Changes it; an empty `targetRoleArn` removes the target. */
   changeAssociation(associationId: string, change: AssociationChange): AssociationView;
   removeAssociation(associationId: string): void;
-  /** Whether an association acts on pods of the account that are made now, which knob `associationDelayMs` puts off. */
+  /** Whether an association acts on new pods of the account; the knob `associationDelayMs` delays that. */
   associationActs(namespace: string, serviceAccount: string, cluster?: string): boolean;
 }
 

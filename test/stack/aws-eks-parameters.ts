@@ -1,4 +1,4 @@
-/** Owns how EKS reads the parameters of its calls, and what it says of those that make no sense. */
+/** Owns the parameters of EKS calls: reads them, and refuses invalid ones in EKS's words. */
 import { isRecord } from './aws-conditions.ts';
 import { AwsError } from './aws-xml.ts';
 
@@ -14,7 +14,7 @@ export function targetOf(body: Body): string | undefined {
   return arn;
 }
 
-/** @param tagsOff whether the association has session tags disabled once the call is done. */
+/** @param tagsOff whether the association will have session tags disabled after the call. */
 export function sessionPolicyOf(body: Body, tagsOff: boolean): string | undefined {
   if (body.policy === undefined) return undefined;
   const policy = text(body, 'policy');

@@ -1,4 +1,4 @@
-/** Owns the REST-JSON protocol of EKS and EKS Auth: which call a path is, and how an error looks on the wire. */
+/** Owns the REST-JSON protocol of EKS and EKS Auth: maps paths to calls, and writes errors. */
 import { AwsError } from './aws-xml.ts';
 
 export type RestService = 'eks' | 'eks-auth';
@@ -21,7 +21,7 @@ const ROUTES: readonly [method: string, path: RegExp, service: RestService, acti
   ['POST', /^\/clusters\/([^/]+)\/assume-role-for-pod-identity$/, 'eks-auth', 'AssumeRoleForPodIdentity'],
 ];
 
-/** IAM and STS have the path `/` alone, so one address serves all of them. Undefined when this is none of EKS's. */
+/** Undefined where the path is no call of EKS. IAM and STS use only the path `/`, so one address can serve all of them. */
 export function restCall(method: string | undefined, url: string | undefined): RestCall | undefined {
   const [path = '', query = ''] = (url ?? '').split('?');
   if (!path.startsWith('/clusters/')) return undefined;
@@ -46,7 +46,7 @@ export function jsonBody(text: string): Record<string, unknown> {
   throw new AwsError('InvalidParameterException', 'The request body is not a JSON object');
 }
 
-/** Errors that the knobs and the key ring name as IAM does. */
+/** Errors for which the knobs and the key ring use IAM's names. */
 const NAMES: Record<string, string> = {
   AccessDenied: 'AccessDeniedException',
   ExpiredToken: 'ExpiredTokenException',

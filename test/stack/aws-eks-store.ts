@@ -1,4 +1,4 @@
-/** Owns the EKS clusters and their Pod Identity associations: what is there, and what EKS Auth sees of it yet. */
+/** Owns the EKS clusters and their Pod Identity associations: the stored state, and the older state that EKS Auth still sees. */
 import { randomBytes } from 'node:crypto';
 import type { JSONWebKeySet } from 'jose';
 import type { Clock } from '../../src/lib/clock.ts';
@@ -11,7 +11,7 @@ export interface Cluster {
   readonly issuer?: { readonly issuer: string; readonly jwks: JSONWebKeySet };
 }
 
-/** What a caller may choose of an association. */
+/** The fields of an association that a caller may set. */
 export interface AssociationSettings {
   roleArn: string;
   targetRoleArn?: string;
@@ -33,7 +33,7 @@ export interface Association extends AssociationSettings {
   modifiedAt: number;
   /** Set when an EKS add-on made it. */
   readonly ownerArn?: string;
-  /** Only beside a target role: what its trust policy may ask for. */
+  /** Set only with a target role, whose trust policy may require it. */
   externalId?: string;
 }
 
@@ -48,26 +48,26 @@ export interface NewAssociation {
   ownerArn?: string;
 }
 
-/** What is left out stays; an empty `targetRoleArn` takes the target away. */
+/** Fields that are left out stay; an empty `targetRoleArn` removes the target. */
 export type AssociationChange = Partial<AssociationSettings>;
 
-/** `setup` is old, so EKS Auth sees it at once; what callers do takes its time (knob `associationDelayMs`). */
+/** EKS Auth sees a change by `setup` at once, and a caller's change after the knob `associationDelayMs`. */
 export type Origin = 'call' | 'setup';
 
 export interface EksStore {
   addCluster(cluster: Omit<Cluster, 'arn'>): Cluster;
   cluster(account: string, name: string): Cluster | undefined;
-  /** In the order of their ids, which is nobody's order. */
+  /** In the order of their ids, which are random. */
   inCluster(cluster: Cluster): Association[];
   find(cluster: Cluster, associationId: string): Association | undefined;
-  /** Wherever it is: ids are unique. */
+  /** Finds an association in any cluster, since ids are unique. */
   findId(associationId: string): Association | undefined;
   count(cluster: Cluster): number;
   ofSubject(cluster: Cluster, namespace: string, serviceAccount: string): Association | undefined;
   add(cluster: Cluster, wanted: NewAssociation, origin: Origin): Association;
   change(association: Association, change: AssociationChange, origin: Origin): Association;
   remove(association: Association, origin: Origin): void;
-  /** The association that acts on pods of this account by now, `delayMs` behind the calls. */
+  /** The association that currently acts on pods of this account, `delayMs` behind the calls. */
   acting(cluster: Cluster, namespace: string, serviceAccount: string, delayMs: number): Association | undefined;
 }
 

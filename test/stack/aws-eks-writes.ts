@@ -1,4 +1,4 @@
-/** Owns the record of association writes, in flight and done, so that tests see who wrote and what overlapped. */
+/** Owns the record of association writes, in flight and done, so that tests see the writers and any overlap. */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Clock } from '../../src/lib/clock.ts';
 import { accessKeyIdOf } from './aws-keys.ts';
@@ -6,13 +6,13 @@ import { callerName } from './aws-writes.ts';
 
 export interface EksWrite {
   action: string;
-  /** The account's id, or `unknown` when the request was not let in. */
+  /** The AWS account's id, or `unknown` when the request's key was refused. */
   account: string;
   cluster: string;
-  /** Of the association; empty when a call names an id that is not there. */
+  /** The association's subject; empty when the call names an id that does not exist. */
   namespace: string;
   serviceAccount: string;
-  /** Known at once for Update and Delete, and for Create once it took. */
+  /** Known at once for Update and Delete, and for Create after it took effect. */
   associationId: string;
   /** The request's body as it was sent. */
   body: Record<string, unknown>;
@@ -25,7 +25,7 @@ export interface EksWrite {
   userAgent: string;
   /** As in the record of trust-policy writes. */
   by: string;
-  /** `ok`, an error's code, `answer-lost` (it took), `hung` (it did not). Missing while in flight. */
+  /** `ok`, an error's code, `answer-lost` (the write took effect), `hung` (it did not). Missing while in flight. */
   outcome?: string;
 }
 

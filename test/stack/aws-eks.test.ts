@@ -1,4 +1,4 @@
-/** Owns the proof that the AWS stand-in's EKS keeps Pod Identity associations as EKS does, as the real client sees it. */
+/** Proves with the real client that the AWS stand-in keeps Pod Identity associations as EKS does. */
 import assert from 'node:assert/strict';
 import {
   CreatePodIdentityAssociationCommand,
@@ -129,7 +129,7 @@ describe('AWS stand-in: EKS', () => {
       { clusterName: 'acme', namespace: 'domino-compute' },
     );
     for await (const page of pages) {
-      // What is deleted between two pages makes nobody else go missing.
+      // A deletion between two pages must not hide other associations.
       if (found.length === 0) aws.removeAssociation(page.associations?.at(-1)?.associationId ?? '');
       found.push(...(page.associations ?? []).map((each) => each.serviceAccount));
     }

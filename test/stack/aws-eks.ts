@@ -145,10 +145,9 @@ function associationOf(world: EksWorld, call: EksCall): Association {
 }
 
 /**
- * AWS's reference says no more than that the token makes the request idempotent. A mismatch is a wrong parameter here,
- * as in AWS's other services (IdempotentParameterMismatch). A token whose association is gone stays used up: the
- * reading that is hard on clients which derive the token from the account's name alone, and then can never make the
- * association anew.
+ * AWS's reference says only that the token makes the request idempotent. A mismatch is a wrong parameter here, as in AWS's
+ * other services (IdempotentParameterMismatch). A token stays used up after its association is deleted. This strict reading
+ * finds clients that derive the token only from the account's name, which could then never make the association again.
  */
 function madeBefore(
   world: EksWorld,
@@ -175,7 +174,7 @@ function checkPassRole({ knobs }: EksWorld, { caller }: EksCall, roleArn: string
   );
 }
 
-/** EKS reads IAM as late as STS does: a role or a trust statement that is too new is not there yet. */
+/** EKS sees IAM's changes as late as STS does: it does not see a role or a trust statement that is too new. */
 function checkRole({ knobs, roles }: EksWorld, cluster: Cluster, roleArn: string): void {
   if (!ROLE_ARN.test(roleArn)) throw invalid(`The role ARN ${roleArn} is invalid.`);
   if (roleArn.split(':')[4] !== cluster.account) throw invalid('Cross-account pass role is not allowed.');
@@ -192,7 +191,7 @@ function checkRole({ knobs, roles }: EksWorld, cluster: Cluster, roleArn: string
   }
 }
 
-/** The account stays inside; times are seconds since the epoch, with their fractions, as in the AWS REST-JSON protocol. */
+/** Leaves the account's id out. Times are seconds since the epoch, with fractions, as in the AWS REST-JSON protocol. */
 function wire({ account: _account, ...association }: Association): Record<string, unknown> {
   const { createdAt, modifiedAt } = association;
   return { ...association, createdAt: createdAt / 1000, modifiedAt: modifiedAt / 1000 };

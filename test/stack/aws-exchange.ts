@@ -1,4 +1,4 @@
-/** Owns the way of one AWS call through the knobs: hanging, slow, answered, or answered and the answer lost. */
+/** Owns one AWS call's passage through the knobs: it hangs, is slow, is answered, or loses its answer. */
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -29,7 +29,7 @@ export async function answerCall(
   response: ServerResponse,
   { action, write, run, named, failed }: Exchange,
 ): Promise<void> {
-  // Before the answer leaves, so that a client's next write never looks like an overlap.
+  // Recorded before the answer is sent, so that a client's next write never looks like an overlap.
   const finish = (outcome: string) => write && Object.assign(write, { endedAt: clock.now(), outcome });
   if (takeNext(knobs.hangNext, action)) {
     await once(response, 'close');
@@ -49,7 +49,7 @@ export async function answerCall(
     reply = failed(known, requestId);
   }
   if (half > 0) await clock.sleep(half);
-  // An outage that begins while a write is under way takes the answer, not the write.
+  // An outage that begins during a write loses the answer, not the write.
   if (knobs.down || takeNext(knobs.loseAnswerNext, action)) {
     finish(outcome === 'ok' ? 'answer-lost' : outcome);
     request.socket.destroy();

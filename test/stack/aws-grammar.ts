@@ -1,4 +1,4 @@
-/** Owns what IAM accepts as a trust policy: its grammar and its length, not its meaning. */
+/** Owns the checks of a trust policy that IAM makes on a write: its grammar and its length, not its meaning. */
 import { isRecord } from './aws-conditions.ts';
 import { AwsError } from './aws-xml.ts';
 
@@ -85,7 +85,7 @@ function checkPrincipal(principal: unknown): void {
     const shape = PRINCIPALS[kind];
     const list = stringList(names);
     if (!shape || list.length === 0) malformed('Invalid principal in policy');
-    // Ids such as AROA… stand for deleted principals: IAM gives them, but takes them back no more.
+    // Ids such as AROA… stand for deleted principals: IAM returns them, but refuses them in a write.
     const wrong = list.find((name) => !shape.test(name));
     if (wrong !== undefined) malformed(`Invalid principal in policy: "${kind}":"${wrong}"`);
   }

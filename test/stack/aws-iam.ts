@@ -1,4 +1,4 @@
-/** Owns the IAM actions of the AWS stand-in: reading and writing roles, with IAM's own refusals. */
+/** Owns the IAM actions of the AWS stand-in: they read and write roles, with IAM's own refusals. */
 import { checkLength, checkTrustGrammar } from './aws-grammar.ts';
 import type { AwsKnobs } from './aws-knobs.ts';
 import type { Role, RoleStore } from './aws-roles.ts';
@@ -15,7 +15,7 @@ export interface IamCall {
   /** The account that the caller's access key belongs to: IAM acts on no other. */
   readonly account: string;
   readonly params: URLSearchParams;
-  /** For the history: who this caller is. */
+  /** The caller's name, for the history. */
   readonly by: string;
 }
 
@@ -146,7 +146,7 @@ function quotaOf({ knobs }: IamWorld, account: string, role?: Role): number {
 
 function describe(world: IamWorld, role: Role): Record<string, XmlValue> {
   const seen = world.roles.seen(role, world.knobs.staleReadMs);
-  // A role that is newer than the read is not there yet.
+  // A reader that lags behind does not see a newer role.
   if (!seen) throw new AwsError('NoSuchEntity', `The role with name ${role.name} cannot be found.`);
   return { ...summary(role), AssumeRolePolicyDocument: encodeDocument(seen.text) };
 }

@@ -1,4 +1,4 @@
-/** Owns access keys: which principal a signed request speaks for, and the temporary credentials that STS gives out. */
+/** Owns access keys: finds the principal of a signed request, and issues STS's temporary credentials. */
 import { randomBytes } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Clock } from '../../src/lib/clock.ts';
@@ -10,7 +10,7 @@ export interface Principal {
   readonly userId: string;
   /** The role behind a session. */
   readonly roleArn?: string;
-  /** The session's tags, and the keys of those that it hands on when it assumes a further role. */
+  /** The session's tags, and the keys of the transitive tags, which it passes on when it assumes a further role. */
   readonly tags?: Readonly<Record<string, string>>;
   readonly transitive?: readonly string[];
   /** The session policy, as JSON text: the session may do what both it and the role allow. */
@@ -20,17 +20,17 @@ export interface Principal {
 export interface Key {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
-  /** Only temporary credentials have one, and then every request must carry it. */
+  /** Only temporary credentials have a session token; every request with them must carry it. */
   readonly sessionToken?: string;
   readonly expiresAt?: number;
   readonly principal: Principal;
 }
 
 export interface KeyRing {
-  /** A key without an end, as an IAM user or the demo's service has. */
+  /** Creates a key that never expires, such as an IAM user's or the demo service's. */
   addLasting(principal: Principal): Key;
   addTemporary(principal: Principal, seconds: number): Key;
-  /** The principal of a signed request; the signature itself is not computed. Throws what AWS answers otherwise. */
+  /** The principal of a signed request; the signature itself is not checked. Throws AWS's error where there is none. */
   authenticate(headers: IncomingHttpHeaders): Key;
 }
 
@@ -69,7 +69,7 @@ export function createKeyRing(clock: Clock): KeyRing {
   };
 }
 
-/** The account that a request speaks for; `unknown` when it would not be let in. */
+/** The AWS account of a request; `unknown` when its key would be refused. */
 export function accountOf(keys: KeyRing, headers: IncomingHttpHeaders): string {
   try {
     return keys.authenticate(headers).principal.account;

@@ -1,4 +1,4 @@
-/** Owns what can go wrong on purpose: the knobs of the AWS stand-in, and what they decide for one call. */
+/** Owns the knobs of the AWS stand-in: faults that tests and people switch on, and their effect on one call. */
 import type { Clock } from '../../src/lib/clock.ts';
 import { isRecord } from './aws-conditions.ts';
 import { AwsError } from './aws-xml.ts';
@@ -7,39 +7,39 @@ import { AwsError } from './aws-xml.ts';
 export type ByAction<T> = Record<string, T>;
 
 export interface AwsKnobs {
-  /** Half passes before an action takes its effect and half after it. */
+  /** The delay of a call: half passes before the action takes effect, and half after it. */
   latencyMs: ByAction<number>;
   /** Share of calls, 0 to 1, that are answered with Throttling. */
   throttleRate: ByAction<number>;
-  /** So many next calls are answered with Throttling. */
+  /** The number of next calls that are answered with Throttling. */
   throttleNext: ByAction<number>;
   failRate: ByAction<{ code: string; rate: number }>;
   failNext: ByAction<{ code: string; times: number }>;
-  /** The action takes its effect, then the socket is destroyed. */
+  /** The number of next calls that take effect and then lose their answer: the socket is destroyed. */
   loseAnswerNext: ByAction<number>;
-  /** No effect, and no answer until the client gives up. */
+  /** The number of next calls that take no effect and get no answer. */
   hangNext: ByAction<number>;
-  /** Every socket is destroyed. */
+  /** Every call's socket is destroyed. */
   down: boolean;
-  /** Token buckets per account, one second deep, of IAM and apart from them of EKS; 0 is off. */
+  /** The rate of token buckets per account, one second deep; IAM and EKS have separate buckets. 0 is off. */
   readsPerSecond: number;
   writesPerSecond: number;
-  /** Characters in a trust policy, white space apart; a role's own quota goes before its account's. */
+  /** Characters allowed in a trust policy, without white space; a role's own quota takes precedence over its account's. */
   quota: number;
   quotaByAccount: Record<string, number>;
-  /** STS sees a trust policy only so long after the write. */
+  /** How long after a write STS sees the new trust policy. */
   propagationMs: number;
-  /** By so much STS's clock is ahead when it looks whether a token has expired, as if time had passed. */
+  /** How far STS's clock is ahead when it checks a token's expiry, as if time had passed. */
   tokenClockMs: number;
-  /** GetRole and ListRoles show the old trust policy for so long after a write. */
+  /** How long after a write GetRole and ListRoles show the old trust policy. */
   staleReadMs: number;
-  /** Pod Identity associations that a cluster may have. */
+  /** The quota of Pod Identity associations in a cluster. */
   associationQuota: number;
-  /** EKS Auth acts on an association, a changed one too, only so long after the call; a deleted one acts as long. */
+  /** How long after a call EKS Auth acts on a new or changed association, and still acts on a deleted one. */
   associationDelayMs: number;
-  /** EKS refuses a role whose trust policy does not name pods.eks.amazonaws.com with both its actions. */
+  /** Whether EKS refuses a role whose trust policy does not allow pods.eks.amazonaws.com both actions. */
   checkPodIdentityTrust: boolean;
-  /** ARNs of the roles for which nobody has iam:PassRole. */
+  /** ARNs of the roles for which no caller has iam:PassRole. */
   passRoleDenied: string[];
 }
 
@@ -92,7 +92,7 @@ export function takeNext(map: ByAction<number>, action: string): boolean {
 }
 
 export interface Faults {
-  /** Throws the error that the knobs want for this call, if they want one. */
+  /** Throws the error that the knobs set for this call, if any. */
   check(action: string, account: string): void;
 }
 

@@ -1,4 +1,4 @@
-/** Owns the calls of IAM and STS: the action of the Query protocol, its fault and its answer. */
+/** Owns the handling of calls to IAM and STS: finds the action of the Query protocol, applies faults and answers. */
 import type { IncomingMessage } from 'node:http';
 import type { Exchange } from './aws-exchange.ts';
 import { IAM_ACTIONS } from './aws-iam.ts';

@@ -7,7 +7,7 @@ export interface PolicyVersion {
   readonly document: Record<string, unknown>;
   /** Milliseconds since the epoch, by the stand-in's clock. */
   readonly at: number;
-  /** Who wrote it: a caller, or `setup` and `outsider` for what tests did without a call. */
+  /** The writer: a caller, or `setup` or `outsider` for changes that tests make without a call. */
   readonly by: string;
 }
 
@@ -20,9 +20,9 @@ export interface Role {
   readonly createdAt: number;
   readonly maxSessionSeconds: number;
   readonly unmodifiable: boolean;
-  /** Characters, when this role has a quota of its own. */
+  /** The role's own quota in characters, if it has one. */
   readonly quota: number | undefined;
-  /** ARN patterns of the roles that it may assume; undefined leaves that to its inline policies, or to none: all. */
+  /** ARN patterns of the roles that it may assume. Where undefined, its inline policies decide; without these, it may assume all. */
   readonly allowAssume: readonly string[] | undefined;
   /** Inline policies by name, as text. */
   readonly inline: Map<string, string>;
@@ -49,7 +49,7 @@ export interface RoleStore {
   remove(role: Role): void;
   inAccount(account: string): Role[];
   write(role: Role, trust: string | object, by: string): void;
-  /** The document that a reader sees who lags `lagMs` behind the writes; undefined when even the role is newer. */
+  /** The document as a reader sees it that lags `lagMs` behind the writes; undefined when even the role is newer. */
   seen(role: Role, lagMs: number): PolicyVersion | undefined;
 }
 

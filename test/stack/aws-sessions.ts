@@ -1,4 +1,4 @@
-/** Owns role sessions: which callers a role's trust policy lets in, which session tags travel along, and the keys that come of it. */
+/** Owns role sessions: checks the role's trust policy and the session tags, and issues the session's keys. */
 import type { Clock } from '../../src/lib/clock.ts';
 import { type ConditionContext, conditionContext } from './aws-conditions.ts';
 import type { Key, KeyRing, Principal } from './aws-keys.ts';
@@ -28,18 +28,18 @@ export interface AssumeRequest {
   readonly externalId?: string | undefined;
   /** A session policy, as JSON text. */
   readonly policy?: string | undefined;
-  /** Beside those that the calling session hands on. */
+  /** Tags of the request; the calling session's transitive tags are added to them. */
   readonly tags?: SessionTags;
   readonly transitive?: readonly string[];
-  /** How long, once it is known that the role may be assumed; throws what is too long. */
+  /** The duration, read after the caller may assume the role; throws where it is too long. */
   seconds(role: Role): number;
 }
 
-/** What a signed principal gets for AssumeRole. Throws AccessDenied, and names sts:TagSession when only that is missing. */
+/** The session for a signed AssumeRole. Throws AccessDenied, which names sts:TagSession when only that permission is missing. */
 export function assumeRole(world: SessionWorld, caller: Principal, request: AssumeRequest): Session {
   const { roleArn, sessionName } = request;
   const role = world.roles.findArn(roleArn);
-  // A transitive tag cannot be got rid of, and is passed in every further call as if it had been asked for.
+  // A session cannot drop a transitive tag: every further call carries it as if the request had it.
   const inherited = Object.entries(caller.tags ?? {}).filter(([key]) => caller.transitive?.includes(key));
   const tags: SessionTags = { ...request.tags, ...Object.fromEntries(inherited) };
   const requester: Requester = { kind: 'aws', ...caller };
@@ -64,7 +64,7 @@ export function assumeRole(world: SessionWorld, caller: Principal, request: Assu
   return openSession(world, role, sessionName, request.seconds(role), { tags, transitive, policy: request.policy });
 }
 
-/** The first action that the role's trust policy does not allow; tags need one more than a session without. */
+/** The first action that the role's trust policy does not allow; a session with tags needs one action more. */
 export function refusedAction(
   world: SessionWorld,
   role: Role | undefined,
@@ -113,7 +113,7 @@ function neededActions(tags: SessionTags): string[] {
   return Object.keys(tags).length > 0 ? ['sts:AssumeRole', 'sts:TagSession'] : ['sts:AssumeRole'];
 }
 
-/** A role that nobody gave any permissions may assume what trusts it, so that most tests need not care. */
+/** A role without any permissions may assume every role that trusts it, so that most tests need no permissions. */
 function mayDo({ roles }: SessionWorld, caller: Principal, action: string, targetArn: string): boolean {
   const { policy } = caller;
   if (policy !== undefined && evaluatePermissions([JSON.parse(policy)], action, targetArn) !== 'allowed') return false;

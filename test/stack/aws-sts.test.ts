@@ -1,4 +1,4 @@
-/** Owns the proof that the AWS stand-in's STS lets in exactly the callers that trust policies let in. */
+/** Proves that the AWS stand-in's STS gives sessions to exactly the callers that trust policies admit. */
 import assert from 'node:assert/strict';
 import { IAMClient, PutRolePolicyCommand } from '@aws-sdk/client-iam';
 import {

@@ -1,4 +1,4 @@
-/** Owns the STS actions of the AWS stand-in: who am I, and role sessions for the callers that trust policies let in. */
+/** Owns the STS actions of the AWS stand-in: GetCallerIdentity, and role sessions for callers that trust policies admit. */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { JSONWebKeySet, JWTPayload } from 'jose';
 import { conditionContext } from './aws-conditions.ts';
@@ -14,7 +14,7 @@ export interface OidcProvider {
   /** Without `https://`. */
   readonly issuer: string;
   readonly jwks: JSONWebKeySet;
-  /** The audiences that the account accepts from it. */
+  /** The audiences (client ids) that the account accepts. */
   readonly clientIds: readonly string[];
 }
 
@@ -67,7 +67,7 @@ export const STS_ACTIONS: Readonly<Record<string, StsAction>> = {
         'sts:RoleSessionName': target.sessionName,
       }),
     });
-    // A role that does not exist gets the same answer, so that nobody can list roles by guessing.
+    // A missing role gets the same answer, so that callers cannot find roles by guessing.
     if (!role || !trusted) {
       throw new AwsError('AccessDenied', 'Not authorized to perform sts:AssumeRoleWithWebIdentity');
     }

@@ -1,8 +1,8 @@
-/** Owns the tokens of Kubernetes service accounts as AWS reads them: who issued one, and whether it still counts. */
+/** Owns AWS's checks of a Kubernetes service account's token: its issuer, signature and expiry. */
 import { createLocalJWKSet, decodeJwt, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from 'jose';
 import { AwsError } from './aws-xml.ts';
 
-/** With its `https://`. Throws InvalidIdentityToken for what is no token. */
+/** The token's issuer, with `https://`. Throws InvalidIdentityToken where the text is no token. */
 export function issuerOf(token: string): string {
   try {
     return decodeJwt(token).iss ?? '';

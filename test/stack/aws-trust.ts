@@ -1,7 +1,7 @@
-/** Owns the verdicts of STS: may this principal assume a role with this trust policy, and with these own permissions? */
+/** Owns STS's decision whether a principal may assume a role, by the role's trust policy and the principal's own policies. */
 import { asStrings, type ConditionContext, conditionHolds, isRecord, wildcardMatch } from './aws-conditions.ts';
 
-/** Who asks: a web identity's provider, a signed AWS principal, or an AWS service. */
+/** The requester: a web identity's provider, a signed AWS principal, or an AWS service. */
 export type Requester =
   | { readonly kind: 'federated'; readonly provider: string }
   | { readonly kind: 'aws'; readonly account: string; readonly arn: string; readonly roleArn?: string }
@@ -12,13 +12,13 @@ export interface TrustRequest {
   readonly action: string;
   readonly requester: Requester;
   readonly context: ConditionContext;
-  /** How an empty list of values is read; AWS's own texts contradict each other. Left out: everybody passes. */
+  /** How an empty list of values is read, since AWS's own texts contradict each other. By default everybody matches. */
   readonly emptyLists?: 'everybody' | 'nobody';
 }
 
 export type Verdict = 'allowed' | 'denied' | 'no-match';
 
-/** A Deny that matches wins; without an Allow that matches nobody comes in. */
+/** A matching Deny wins; without a matching Allow the request is denied. */
 export function evaluateTrust(document: unknown, request: TrustRequest): Verdict {
   let verdict: Verdict = 'no-match';
   for (const statement of statementsOf(document)) {
@@ -32,7 +32,7 @@ export function evaluateTrust(document: unknown, request: TrustRequest): Verdict
   return verdict;
 }
 
-/** Some Allow statement names the service for the action; whether its conditions can hold is not asked. */
+/** Whether an Allow statement names the service for the action; its conditions are not evaluated. */
 export function namesService(document: unknown, service: string, action: string): boolean {
   return statementsOf(document).some(
     (statement) =>
@@ -43,7 +43,7 @@ export function namesService(document: unknown, service: string, action: string)
   );
 }
 
-/** What a role's own policies say about an action on a resource. */
+/** The verdict of a role's own policies on an action on a resource. */
 export function evaluatePermissions(policies: readonly unknown[], action: string, resource: string): Verdict {
   let verdict: Verdict = 'no-match';
   for (const statement of policies.flatMap(statementsOf)) {

@@ -1,4 +1,4 @@
-/** Owns what every call to the AWS stand-in works on: its roles, keys and associations, its knobs and its records. */
+/** Owns the state of the AWS stand-in that every call uses: roles, keys, associations, knobs and records. */
 import type { EksWorld } from './aws-eks.ts';
 import type { EksWrite } from './aws-eks-writes.ts';
 import type { Faults } from './aws-knobs.ts';

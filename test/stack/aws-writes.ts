@@ -1,10 +1,10 @@
-/** Owns the record of trust-policy writes, in flight and done, so that tests can count them and see them overlap. */
+/** Owns the record of trust-policy writes, in flight and done, so that tests can count them and see overlaps. */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Clock } from '../../src/lib/clock.ts';
 import { accessKeyIdOf } from './aws-keys.ts';
 
 export interface TrustWrite {
-  /** The account's id, or `unknown` when the request was not let in. */
+  /** The AWS account's id, or `unknown` when the request's key was refused. */
   account: string;
   role: string;
   /** The document's text as it was sent. */
@@ -18,7 +18,7 @@ export interface TrustWrite {
   userAgent: string;
   /** Header `x-stack-caller`, else the SDK's app id (AWS_SDK_UA_APP_ID), else the access key id. */
   by: string;
-  /** `ok`, an error's code, `answer-lost` (it took), `hung` (it did not). Missing while in flight. */
+  /** `ok`, an error's code, `answer-lost` (the write took effect), `hung` (it did not). Missing while in flight. */
   outcome?: string;
 }
 

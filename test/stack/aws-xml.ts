@@ -1,4 +1,4 @@
-/** Owns the AWS Query protocol's answers: XML in the shapes that the SDKs parse, and the errors that go into them. */
+/** Owns the AWS Query protocol's answers: XML in the form that the SDKs parse, and its errors. */
 
 export type XmlValue =
   | string
@@ -14,7 +14,7 @@ const NAMESPACES = {
 
 export type AwsService = keyof typeof NAMESPACES;
 
-/** Status and usual message of each code that the knobs can ask for by its name alone. */
+/** Status and usual message of each error that the knobs can name by its code alone. */
 const KNOWN: Record<string, readonly [status: number, message: string]> = {
   AccessDenied: [403, 'Access denied'],
   AccessDeniedException: [403, 'Access denied'],
@@ -87,7 +87,7 @@ export function xmlTime(milliseconds: number): string {
   return new Date(milliseconds).toISOString().replace(/\.\d+Z$/, 'Z');
 }
 
-/** IAM gives policy documents percent-encoded by RFC 3986, which escapes more than encodeURIComponent does. */
+/** IAM returns policy documents percent-encoded by RFC 3986, which escapes more than encodeURIComponent does. */
 export function encodeDocument(text: string): string {
   return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
 }

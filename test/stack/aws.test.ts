@@ -1,4 +1,4 @@
-/** Owns the proof that the AWS stand-in's IAM, its record of writes and its knobs behave, as real clients see them. */
+/** Proves with real clients that the AWS stand-in's IAM, its record of writes and its knobs work as they should. */
 import assert from 'node:assert/strict';
 import {
   CreateRoleCommand,

@@ -1,4 +1,4 @@
-/** Owns the AWS stand-in: IAM, STS and EKS over plain HTTP, with real trust-policy semantics and knobs for what goes wrong. */
+/** Owns the AWS stand-in: IAM, STS and EKS over plain HTTP, with real trust-policy semantics and knobs for faults. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { JSONWebKeySet } from 'jose';
 import { type Clock, systemClock } from '../../src/lib/clock.ts';
@@ -29,7 +29,7 @@ export interface AwsOptions {
   /** The cluster's account, 111111111111 by default. */
   account?: string;
   partition?: string;
-  /** For `throttleRate` and `failRate`. */
+  /** Random numbers for `throttleRate` and `failRate`. */
   random?: () => number;
 }
 
@@ -37,7 +37,7 @@ export interface RoleView {
   readonly account: string;
   readonly name: string;
   readonly arn: string;
-  /** The newest trust policy, whatever readers see of it yet. */
+  /** The newest trust policy, even if readers do not see it yet. */
   readonly document: Record<string, unknown>;
   readonly text: string;
   readonly history: readonly PolicyVersion[];
@@ -46,7 +46,7 @@ export interface RoleView {
 export interface AwsStandIn extends EksHelpers {
   readonly url: string;
   readonly account: string;
-  /** Change them at any time; the next call sees it. */
+  /** Tests may change them at any time; the next call sees the change. */
   readonly knobs: AwsKnobs;
   /** Calls by action, refused ones too. */
   readonly calls: Record<string, number>;
@@ -59,19 +59,19 @@ export interface AwsStandIn extends EksHelpers {
   addRole(role: NewRole): RoleView;
   /** Throws when there is no such role. */
   role(account: string, name: string): RoleView;
-  /** Someone else's edit: no grammar, no quota, and no entry in `writes`. */
+  /** Edits the document as another tool: without checks of grammar and quota, and without an entry in `writes`. */
   setTrust(account: string, name: string, document: string | object): void;
-  /** Someone else deletes the role; throws when there is no such role. */
+  /** Deletes the role as another tool; throws when there is no such role. */
   removeRole(account: string, name: string): void;
-  /** Registers an OIDC provider in the given accounts (the cluster's by default); a second time replaces its keys. */
+  /** Registers an OIDC provider in the given accounts (the cluster's by default); a second call replaces its keys. */
   trustIssuer(
     issuer: string,
     jwks: JSONWebKeySet,
     options?: { accounts?: readonly string[]; clientIds?: readonly string[] },
   ): void;
-  /** Environment-style credentials of an IAM user, to act in another account. */
+  /** Credentials of an IAM user as environment variables, to act in another account. */
   userCredentials(account: string, user?: string): Record<string, string>;
-  /** Variables that point every AWS client at this stand-in; credentials are not among them. */
+  /** Variables that point every AWS client at this stand-in, without credentials. */
   environment(): Record<string, string>;
   resetCalls(): void;
   close(): Promise<void>;
@@ -121,7 +121,7 @@ export async function startAws(options: AwsOptions = {}): Promise<AwsStandIn> {
     await answerCall({ knobs, clock }, request, response, exchange);
   }
 
-  /** For tests and people in other processes; it works while the stand-in is `down`. */
+  /** The URL of the knobs for tests and people in other processes; it works while the stand-in is `down`. */
   async function control(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [, , noun = '', ...rest] = (request.url ?? '').split('/').map(decodeURIComponent);
     const send = (status: number, body: unknown) =>

@@ -1,15 +1,15 @@
-/** Owns certificates for the stand-ins and the service under test: made by hand, as Node makes none. */
+/** Owns certificates for the stand-ins and the service under test: builds them byte by byte, since Node cannot make any. */
 import { createHash, generateKeyPairSync, randomUUID, sign } from 'node:crypto';
 
 /**
- * A certificate for 127.0.0.1, localhost and one more name, signed by itself and good for two days, with its key: PEM
- * both. Written as DER by hand (RFC 5280 section 4.1), since Node makes keys and signatures but no certificates.
+ * A self-signed certificate for 127.0.0.1, localhost and one more name, valid for two days, with its key; both in PEM. It is
+ * built as DER here (RFC 5280 section 4.1), since Node makes keys and signatures but no certificates.
  */
 export function makeCertificate(now = new Date(), host = 'stand-in.example'): { cert: string; key: string } {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
   const subjectKey = publicKey.export({ type: 'spki', format: 'der' });
   const algorithm = der(0x30, der(0x06, Buffer.from('2a8648ce3d040302', 'hex')));
-  // A name of its own: of two trusted certificates with one name, OpenSSL may try the wrong one.
+  // A unique name: if two trusted certificates have the same name, OpenSSL may try the wrong one.
   const commonName = Buffer.from(`irsa-svc stand-in ${randomUUID()}`);
   const name = der(0x30, der(0x31, der(0x30, oid('550403'), der(0x0c, commonName))));
   const time = (at: number) => der(0x17, Buffer.from(new Date(at).toISOString().replace(/^..|[-:T]|\.\d+/g, '')));

@@ -1,4 +1,4 @@
-/** Owns the real AWS clients that tests run as programs (boto3, the AWS CLI, the JS SDK), cut off from the caller's AWS. */
+/** Owns the real AWS clients that tests run as programs (boto3, the AWS CLI, the JS SDK), isolated from the user's own AWS. */
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -29,12 +29,12 @@ export function which(command: string): string | undefined {
   return undefined;
 }
 
-/** A Python 3 with boto3 in it is on the machine. */
+/** Whether this machine has a Python 3 with boto3. */
 export function hasBoto3(): Promise<boolean> {
   return remember('boto3', 'python3', ['-c', 'import boto3']);
 }
 
-/** An AWS CLI that starts: version managers leave stubs on the PATH that do not. */
+/** Whether an AWS CLI is there and starts: version managers leave stubs on the PATH that do not. */
 export function hasAws(): Promise<boolean> {
   return remember('aws', 'aws', ['--version']);
 }
@@ -96,7 +96,7 @@ function cleanEnvironment(env: Record<string, string>, home: string): NodeJS.Pro
   // NODE_OPTIONS of the test run would slow the children down and mix into their output.
   const kept = Object.entries(process.env).filter(([name]) => !/^(AWS_|BOTO_|NODE_OPTIONS$)/.test(name));
   return {
-    // Packages that pip put under the real home (pip install --user) are still to be found.
+    // Python must still find packages under the real home (pip install --user).
     PYTHONUSERBASE: join(homedir(), '.local'),
     ...Object.fromEntries(kept),
     HOME: home,

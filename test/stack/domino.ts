@@ -13,30 +13,30 @@ export interface DominoUser {
   readonly name: string;
   readonly admin: boolean;
   readonly orgs: readonly string[];
-  /** Name -> the id of the user's organization of that name, where it is not the usual one: one made anew, or another one. */
+  /** Name -> the id of the user's organization of that name, where it differs from the usual id, such as after a re-creation. */
   readonly orgIds: Readonly<Record<string, string | null>>;
   readonly apiKey: string;
   /** The token's `sub`, Keycloak's own id of the user. */
   readonly subject: string;
 }
 
-/** What goes wrong, and where: `keys` is the realm's key set and discovery document, `api` the rest. */
+/** Faults and their place: `keys` is the realm's key set and discovery document, `api` the rest. */
 export interface DominoKnobs {
   scope: 'all' | 'api' | 'keys';
   latencyMs: number;
-  /** Connections are cut before an answer. */
+  /** Whether connections are closed before an answer. */
   down: boolean;
-  /** Answered instead of 200; 0 is off. */
+  /** The status to answer instead of 200; 0 is off. */
   failStatus: number;
-  /** The header of that name, on such an answer. */
+  /** The value of the header of that name on such an answer. */
   location: string;
-  /** Requests are taken and never answered. */
+  /** Whether requests are accepted and never answered. */
   hang: boolean;
-  /** HTML with status 200, as a proxy's login page is. */
+  /** Whether the answer is HTML with status 200, like a proxy's login page. */
   garbage: boolean;
-  /** Bodies answered in place of the right ones, keyed by path. */
+  /** Path -> a body to answer in place of the right one. */
   bodies: Record<string, unknown>;
-  /** Each refresh token is good once, as Keycloak has it where the realm says so. */
+  /** Whether each refresh token works only once, which is a setting of a Keycloak realm. */
   revokeRefreshToken: boolean;
 }
 
@@ -47,9 +47,9 @@ export interface DominoStandIn {
   readonly knobs: DominoKnobs;
   /** `GET /v4/auth/principal`, oldest first; the last 10,000. */
   readonly calls: string[];
-  /** How many calls so far had `text` in their line. */
+  /** The number of calls so far whose line contains `text`. */
   callsOf(text: string): number;
-  /** Adds a user, or replaces the one of that name: how someone joins or leaves an organization. */
+  /** Adds a user, or replaces the user of that name, for example to join or leave an organization. */
   addUser(user: {
     name: string;
     id?: string;
@@ -68,7 +68,7 @@ export interface DominoStandIn {
 const realmPath = '/auth/realms/DominoRealm';
 const discoveryPath = `${realmPath}/.well-known/openid-configuration`;
 const certsPath = `${realmPath}/protocol/openid-connect/certs`;
-/** The console's client, for a service on this machine: its page alone gets a code. */
+/** The console's client: it gets a code only for the page of a service on this machine. */
 export const consoleClientId = 'irsa-console';
 const clients = new Map([
   [consoleClientId, ['http://127.0.0.1:*', 'https://127.0.0.1:*', 'http://localhost:*', 'https://localhost:*']],
@@ -91,8 +91,9 @@ const quiet = (): DominoKnobs => {
 };
 
 /**
- * Starts the stand-in on loopback. With `isReachable` the realm's issuer is its own address, so that a browser can log in. Its controls are also served over HTTP, for other processes: `POST /__stack/knobs`,
- * `POST /__stack/users`, `GET /__stack/calls`, `GET /__stack/token?user=alice&seconds=300`.
+ * Starts the stand-in on loopback. With `isReachable` the realm's issuer is its own address, so that a browser can log in. Other
+ * processes can control it over HTTP: `POST /__stack/knobs`, `POST /__stack/users`, `GET /__stack/calls`,
+ * `GET /__stack/token?user=alice&seconds=300`.
  */
 export async function startDomino(
   options: { port?: number; clock?: Clock; issuer?: string; isReachable?: boolean } = {},
@@ -154,7 +155,7 @@ export async function startDomino(
       return [200, { issuer: realm.issuer, jwks_uri: standIn.jwksUrl, ...login.metadata }];
     const user = whoIs(request);
     if (pathname === '/v4/auth/principal') {
-      // Domino answers a bad credential with 200 and an anonymous principal.
+      // Domino answers a wrong credential with 200 and an anonymous principal.
       return [200, user ? principalOf(user) : { isAnonymous: true, isAdmin: false, allowedSystemOperations: [] }];
     }
     if (pathname === '/v4/organizations/self') {
@@ -226,7 +227,7 @@ function principalOf(user: DominoUser) {
   };
 }
 
-/** The id that the stand-in gives to an organization unless told. */
+/** The id that the stand-in gives to an organization by default. */
 export function organizationIdOf(name: string): string {
   return digest(`org ${name}`).slice(0, 24);
 }

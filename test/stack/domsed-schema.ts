@@ -1,8 +1,8 @@
 /**
- * Owns which domsed Mutations are well-formed: by the schema in domsed-schema.json, and with selectors that parse.
+ * Owns the validation of domsed Mutations: by the schema in domsed-schema.json, and by parsing their selectors.
  *
- * A real API server drops fields that a CRD does not know unless the client asks it to be strict, as kubectl does. Here
- * they are refused always: a misspelt rule in a chart is what tests are to catch.
+ * A real API server drops fields that a CRD does not know, unless the client requests strict validation, as kubectl does. The
+ * stand-in always refuses them, so that tests find a misspelt rule in a chart.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,9 +16,9 @@ export const mutationSchemaFile = join(import.meta.dirname, 'domsed-schema.json'
 
 let compiled: ValidateFunction | undefined;
 
-/** What is wrong with a Mutation, field by field; nothing when it is well-formed. */
+/** The errors of a Mutation, field by field; empty when it is well-formed. */
 export function mutationCauses(mutation: unknown): Cause[] {
-  // At its first use: most who start the stand-in never store a Mutation.
+  // Compiled at its first use, since most tests never store a Mutation.
   compiled ??= new Ajv({ strict: false, allErrors: true }).compile(
     JSON.parse(readFileSync(mutationSchemaFile, 'utf8')) as object,
   );

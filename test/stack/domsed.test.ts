@@ -1,4 +1,4 @@
-/** Owns the tests of domsed's stand-in: the seed document's Mutation word for word, each kind of rule, and refusals. */
+/** Tests domsed's stand-in: the seed document's Mutation word for word, each kind of rule, and refusals. */
 import assert from 'node:assert/strict';
 import type { V1Pod } from '@kubernetes/client-node';
 import fc from 'fast-check';
@@ -58,7 +58,7 @@ describe('a Mutation of cloudWorkloadIdentity', () => {
     ['svc-user-1', 'Batch', 'svc-user-1-sa'],
     ['svc-user-2', 'Scheduled', 'svc-user-2-sa'],
     ['svc-user-1', 'App', `run-${run}`],
-    // The document's two test pods carry the account's name as the user's: they are nobody's that is listed.
+    // The document's two test pods carry the account's name as the user's name, so the list does not match them.
     ['svc-user-1-sa', 'Workspace', `run-${run}`],
   ] as const) {
     it(`of the document gives ${account} to a ${workload} of ${user}`, () => {
@@ -245,7 +245,7 @@ describe('any Mutation', () => {
     fc.tuple(selectors, change).map(([labelSelectors, made]) => ({ labelSelectors, ...made })),
     { maxLength: 8 },
   );
-  // A container that a later rule inserts is not there for an earlier one the first time.
+  // On the first run, an earlier rule does not see a container that a later rule inserts.
   const inOrder = rules.map((all) =>
     all.sort((a, b) => Number('insertContainer' in b) - Number('insertContainer' in a)),
   );

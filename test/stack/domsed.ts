@@ -1,12 +1,12 @@
 /**
- * Owns what domsed, Domino's mutating webhook, does to a pod that is created: its Mutations as a pure function.
+ * Owns the stand-in of domsed, Domino's mutating webhook: a pure function that applies Mutations to a new pod.
  *
- * Domino publishes examples of Mutations, not domsed's rules. What those show: a Mutation's rules act in their order,
- * a later one finds the container that an earlier one inserted, a rule without selectors is for every pod, and one
- * rule can hold several changes. The rest is inferred, and a chart should not lean on it: Mutations act in the order of
- * their names; a rule's selectors look at the labels as earlier rules left them; a rule's changes are made in the order
- * of `changes` below; no value is a template. Where a Mutation would put a second, different thing under a name that
- * the pod has, this throws: an API server refuses such a pod, and the chart is what is wrong.
+ * Domino publishes examples of Mutations, not domsed's rules. The examples show that a Mutation's rules act in order, that
+ * a later rule finds the container that an earlier one inserted, that a rule without selectors applies to every pod, and that
+ * one rule can have several changes. The rest is inferred, and a chart should not rely on it: Mutations act in the order of
+ * their names; a rule's selectors see the labels as earlier rules left them; a rule's changes are made in the order
+ * of `changes` below; no value is a template. Where a Mutation would add a second, different item under a name that
+ * the pod already has, this throws: an API server refuses such a pod, so the chart is wrong.
  */
 import { mutationCauses } from './domsed-schema.ts';
 import { kindNamed } from './kubernetes-kinds.ts';
@@ -33,7 +33,7 @@ export interface Rule {
 }
 
 interface Selecting {
-  /** Names of app or init containers; a name that the pod lacks is passed over. */
+  /** Names of app or init containers; a name that the pod lacks is ignored. */
   readonly containerSelector?: readonly string[];
 }
 
@@ -45,15 +45,15 @@ export interface Mutation {
 }
 
 export interface MutationOptions {
-  /** Whether a pod builds an image; how domsed tells is not public, so none does unless a test says so. */
+  /** Whether a pod builds an image. How domsed decides that is not public, so by default no pod does. */
   readonly isBuild?: (pod: PodJson) => boolean;
-  /** What no containerSelector means: init containers (native sidecars) too, or app containers only. True (inferred). */
+  /** Whether a rule without containerSelector covers init containers (native sidecars) too. By default true (inferred). */
   readonly initContainersToo?: boolean;
 }
 
 /**
- * The pod as it is after these Mutations; what was given stays as it was.
- * @throws Error that names a Mutation which is not well-formed (an unknown rule, say) or which clashes with the pod.
+ * The pod after these Mutations; the arguments are not changed.
+ * @throws Error that names a Mutation which is not well-formed (an unknown rule, for example) or conflicts with the pod.
  */
 export function applyMutations<T extends object>(
   mutations: readonly Mutation[],
@@ -147,11 +147,11 @@ function addContainer(pod: PodJson, type: 'init' | 'app', container: ContainerJs
   const present = eachContainer(pod).find(({ name }) => name === container.name);
   if (!present) {
     pod.spec.initContainers ??= [];
-    // At the end (inferred): an init container sees what Domino's own have done.
+    // Added at the end (inferred), so that an init container sees the results of Domino's own.
     (type === 'init' ? pod.spec.initContainers : pod.spec.containers).push(container);
     if (pod.spec.initContainers.length === 0) delete pod.spec.initContainers;
   } else if (present.image !== container.image) {
-    // One of the same image is this one, inserted before; rules may have given it mounts and variables since.
+    // A container with the same image was inserted earlier; rules may have given it mounts and variables since.
     throw new Error(`container ${container.name} is there already, with another image`);
   }
 }

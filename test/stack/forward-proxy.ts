@@ -1,15 +1,15 @@
-/** Owns a forward proxy over the wire (RFC 9110 section 9.3.6): CONNECT and whole URLs, with the names that it alone resolves. */
+/** Owns a forward proxy (RFC 9110 section 9.3.6): CONNECT and whole URLs, for host names that only the proxy can resolve. */
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 
 export interface ForwardProxy {
   readonly url: string;
-  /** `CONNECT host:port` and `GET http://host/…`, as they came. */
+  /** The requests in order: `CONNECT host:port` and `GET http://host/…`. */
   readonly seen: readonly string[];
   close(): Promise<void>;
 }
 
-/** @param targets where each `host:port` that the proxy knows really is, as `127.0.0.1:port`. */
+/** @param targets each `host:port` that the proxy knows -> its real address, as `127.0.0.1:port`. */
 export async function startForwardProxy(targets: Readonly<Record<string, string>>): Promise<ForwardProxy> {
   const seen: string[] = [];
   const place = (authority: string) => {

@@ -1,11 +1,11 @@
-/** Owns the EKS cluster's OIDC issuer: its signing key, and the tokens that the kubelet puts into pods. */
+/** Owns the EKS cluster's OIDC issuer: its signing key, and the tokens that the kubelet mounts into pods. */
 import { randomUUID } from 'node:crypto';
 import { exportJWK, generateKeyPair, type JSONWebKeySet, SignJWT } from 'jose';
 
 export interface PodTokenOptions {
   namespace?: string;
   serviceAccount: string;
-  /** Whether the token is of a pod, and ends with it. */
+  /** Whether the token is bound to the pod and becomes invalid with it. */
   isBound?: boolean;
   pod?: string;
   /** A new one by default. */

@@ -1,4 +1,4 @@
-/** Owns who may call the Kubernetes stand-in: bearer tokens to user names, and RBAC's refusals. */
+/** Owns authentication and authorization in the Kubernetes stand-in: maps bearer tokens to users, and applies RBAC. */
 import type { ApiRequest } from './kubernetes-api.ts';
 import { qualified, StatusError } from './kubernetes-status.ts';
 
@@ -17,12 +17,12 @@ export interface AccessRequest {
 export type AccessCheck = (request: AccessRequest) => boolean;
 export type Tokens = Readonly<Record<string, string>> | ReadonlyMap<string, string>;
 
-/** A check that throws 401 for a token that nobody has, and 403 for what `rbac` denies. */
+/** A check that throws 401 for an unknown token, and 403 where `rbac` denies the request. */
 export function createAccess(tokens: Tokens | undefined, rbac: AccessCheck | undefined) {
   const users = tokens instanceof Map ? (tokens as ReadonlyMap<string, string>) : new Map(Object.entries(tokens ?? {}));
   return ({ verb, kind, namespace, name, subresource }: ApiRequest, authorization: string | undefined): void => {
     const token = /^Bearer (.+)$/i.exec(authorization ?? '')?.[1];
-    // Without a map, a token is its own user's name: a test of RBAC alone needs no map.
+    // Without a map, the token is the user's name, so that a test of RBAC alone needs no map.
     const user = token === undefined ? 'system:anonymous' : (users.get(token) ?? (tokens ? undefined : token));
     if (user === undefined) throw new StatusError(401, 'Unauthorized');
     const resource = subresource ? `${kind.plural}/${subresource}` : kind.plural;

@@ -1,19 +1,19 @@
-/** Owns what a mutating webhook is to the Kubernetes stand-in: a function on objects that are created. */
+/** Owns mutating webhooks in the Kubernetes stand-in: functions that change objects at creation. */
 import type { ApiRequest } from './kubernetes-api.ts';
 import type { Kind, KubernetesObject } from './kubernetes-kinds.ts';
 import type { Knobs } from './kubernetes-knobs.ts';
 import { StatusError } from './kubernetes-status.ts';
 
-/** What stored objects a webhook may look at. */
+/** The stored objects that a webhook may read. */
 export interface Cluster {
   get<T = KubernetesObject>(kind: string, namespace: string, name: string): T | undefined;
   list<T = KubernetesObject>(kind: string, namespace?: string): T[];
 }
 
-/** The object to store; `kind` is the plural. Whatever it throws fails the creation. */
+/** Returns the object to store; `kind` is the plural. An error fails the creation. */
 export type Admission = (kind: string, object: KubernetesObject, cluster: Cluster) => KubernetesObject;
 
-/** The hook for creations by the API: its failures are answered as the API server answers those of a webhook. */
+/** Wraps the hook for creations through the API: failures get the API server's answer for a failed webhook. */
 export function answeringAdmission(admit: (kind: Kind, object: KubernetesObject) => KubernetesObject) {
   return (kind: Kind, object: KubernetesObject): KubernetesObject => {
     try {
@@ -26,7 +26,7 @@ export function answeringAdmission(admit: (kind: Kind, object: KubernetesObject)
   };
 }
 
-/** What a quota, a policy or a webhook does that refuses all writes of a resource. */
+/** Refuses all writes of a resource, as a quota, a policy or a webhook can. */
 export function refuseWrite({ verb, kind }: ApiRequest, { refuseWritesOf, refusal }: Knobs): void {
   if (kind.plural !== refuseWritesOf || ['get', 'list', 'watch'].includes(verb)) return;
   const [code = '', ...words] = refusal.split(' ');

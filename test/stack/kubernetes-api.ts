@@ -1,4 +1,4 @@
-/** Owns the Kubernetes stand-in's HTTP API: a request's path and query to a verb on a resource, and its answer. */
+/** Owns the Kubernetes stand-in's HTTP API: maps a request's path and query to a verb on a resource, and answers it. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { discovery, findKind, type Kind } from './kubernetes-kinds.ts';
 import { type Lists, sendList } from './kubernetes-lists.ts';
@@ -33,7 +33,7 @@ export interface Rooms {
 
 const maxBodyBytes = 3 * 1024 * 1024;
 
-/** What the request asks of which resource; undefined when its path is no resource's. Throws 405. */
+/** The verb and resource of the request; undefined when its path names no resource. Throws 405. */
 export function readRequest(method: string, url: URL): ApiRequest | undefined {
   const parts = url.pathname.split('/').slice(1).map(decodeURIComponent);
   const [group = '', version = ''] = parts[0] === 'api' ? ['', parts[1]] : parts.slice(1, 3);

@@ -1,4 +1,4 @@
-/** Owns the tests that the clients people use work against the Kubernetes stand-in: client-node's informer, kubectl. */
+/** Tests that real clients work with the Kubernetes stand-in: client-node's informer, kubectl. */
 import assert from 'node:assert/strict';
 import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,7 +16,7 @@ const run = promisify(execFile);
 describe("client-node's informer on the Kubernetes stand-in", () => {
   let kubernetes: KubernetesStandIn;
   let informer: Informer<V1ConfigMap>;
-  /** What the informer told, oldest first, and who waits for more. */
+  /** The informer's events, oldest first, and the waits for further ones. */
   let told: string[];
   let wake: () => void;
 

@@ -1,4 +1,4 @@
-/** Proves that the Kubernetes stand-in does what the real API server does, by the cases that both must pass. */
+/** Proves that the Kubernetes stand-in behaves as the real API server: both must pass the same cases. */
 import { randomUUID } from 'node:crypto';
 import { type KubernetesStandIn, startKubernetes } from './kubernetes.ts';
 import { conformance, type Peer } from './kubernetes-conformance.ts';

@@ -1,25 +1,25 @@
 /**
- * Owns what an API server does that the service and its tests lean on, as cases that the stand-in and a real
- * kube-apiserver both must pass: each difference that was seen between them is one of these.
+ * Owns the cases of API server behaviour on which the service and its tests rely. The stand-in and a real kube-apiserver must
+ * both pass them; each difference that was ever found between the two is a case.
  */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { call, openWatch, type RawAnswer } from './kubernetes-raw.ts';
 
-/** An API server in clear, as an administrator. */
+/** An API server without TLS, with an administrator's rights. */
 export interface Peer {
   readonly url: string;
-  /** An unused namespace, which exists. */
+  /** An existing namespace without objects. */
   namespace(): Promise<string>;
   /** Forgets all versions but the newest. */
   forget(): Promise<void>;
-  /** From now on a user's calls are refused, but for one at a time at most. @returns what ends that. */
+  /** Limits a user to one call at a time and refuses the others. @returns a function that ends the limit. */
   crowd(user: string): Promise<() => Promise<void>>;
 }
 
 const merging = { 'content-type': 'application/merge-patch+json' };
 
-/** @param peer called within each case. */
+/** @param peer returns the API server; it is called within each case. */
 export function conformance(peer: () => Peer): void {
   let url: string;
   let space: string;
@@ -32,7 +32,7 @@ export function conformance(peer: () => Peer): void {
   const map = (name: string, more: object = {}) =>
     call(maps, 'POST', { metadata: { name, ...more }, data: { x: '1' } });
   const version = ({ body }: RawAnswer) => body.metadata?.resourceVersion ?? '';
-  /** Code, reason and words, with this test's namespace taken out. */
+  /** Code, reason and message, without this test's namespace. */
   const told = ({ code, body }: RawAnswer) => [code, body.reason, body.message?.replaceAll(space, 'SPACE')];
 
   it('says what is missing', async () => {
@@ -237,7 +237,7 @@ export function conformance(peer: () => Peer): void {
       const after = answer.headers.get('retry-after') ?? '';
       return { status: answer.status, after, text: await answer.text() };
     };
-    // The API server looks at new rules a moment later, and serves one call of such a caller at a time.
+    // The API server applies new rules after a moment. Then it serves such a caller one call at a time.
     const wave = async () => (await Promise.all(Array.from({ length: 40 }, ask))).find(({ status }) => status === 429);
     let refused = await wave();
     for (const end = Date.now() + 30_000; !refused && Date.now() < end; ) refused = await wave();

@@ -1,13 +1,13 @@
-/** Owns what the Kubernetes stand-in does to HTTP/2 itself: GOAWAY, as of `kube-apiserver --goaway-chance`, and breaks. */
+/** Owns faults of HTTP/2 in the Kubernetes stand-in: GOAWAY, as with `kube-apiserver --goaway-chance`, and broken connections. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { constants, type Http2Session, type ServerHttp2Stream } from 'node:http2';
 
-/** The newest request of each connection, and once its GOAWAY is said, the newest one that is answered. */
+/** The newest request of each connection, and after its GOAWAY, the newest request that is still answered. */
 const newest = new WeakMap<Http2Session, { id: number; isLast: boolean }>();
 
 /**
- * Some requests end their connection, as RFC 9113 section 6.8 has it: all that came until then is answered, and what comes
- * later is not looked at. @returns whether this request is to be left alone, which its client is told.
+ * Sends a GOAWAY with some requests, as in RFC 9113 section 6.8: requests up to then are answered, and later ones are not
+ * processed. @returns whether the caller must not process this request, of which the client is informed.
  */
 export function sayGoaway(request: IncomingMessage, random: () => number, chance: number): boolean {
   const { stream } = request as { stream?: ServerHttp2Stream };
@@ -30,7 +30,7 @@ export function sayGoaway(request: IncomingMessage, random: () => number, chance
   return true;
 }
 
-/** Ends the connection that a request came on, without a word. */
+/** Ends a request's connection without an answer. */
 export function breakConnection(request: IncomingMessage): void {
   const { stream } = request as { stream?: ServerHttp2Stream };
   if (stream) stream.session?.destroy();

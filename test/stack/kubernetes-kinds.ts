@@ -1,4 +1,4 @@
-/** Owns which resources the Kubernetes stand-in serves, and the discovery documents that say so. */
+/** Owns the list of resources that the Kubernetes stand-in serves, and its discovery documents. */
 
 export interface Metadata {
   name?: string;
@@ -15,7 +15,7 @@ export interface Metadata {
   [field: string]: unknown;
 }
 
-/** Any object of the API, as it is in JSON. */
+/** Any object of the API, as JSON. */
 export interface KubernetesObject {
   apiVersion?: string;
   kind?: string;
@@ -33,9 +33,9 @@ export interface Kind {
   readonly namespaced: boolean;
   /** Field selectors beyond metadata.name and metadata.namespace, as paths into the object. */
   readonly fields: readonly string[];
-  /** What the real one fills in when a field is absent. */
+  /** The defaults that the real API server sets for absent fields. */
   readonly defaults: (object: KubernetesObject) => void;
-  /** A custom resource has items with kind and apiVersion in lists, no strategic merge, and no unguarded PUT. */
+  /** A custom resource: items of its lists have kind and apiVersion, and it has no strategic merge and no unguarded PUT. */
   readonly custom: boolean;
   /** A PUT to a name that does not exist creates it. */
   readonly createsOnUpdate: boolean;
@@ -43,7 +43,7 @@ export interface Kind {
   readonly updateNeedsVersion: boolean;
   /** DELETE answers the object; the others answer a Status. */
   readonly deleteAnswersObject: boolean;
-  /** A metadata.name may hold no dots. */
+  /** Whether a metadata.name must not contain dots. */
   readonly labelName: boolean;
 }
 
@@ -82,7 +82,7 @@ function namespaceDefaults(namespace: KubernetesObject): void {
 const podFields = ['status.phase', 'spec.serviceAccountName', 'spec.nodeName'];
 const eventFields = ['involvedObject.kind', 'involvedObject.name', 'involvedObject.namespace', 'involvedObject.uid'];
 
-/** Every resource served. A further one is a further line. */
+/** Every resource that is served, one a line. */
 export const kinds: readonly Kind[] = [
   kind('v1', 'Pod', 'pods', {
     shortNames: ['po'],

@@ -1,4 +1,4 @@
-/** Owns the tests of how the Kubernetes stand-in misbehaves when told to, and which callers it lets in. */
+/** Tests the Kubernetes stand-in's knobs for faults, and its authentication and authorization. */
 import assert from 'node:assert/strict';
 import { type AccessRequest, type KubernetesStandIn, startKubernetes } from './kubernetes.ts';
 import { call, openWatch } from './kubernetes-raw.ts';

@@ -1,38 +1,38 @@
-/** Owns the Kubernetes stand-in's knobs: how it misbehaves, changeable while it runs. */
+/** Owns the Kubernetes stand-in's knobs: faults that tests can switch on while it runs. */
 
 export interface Knobs {
-  /** Milliseconds before any request is looked at. */
+  /** The delay before any request is processed, in milliseconds. */
   latencyMs: number;
-  /** More of them before pods are listed: a large cluster's take seconds. */
+  /** A further delay before a list of pods, in milliseconds: in a large cluster it takes seconds. */
   podListLatencyMs: number;
-  /** The share of API calls that fail, 0 to 1, drawn from a random series that `seed` starts again. */
+  /** The share of API calls that fail, 0 to 1, by a random series that `seed` restarts. */
   failRate: number;
   failStatus: number;
   seed: number;
-  /** Lists and watches of this resource fail, the others do not: `configmaps`; empty for none. */
+  /** The resource whose lists and watches fail, such as `configmaps`; empty for none. */
   refuseListsOf: string;
-  /** Admission refuses writes of this resource, with what `refusal` says: `422 why`; empty for none. */
+  /** The resource whose writes admission refuses, with the status and message of `refusal` (`422 why`); empty for none. */
   refuseWritesOf: string;
   refusal: string;
-  /** TokenRequests are refused, with what this says: `403 why`; empty for none. */
+  /** The status and message with which TokenRequests are refused, such as `403 why`; empty for none. */
   refuseTokens: string;
-  /** Milliseconds that a TokenRequest takes. */
+  /** The duration of a TokenRequest, in milliseconds. */
   tokenLatencyMs: number;
-  /** By so much the clock is ahead that tokens are issued by, as if time had passed. */
+  /** How far the clock is ahead by which tokens are issued, as if time had passed. */
   tokenClockMs: number;
   /** Every connection is dropped without an answer. */
   down: boolean;
-  /** Watch events are held back until this is off again. */
+  /** Watch events are held back until this is switched off. */
   freezeWatches: boolean;
-  /** Lists answer no items: a bug of an API server. */
+  /** Lists return no items, like a bug of an API server. */
   emptyLists: boolean;
   /** Deleted pods linger with a deletionTimestamp, until deleted again with a grace period of 0. */
   gracefulPods: boolean;
-  /** 0 for no bookmarks. */
+  /** The interval of bookmarks; 0 for none. */
   bookmarkSeconds: number;
-  /** `open`: connections that are open now go silent, for good; `all`: new ones too; `none`: new ones work. */
+  /** `open`: current connections go silent permanently; `all`: new ones too; `none`: new ones work. */
   silent: string;
-  /** The share of requests on HTTP/2 that the connection's GOAWAY comes with, 0 to 1. */
+  /** The share of HTTP/2 requests with which the connection gets a GOAWAY, 0 to 1. */
   goawayChance: number;
 }
 
@@ -57,7 +57,7 @@ export const defaultKnobs: Readonly<Knobs> = {
   goawayChance: 0,
 };
 
-/** Knobs that tell when one is set: some act at once. Setting an unknown one, or to another type, throws. */
+/** Knobs that report each change, since some act at once. It throws for an unknown knob or a value of another type. */
 export function createKnobs(changed: (knob: keyof Knobs) => void): Knobs {
   return new Proxy<Knobs>(
     { ...defaultKnobs },

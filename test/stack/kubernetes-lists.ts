@@ -1,4 +1,4 @@
-/** Owns lists of the Kubernetes stand-in: selection, pages over one snapshot, and streaming of long answers. */
+/** Owns lists in the Kubernetes stand-in: selection, pages over one snapshot, and streaming of long answers. */
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -10,7 +10,7 @@ export interface Page {
   readonly version: number;
   readonly entries: readonly Entry[];
   readonly continue: string | undefined;
-  /** How many follow this page; unknown when something selects. */
+  /** The number of items after this page; undefined when a selector is used. */
   readonly remaining: number | undefined;
 }
 
@@ -22,7 +22,7 @@ export interface ListRequest {
   readonly continue: string | null;
 }
 
-/** As many snapshots are kept for later pages; the real one forgets them after five minutes. */
+/** The number of snapshots kept for later pages; the real API server forgets them after five minutes. */
 const maxSnapshots = 32;
 
 export class Lists {
@@ -72,7 +72,7 @@ function readToken(token: string): { version: number; offset: number } {
     const { version, offset } = JSON.parse(Buffer.from(token, 'base64url').toString()) as Record<string, unknown>;
     if (typeof version === 'number' && typeof offset === 'number') return { version, offset };
   } catch {
-    // Falls through to the same answer: not one of ours.
+    // Not a token of this stand-in: falls through to the same answer.
   }
   throw badRequest('continue key is not valid');
 }
@@ -86,7 +86,7 @@ export async function sendList(response: ServerResponse, kind: Kind, page: Page)
   };
   const head = JSON.stringify({ kind: `${kind.kind}List`, apiVersion: apiVersionOf(kind), metadata }).slice(0, -1);
   response.writeHead(200, { 'content-type': 'application/json' });
-  // A client that goes away while reading is its own business.
+  // A client that disconnects during the answer is no error.
   await pipeline(Readable.from(pieces(head, kind, page.entries)), response).catch(() => undefined);
 }
 

@@ -1,4 +1,4 @@
-/** Owns what another process may do to the Kubernetes stand-in, under /__stack/: never delayed, failed or down. */
+/** Owns the orders of other processes to the Kubernetes stand-in, under /__stack/: knobs never delay or fail them. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { KubernetesStandIn } from './kubernetes.ts';
 import { sendJson } from './kubernetes-api.ts';
@@ -8,7 +8,7 @@ import { readBody } from './server.ts';
 
 type Ordered = Pick<KubernetesStandIn, 'knobs' | 'calls' | 'cutWatches' | 'expire' | 'openWatches'>;
 
-/** Carries out one order. Throws 400 for a knob that is none and 404 for an unknown order. */
+/** Carries out one order. Throws 400 for an unknown knob and 404 for an unknown order. */
 export async function answerOrder(
   standIn: Ordered,
   turnKnobs: (wanted: Partial<Knobs>) => void,

@@ -7,7 +7,7 @@ type JsonObject = { [key: string]: Json };
 
 export const applyPatchType = 'application/apply-patch+yaml';
 
-/** What the patch makes of the object; the object is left as it was. `custom` kinds know no strategic merge. */
+/** Returns the patched object; the argument is not changed. `custom` kinds have no strategic merge. */
 export function patched<T extends object>(current: T, patch: unknown, contentType: string, custom: boolean): T {
   const before = current as unknown as JsonObject;
   switch (contentType) {
@@ -45,7 +45,7 @@ function mergePatch(target: Json | undefined, patch: Json): Json {
   return result;
 }
 
-/** The merge keys of the lists that these kinds have; kubectl apply sends only the elements that change. */
+/** The merge keys of these kinds' lists; kubectl apply sends only the elements that change. */
 const mergeKeys: Record<string, string> = {
   containers: 'name',
   initContainers: 'name',
@@ -68,7 +68,7 @@ function strategicMerge(target: Json | undefined, patch: Json): Json {
       const list = result[field];
       if (Array.isArray(list) && Array.isArray(value)) result[field] = list.filter((item) => !value.includes(item));
     } else if (key.startsWith('$')) {
-      // Ordering and retain-keys hints: they change no content that the stand-in keeps.
+      // Hints about order and kept keys do not change content that the stand-in keeps.
     } else if (value === null) {
       delete result[key];
     } else if (key === 'finalizers' && Array.isArray(value) && Array.isArray(result[key])) {

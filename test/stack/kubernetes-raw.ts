@@ -1,4 +1,4 @@
-/** Owns bare HTTP calls and watches against the Kubernetes stand-in, for what no client lets a test say. */
+/** Owns plain HTTP calls and watches to the Kubernetes stand-in, for requests that no client library can send. */
 import type { KubernetesObject } from './kubernetes-kinds.ts';
 
 export interface RawAnswer {
@@ -12,7 +12,7 @@ export interface RawAnswer {
   };
 }
 
-/** Calls and reads the JSON answer; `type` is the request's media type. */
+/** Sends a request and reads the JSON answer; `type` is the request's media type. */
 export async function call(
   url: string,
   method = 'GET',
@@ -32,7 +32,7 @@ export interface RawEvent {
   readonly object: KubernetesObject & { code?: number; reason?: string };
 }
 
-/** One open watch. Its events are asked for one by one, so that a test waits for just what it expects. */
+/** One open watch. A test reads its events one by one, so that it waits only for those that it expects. */
 export interface RawWatch {
   /** The next event; undefined at the end of the stream. Rejects when the connection breaks. */
   next(): Promise<RawEvent | undefined>;
@@ -45,7 +45,7 @@ export async function openWatch(url: string): Promise<RawWatch> {
   const controller = new AbortController();
   const response = await fetch(url, { signal: controller.signal });
   if (!response.ok || !response.body) throw new Error(`watch answered ${response.status}`);
-  // Taken at once, not at the first next(): fetch cancels a body that nobody reads when its response is collected.
+  // Taken at once, and not at the first next(): fetch cancels an unread body when its response is garbage-collected.
   const events = readEvents(response.body.pipeThrough(new TextDecoderStream()));
   const next = async () => (await events.next()).value ?? undefined;
   return {

@@ -1,4 +1,4 @@
-/** Owns label and field selectors: their text to a test over an entry of the store. */
+/** Owns label and field selectors: turns their text into a check of an entry in the store. */
 import type { Kind } from './kubernetes-kinds.ts';
 import { badRequest, qualified } from './kubernetes-status.ts';
 
@@ -14,14 +14,14 @@ const setForm = new RegExp(String.raw`^${key}\s+(in|notin)\s*\(([^()]*)\)$`);
 const equalForm = new RegExp(String.raw`^${key}\s*(==|=|!=)\s*([-A-Za-z0-9_.]*)$`);
 const existsForm = new RegExp(String.raw`^(!?)\s*${key}$`);
 
-/** A test for both selectors; an absent or empty one matches everything. Throws a 400 on text that does not parse. */
+/** A check by both selectors; an absent or empty selector matches everything. Throws a 400 where the text does not parse. */
 export function selector(kind: Kind, labels: string | null, fields: string | null): (of: Selectable) => boolean {
   const labelTests = labels ? splitOutsideParentheses(labels).map(labelTest) : [];
   const fieldTests = fields ? fields.split(',').map((term) => fieldTest(kind, term.trim())) : [];
   return (of) => labelTests.every((test) => test(of.labels)) && fieldTests.every((test) => test(of.fields));
 }
 
-/** The name that a field selector pins, if it does: RBAC by resourceNames looks at it for list and watch. */
+/** The single name that a field selector requires, if any: RBAC uses it with resourceNames for list and watch. */
 export function pinnedName(fields: string | null): string | undefined {
   return fields ? /(?:^|,)\s*metadata\.name={1,2}([^,]+)/.exec(fields)?.[1] : undefined;
 }

@@ -1,7 +1,7 @@
 /** Owns the Kubernetes stand-in's refusals: Status objects with the codes, reasons and words of the real API server. */
 import type { Kind } from './kubernetes-kinds.ts';
 
-/** One wrong field of an object, for a 422. */
+/** One invalid field of an object, for a 422. */
 export interface Cause {
   readonly field: string;
   readonly message: string;
@@ -24,7 +24,7 @@ const reasonOfCode: Record<number, string> = {
   504: 'Timeout',
 };
 
-/** Thrown anywhere below the HTTP handler; it becomes the answer. */
+/** Thrown anywhere below the HTTP handler, which sends it as the answer. */
 export class StatusError extends Error {
   readonly code: number;
   readonly reason: string;
@@ -72,7 +72,7 @@ export function alreadyExists(kind: Kind, name: string): StatusError {
 
 export function conflict(kind: Kind, name: string, precondition?: string): StatusError {
   const why = 'the object has been modified; please apply your changes to the latest version and try again';
-  // Of a precondition the real one says the kind, else the resource.
+  // The real API server names the kind in a failed precondition, else the resource.
   const what = precondition === undefined ? qualified(kind) : kind.kind;
   const message = `Operation cannot be fulfilled on ${what} "${name}": ${precondition ?? why}`;
   return new StatusError(409, message, 'Conflict', about(kind, name));

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../src/lib/clock.ts';
 import { apiVersionOf, type Kind, type KubernetesObject, type Metadata } from './kubernetes-kinds.ts';
 
-/** One version of one object. The text is the truth: nobody can change it, and it is serialized once. */
+/** One version of one object. It is kept as text, which cannot be changed and is serialized once. */
 export interface Entry {
   readonly namespace: string;
   readonly name: string;
@@ -12,7 +12,7 @@ export interface Entry {
   readonly version: number;
   readonly labels: Readonly<Record<string, string>>;
   readonly fields: Readonly<Record<string, string>>;
-  /** JSON without kind and apiVersion, which typed lists do not carry. */
+  /** JSON without kind and apiVersion, which items of typed lists lack. */
   readonly json: string;
 }
 
@@ -27,7 +27,7 @@ interface Collection {
   readonly entries: Map<string, Entry>;
   ordered: readonly Entry[] | undefined;
   history: Change[];
-  /** The version of the last change that has been forgotten: a watch from before it cannot be answered. */
+  /** The version of the last forgotten change: a watch from an earlier version cannot be answered. */
   floor: number;
 }
 
@@ -59,7 +59,7 @@ export class Store {
     return collection.ordered;
   }
 
-  /** Creates or replaces without a question; an equal object changes nothing. The object is taken over. */
+  /** Creates or replaces without checks; an equal object changes nothing. The store keeps the object itself. */
   write(kind: Kind, object: KubernetesObject): Entry {
     const metadata = object.metadata ?? {};
     const name = metadata.name ?? '';
@@ -75,7 +75,7 @@ export class Store {
     return entry;
   }
 
-  /** Removes; the entry answered is the last state with the version of the removal. */
+  /** Removes; returns the last state with the version of the removal. */
   erase(kind: Kind, previous: Entry): Entry {
     const version = ++this.version;
     const entry = reversioned(previous, version);
@@ -102,7 +102,7 @@ export class Store {
     return this.#collection(kind).floor;
   }
 
-  /** Forgets all changes. The counter moves on, so that every version handed out before is too old. */
+  /** Forgets all changes. The counter moves on, so that every earlier version is too old. */
   forget(): void {
     this.version += 1;
     for (const collection of this.#collections.values()) {
@@ -111,7 +111,7 @@ export class Store {
     }
   }
 
-  /** An entry that is not stored: what a dry run answers. */
+  /** An entry that is not stored, for the answer of a dry run. */
   render(kind: Kind, object: KubernetesObject, version: number): Entry {
     const plain = bare(object, version === 0 ? undefined : String(version));
     const metadata = plain.metadata ?? {};
@@ -152,7 +152,7 @@ export class Store {
     const collection = this.#collection(kind);
     collection.ordered = undefined;
     collection.history.push(change);
-    // Dropped in blocks: taking one from the front of a long array for each change would cost its length each time.
+    // Dropped in blocks: removing the first element of a long array at each change would cost its length each time.
     if (collection.history.length > this.#window + Math.max(16, this.#window / 4)) {
       const dropped = collection.history.splice(0, collection.history.length - this.#window);
       collection.floor = dropped.at(-1)?.version ?? collection.floor;
@@ -166,7 +166,7 @@ export function textOf(kind: Kind, entry: Entry): string {
   return `{"kind":"${kind.kind}","apiVersion":"${apiVersionOf(kind)}",${entry.json.slice(1)}`;
 }
 
-/** The entry's whole object, the caller's own. */
+/** A copy of the entry's whole object, which the caller may change. */
 export function objectOf(kind: Kind, entry: Entry): KubernetesObject & { metadata: Metadata } {
   return JSON.parse(textOf(kind, entry)) as KubernetesObject & { metadata: Metadata };
 }

@@ -1,4 +1,4 @@
-/** Owns what an API server does with TokenRequests, as cases that the stand-in and a real kube-apiserver both must pass. */
+/** Owns the cases of an API server's TokenRequests that the stand-in and a real kube-apiserver must both pass. */
 import assert from 'node:assert/strict';
 import { decodeJwt } from 'jose';
 import type { Peer } from './kubernetes-conformance.ts';
@@ -19,7 +19,7 @@ interface Claims {
   'kubernetes.io': Record<string, unknown>;
 }
 
-/** @param peer called within each case. */
+/** @param peer returns the API server; it is called within each case. */
 export function tokenConformance(peer: () => Peer): void {
   const uids = { account: '', pod: '' };
   let space: string;

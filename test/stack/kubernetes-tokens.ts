@@ -1,4 +1,4 @@
-/** Owns TokenRequest of the Kubernetes stand-in: tokens of a service account, signed by the cluster's issuer, and its refusals. */
+/** Owns TokenRequest in the Kubernetes stand-in: issues tokens of a service account, signed by the cluster's issuer. */
 import { type ClusterIssuer, createIssuer } from './issuer.ts';
 import { type KubernetesObject, kindNamed } from './kubernetes-kinds.ts';
 import type { Knobs } from './kubernetes-knobs.ts';
@@ -21,12 +21,12 @@ interface Spec {
 export type TokenIssuer = Pick<ClusterIssuer, 'podToken'>;
 export type Tokens = ReturnType<typeof createTokens>;
 
-/** It is stored nowhere, so it is no kind of the store's. */
+/** The kind is not in the store's list, since a TokenRequest is never stored. */
 const tokenRequest = { group: 'authentication.k8s.io', kind: 'TokenRequest', plural: 'tokenrequests' };
 const leastSeconds = 600;
 const mostSeconds = 2 ** 32;
 
-/** @param issuer the cluster's. Without one the stand-in signs with its own key, which no AWS account trusts. */
+/** @param issuer the cluster's issuer. Without it the stand-in signs with its own key, which no AWS account trusts. */
 export function createTokens(
   store: Store,
   knobs: Pick<Knobs, 'refuseTokens' | 'tokenLatencyMs' | 'tokenClockMs'>,

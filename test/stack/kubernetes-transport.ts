@@ -1,4 +1,4 @@
-/** Owns how clients reach the Kubernetes stand-in: TLS with HTTP/2, as a real API server, TLS without it, or in clear. */
+/** Owns the transports of the Kubernetes stand-in: TLS with HTTP/2, as a real API server has, TLS with HTTP/1.1, or no TLS. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createSecureServer } from 'node:http2';
 import { createServer as createHttp1Server } from 'node:https';
@@ -11,22 +11,22 @@ type RequestListener = (request: IncomingMessage, response: ServerResponse) => v
 export type Transport = 'h2' | 'http1' | 'plain';
 
 export interface KubernetesTransport {
-  /** Where clients go: `https://127.0.0.1:<port>`. */
+  /** The address for clients: `https://127.0.0.1:<port>`. */
   readonly url: string;
-  /** PEM; undefined in clear. */
+  /** The CA in PEM; undefined without TLS. */
   readonly ca: string | undefined;
   readonly gate: TcpGate;
   close(): Promise<void>;
 }
 
-/** Of the environment: the suite runs on each. */
+/** Taken from the environment, so that the suite can run on each transport. */
 export function defaultTransport(): Transport {
   const wanted = process.env.KUBERNETES_STAND_IN ?? 'h2';
   if (wanted === 'h2' || wanted === 'http1' || wanted === 'plain') return wanted;
   throw new Error(`KUBERNETES_STAND_IN is h2, http1 or plain, and not ${wanted}`);
 }
 
-/** @param plainPort of the server in clear, which takes orders whatever the transport. */
+/** @param plainPort the port of the server without TLS, which takes orders with any transport. */
 export async function startTransport(
   transport: Transport,
   plainPort: number,
@@ -39,7 +39,7 @@ export async function startTransport(
   }
   const pair = makeCertificate();
   const listener = (request: IncomingMessage, response: ServerResponse) => {
-    // A request that its client gave up.
+    // The client aborted the request.
     request.on('error', () => undefined);
     response.on('error', () => undefined);
     handle(request, response).catch((error: unknown) => {

@@ -1,4 +1,4 @@
-/** Owns which objects the Kubernetes stand-in refuses: names, labels, annotations, sizes, and what a kind demands. */
+/** Owns the validation of objects in the Kubernetes stand-in: names, labels, annotations, sizes, and rules of each kind. */
 import { mutationCauses } from './domsed-schema.ts';
 import { apiVersionOf, type Kind, type KubernetesObject } from './kubernetes-kinds.ts';
 import { badRequest, type Cause, invalid } from './kubernetes-status.ts';
@@ -12,7 +12,7 @@ const microTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$/;
 export const maxConfigMapBytes = 1024 * 1024;
 export const maxAnnotationBytes = 256 * 1024;
 
-/** Throws what the API server answers for an object that is not well-formed: 400 by type, 422 by value. */
+/** Throws the API server's answer to an invalid object: 400 for a wrong type, 422 for a wrong value. */
 export function validate(kind: Kind, object: KubernetesObject): void {
   const metadata = object.metadata ?? {};
   const name = metadata.name ?? '';
@@ -69,7 +69,7 @@ function configMapCauses(kind: Kind, object: KubernetesObject): Cause[] {
 
 function eventCauses({ metadata, involvedObject }: KubernetesObject): Cause[] {
   const { namespace } = (involvedObject ?? {}) as { namespace?: string };
-  // What belongs to no namespace is told of in `default`.
+  // Events about cluster-scoped objects are in `default`.
   if (namespace === metadata?.namespace || (!namespace && metadata?.namespace === 'default')) return [];
   return [wrong('involvedObject.namespace', namespace ?? '', 'does not match event.namespace')];
 }
@@ -78,7 +78,7 @@ function leaseCauses(kind: Kind, object: KubernetesObject): Cause[] {
   const spec = (object.spec ?? {}) as Record<string, unknown>;
   for (const field of ['acquireTime', 'renewTime']) {
     const time = spec[field];
-    // Go's MicroTime wants six digits: the milliseconds of a JavaScript Date are refused.
+    // Go's MicroTime needs six digits: it refuses the milliseconds of a JavaScript Date.
     if (time !== undefined && time !== null && !(typeof time === 'string' && microTime.test(time))) {
       throw unreadable(kind, `parsing time ${JSON.stringify(time)} as "2006-01-02T15:04:05.000000Z07:00"`);
     }

@@ -1,4 +1,4 @@
-/** Owns the tests of the Kubernetes stand-in's watches: order, selection, history, bookmarks and timeouts. */
+/** Tests the Kubernetes stand-in's watches: order, selection, history, bookmarks and timeouts. */
 import assert from 'node:assert/strict';
 import { type KubernetesStandIn, startKubernetes } from './kubernetes.ts';
 import { call, openWatch } from './kubernetes-raw.ts';
@@ -122,7 +122,7 @@ describe('a watch of the Kubernetes stand-in', () => {
     kubernetes.putMany(
       'pods',
       Array.from({ length: 10_000 }, (_, index) => {
-        // A small pod here: the count is what is tested, and real ones would take the test's memory and seconds.
+        // Small pods: the test is about their number, and pods of real size would cost memory and seconds.
         const { metadata, status } = dominoPod({ ...owner, index });
         return { metadata: { ...metadata, name: `run-${index}` }, status };
       }),

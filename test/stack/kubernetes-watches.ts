@@ -1,4 +1,4 @@
-/** Owns the open watches of the Kubernetes stand-in: who gets which change, bookmarks, freezing and cutting. */
+/** Owns the open watches of the Kubernetes stand-in: delivers changes and bookmarks, and can hold back or cut the streams. */
 import type { ServerResponse } from 'node:http';
 import type { Clock } from '../../src/lib/clock.ts';
 import { breakAnswer } from './kubernetes-http2.ts';
@@ -17,9 +17,9 @@ type EventType = Change['type'];
 
 interface Watcher extends WatchRequest {
   readonly response: ServerResponse;
-  /** What came while watches were frozen. */
+  /** Events that arrived while watches were frozen. */
   held: Buffer[];
-  /** The last word is said: nothing follows, and the stream ends once what is held has gone out. */
+  /** Whether the final event is sent: no event follows, and the stream ends after the held events. */
   ending: boolean;
 }
 
@@ -37,7 +37,7 @@ export class Watches {
     return this.#watchers.size;
   }
 
-  /** Starts a stream with the objects that are there, then what has happened since the client's version. */
+  /** Starts a stream with the existing objects, then the changes since the client's version. */
   start(
     request: WatchRequest,
     response: ServerResponse,
@@ -51,7 +51,7 @@ export class Watches {
     for (const change of before.changes) this.#offer(watcher, change, {});
   }
 
-  /** Answers as the real one does when history is gone: 200, one ERROR event, the end of the stream. */
+  /** Answers as the real API server does when history is gone: 200, one ERROR event, the end of the stream. */
   refuse(request: WatchRequest, response: ServerResponse, error: StatusError): void {
     const watcher = this.#attach(request, response);
     this.#send(watcher, Buffer.from(`{"type":"ERROR","object":${JSON.stringify(error.body())}}\n`));
@@ -59,13 +59,13 @@ export class Watches {
     if (!this.#frozen) this.#end(watcher);
   }
 
-  /** Hands a change to every watch it concerns; each form of it is serialized once. */
+  /** Delivers a change to every watch that selects it; each form of it is serialized once. */
   dispatch(kind: Kind, change: Change): void {
     const lines: Partial<Record<EventType, Buffer>> = {};
     for (const watcher of this.#watchers) if (watcher.kind === kind) this.#offer(watcher, change, lines);
   }
 
-  /** Holds events back, or lets go of what was held, in order. */
+  /** Holds events back, or releases the held events in order. */
   freeze(frozen: boolean): void {
     this.#frozen = frozen;
     if (frozen) return;
@@ -76,13 +76,13 @@ export class Watches {
     }
   }
 
-  /** Breaks every stream's connection, with no last word. */
+  /** Breaks every stream's connection without a final event. */
   cut(): void {
     for (const { response } of this.#watchers) breakAnswer(response);
     this.#watchers.clear();
   }
 
-  /** Sends a bookmark every `seconds` from now on to those who asked for them; 0 for none. */
+  /** Sends a bookmark every `seconds` to watches that requested them; 0 for none. */
   bookmarkEvery(seconds: number, version: () => number): void {
     this.#bookmarks.abort();
     const controller = new AbortController();
@@ -145,7 +145,7 @@ export class Watches {
     else watcher.response.write(line);
   }
 
-  /** Taken off the list first: the connection closes a little later, and must get no event after its end. */
+  /** Removed from the list first: the connection closes a little later, and must get no event after its end. */
   #end(watcher: Watcher): void {
     this.#watchers.delete(watcher);
     watcher.response.end();

@@ -10,7 +10,7 @@ export interface Target {
   readonly kind: Kind;
   readonly namespace: string;
   readonly name: string;
-  /** Only `status` is known: a write to it changes nothing else. */
+  /** Only `status` is supported: a write to it changes nothing else. */
   readonly subresource: string | undefined;
   readonly dryRun: boolean;
 }
@@ -33,7 +33,7 @@ export class Writes {
   readonly #gracefulPods: () => boolean;
   readonly #admit: Admit;
 
-  /** @param admit what mutating webhooks make of an object that is created. */
+  /** @param admit applies mutating webhooks to an object at creation. */
   constructor(store: Store, gracefulPods: () => boolean, admit: Admit) {
     this.#store = store;
     this.#gracefulPods = gracefulPods;
@@ -59,7 +59,7 @@ export class Writes {
     return { code: 201, entry: this.#commit(target, object) };
   }
 
-  /** `default` is in every namespace, though the stand-in has no controller that makes it. */
+  /** Every namespace has `default`, although the stand-in has no controller that creates it. */
   #requireAccount(namespace: string, pod: string, { spec }: KubernetesObject): void {
     const { serviceAccountName: account = 'default' } = (spec ?? {}) as { serviceAccountName?: string };
     if (account === 'default' || this.#store.find(kindNamed('serviceaccounts'), namespace, account)) return;
@@ -103,7 +103,7 @@ export class Writes {
     return { code: 200, entry: this.#replace(target, entry, this.#readObject(target, object)) };
   }
 
-  /** The entry answered is the object as it was last: gone, or with a deletionTimestamp when it lingers. */
+  /** Returns the last state of the object: removed, or with a deletionTimestamp when it lingers. */
   remove(target: Target, options: DeleteOptions): { entry: Entry; gone: boolean } {
     const { kind, namespace, name } = target;
     const entry = this.#store.find(kind, namespace, name);
@@ -123,7 +123,7 @@ export class Writes {
     const held = (object.metadata.finalizers ?? []).length > 0 && (kind.kind !== 'Pod' || this.#gracefulPods());
     if (grace === 0 && !held) return { entry: this.#store.erase(kind, entry), gone: true };
     object.metadata.deletionTimestamp ??= this.#store.timestamp(grace);
-    // A second delete can only shorten the wait, as the kubelet's last one does with zero.
+    // A second delete can only shorten the grace period, as the kubelet's final one does with zero.
     object.metadata.deletionGracePeriodSeconds = Math.min(grace, object.metadata.deletionGracePeriodSeconds ?? grace);
     return { entry: this.#store.write(kind, object), gone: false };
   }
@@ -175,14 +175,14 @@ export class Writes {
   }
 }
 
-/** What only the server may set stays as it was, whatever the client sent. */
+/** Keeps the fields that only the server may set, whatever the client sent. */
 function keepSystemFields(current: Existing, wanted: Existing): Existing {
   const { deletionTimestamp: _, deletionGracePeriodSeconds: __, ...metadata } = wanted.metadata;
   for (const field of ['uid', 'creationTimestamp', 'deletionTimestamp', 'deletionGracePeriodSeconds'] as const) {
     if (current.metadata[field] !== undefined) Object.assign(metadata, { [field]: current.metadata[field] });
   }
   const object: Existing = { ...wanted, metadata };
-  // A PUT without status is a client that leaves it to the kubelet, not one that clears it.
+  // A PUT without status does not clear it: the client leaves the status to the kubelet.
   if (object.status === undefined && current.status !== undefined) object.status = current.status;
   return isDeepStrictEqual(object, current) ? current : object;
 }

@@ -1,4 +1,4 @@
-/** Owns the tests of the Kubernetes stand-in's verbs: get, list, create, update, patch, delete, and their refusals. */
+/** Tests the Kubernetes stand-in's verbs: get, list, create, update, patch, delete, and their refusals. */
 import assert from 'node:assert/strict';
 import {
   ApiException,
@@ -17,7 +17,7 @@ import { dominoPod, dominoServiceAccount } from './pods.ts';
 const namespace = 'field';
 const name = 'one';
 
-/** Expects a refusal with this code and reason, and gives its Status. */
+/** Expects a refusal with this code and reason, and returns its Status. */
 async function refused(promise: Promise<unknown>, code: number, reason: string): Promise<Record<string, unknown>> {
   const error = await promise.then(
     () => assert.fail(`expected ${code} ${reason}`),

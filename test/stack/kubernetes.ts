@@ -1,8 +1,8 @@
 /**
- * Owns the in-memory Kubernetes API server that tests, the demo and the benchmark run against: real semantics over TLS and
- * HTTP/2, so that the real clients are what is tested. It is laxer than the real one where tests want it so: a namespace
- * need not exist, a pod's status may be written along with the rest, its spec may change, and server-side apply merges
- * without tracking who owns a field. Nothing is garbage-collected by owner.
+ * Owns the in-memory Kubernetes API server for tests, the demo and the benchmark: it has real semantics over TLS and HTTP/2, so
+ * that tests exercise the real clients. It is less strict than the real one where that helps tests: a namespace need not exist,
+ * a pod's status can be written along with the rest, its spec can change, and server-side apply merges without tracking the
+ * owners of fields. There is no garbage collection by owner.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -38,46 +38,46 @@ export type { Knobs } from './kubernetes-knobs.ts';
 
 export interface KubernetesOptions {
   readonly port?: number;
-  /** Who may do what; all may when absent. */
+  /** The permissions; when absent, all callers may do everything. */
   readonly rbac?: AccessCheck;
   /** Bearer token -> user name. When given, a token that is not in it is refused with 401. */
   readonly tokens?: Tokens;
-  /** How many changes of each kind a watch can go back; 10,000. */
+  /** How many changes of each kind are kept for watches; by default 10,000. */
   readonly historyWindow?: number;
   readonly clock?: Clock;
-  /** Who signs the tokens of service accounts. */
+  /** The issuer that signs the tokens of service accounts. */
   readonly issuer?: TokenIssuer;
   /** See `admit`. */
   readonly admission?: Admission;
-  /** How the clients of `kubeconfig` come; `defaultTransport()`. */
+  /** The transport for clients of `kubeconfig`; by default `defaultTransport()`. */
   readonly transport?: Transport;
 }
 
 export interface KubernetesStandIn {
-  /** In clear, for bare calls and orders; it never goes silent. Clients of `kubeconfig` have an address of their own. */
+  /** The URL without TLS, for plain calls and orders; it never goes silent. Clients of `kubeconfig` use another address. */
   readonly url: string;
   readonly knobs: Knobs;
-  /** How often each call came, by `list pods`, `patch pods/status` and so on. */
+  /** The number of calls by kind, such as `list pods` or `patch pods/status`. */
   readonly calls: Map<string, number>;
-  /** A kubeconfig as JSON, which is YAML, for this server and, if given, this token. */
+  /** A kubeconfig for this server and, if given, this token; as JSON, which is valid YAML. */
   kubeconfig(token?: string): string;
-  /** Creates or replaces, with no conflict check and no validation; answers what is stored. `kind` is the plural. */
+  /** Creates or replaces without conflict check and validation; returns the stored object. `kind` is the plural. */
   put<T extends object = KubernetesObject>(kind: string, object: T): T;
   putMany(kind: string, objects: Iterable<object>): void;
   get<T = KubernetesObject>(kind: string, namespace: string, name: string): T | undefined;
   list<T = KubernetesObject>(kind: string, namespace?: string): T[];
-  /** Removes at once, whatever the knobs or finalizers; answers whether it was there. */
+  /** Removes at once, whatever the knobs or finalizers; returns whether the object existed. */
   remove(kind: string, namespace: string, name: string): boolean;
-  /** From now on objects that are created, by the API or `put`, pass through this; through nothing when undefined. */
+  /** Sets the hook that changes objects at creation, by the API or `put`; undefined removes it. */
   admit(admission: Admission | undefined): void;
-  /** Told of every change of a kind (the plural) at once, whatever the knobs; of what was removed, as it was last. */
+  /** Calls back at once for every change of a kind (the plural), whatever the knobs; for a removal with the last state. */
   onChange(kind: string, listener: (type: Change['type'], object: KubernetesObject) => void): void;
   /** Breaks the connection of every watch. */
   cutWatches(): void;
-  /** Forgets all history: whatever version a client has, its next watch is answered with 410. */
+  /** Forgets all history: every client's next watch is answered with 410. */
   expire(): void;
   openWatches(): number;
-  /** How many connections clients of `kubeconfig` have opened so far. */
+  /** The number of connections that clients of `kubeconfig` have opened so far. */
   openedConnections(): number;
   close(): Promise<void>;
 }
@@ -98,7 +98,7 @@ class StandIn implements KubernetesStandIn {
   readonly #watches: Watches;
   readonly #rooms: Rooms;
   readonly #sockets = new Set<Socket>();
-  /** The connection that is turning knobs: it gets its answer even when the knob is `down`. */
+  /** The connection of the request that sets knobs: it gets its answer even when the knob is `down`. */
   #orderedBy: Socket | undefined;
   #admission: Admission | undefined;
   #random: () => number;
@@ -161,7 +161,7 @@ class StandIn implements KubernetesStandIn {
       apiVersion: 'v1',
       kind: 'Config',
       clusters: [{ name, cluster: { server: this.#transport?.url, ...trust } }],
-      // Over TLS kubectl asks for a user's name where there is no token.
+      // Over TLS, kubectl prompts for a user's name where there is no token.
       users: [{ name, user: { token } }],
       contexts: [{ name, context: { cluster: name, user: name, namespace: 'default' } }],
       'current-context': name,
@@ -170,7 +170,7 @@ class StandIn implements KubernetesStandIn {
 
   put<T extends object = KubernetesObject>(kindName: string, object: T): T {
     const kind = kindNamed(kindName);
-    // Through JSON, because what a client sends is JSON: dates become text and what is undefined is absent.
+    // Converted through JSON, as a client's request is: dates become text and undefined fields disappear.
     let copy = JSON.parse(JSON.stringify(object)) as KubernetesObject;
     let metadata = copy.metadata ?? {};
     if (!metadata.name) throw new Error(`${kindName}: an object to put needs metadata.name`);

@@ -1,26 +1,26 @@
-/** Owns the stack as a process: Domino, Kubernetes and AWS stand-ins, one JSON line of addresses, and orders over HTTP. */
+/** Owns the stack as a process: starts the Domino, Kubernetes and AWS stand-ins, prints their addresses, and takes orders over HTTP. */
 import { clusterAccount, type RunOptions, startWorld } from '../support/world.ts';
 import type { PodTokenOptions } from './issuer.ts';
 import { createPodIdentityOrders } from './pod-identity-orders.ts';
 import { readBody, startServer } from './server.ts';
 import { createWorkloadOrders } from './workload-orders.ts';
 
-/** The one line on stdout. */
+/** The one line of JSON on stdout. */
 export interface StackAddresses {
   readonly dominoUrl: string;
   readonly kubernetesUrl: string;
   readonly awsUrl: string;
-  /** `POST <url>/<order>` with a JSON body, for what has no call on the wire: see `orders`. */
+  /** `POST <url>/<order>` with a JSON body, for actions that have no call of their own: see `orders`. */
   readonly controlUrl: string;
   readonly kubeconfig: string;
-  /** A replica's settings, and the variables that lead its AWS client to the stand-in. */
+  /** A replica's settings, and the variables that point its AWS client at the stand-in. */
   readonly environment: Readonly<Record<string, string>>;
 }
 
-// As `npm run dev` and the console's tests need it.
+// The order that `npm run dev` and the console's tests need.
 const world = await startWorld({}, { isRealmReachable: true });
 
-/** What another process may ask for by name; each takes one JSON value. */
+/** The orders of other processes by name; each takes one JSON value. */
 export const orders = {
   'add-user': (user: Parameters<typeof world.domino.addUser>[0]) => world.domino.addUser(user),
   'add-role-pair': ({ name, proxies }: { name: string; proxies?: string[] }) => world.addRolePair(name, proxies),
@@ -36,7 +36,7 @@ export const orders = {
   },
   'remove-objects': ({ kind, namespace, names }: { kind: string; namespace: string; names: string[] }) =>
     names.map((name) => world.kubernetes.remove(kind, namespace, name)),
-  /** In place of the role of that name, if there is one; as with all that is set up, every reader sees it at once. */
+  /** Creates the role or replaces the one of that name; every reader sees it at once. */
   'add-role': (role: Parameters<typeof world.aws.addRole>[0]) => world.aws.addRole(role),
   /** The audiences of role tokens that the cluster's OIDC provider lists, beside the usual one. */
   'list-audiences': (roles: string[]) => {
@@ -48,13 +48,13 @@ export const orders = {
     world.aws.setTrust(account, name, document);
     return {};
   },
-  /** Which of the proxy roles let the service account in, by their newest trust policies. */
+  /** The proxy roles whose newest trust policies admit the service account. */
   trusting: ({ account, proxies }: { account: string; proxies: string[] }) =>
     proxies.filter((proxy) => world.subjects(proxy).includes(`*:domino-compute:${account}`)),
-  /** STS's own answer to a token of the service account. */
+  /** STS's answer to a token of the service account. */
   'can-assume': ({ account, role }: { account: string; role: string }) => world.canAssume(account, role),
   subjects: (proxy: string) => world.subjects(proxy),
-  /** The proxy roles' trust policies, newest or all of them, with who wrote them and when. */
+  /** The proxy roles' trust policies, the newest or all, with their writers and times. */
   'trust-history': ({ proxies, newest = false }: { proxies: string[]; newest?: boolean }) =>
     proxies.map((proxy) => {
       const { arn, history } = world.aws.role(clusterAccount, proxy);
@@ -69,7 +69,7 @@ export const orders = {
     world.domino.rotateKeys(options);
     return {};
   },
-  /** The identity in the writer's lease; '' for nobody. */
+  /** The holder's identity in the lease; '' where there is none. */
   'lease-holder': () =>
     world.kubernetes.get<{ spec?: { holderIdentity?: string } }>('leases', 'domino-field', 'irsa-writer')?.spec
       ?.holderIdentity ?? '',
@@ -107,7 +107,7 @@ const addresses: StackAddresses = {
 };
 process.stdout.write(`${JSON.stringify(addresses)}\n`);
 
-// The process that started this holds the other end of its stdin: when that process ends, however it ends, so does the stack.
+// The parent process holds the other end of stdin: when the parent ends in any way, the stack ends too.
 process.stdin.resume().on('end', () => process.exit(0));
 process.on('SIGTERM', () => process.exit(0));
 process.on('SIGINT', () => process.exit(0));

@@ -1,21 +1,21 @@
-/** Owns what a pod's fields, config maps and secrets are as text: the downward API's and the references' side. */
+/** Owns the text of a pod's fields, config maps and secrets, as the downward API and references give it. */
 import type { Cluster } from './kubernetes-admission.ts';
 import type { KeyRef, PodJson } from './pod-json.ts';
 
 type Data = Readonly<Record<string, string>>;
 
 export interface PodData {
-  /** Where config maps are looked up that are not given below. */
+  /** Looks up config maps that are not given below. */
   readonly kubernetes?: Pick<Cluster, 'get'>;
-  /** By name, in the pod's namespace. */
+  /** Config maps by name, in the pod's namespace. */
   readonly configMaps?: Readonly<Record<string, Data>>;
-  /** By name, as plain text; the stand-in serves no secrets. */
+  /** Secrets by name, as plain text; the Kubernetes stand-in serves no secrets. */
   readonly secrets?: Readonly<Record<string, Data>>;
 }
 
 export type DataKind = 'configMap' | 'secret';
 
-/** The keys and values; undefined for an optional one that is not there. @throws Error for one that must be there. */
+/** The keys and values; undefined for a missing optional source. @throws Error for a missing required source. */
 export function dataOf(
   { kubernetes, configMaps = {}, secrets = {} }: PodData,
   pod: PodJson,
@@ -37,7 +37,7 @@ export function dataOf(
   throw new Error(`pod ${pod.metadata.name}: no ${kind} ${name} in ${namespace}: it would not start`);
 }
 
-/** The value of one key; undefined for an optional one that is not there. */
+/** The value of one key; undefined for a missing optional key. */
 export function keyOf(data: PodData, pod: PodJson, kind: DataKind, reference: KeyRef): string | undefined {
   const value = dataOf(data, pod, kind, reference)?.[reference.key];
   if (value !== undefined) return String(value);
@@ -45,7 +45,7 @@ export function keyOf(data: PodData, pod: PodJson, kind: DataKind, reference: Ke
   throw new Error(`pod ${pod.metadata.name}: no key ${reference.key} in ${kind} ${reference.name}: it would not start`);
 }
 
-/** A field by its path, as the downward API gives it. @throws Error for a field that it does not offer. */
+/** A field by its path, as the downward API gives it. @throws Error for a field that it does not support. */
 export function fieldOf(pod: PodJson, path: string): string {
   const { metadata, spec, status = {} } = pod as PodJson & { status?: Record<string, unknown> };
   const [, map, key] = /^metadata\.(labels|annotations)(?:\['([^']+)'\])?$/.exec(path) ?? [];
@@ -69,7 +69,7 @@ export function fieldOf(pod: PodJson, path: string): string {
   }
 }
 
-/** `key="value"` a line, by key, with no line end after the last, as the kubelet writes it. */
+/** Lines of `key="value"`, sorted by key, without a line end after the last, as the kubelet writes them. */
 function lines(values: Data): string {
   const keys = Object.keys(values).sort();
   return keys.map((key) => `${key}=${JSON.stringify(values[key])}`).join('\n');

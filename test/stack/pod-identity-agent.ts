@@ -1,4 +1,4 @@
-/** Owns the EKS Pod Identity Agent's stand-in: the node's address at which a pod's AWS clients ask for credentials. */
+/** Owns the stand-in of the EKS Pod Identity Agent, from which a pod's AWS clients request credentials. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AwsStandIn } from './aws.ts';
 import { DEFAULT_CLUSTER } from './aws-eks-helpers.ts';
@@ -9,7 +9,7 @@ export interface PodIdentityAgent {
   readonly credentialsUrl: string;
   /** The variables that EKS's webhook gives a pod; `tokenFile` holds a token for `pods.eks.amazonaws.com`. */
   environment(tokenFile: string): Record<string, string>;
-  /** How often it was asked. */
+  /** The number of requests. */
   readonly requests: () => number;
   close(): Promise<void>;
 }
@@ -24,7 +24,7 @@ export interface PodIdentityAgentOptions {
 /** The audience that a pod's token must have. */
 export const POD_IDENTITY_AUDIENCE = 'pods.eks.amazonaws.com';
 
-/** Unlike the real one it keeps no credentials, so what a test changed shows at the next request. */
+/** Unlike the real agent it caches no credentials, so a test's change shows at the next request. */
 export async function startPodIdentityAgent({
   aws,
   cluster = DEFAULT_CLUSTER,
@@ -38,14 +38,14 @@ export async function startPodIdentityAgent({
       method: 'POST',
       headers: {
         'content-type': 'application/json',
-        // The stand-in knows callers by their keys and computes no signature, so any will do.
+        // The stand-in identifies callers by their keys and checks no signature, so any signature is accepted.
         authorization: `AWS4-HMAC-SHA256 Credential=${node.AWS_ACCESS_KEY_ID}/20260101/us-west-2/eks-auth/aws4_request, SignedHeaders=host, Signature=0`,
       },
       body: JSON.stringify({ token }),
     });
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // The agent's errors are plain text; SDKs pass it on to their users.
+    // The agent's errors are plain text, which SDKs show to users.
     const refuse = (status: number, text: string) =>
       void response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' }).end(`${text}\n`);
     if (request.url?.split('?')[0] !== '/v1/credentials') return refuse(404, '404 page not found');

@@ -1,4 +1,4 @@
-/** Owns what another process may ask the stack about EKS Pod Identity: what people do by hand, what is so, and what was. */
+/** Owns the stack's orders about EKS Pod Identity: manual changes, and queries of the current state and its history. */
 import type { V1Pod } from '@kubernetes/client-node';
 import { clusterAccount, type World } from '../support/world.ts';
 import type { AssociationChange } from './aws.ts';
@@ -11,23 +11,23 @@ const statusLabel = 'irsa.dominodatalab.com/pod-identity-status';
 
 type Rules = { cloudWorkloadIdentity?: { user_mappings?: Record<string, string> } }[];
 
-/** One state of the Mutation, from then on; without users where it is gone. */
+/** The Mutation's state from a point in time on; without users where it was deleted. */
 export interface MutationVersion {
   at: number;
   byHand: boolean;
   users: [user: string, account: string][];
-  /** Service accounts that had an association of the service's at that moment. */
+  /** Service accounts that had an association of the service at that time. */
   associated: string[];
 }
 
 export interface PodIdentityPast {
   mutations: MutationVersion[];
-  /** Identities in the writer's lease. */
+  /** Identities of the lease's holders. */
   leases: { at: number; holder: string }[];
-  /** Idempotency tokens that were published before they were used. */
+  /** Idempotency tokens that were in a status before their use. */
   tokens: { at: number; token: string }[];
   deletedAccounts: { at: number; byHand: boolean; account: string; livePods: number }[];
-  /** Service accounts whose association somebody made, changed or removed by hand. */
+  /** Service accounts whose association was made, changed or removed by hand. */
   handled: string[];
   /** Ids of the associations that another tool made. */
   foreign: string[];
@@ -125,7 +125,7 @@ export function createPodIdentityOrders(world: World) {
     },
     'pod-identity-state': ({ roles }: { roles: string[] }) => ({
       associations: aws.associations().map((one) => ({ ...one, ours: isOurs(one) })),
-      /** Of the compute namespace; whether the service made it for somebody. */
+      /** The service accounts of the compute namespace, and whether the service made each for a user. */
       accounts: kubernetes.list('serviceaccounts', computeNamespace).map(({ metadata }) => ({
         name: metadata?.name ?? '',
         made: metadata?.annotations?.['irsa.dominodatalab.com/pod-identity-of'] !== undefined,
@@ -147,7 +147,7 @@ export function createPodIdentityOrders(world: World) {
     'pod-identity-past': ({ roles }: { roles: string[] }) => ({
       ...past,
       eksWrites: aws.eksWrites,
-      /** What was written into the roles' trust policies, and took. */
+      /** The writes of the roles' trust policies that took effect. */
       trustWrites: aws.writes
         .filter(({ role, outcome }) => roles.includes(role) && (outcome === 'ok' || outcome === 'answer-lost'))
         .map(({ role, by, startedAt, endedAt, document }) => ({

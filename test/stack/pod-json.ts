@@ -1,4 +1,4 @@
-/** Owns a pod as webhooks see it, as plain JSON, and how things with names are added to its lists. */
+/** Owns a pod as plain JSON, as webhooks see it, and additions of named items to its lists. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Metadata } from './kubernetes-kinds.ts';
 
@@ -56,7 +56,7 @@ export interface PodJson {
   [field: string]: unknown;
 }
 
-/** The caller's own copy, as JSON: dates are text and what is undefined is absent. */
+/** A copy of the pod as JSON: dates are text and undefined fields are absent. */
 export function podJson(pod: object): PodJson {
   const copy = JSON.parse(JSON.stringify(pod)) as PodJson;
   copy.metadata ??= {};
@@ -70,14 +70,14 @@ export function eachContainer({ spec }: PodJson): ContainerJson[] {
   return [...(spec.initContainers ?? []), ...spec.containers];
 }
 
-/** Adds it unless it is there. @throws Error when there is another of its name, which an API server would refuse. */
+/** Adds an item unless it is there. @throws Error when another item has the name, which an API server would refuse. */
 export function namedOnce<T extends object>(list: T[], item: T, nameOf: (item: T) => string, what: string): void {
   const present = list.find((other) => nameOf(other) === nameOf(item));
   if (!present) list.push(structuredClone(item));
   else if (!isDeepStrictEqual(present, item)) throw new Error(`${what} ${nameOf(item)} is there already, and differs`);
 }
 
-/** Sets a variable, in its place when there is one of its name. */
+/** Sets a variable, and keeps its position when it exists already. */
 export function set(env: VariableJson[], variable: VariableJson): void {
   const index = env.findIndex(({ name }) => name === variable.name);
   env.splice(index < 0 ? env.length : index, index < 0 ? 0 : 1, structuredClone(variable));

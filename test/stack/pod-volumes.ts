@@ -1,4 +1,4 @@
-/** Owns a pod's volumes on disk: what files each holds, written as the kubelet writes them. */
+/** Owns a pod's volumes on disk: writes their files as the kubelet does. */
 import { mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { PodTokenOptions } from './issuer.ts';
@@ -25,8 +25,8 @@ interface Projection {
 type Files = Record<string, string | Buffer>;
 
 /**
- * Writes a volume into a folder, anew when it is there. An emptyDir keeps what processes wrote; what other volumes
- * (claims, host paths) hold is not the pod's to say, so they begin as empty folders too.
+ * Writes a volume into a folder, and replaces its files if they exist. An emptyDir keeps the files that processes wrote. The pod
+ * does not define the content of other volumes (claims, host paths), so they begin as empty folders too.
  */
 export async function writeVolume(folder: string, volume: Named, pod: PodJson, sources: VolumeSources): Promise<void> {
   mkdirSync(folder, { recursive: true });
@@ -84,8 +84,8 @@ function dataFiles(
 }
 
 /**
- * As the kubelet's atomic leader: the files lie in a folder of this moment, `..data` is a link to it that is replaced
- * in one step, and what the pod sees are links through that one.
+ * Writes like the kubelet's atomic writer: the files are in a new folder, the link `..data` to it is replaced in one step, and
+ * the pod sees links through `..data`.
  */
 function replaceFiles(folder: string, files: Files): void {
   const before = readdirSync(folder).filter((name) => name.startsWith('..') && name !== '..data');

@@ -1,4 +1,4 @@
-/** Owns the tests of what happens to pods at their creation on the stand-in: domsed, then EKS Pod Identity. */
+/** Tests the changes to pods at their creation on the stand-in: by domsed, then by EKS Pod Identity. */
 import assert from 'node:assert/strict';
 import { CoreV1Api, CustomObjectsApi, KubeConfig, type V1Pod } from '@kubernetes/client-node';
 import { type KubernetesStandIn, startKubernetes } from './kubernetes.ts';
@@ -26,7 +26,7 @@ describe('pods that are created', () => {
     config.loadFromString(kubernetes.kubeconfig());
     core = config.makeApiClient(CoreV1Api);
     custom = config.makeApiClient(CustomObjectsApi);
-    // The API server makes no pod without its service account.
+    // The API server creates no pod whose service account is missing.
     for (const namespace of ['domino-compute', 'domino-field']) {
       for (const name of [`run-${run}`, 'svc-user-1-sa'])
         kubernetes.put('serviceaccounts', { metadata: { name, namespace } });

@@ -1,14 +1,14 @@
 /**
- * Owns what is done to a pod when it is created on Domino's EKS cluster, as an admission hook of the Kubernetes
- * stand-in: domsed first, then EKS's Pod Identity webhook, which therefore sees the account that domsed chose. (Webhooks
- * act in the order of their configurations' names; `operator-webhook`, domsed's, is before `pod-identity-webhook`.) An
- * account without an association gets the role of its annotation: the webhook's older half, IAM roles for service accounts.
+ * Owns the admission hook that changes new pods as on Domino's EKS cluster: first domsed, then EKS's Pod Identity webhook, which
+ * therefore sees the account that domsed chose. (Webhooks act in the order of their configurations' names; `operator-webhook`,
+ * domsed's, is before `pod-identity-webhook`.) An account without an association gets the role of its annotation: this is the
+ * webhook's older part, IAM roles for service accounts.
  */
 import { applyMutations, type Mutation, type MutationOptions } from './domsed.ts';
 import type { Admission } from './kubernetes-admission.ts';
 import { type ContainerJson, eachContainer, namedOnce, type PodJson, podJson } from './pod-json.ts';
 
-/** Where the agent on the node answers, as EKS tells pods. */
+/** The address of the node's agent that EKS gives to pods. */
 export const podIdentityUri = 'http://169.254.170.23/v1/credentials';
 export const podIdentityAudience = 'pods.eks.amazonaws.com';
 const volumeName = 'eks-pod-identity-token';
@@ -26,19 +26,19 @@ interface AnnotatedAccount {
 }
 
 export interface PodWebhookOptions extends MutationOptions {
-  /** Whether a service account has a Pod Identity association at this moment; none has, by default. */
+  /** Whether a service account has a Pod Identity association now; by default none has. */
   readonly associationOf?: (namespace: string, serviceAccount: string) => boolean;
-  /** Where Mutations count. */
+  /** The namespace whose Mutations apply. */
   readonly platformNamespace?: string;
-  /** The namespaces whose pods domsed sees: those labelled for it, which the installation does to this one. */
+  /** The namespaces whose pods domsed changes; a label selects them, which the installation sets on this one. */
   readonly computeNamespaces?: readonly string[];
 }
 
 /**
- * To be given to the stand-in's `admit`.
+ * The hook for the stand-in's `admit`.
  *
- * A Mutation that cannot be applied fails the creation. In a cluster it would not: domsed's webhook is ignored when it
- * fails, and the pod starts as Domino made it. A test would not notice that.
+ * A Mutation that cannot be applied fails the creation. In a cluster the failure of domsed's webhook would be ignored, and the
+ * pod would start as Domino made it; a test would not notice that.
  */
 export function podWebhooks({
   associationOf = () => false,
@@ -61,7 +61,7 @@ export function podWebhooks({
   };
 }
 
-/** EKS's Pod Identity webhook alone, which each EKS cluster has. */
+/** Only EKS's Pod Identity webhook, which each EKS cluster has. */
 export function podIdentityWebhook(associationOf: (namespace: string, serviceAccount: string) => boolean): Admission {
   return (kind, object) => {
     if (kind !== 'pods') return object;
@@ -73,9 +73,8 @@ export function podIdentityWebhook(associationOf: (namespace: string, serviceAcc
 }
 
 /**
- * The pod with the variables and the token volume of Pod Identity in each container, init containers included. As in
- * EKS's webhook (aws/amazon-eks-pod-identity-webhook), a container that has one of the variables or the mount keeps
- * what it has.
+ * Adds the variables and the token volume of Pod Identity to each container, init containers included. As in EKS's webhook
+ * (aws/amazon-eks-pod-identity-webhook), a container that has one of the variables or the mount keeps its own.
  */
 export function withPodIdentity<T extends object>(given: T): T {
   const pod = podJson(given);
@@ -99,7 +98,7 @@ function addVariables(container: ContainerJson): void {
  * The pod as EKS's webhook makes it for an account with the annotation `eks.amazonaws.com/role-arn`, after `addEnvToContainer`
  * and `getPodSpecPatch` of aws/amazon-eks-pod-identity-webhook at 3bf80a3: EKS runs it with `--aws-default-region` and
  * regional STS. A container is left alone only if it has a variable of web identity, a region **and**
- * AWS_STS_REGIONAL_ENDPOINTS; a mount is looked for by the volume's name, and never by its path.
+ * AWS_STS_REGIONAL_ENDPOINTS; the webhook finds a mount by the volume's name, and never by its path.
  */
 export function withWebIdentity<T extends object>(given: T, role: string, audience = 'sts.amazonaws.com'): T {
   const pod = podJson(given);

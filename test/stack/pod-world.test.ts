@@ -1,4 +1,4 @@
-/** Owns the tests of a pod's world on disk: its volumes, its variables, and a pod that a Mutation made, as processes. */
+/** Tests a pod's world on disk: its volumes, its variables, and the processes of a pod that a Mutation changed. */
 import assert from 'node:assert/strict';
 import { existsSync, lstatSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -273,7 +273,7 @@ describe('a pod that a Mutation made, run as processes', function () {
 
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'irsa-pod-'));
-    // Where the service's text says that the token is has to be true on this machine.
+    // The token's path in the service's config file has to exist on this machine.
     world = await startWorld({ WEB_IDENTITY_TOKEN_PATH: join(folder, 'aws-user-token', 'token') });
     proxy = await startServer(async (_request, response) => void response.end(world.domino.token('alice')));
   });

@@ -1,6 +1,6 @@
 /**
- * Owns a pod's world on this machine: its volumes as folders, and for each container the environment and the command
- * with which a child process finds them, since nothing here can mount a volume where the pod would have it.
+ * Owns a pod's world on this machine: its volumes as folders, and each container's environment and command with paths that lead
+ * to these folders, since a test cannot mount volumes at the pod's own paths.
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,8 +12,8 @@ export type { VolumeSources } from './pod-volumes.ts';
 
 export interface ContainerOptions {
   /**
-   * Values of variables, whole and as the pod has them -> what they are here: addresses that lead nowhere on this
-   * machine. A value put in is not looked at again.
+   * A variable's whole value in the pod -> its value here, for addresses that do not exist on this machine. Replaced values are
+   * not replaced again.
    */
   readonly replace?: Readonly<Record<string, string>>;
 }
@@ -21,24 +21,24 @@ export interface ContainerOptions {
 /** A container, ready to be started as a process. */
 export interface ContainerOnDisk {
   readonly environment: Readonly<Record<string, string>>;
-  /** Empty when the pod leaves it to the image. */
+  /** Empty when the image defines it. */
   readonly command: readonly string[];
   readonly args: readonly string[];
-  /** Where a path in the container lies on disk, or the path itself when it is under none of its mounts. */
+  /** The path on disk of a path in the container; the path itself when no mount covers it. */
   path(inContainer: string): string;
 }
 
 export interface PodOnDisk {
   readonly folder: string;
-  /** @throws Error when the pod has no container of that name, or misses what its variables refer to. */
+  /** @throws Error when the pod has no container of that name, or lacks an object to which its variables refer. */
   container(name: string, options?: ContainerOptions): ContainerOnDisk;
   /** Writes labels, tokens, config maps and secrets anew, as the kubelet does from time to time. */
   renew(pod?: object): Promise<void>;
 }
 
 /**
- * Lays a pod's volumes out under a folder, one folder each, shared by its containers.
- * @throws Error when it misses what a volume refers to: it would not start.
+ * Writes a pod's volumes under a folder, one folder each, which its containers share.
+ * @throws Error when an object to which a volume refers is missing: the pod would not start.
  */
 export async function layOutPod(given: object, folder: string, sources: VolumeSources): Promise<PodOnDisk> {
   let pod = podJson(given);
@@ -80,7 +80,7 @@ function containerOnDisk(
   };
 }
 
-/** The variables as in the pod: `envFrom` first, then each in turn, which may refer to those before it. */
+/** The variables as in the pod: `envFrom` first, then each in turn; it may refer to earlier ones. */
 function variables(container: ContainerJson, pod: PodJson, sources: VolumeSources): Map<string, string> {
   const values = new Map<string, string>();
   type From = { prefix?: string; configMapRef?: { name?: string }; secretRef?: { name?: string } };
@@ -115,7 +115,7 @@ function expanded(text: string, values: ReadonlyMap<string, string>): string {
   );
 }
 
-/** Puts the volume's folder in the place of a mount's path, wherever one stands in a text as a whole path's beginning. */
+/** Replaces a mount's path by the volume's folder wherever a path in the text begins with it. */
 function relocation(container: ContainerJson, pod: PodJson, folder: string, values: ReadonlyMap<string, string>) {
   const places = new Map<string, string>();
   for (const { name, mountPath, subPath, subPathExpr } of container.volumeMounts ?? []) {
@@ -124,14 +124,14 @@ function relocation(container: ContainerJson, pod: PodJson, folder: string, valu
     }
     const inside = subPath ?? (subPathExpr === undefined ? '' : expanded(subPathExpr, values));
     const place = join(folder, name, inside);
-    // As the kubelet makes a subPath that is not there.
+    // The kubelet also creates a missing subPath.
     if (!existsSync(place)) mkdirSync(place, { recursive: true });
     places.set(mountPath.replace(/\/+$/, ''), place);
   }
   if (places.size === 0) return (text: string) => text;
-  // The longest first, since one mount can lie inside another.
+  // The longest path first, since one mount can be inside another.
   const paths = [...places.keys()].sort((a, b) => b.length - a.length).map((path) => path.replace(/[^\w/]/g, '\\$&'));
-  // Not in a longer path, nor in an address: http://host/mnt is not ours.
+  // Not within a longer path, nor in a URL such as http://host/mnt.
   const mounted = new RegExp(`(?<![\\w./-])(${paths.join('|')})(?![\\w.-])`, 'g');
   return (text: string) => text.replace(mounted, (path) => places.get(path) ?? path);
 }

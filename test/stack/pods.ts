@@ -1,4 +1,4 @@
-/** Owns what a Domino run looks like in the compute namespace: its pods, of realistic size, and service accounts. */
+/** Owns the objects of a Domino run in the compute namespace: pods of realistic size, and service accounts. */
 import { createHash } from 'node:crypto';
 import type { V1Container, V1EnvVar, V1Pod, V1ServiceAccount } from '@kubernetes/client-node';
 
@@ -14,13 +14,13 @@ export interface DominoPodOptions {
   readonly serviceAccount?: string;
   /** For a pod of a cluster that the run started: `ray-head`, `ray-worker`, `spark-master`, `dask-scheduler`, ... */
   readonly component?: string;
-  /** Tells pods of one run and component apart: the same options give the same name. */
+  /** Distinguishes pods of one run and component; the same options give the same name. */
   readonly index?: number;
   readonly phase?: 'Pending' | 'Running' | 'Succeeded' | 'Failed';
   readonly projectId?: string;
   readonly workloadType?: string;
   readonly namespace?: string;
-  /** As Domino makes it: without what the Mutations for roles add, the volumes for labels and token and the fsGroup. */
+  /** The pod as Domino makes it, without the volumes for labels and token and the fsGroup that Mutations for roles add. */
   readonly plain?: boolean;
 }
 
@@ -87,7 +87,7 @@ export function dominoPod(options: DominoPodOptions): V1Pod {
   };
 }
 
-/** The account as Domino makes it for a run. */
+/** The service account that Domino makes for a run. */
 export function dominoServiceAccount(name: string, namespace = computeNamespace): V1ServiceAccount {
   return {
     apiVersion: 'v1',

@@ -1,9 +1,9 @@
-/** Owns one child process of a test, the demo or a benchmark: started, read line by line, and never left behind. */
+/** Owns one child process of a test, the demo or a benchmark: starts it, reads its lines, and never leaves it running. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
 export interface ChildOptions {
-  /** The whole environment: nothing of ours leaks into it but PATH and HOME. */
+  /** The child's whole environment; of the parent's, only PATH and HOME are added. */
   readonly environment?: Readonly<Record<string, string>>;
   readonly cwd?: string;
 }
@@ -17,14 +17,14 @@ export interface Child {
   /** Its exit code, null when a signal ended it. */
   readonly exited: Promise<number | null>;
   /**
-   * The next stdout line that holds a JSON object which `accepts` likes; lines before the call do not count.
-   * @throws Error with what the child said, when it ends or the time is over first.
+   * The next stdout line with a JSON object that `accepts` accepts; lines before the call do not count.
+   * @throws Error with the child's output, when it ends or the time is over first.
    */
   line<T = Record<string, unknown>>(
     accepts: (line: Record<string, unknown>) => boolean,
     timeoutMs?: number,
   ): Promise<T>;
-  /** Asks it to end, kills it when it does not within so many milliseconds, and resolves when it is gone. */
+  /** Asks the process to end, kills it if it does not end within this many milliseconds, and resolves when it has ended. */
   stop(graceMs?: number): Promise<void>;
   kill(signal: NodeJS.Signals): void;
   /** Writes to its stdin. */
@@ -49,7 +49,7 @@ export function startChild(command: string, args: readonly string[], options: Ch
   const child = spawn(command, args, {
     cwd: options.cwd,
     env: { PATH, HOME, ...options.environment },
-    // stdin stays open for as long as this process lives, so that a child can tell.
+    // stdin stays open as long as this process lives, so that a child notices its end.
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   alive.add(child);

@@ -1,4 +1,4 @@
-/** Owns a whole system in processes of their own: the stack, and replicas of the compiled service against it. */
+/** Owns a whole system in separate processes: the stack, and replicas of the compiled service that use it. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ export { makeCertificate } from './certificates.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** Of replicas that run, with their keys and kubeconfigs. */
+/** The folders of running replicas, with their keys and kubeconfigs. */
 const folders = new Set<string>();
 const removeFolder = (folder: string) => {
   rmSync(folder, { recursive: true, force: true });
@@ -19,20 +19,20 @@ const removeFolder = (folder: string) => {
 };
 process.once('exit', () => folders.forEach(removeFolder));
 
-/** A start is not what is judged: a cold or busy machine takes its time. */
+/** Generous, since a start is not what is tested, and a cold or busy machine is slow. */
 const startMs = 180_000;
 
-/** As in `npm start` and the image. */
+/** The flags of `npm start` and the image. */
 const nodeOptions = ['--max-semi-space-size=8', '--heap-growing-percent=40'];
 
 export interface StackProcess extends StackAddresses {
   readonly child: Child;
-  /** What the stand-ins offer in memory only; see `orders` in main.ts. */
+  /** Sends an order to the stand-ins; see `orders` in main.ts. */
   order<Name extends keyof Orders>(
     name: Name,
     body: Parameters<Orders[Name]>[0],
   ): Promise<Awaited<ReturnType<Orders[Name]>>>;
-  /** Turns a stand-in's knobs. */
+  /** Sets a stand-in's knobs. */
   knobs(standIn: 'aws' | 'domino' | 'kubernetes', knobs: object): Promise<void>;
   /** A bearer token of a user that `add-user` made. */
   token(user: string, seconds?: number): Promise<string>;
@@ -43,9 +43,9 @@ export interface ReplicaProcess {
   readonly child: Child;
   readonly url: string;
   readonly metricsUrl: string;
-  /** The certificate in PEM that clients are to trust; undefined in clear. */
+  /** The certificate in PEM that clients have to trust; undefined without TLS. */
   readonly ca: string | undefined;
-  /** Replaces the certificate and its key on disk. @returns the new one, to be trusted. @throws Error in clear. */
+  /** Replaces the certificate and its key on disk. @returns the new one, for clients to trust. @throws Error without TLS. */
   replaceCertificate(): string;
   /** Milliseconds from the process's start to its log line `ready`. */
   readonly ready: Promise<number>;
@@ -54,13 +54,13 @@ export interface ReplicaProcess {
 
 export interface ReplicaOptions {
   readonly settings?: Readonly<Record<string, string>>;
-  /** HTTPS with this certificate, or with one made for it, for 127.0.0.1 and localhost. */
+  /** HTTPS with this certificate, or with a new one for 127.0.0.1 and localhost. */
   readonly https?: boolean | ReturnType<typeof makeCertificate>;
   /** Options of Node itself: `--cpu-prof` and the like. */
   readonly nodeOptions?: readonly string[];
 }
 
-/** Builds the service into dist/, as `npm run build` does. @throws Error with what went wrong. */
+/** Builds the service into dist/, as `npm run build` does. @throws Error with the build's output. */
 export async function buildService(): Promise<void> {
   const build = startChild(process.execPath, ['--import', 'tsx', 'build.ts'], { cwd: root });
   if ((await build.exited) !== 0) throw new Error(`the service does not build:\n${build.output.join('\n')}`);
@@ -85,7 +85,7 @@ export async function startStack(): Promise<StackProcess> {
   };
 }
 
-/** Starts a replica and waits until it listens, as its log says at level info; it must have been built. */
+/** Starts a replica of the built service and waits until it listens, by its log line at level info. */
 export async function startReplica(
   stack: Pick<StackAddresses, 'environment' | 'kubeconfig'>,
   options: ReplicaOptions = {},

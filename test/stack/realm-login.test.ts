@@ -1,4 +1,4 @@
-/** Proves that the stand-in realm's login refuses what Keycloak refuses, so that a console which erred would be found out. */
+/** Proves that the stand-in realm's login refuses what Keycloak refuses, so that tests find errors of the console. */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { FakeClock } from '../support/clock.ts';
@@ -20,7 +20,7 @@ describe('the login of the stand-in realm', () => {
   });
   afterEach(() => domino.close());
 
-  /** What the browser is sent on to. */
+  /** The address to which the browser is redirected. */
   async function authorize(changes: Record<string, string> = {}) {
     const url = new URL(paths.authorization_endpoint);
     url.search = new URLSearchParams({

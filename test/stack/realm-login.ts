@@ -1,4 +1,4 @@
-/** Owns the login of the stand-in realm: authorization code with PKCE for public clients, and refresh tokens, as Keycloak has them. */
+/** Owns the login of the stand-in realm: authorization code with PKCE for public clients, and refresh tokens, as in Keycloak. */
 import { createHash, randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Clock } from '../../src/lib/clock.ts';
@@ -16,17 +16,17 @@ interface Code {
 }
 
 export interface RealmLogin {
-  /** What the discovery document says of it. */
+  /** The login's fields in the discovery document. */
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** @returns whether it was a request for the login. */
+  /** @returns whether the request was for the login. */
   handle(url: URL, request: IncomingMessage, response: ServerResponse): Promise<boolean>;
 }
 
-/** A login: Keycloak's session, which refresh tokens are of. */
+/** A login: Keycloak's session, to which refresh tokens belong. */
 interface Login {
   readonly user: User;
   readonly client: string;
-  /** However often it is renewed. */
+  /** The end of the session, however often it is renewed. */
   readonly endsAt: number;
 }
 
@@ -37,12 +37,12 @@ interface RefreshToken {
 }
 
 export interface RealmSettings {
-  /** Keycloak's "Revoke Refresh Token", with a maximum reuse of 0: each is good once. */
+  /** Keycloak's "Revoke Refresh Token" with a maximum reuse of 0: each token works once. */
   readonly revokeRefreshToken: boolean;
 }
 
 const codeLivesMs = 60_000;
-/** As Domino's. */
+/** Like Domino's. */
 const tokenSeconds = 300;
 /** Keycloak's defaults of "SSO Session Idle" and "SSO Session Max". */
 const idleMs = 1_800_000;
@@ -78,7 +78,7 @@ export function createRealmLogin(
   function authorize(query: URLSearchParams, response: ServerResponse): void {
     const get = (name: string) => query.get(name) ?? '';
     const [client, redirectUri] = [get('client_id'), get('redirect_uri')];
-    // A code is sent nowhere that the client did not register.
+    // A code is sent only to a page that the client has registered.
     if (!isAllowed(client, redirectUri)) {
       page(response, 400, 'Invalid parameter: redirect_uri');
       return;
@@ -111,7 +111,7 @@ export function createRealmLogin(
 
   function redeem(form: URLSearchParams): User | undefined {
     const code = codes.get(form.get('code') ?? '');
-    // Good once, whatever comes of it.
+    // A code works once, whatever the result.
     codes.delete(form.get('code') ?? '');
     const hash = createHash('sha256')
       .update(form.get('code_verifier') ?? '')
@@ -131,7 +131,7 @@ export function createRealmLogin(
     return login;
   }
 
-  /** @returns the login, or Keycloak's words for why not. */
+  /** @returns the login, or Keycloak's message for a refusal. */
   function renewed(form: URLSearchParams): Login | string {
     const known = refreshTokens.get(form.get('refresh_token') ?? '');
     if (!known) return 'Invalid refresh token';
@@ -141,7 +141,7 @@ export function createRealmLogin(
     if (known.endsAt <= clock.now()) return 'Token is not active';
     if (!logins.has(known.login)) return "Session doesn't have required client";
     if (settings.revokeRefreshToken && known.isUsed) {
-      // The token may have been stolen: the login ends for its owner, too.
+      // The token may have been stolen, so the login ends for its owner too.
       logins.delete(known.login);
       return 'Maximum allowed refresh token reuse exceeded';
     }
@@ -207,7 +207,7 @@ export function createRealmLogin(
   };
 }
 
-/** The query goes along in hidden fields; a name that the realm has logs in. */
+/** The login page; hidden fields carry the query, and any user name of the realm logs in. */
 function loginForm(query: URLSearchParams, tried: string): string {
   const fields = [...query]
     .filter(([name]) => name !== 'username')

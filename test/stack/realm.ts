@@ -1,4 +1,4 @@
-/** Owns the stand-in Keycloak realm: its signing keys, the tokens it issues, and the forged ones that tests need. */
+/** Owns the stand-in Keycloak realm: its signing keys, its tokens, and forged tokens for tests. */
 import { createHmac, generateKeyPairSync, type KeyObject, sign, verify } from 'node:crypto';
 import type { Clock } from '../../src/lib/clock.ts';
 
@@ -8,7 +8,7 @@ interface RealmKey {
   readonly publicKey: KeyObject;
 }
 
-/** How a token differs from a good one. Times are seconds since the epoch. */
+/** How a token differs from a valid one. Times are seconds since the epoch. */
 export interface TokenOverrides {
   exp?: number;
   iat?: number;
@@ -20,7 +20,7 @@ export interface TokenOverrides {
   alg?: 'RS256' | 'none' | 'HS256';
   /** `stranger` signs with a key that the realm never had, under the realm's `kid`. */
   signer?: 'realm' | 'stranger';
-  /** The header's `typ`; `JWT` unless told. */
+  /** The header's `typ`; by default `JWT`. */
   typ?: string;
   /** More claims, or other values; `undefined` removes one. */
   claims?: Record<string, unknown>;
@@ -29,10 +29,10 @@ export interface TokenOverrides {
 export interface Realm {
   readonly issuer: string;
   token(user: { name: string; subject: string; admin: boolean }, overrides?: TokenOverrides): string;
-  /** Makes a new key the signing one. The old ones stay published, and verify, only with `keepOld`. */
+  /** Replaces the signing key. The old keys stay published and valid only with `keepOld`. */
   rotateKeys(options?: { keepOld?: boolean }): void;
   keySet(): { keys: Record<string, unknown>[] };
-  /** The claims of a token that this realm signed and that has not expired, else undefined. */
+  /** The claims of a valid token of this realm; undefined where it is expired or has another signature. */
   verify(token: string): Record<string, unknown> | undefined;
 }
 
@@ -95,7 +95,7 @@ export function createRealm(issuer: string, clock: Clock): Realm {
       const signing = keys.map(({ kid, publicKey }) => {
         return { ...publicKey.export({ format: 'jwk' }), kid, use: 'sig', alg: 'RS256' };
       });
-      // Keycloak publishes an encryption key next to its signing keys; a verifier must pass over it.
+      // Keycloak publishes an encryption key beside its signing keys, which a verifier must ignore.
       const encryption = { ...current().publicKey.export({ format: 'jwk' }), use: 'enc', alg: 'RSA-OAEP' };
       return { keys: [{ ...encryption, kid: `${current().kid}-enc` }, ...signing] };
     },

@@ -1,4 +1,4 @@
-/** Owns the plain HTTP server under every stand-in: a free port on loopback, whole bodies, and a close that cuts. */
+/** Owns the plain HTTP server of every stand-in: it uses a free port on loopback, reads whole bodies, and closes at once. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -7,7 +7,7 @@ export interface RunningServer {
   readonly url: string;
   readonly port: number;
   readonly server: Server;
-  /** Cuts every connection and stops listening. */
+  /** Closes every connection and stops listening. */
   close(): Promise<void>;
 }
 
@@ -15,7 +15,7 @@ export async function startServer(
   handle: (request: IncomingMessage, response: ServerResponse) => void | Promise<void>,
   port = 0,
 ): Promise<RunningServer> {
-  // A real one takes the tokens of users with hundreds of roles.
+  // Real servers accept the long tokens of users with hundreds of roles.
   const server = createServer({ maxHeaderSize: 64 * 1024 }, (request, response) => {
     Promise.resolve(handle(request, response)).catch((error: unknown) => {
       response.statusCode = 500;

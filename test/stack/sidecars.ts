@@ -1,4 +1,4 @@
-/** Owns a sidecar in a process of its own, beside a run as in its pod: the pod's files, and Domino's token proxy. */
+/** Owns a sidecar in a separate process for a run: with the files of the run's pod, and Domino's token proxy. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,10 +9,10 @@ import { startServer } from './server.ts';
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: { sidecar: string } };
 
-/** What `npm run sidecar` starts. */
+/** The program that `npm run sidecar` starts. */
 export const sidecarCommand = scripts.sidecar;
 
-/** Where the pod's volumes lie. */
+/** The paths of the pod's volumes. */
 export interface PodFiles {
   /** The downward API's file of labels. */
   readonly labels: string;
@@ -27,12 +27,12 @@ export interface SidecarProcess {
   /** `localhost:<port>`; in a cluster it is `localhost:6003`. */
   readonly host: string;
   readonly url: string;
-  /** Ends it, and the token proxy. @returns its exit code. */
+  /** Ends the sidecar and the token proxy. @returns the sidecar's exit code. */
   stop(): Promise<number | null>;
 }
 
 export interface SidecarOptions {
-  /** Who started the run. */
+  /** The user who started the run. */
   readonly user: string;
   readonly files: PodFiles;
   /** The service's HTTPS address, without a path. */
@@ -46,7 +46,7 @@ export function podFiles(folder: string): PodFiles {
   return { labels: join(folder, 'labels'), token: join(folder, 'token'), config: join(folder, 'config') };
 }
 
-/** What the kubelet does in a run's pod: it puts its labels and its web identity token where the volumes say. */
+/** Writes the labels and the web identity token into the pod's volumes, as the kubelet does. */
 export async function fillPod(stack: StackProcess, files: PodFiles, run: string): Promise<void> {
   const labels = { 'app.kubernetes.io/name': `run-${run}`, 'dominodatalab.com/execution-id': run };
   const lines = Object.entries(labels).map(([name, value]) => `${name}=${JSON.stringify(value)}\n`);
@@ -54,10 +54,10 @@ export async function fillPod(stack: StackProcess, files: PodFiles, run: string)
   writeFileSync(files.token, await stack.order('pod-token', { serviceAccount: `run-${run}` }));
 }
 
-/** Starts a sidecar and waits until it listens; it must have been built. */
+/** Starts the built sidecar and waits until it listens. */
 export async function startSidecarProcess(stack: StackProcess, options: SidecarOptions): Promise<SidecarProcess> {
   const { user, files, service, certificate, settings } = options;
-  // As Domino's does, it gives every process in the pod a token of the run's owner, good for five minutes.
+  // Like Domino's, it gives every process in the pod a token of the run's owner, which is valid for five minutes.
   const proxy = await startServer(async (request, response) => {
     if (request.url !== '/access-token') return void response.writeHead(404).end();
     response.end(await stack.token(user, 300));
@@ -69,7 +69,7 @@ export async function startSidecarProcess(stack: StackProcess, options: SidecarO
     DOMINO_IRSA_SSL_CERT: certificate,
     AWS_WEB_IDENTITY_TOKEN_FILE: files.token,
     AWS_CONFIG_FILE: files.config,
-    // Where AWS is; in a cluster it is the region's own.
+    // The address of AWS; in a cluster it is the region's own.
     AWS_ENDPOINT_URL_STS: stack.awsUrl,
     IRSA_SIDECAR_PORT: '0',
     ...settings,

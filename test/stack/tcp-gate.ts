@@ -1,4 +1,4 @@
-/** Owns a TCP relay in front of a stand-in, whose connections can go silent: neither answered nor closed. */
+/** Owns a TCP relay in front of a stand-in. Its connections can go silent: they are neither answered nor closed. */
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
 export interface TcpGate {
@@ -6,7 +6,7 @@ export interface TcpGate {
   /** How many connections were opened since the start. */
   readonly opened: number;
   /**
-   * From now on nothing passes on the connections that are open, for good, as where a router forgot them.
+   * Makes the open connections silent permanently, as when a router has forgotten them.
    * @param newOnesToo until `speak`.
    */
   silence(newOnesToo: boolean): void;

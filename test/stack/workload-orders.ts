@@ -1,4 +1,4 @@
-/** Owns how another process starts workloads on the stack whose pods domsed and EKS Pod Identity change at creation. */
+/** Owns the stack's orders that start workloads whose pods domsed and EKS Pod Identity change at creation. */
 import type { V1Pod } from '@kubernetes/client-node';
 import type { World } from '../support/world.ts';
 import { type PodIdentityAgent, startPodIdentityAgent } from './pod-identity-agent.ts';
@@ -8,13 +8,13 @@ import { computeNamespace, dominoPod, dominoServiceAccount } from './pods.ts';
 export function createWorkloadOrders({ aws, domino, kubernetes }: World) {
   let agent: Promise<PodIdentityAgent> | undefined;
   return {
-    /** From now on pods are changed at their creation, as in a cluster. @returns where EKS's agent answers them. */
+    /** Switches on the changes of pods at creation, as in a cluster. @returns the address of EKS's agent for them. */
     'admit-pods': async () => {
       agent ??= startPodIdentityAgent({ aws });
       kubernetes.admit(podWebhooks({ associationOf: (namespace, account) => aws.associationActs(namespace, account) }));
       return { credentialsUrl: (await agent).credentialsUrl };
     },
-    /** A run as Domino makes it, with an account of its own. @returns its pod as it was admitted. */
+    /** Starts a run as Domino does, with an account of its own. @returns its pod after admission. */
     'start-workload': ({ user, run }: { user: string; run: string }): V1Pod => {
       const { id, name } = domino.user(user);
       kubernetes.put('serviceaccounts', dominoServiceAccount(`run-${run}`));

@@ -1,4 +1,4 @@
-/** Proves that a command that was told something wrong says so and fails: a check of no rounds holds nothing. */
+/** Proves that the project's commands refuse wrong arguments: a check that ran no rounds would prove nothing. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';

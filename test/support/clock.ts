@@ -1,4 +1,4 @@
-/** Owns time in tests: a clock that moves only when told to, and wakes those who sleep on it. */
+/** Owns time in tests: a clock that moves only when a test moves it, and then wakes the code that sleeps on it. */
 import { type Clock, systemClock } from '../../src/lib/clock.ts';
 
 interface Sleeper {
@@ -11,7 +11,7 @@ export class FakeClock implements Clock {
   #elapsed = 0;
   #sleepers: Sleeper[] = [];
 
-  /** @param start wall-clock milliseconds since the epoch to begin at. */
+  /** @param start the wall clock at the beginning, in milliseconds since the epoch. */
   constructor(start = Date.parse('2026-11-21T12:00:00Z')) {
     this.#start = start;
   }
@@ -40,12 +40,12 @@ export class FakeClock implements Clock {
     });
   }
 
-  /** How many sleep now: lets a test wait until the code under test has begun to. */
+  /** The number of current sleeps, so that a test can wait until the code under test sleeps. */
   get sleeping(): number {
     return this.#sleepers.length;
   }
 
-  /** Moves time on by `ms`, waking sleepers in order, each at its own time; what they start may sleep and wake too. */
+  /** Moves time on by `ms` and ends sleeps in order, each at its own time; the woken code may sleep and wake again. */
   async advance(ms: number): Promise<void> {
     const end = this.#elapsed + ms;
     await settle();
@@ -68,7 +68,7 @@ export class FakeClock implements Clock {
   }
 }
 
-/** The real clock, which a test can move on by hours: what counts time sees it pass, and who sleeps wakes that much sooner. */
+/** The real clock, which a test can move on by hours: code that measures time sees it pass, and sleeps end sooner. */
 export class ShiftedClock implements Clock {
   #shift = 0;
   #jumped = 0;
@@ -102,12 +102,12 @@ export class ShiftedClock implements Clock {
   }
 }
 
-/** Lets promises and immediates that are due run; it waits for no timer and no socket. */
+/** Runs promises and immediates that are due; it waits for no timer and no socket. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 5; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Waits, in real time, for what only sockets can bring about. @throws when `condition` stays false for `ms`. */
+/** Waits in real time until `condition` is true, for effects that come over sockets. @throws when it stays false for `ms`. */
 export async function until(condition: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
   const end = performance.now() + ms;
   while (!(await condition())) {

@@ -29,18 +29,18 @@ export const contract = parse(readFileSync(new URL('../../openapi.yaml', import.
 };
 
 const ajv = new Ajv2020({ strict: false, allErrors: true });
-// The default export of a CommonJS module, as its types do not say.
+// A CommonJS module has this default export, which its types do not declare.
 (addFormats as unknown as (ajv: Ajv2020) => void)(ajv);
 ajv.addSchema({ $id: 'contract', ...contract } as Json);
 const validators = new Map<string, ValidateFunction>();
 
-/** @throws AssertionError where the contract does not have such an answer to this call. */
+/** @throws AssertionError where the contract does not allow this answer to the call. */
 export function assertConforms(method: string, path: string, response: Response): void {
   const bare = path.split('?')[0] ?? path;
   const operation = contract.paths[bare]?.[method.toLowerCase()];
   const call = `${method} ${bare}`;
   if (!operation) {
-    // A call that the contract does not have is answered with a problem all the same.
+    // The service also answers calls outside the contract with a problem.
     assertSchema('#/components/schemas/Problem', response.body, call);
     return;
   }

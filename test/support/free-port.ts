@@ -1,13 +1,13 @@
-/** Owns the choice of a port for a program that must be told one before it starts. */
+/** Owns the choice of a free port for a program that needs the number before it starts. */
 import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 
-/** Below what Linux (32768 on) and others give out: nothing that asks for any port takes one of these in the meantime. */
+/** Below the range from which Linux (32768 on) and others assign ports, so no program that asks for any port gets one of these. */
 const from = 20_000;
 const below = 32_000;
 const chosen = new Set<number>();
 
-/** @returns a port of this machine on which nothing listens, another one at each call of this process. */
+/** @returns a port of this machine on which no program listens; each call of this process returns another one. */
 export async function freePort(): Promise<number> {
   for (let tried = 0; tried < 1000; tried++) {
     const port = randomInt(from, below);

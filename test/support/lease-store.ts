@@ -1,22 +1,22 @@
-/** Owns a Lease object for tests, with the API server's guard against late writers, and calls that fare as told. */
+/** Owns a Lease object for tests: with the API server's guard against stale writes, and calls that fail as a test says. */
 
 import type { LeaseRecord } from '../../src/kubernetes/client.ts';
 import { KubernetesError } from '../../src/kubernetes/transport.ts';
 import type { Clock } from '../../src/lib/clock.ts';
 import type { FakeClock } from './clock.ts';
 
-/** What the API server does with one call. */
+/** How the API server treats one call. */
 export type Fate =
-  /** Answers after so many milliseconds. */
+  /** Answers after this many milliseconds. */
   | { kind: 'answers'; ms: number }
-  /** Does it, and the answer is lost. */
+  /** Carries out the call, but the answer is lost. */
   | { kind: 'lost'; ms: number }
-  /** Does nothing. */
+  /** Does not carry out the call. */
   | { kind: 'fails'; ms: number };
 
 export const atOnce: Fate = { kind: 'answers', ms: 0 };
 
-/** A Lease object with the API server's own guard against writers that saw an older one. */
+/** A Lease object that refuses a write based on an older version, as the API server does. */
 export function createLeaseStore(clock: FakeClock) {
   let record: LeaseRecord | undefined;
   let version = 0;
@@ -40,7 +40,7 @@ export function createLeaseStore(clock: FakeClock) {
     set record(next: LeaseRecord | undefined) {
       record = next;
     },
-    /** One candidate's way to the store. */
+    /** One candidate's access to the store. */
     client: (fate: () => Fate) => ({
       getLease: (_name: string, deadlineMs: number) => call(fate(), deadlineMs, () => record && { ...record }),
       writeLease: (
@@ -59,7 +59,7 @@ export function createLeaseStore(clock: FakeClock) {
   };
 }
 
-/** A process's own clocks: the wall clock off, the monotonic one started at another time. */
+/** The clocks of one process: its wall clock is off, and its monotonic clock began at another time. */
 export function skewed(clock: FakeClock, wallMs: number, monotonicMs: number): Clock {
   return {
     now: () => clock.now() + wallMs,

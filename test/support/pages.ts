@@ -1,4 +1,4 @@
-/** Owns how tests read the project's pages: their headings, links and tables. */
+/** Owns reading of the project's pages for tests: headings, links and tables. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,10 +7,10 @@ import { fileURLToPath } from 'node:url';
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const textOf = (path: string) => readFileSync(join(root, path), 'utf8');
 
-/** Without fenced code: what is in it is neither link nor heading. */
+/** The text without fenced code, which has no links or headings. */
 const prose = (text: string) => text.replace(/^( *)```[\s\S]*?^\1```$/gm, '');
 
-/** As GitHub makes them: https://docs.github.com/en/get-started/writing-on-github, "Section links". */
+/** The anchors that GitHub makes: https://docs.github.com/en/get-started/writing-on-github, "Section links". */
 export function anchorsOf(text: string): Set<string> {
   const anchors = new Set<string>();
   for (const [, heading = ''] of prose(text).matchAll(/^#+ +(.*?) *#*$/gm)) {
@@ -28,14 +28,14 @@ export function linksOf(text: string): string[] {
   return [...inline.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
 }
 
-/** The text under a heading, down to the next of the same depth or less. */
+/** The text under a heading, up to the next heading of the same level or higher. */
 export function section(text: string, heading: string): string {
   const [, depth = '', rest = ''] = new RegExp(`^(#+) ${heading}\n([\\s\\S]*)`, 'm').exec(text) ?? [];
   assert.ok(depth, `there is a heading "${heading}"`);
   return rest.split(new RegExp(`^#{1,${depth.length}} `, 'm'))[0] ?? '';
 }
 
-/** The rows of a section's tables: cells, without the headings. */
+/** The rows of a section's tables as lists of cells, without the header rows. */
 export function rowsOf(text: string): string[][] {
   const lines = text.split('\n').filter((line) => line.startsWith('|'));
   const isRule = (line: string | undefined) => line !== undefined && /^[|\s:-]+$/.test(line) && line.includes('---');

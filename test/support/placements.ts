@@ -1,4 +1,4 @@
-/** Owns a small cluster in plain objects for tests of placements: accounts, pods, mappings, and roles with room. */
+/** Owns a small cluster of plain objects for tests of placements: service accounts, pods, mappings, and roles with capacity. */
 
 import type { Pod, ServiceAccount } from '../../src/kubernetes/client.ts';
 import { parseMappings } from '../../src/mappings/role-mappings.ts';
@@ -12,48 +12,48 @@ const unnamed = { userName: undefined, workload: undefined, uid: '', hasPodIdent
 export const proxyArn = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
 export const targetArn = (name: string) => `arn:aws:iam::222222222222:role/${name}`;
 
-/** Target -> its proxies, by name, in order. */
+/** Target role -> its proxy roles by name, in the order of the mapping. */
 export type Pools = Record<string, string[]>;
 
 export interface AskOptions {
-  /** The run's 24 hex digits; one of the account's own unless told. */
+  /** The run's 24 hex digits; by default a run of this account alone. */
   run?: string;
   user?: string;
-  /** What is asked for; all that the mappings name unless told. */
+  /** The roles of the request; by default all that the mappings name. */
   pools?: Pools;
   org?: string;
 }
 
 export interface SmallCluster {
   placements: Placements;
-  /** What was told through onChange, as `<change> <role>`. */
+  /** The calls of onChange, as `<change> <role>`. */
   changes: string[];
   /** Milliseconds on the monotonic clock. */
   elapsed: number;
-  /** The runs that are shut out; `placements.all()` takes it in. */
+  /** The revoked runs; `placements.all()` applies a change. */
   revoked: Set<string>;
-  /** Makes the mappings of organization `acme` just these, and tells. @param foreign proxies that others keep. */
+  /** Replaces the mappings of organization `acme`, and notifies. @param foreign proxy roles that the service does not manage. */
   map(pools: Pools, foreign?: readonly string[]): void;
-  /** Live pods of an account from now on, one for each user named. */
+  /** Replaces the live pods of an account: one for each user. */
   pods(account: string, ...users: (string | undefined)[]): void;
-  /** Live pods of an account from now on, one for each run named, of one user. */
+  /** Replaces the live pods of an account: one for each run, of one user. */
   podsOfRuns(account: string, user: string, ...runs: string[]): void;
-  /** Records a request on the account, as a request does. @returns its id. */
+  /** Records a role request on the account, as a replica does. @returns its id. */
   ask(account: string, options?: AskOptions): string;
-  /** Sets the account's annotation as it is. */
+  /** Sets the text of the account's annotation. */
   annotate(account: string, wanted: string | undefined): void;
-  /** Starts a pod and asks, for a user of the account's own unless told. @returns the request's id. */
+  /** Starts a pod and records a request, by default for a user of this account alone. @returns the request's id. */
   start(account: string, options?: AskOptions): string;
   remove(account: string): void;
   role(name: string): ProxyRole;
   members(name: string): string[];
-  /** What the role refused, as `<account> <code>`. */
+  /** The role's refusals, as `<account> <code>`. */
   refused(name: string): string[];
-  /** Room in a role for so many accounts with names of one letter. */
+  /** Gives a role capacity for this many accounts with names of one letter. */
   capacity(name: string, accounts: number): void;
-  /** IAM has accepted all members of these roles, each a second after the one before. */
+  /** Reports that IAM has accepted all members of these roles, each role a second after the one before. */
   accept(...names: string[]): void;
-  /** The role takes nobody new for so many milliseconds. */
+  /** Keeps the role from adding members for this many milliseconds. */
   fail(name: string, ms: number): void;
   requestOf(account: string): RoleRequest | undefined;
   usersOf(account: string): (string | undefined)[];
@@ -74,7 +74,7 @@ export function smallCluster(): SmallCluster {
   const cluster: SmallCluster = {
     placements: new Placements({
       accounts: { get: (name) => accounts.get(name), values: () => accounts.values() },
-      // Unless told otherwise, the pods are of the run that asked last.
+      // By default, the pods belong to the run with the newest request.
       pods: {
         ofAccount: (name) =>
           (podsOf.get(name) ?? []).map((pod) => ({ ...pod, run: pod.run ?? wants.get(name)?.run ?? runOf(name) })),

@@ -1,4 +1,4 @@
-/** Owns users with a role, an account and names of their own, and looks at what stands of their Pod Identity. */
+/** Owns users with a role, a service account and names of their own, and checks the parts of their Pod Identity. */
 import assert from 'node:assert/strict';
 import type { PodIdentityStatus } from '../../src/pod-identity/status.ts';
 import { podIdentityStatusForm } from '../../src/pod-identity/status.ts';
@@ -50,7 +50,7 @@ export function associationOf(world: PodIdentityWorld, account: string): Associa
   return found[0];
 }
 
-/** The service accounts that the role's statement for Pod Identity names; `*` without a condition. */
+/** The service accounts in the role's statement for Pod Identity; `*` where it has no condition. */
 export function trusted(world: PodIdentityWorld, role: string): string[] {
   const found = world.podStatement(role);
   const { Condition: condition } = (found ?? {}) as {
@@ -69,7 +69,7 @@ export function mutation(world: PodIdentityWorld): Stored | undefined {
   return world.kubernetes.get<Stored>('mutations', 'domino-platform', mutationName);
 }
 
-/** The stored mappings, as somebody with kubectl leaves them. */
+/** Replaces the stored mappings, as a person with kubectl can. */
 export function storeMappings(world: PodIdentityWorld, changes: Record<string, string | object | undefined>): void {
   const before = world.kubernetes.get<Stored>('configmaps', field, mappingName);
   const data: Record<string, string> = { ...before?.data };
@@ -81,7 +81,7 @@ export function storeMappings(world: PodIdentityWorld, changes: Record<string, s
   world.kubernetes.put('configmaps', { apiVersion: 'v1', kind: 'ConfigMap', ...before, metadata, data });
 }
 
-/** Waits until nothing of the user is left anywhere. */
+/** Waits until no part of the user's Pod Identity is left. */
 export async function untilNothingLeft(world: PodIdentityWorld, { user, role, account }: PodUser): Promise<void> {
   const left = () => ({
     mutation: world.userMappings()?.[user],
@@ -97,7 +97,7 @@ export async function untilNothingLeft(world: PodIdentityWorld, { user, role, ac
   }
 }
 
-/** Waits until all four parts stand for the user, as the mapping has them. */
+/** Waits until all four parts of the user match the mapping. */
 export async function untilAllThere(world: PodIdentityWorld, one: PodUser, arn = one.arn): Promise<void> {
   const { user, account } = one;
   const role = arn.split('/').at(-1) ?? '';

@@ -1,4 +1,4 @@
-/** Owns what tests of Pod Identity need beside a world: roles, workloads as domsed and EKS make them, and what stands. */
+/** Owns additions to a world for tests of Pod Identity: roles, workloads as domsed and EKS make them, and views of each part. */
 import assert from 'node:assert/strict';
 import type { V1Pod } from '@kubernetes/client-node';
 import type { PodIdentityReport } from '../../src/reports/pod-identity.ts';
@@ -12,21 +12,21 @@ export const cluster = 'acme';
 export const mutationName = 'irsa-pod-identity';
 
 export interface PodIdentityWorld extends World {
-  /** A role in the cluster's account. @returns its ARN. */
+  /** Creates a role in the cluster's account. @returns its ARN. */
   addPodRole(name: string, ...statements: object[]): string;
-  /** Maps the user, as an administrator, and fails where that is refused. */
+  /** Maps the user as an administrator, and fails where the service refuses. */
   mapUser(replica: Replica, user: string, role: string, more?: object): Promise<void>;
   unmapUser(replica: Replica, user: string): Promise<void>;
-  /** A workload of the user, changed at its creation as domsed and EKS do it. */
+  /** Creates a workload of the user; domsed and EKS change its pod at creation. */
   startWorkload(user: string): { run: string; pod: string; account: string; hasCredentials: boolean };
   endPod(pod: string): void;
-  /** Domino user -> service account, as the Mutation says; undefined where there is none. */
+  /** Domino user -> service account, from the Mutation; undefined where there is no Mutation. */
   userMappings(): Record<string, string> | undefined;
   account(name: string): { metadata: { labels?: object; annotations?: object } } | undefined;
   /** The statement for Pod Identity in the role's trust policy. */
   podStatement(role: string): Record<string, unknown> | undefined;
   report(replica: Replica, user: string): Promise<PodIdentityReport | undefined>;
-  /** Waits until the user's report says so. */
+  /** Waits until the user's report has this state. */
   untilReport(
     replica: Replica,
     user: string,
@@ -34,7 +34,7 @@ export interface PodIdentityWorld extends World {
     timeoutMs?: number,
   ): Promise<void>;
   untilInPlace(replica: Replica, user: string): Promise<void>;
-  /** Who a pod is to AWS by its default credentials, over the agent; the error's code where it gets none. */
+  /** The pod's identity in AWS with its default credentials, through the agent; the error's code where it gets none. */
   identityOf(account: string, pod: string): Promise<string>;
 }
 

@@ -1,4 +1,4 @@
-/** Owns trust policies as fast-check makes them up with statements for EKS Pod Identity: other people's, and one of ours. */
+/** Owns random trust policies (fast-check) with statements for EKS Pod Identity: unmanaged ones, and the service's own. */
 import fc from 'fast-check';
 import type { PodTrust } from '../../src/trust-policy/pod-identity.ts';
 import { accounts, anything, type Statement, scene, scope, someAccounts } from './trust-policies.ts';
@@ -26,7 +26,7 @@ const sources = (cluster: string) => ({
   ArnEquals: { 'aws:SourceArn': cluster },
 });
 
-/** Statements that must never be taken for ours, each close to one that would be. */
+/** Unmanaged statements, each similar to one that the service manages. */
 const foreign: fc.Arbitrary<Statement> = fc
   .tuple(someAccounts, anything)
   .chain(([names, value]) =>
@@ -54,7 +54,7 @@ const foreign: fc.Arbitrary<Statement> = fc
     ),
   );
 
-/** One that is ours, in any of the forms that it may have. */
+/** A managed statement, in any of its possible forms. */
 const own = fc
   .record({
     names: fc.uniqueArray(fc.constantFrom(...accounts, 'stranger-sa', 'irsa-svc:no-live-runs'), { maxLength: 5 }),
@@ -78,7 +78,7 @@ const own = fc
     });
   });
 
-/** A document of anybody's, with statements like ours and perhaps ours in it. */
+/** A document of any author, with similar statements and possibly a managed one. */
 export const podScene = fc
   .record({
     base: scene,
@@ -90,7 +90,7 @@ export const podScene = fc
     const { Statement: statements, ...rest } = base.document;
     const others = [...before, ...(statements as Statement[])];
     const all = [...others, ...(mine ? [mine] : []), ...after];
-    // A policy without a statement is none.
+    // A policy needs at least one statement.
     const whole = all.length > 0 ? all : [{ Effect: 'Deny', Principal: '*', Action: 'sts:None' }];
     const foreigners = mine ? [...others, ...after] : whole;
     const document = { ...rest, Statement: whole };

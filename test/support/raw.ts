@@ -1,4 +1,4 @@
-/** Owns raw connections in tests: what is sent byte by byte, and what came back until the connection ended. */
+/** Owns raw connections in tests: they send exact bytes, and collect the answer until the connection ends. */
 import { connect, type Socket } from 'node:net';
 import { until } from './clock.ts';
 
@@ -6,16 +6,16 @@ export interface RawAnswer {
   status: number;
   headers: Record<string, string>;
   body: string;
-  /** The whole text that came. */
+  /** The whole text received. */
   text: string;
 }
 
 export interface RawConnection {
   socket: Socket;
   received(): string;
-  /** Whether the other side has ended it. */
+  /** Whether the server has ended the connection. */
   ended(): boolean;
-  /** The first whole answer: its length is in its headers. */
+  /** The first complete answer, by the length in its headers. */
   answer(ms?: number): Promise<RawAnswer>;
 }
 

@@ -1,4 +1,4 @@
-/** Owns one replica of the service in this process: started with settings and a kubeconfig, called, and stopped. */
+/** Owns one replica of the service in this process: starts it with settings and a kubeconfig, sends requests, and stops it. */
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -17,9 +17,9 @@ export interface Replica {
   metrics: Metrics;
   server: Server;
   url: string;
-  /** Every line that it logged, parsed. */
+  /** Every line of its log, parsed. */
   log: Record<string, unknown>[];
-  /** One call, its answer checked against the contract. `as` names the user whose token it carries. */
+  /** Sends one request and checks the answer against the contract. `as` names the user whose token it carries. */
   call(method: Method, path: string, options?: CallOptions): Promise<Response>;
   stop(): Promise<void>;
 }
@@ -33,17 +33,17 @@ export interface CallOptions {
 }
 
 export interface ReplicaOptions {
-  /** Its settings, in the form of the environment. */
+  /** Its settings, as environment variables. */
   environment: Record<string, string>;
   kubeconfig: string;
   clock: Clock;
-  /** A bearer token of a Domino user. */
+  /** Issues a bearer token of a Domino user. */
   token: (user: string) => string;
-  /** Told of the replica as soon as it listens. */
+  /** Called with the replica as soon as it listens. */
   listens: (replica: Replica) => void;
 }
 
-/** The settings that every replica gets. @param issuer the cluster's, without `https://`. */
+/** The settings that every replica gets. @param issuer the cluster's issuer, without `https://`. */
 export function settingsFor(issuer: string, domino: DominoStandIn): Record<string, string> {
   return {
     OIDC_PROVIDER: issuer,
@@ -58,7 +58,7 @@ export function settingsFor(issuer: string, domino: DominoStandIn): Record<strin
   };
 }
 
-/** Resolves when the replica is ready. */
+/** Starts a replica; resolves when it is ready. */
 export async function startReplica({ environment, kubeconfig, clock, token, listens }: ReplicaOptions) {
   const kubeConfig = new KubeConfig();
   kubeConfig.loadFromString(kubeconfig);
@@ -99,7 +99,7 @@ export async function startReplica({ environment, kubeconfig, clock, token, list
   return replica;
 }
 
-/** An administrator's mapping of an organization to these pairs. */
+/** Maps an organization to these pairs of roles, as an administrator. */
 export async function mapThrough(replica: Replica, org: string, ...pairs: { target: string; proxies: string[] }[]) {
   const data = pairs.flatMap(({ target, proxies }) =>
     proxies.map((proxy) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy })),

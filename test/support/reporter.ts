@@ -1,10 +1,10 @@
-/** Owns what `npm test` shows: a line for each file with how far the run is, failures at once, and mocha's own summary. */
+/** Owns the output of `npm test`: a line with the progress after each file, failures at once, and mocha's own summary. */
 import { relative } from 'node:path';
 import Mocha from 'mocha';
 import { root } from './pages.ts';
 
-// Node would hand it on to every child. A child loads the sources in another form, and what is counted of both as one depends
-// on which has the lower process id; counting takes memory and time there, too.
+// Node passes this variable to every child. A child loads the sources in another form, and the merged coverage then depends on
+// which process has the lower id. Coverage also costs children memory and time.
 delete process.env.NODE_V8_COVERAGE;
 
 const { EVENT_RUN_BEGIN, EVENT_TEST_PASS, EVENT_TEST_FAIL, EVENT_TEST_PENDING, EVENT_RUN_END } = Mocha.Runner.constants;
@@ -20,7 +20,7 @@ interface Tally {
 class Progress extends Mocha.reporters.Base {
   private ended = 0;
   private current: Tally | undefined;
-  /** When a test last ended. */
+  /** When the last test ended. */
   private last = performance.now();
 
   constructor(runner: Mocha.Runner, options: Mocha.MochaOptions) {
@@ -52,7 +52,7 @@ class Progress extends Mocha.reporters.Base {
     runner.on(EVENT_TEST_PENDING, count('skipped'));
     runner.on(EVENT_TEST_FAIL, (test: Mocha.Test | Mocha.Hook) => {
       tallyOf(test).failed += 1;
-      // A hook that fails is no test of its own.
+      // A failed hook does not count as a test.
       if (test.type === 'test') this.ended += 1;
       failures += 1;
       Mocha.reporters.Base.consoleLog(`  ${failures}) FAILED: ${test.fullTitle()}`);
@@ -64,5 +64,5 @@ class Progress extends Mocha.reporters.Base {
   }
 }
 
-// Mocha takes what `require` gives for the reporter itself.
+// Mocha uses the result of `require` as the reporter itself.
 export { Progress as 'module.exports' };

@@ -1,4 +1,4 @@
-/** Owns where tests of role tokens begin: a proxy role that tokens may open, and an organization whose mapping the test makes. */
+/** Owns the start of tests of role tokens: a proxy role that may accept tokens, and an organization that the test maps. */
 import assert from 'node:assert/strict';
 import type { Replica } from './replica.ts';
 import { startWorld, type World } from './world.ts';
@@ -6,12 +6,12 @@ import { startWorld, type World } from './world.ts';
 export interface TokenWorld {
   world: World;
   replica: Replica;
-  /** The proxy role `list`, whose audience the OIDC provider lists, and its target role. */
+  /** The proxy role `list` and its target role; the OIDC provider lists the proxy role's audience. */
   proxy: string;
   target: string;
 }
 
-/** @param users members of the organization `acme`. */
+/** @param users the members of the organization `acme`. */
 export async function startTokenWorld(users: readonly string[]): Promise<TokenWorld> {
   const world = await startWorld({
     ROLE_TOKEN_SECONDS: '600',
@@ -26,7 +26,7 @@ export async function startTokenWorld(users: readonly string[]): Promise<TokenWo
   return { world, replica, proxy: proxies[0] ?? '', target };
 }
 
-/** Replaces what the organization is mapped to. */
+/** Replaces the organization's mappings. */
 export async function mapRoles(replica: Replica, org: string, ...data: object[]): Promise<void> {
   const body = { domino_org: org, role_data: data };
   const answer = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });

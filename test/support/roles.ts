@@ -1,11 +1,11 @@
-/** Owns the AWS side of a test: proxy and target roles as Terraform makes them, and who may assume a proxy role. */
+/** Owns the AWS side of a test: proxy and target roles as Terraform makes them, and checks of who may assume a proxy role. */
 import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import type { AwsStandIn } from '../stack/aws.ts';
 
 export const clusterAccount = '111111111111';
 export const assetAccount = '222222222222';
 
-/** A proxy role's trust policy, with the form that Terraform gives it. @param subject of the tokens that it lets in. */
+/** A proxy role's trust policy, in Terraform's form. @param subject the subject of the tokens that it accepts. */
 export function proxyTrust(issuer: string, subject: string) {
   return {
     Version: '2012-10-17',
@@ -28,7 +28,7 @@ export function targetTrust(principal: string) {
   };
 }
 
-/** A proxy role in the cluster's account, with a trust policy that Terraform just made, and its target. */
+/** Creates a target role, and a proxy role in the cluster's account with a trust policy as Terraform makes it. */
 export function addRolePair(aws: AwsStandIn, issuer: string, name: string, proxies: readonly string[] = [name]) {
   const trust = proxyTrust(issuer, '');
   const arns = proxies.map((proxy) => aws.addRole({ account: clusterAccount, name: proxy, trust }).arn);
@@ -40,7 +40,7 @@ export function addRolePair(aws: AwsStandIn, issuer: string, name: string, proxi
   return { target: target.arn, proxies: arns };
 }
 
-/** The subjects that a proxy role's trust policy lets in. */
+/** The subjects in a proxy role's trust policy. */
 export function subjectsOf(aws: AwsStandIn, issuer: string, proxy: string): string[] {
   const document = aws.role(clusterAccount, proxy).document as {
     Statement: { Condition?: Record<string, Record<string, string | string[]>> }[];
@@ -50,7 +50,7 @@ export function subjectsOf(aws: AwsStandIn, issuer: string, proxy: string): stri
   );
 }
 
-/** Whether STS lets the bearer of a pod's token assume the proxy role. */
+/** Whether STS gives the proxy role for the token of a pod with this service account. */
 export async function assumes(token: string, proxyArn: string): Promise<boolean> {
   const sts = new STSClient({ region: 'us-west-2', maxAttempts: 1 });
   const input = { RoleArn: proxyArn, RoleSessionName: 'test', WebIdentityToken: token };
@@ -65,7 +65,7 @@ export async function assumes(token: string, proxyArn: string): Promise<boolean>
   }
 }
 
-/** Leads the AWS clients of this process to the stand-in. @returns what puts the environment back as it was. */
+/** Points the AWS clients of this process at the stand-in. @returns a function that restores the environment. */
 export function reachAws(aws: AwsStandIn): () => void {
   const variables = { ...aws.environment(), ...aws.credentials };
   const before = Object.keys(variables).map((name) => [name, process.env[name]] as const);

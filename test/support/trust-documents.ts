@@ -1,4 +1,4 @@
-/** Owns trust policies made of hostile parts: every operator, principal and action form that IAM reads, in any combination. */
+/** Owns random trust policies with hostile parts: every form of operator, principal and action that IAM accepts, combined freely. */
 import fc from 'fast-check';
 import { accounts, aud, type Statement, scope, sub } from './trust-policies.ts';
 
@@ -73,7 +73,7 @@ const otherEntry: fc.Arbitrary<Entry> = fc.constantFrom<Entry>(
   ['ForAnyValue:StringNotLike', 'token.actions.githubusercontent.com:sub', 'repo:x/*'],
   ['StringEquals', 'aws:PrincipalTag/team', '研究‑a 🚀'],
 );
-/** What our own statement may look like is made often, so that a document often has one. */
+/** Possible forms of the service's own statement are frequent, so that a document often has one. */
 const plainCondition = fc
   .tuple(subjects, audiences, fc.boolean(), fc.boolean())
   .map(([list, audience, literal, single]): Entry[] => [
@@ -146,11 +146,11 @@ const statement: fc.Arbitrary<Statement> = fc
   })
   .map(({ effect, principal: who, actions: what, condition: when, sid, note }) => {
     const base = { Sid: sid, Effect: effect, Principal: { Federated: scope.providerArn }, Action: action };
-    // What is undefined is left out of the text.
+    // JSON leaves undefined fields out.
     return JSON.parse(JSON.stringify({ ...base, ...who, ...what, Condition: when, ...note })) as Statement;
   });
 
-/** A document's text, as anybody's tool may have left it. */
+/** A document's text, as any tool may have left it. */
 export const hostileDocument: fc.Arbitrary<string> = fc
   .record({
     version: fc.constantFrom('2012-10-17', '2012-10-17', '2012-10-17', '2008-10-17', undefined),
@@ -162,7 +162,7 @@ export const hostileDocument: fc.Arbitrary<string> = fc
     JSON.stringify({ Version: version, Id: 'größer', Statement: oneOrList(statements, single) }, null, indent),
   );
 
-/** What a tool does to each statement of ours that it meets for the first time. */
+/** Alterations that another tool makes to each new statement of the service. */
 export const alterations: Record<string, (one: Statement) => Statement> = {
   'a longer action list': (one) => ({ ...one, Action: [action, 'sts:TagSession'] }),
   'any action': (one) => ({ ...one, Action: 'sts:*' }),

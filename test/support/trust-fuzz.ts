@@ -1,4 +1,4 @@
-/** Owns the fuzz of trust-policy.ts: any document, edited and judged by IAM's semantics. */
+/** Owns the fuzz tests of src/trust-policy: edit random documents and check each result against IAM's semantics. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { editTrustPolicy, readTrustPolicy } from '../../src/trust-policy/document.ts';
@@ -11,7 +11,7 @@ const plenty = 1_000_000;
 const sizeOf = (text: string) => text.replace(/\s/g, '').length;
 type Document = Record<string, unknown>;
 
-/** Edits documents and judges each edit. @throws where one is wrong, with the smallest document that shows it. */
+/** Edits documents and checks each edit. @throws where an edit is wrong, with the smallest document that shows it. */
 export function fuzzEdits(options: { numRuns: number; seed?: number }): void {
   fc.assert(
     fc.property(hostileDocument, someAccounts, someAccounts, fc.nat({ max: 4096 }), (text, members, keep, maxChars) => {
@@ -44,11 +44,11 @@ export function fuzzEdits(options: { numRuns: number; seed?: number }): void {
   );
 }
 
-/** A tool alters each statement of ours that it has not met; runs come and go. The document comes to rest in size. */
+/** Another tool alters each new statement of the service while runs come and go. The document must stop growing. */
 export function fuzzRounds(options: { numRuns: number; seed?: number }): void {
   const rounds = fc.array(someAccounts, { minLength: 10, maxLength: 14 });
   const tool = fc.subarray(Object.keys(alterations), { minLength: 1, maxLength: 3 }).filter(
-    // Such a statement lets in tokens of any other provider: it is another's for good.
+    // With this alteration a statement admits tokens of any other provider, so it stays unmanaged.
     (names) => !(names.includes('an operator for absent keys') && names.length > 1),
   );
   fc.assert(
@@ -74,7 +74,7 @@ export function fuzzRounds(options: { numRuns: number; seed?: number }): void {
 const altered = (one: Statement, names: readonly string[]) =>
   names.reduce((result, name) => alterations[name]?.(result) ?? result, one);
 
-/** As we write it. */
+/** Whether the statement is exactly as the service writes it. */
 function isPlain(one: Statement): boolean {
   const { Effect: effect, Principal: principal, Action: action, Condition: condition, ...rest } = one;
   const lists = listsOf(one);
@@ -89,7 +89,7 @@ function isPlain(one: Statement): boolean {
   );
 }
 
-/** IAM's answer is never `allowed` where ours is no; where a stranger comes in, an open subject is named. */
+/** IAM never allows an account that `letsIn` denies; where IAM allows a stranger, `openSubjects` names a subject. */
 function checkReach(text: string, document: Document): void {
   const allowed = judge(document).flatMap(({ verdicts }) =>
     cases.flatMap(({ account }, at) => (account !== undefined && verdicts[at] === 'allowed' ? [account] : [])),
@@ -101,7 +101,7 @@ function checkReach(text: string, document: Document): void {
   }
 }
 
-/** The fuzz reads which subjects of ours get in, wherever they stand. */
+/** Checks that the view of a document has the managed subjects that IAM admits, in any statement. */
 function checkView(text: string, document: Document): void {
   const view = readTrustPolicy(scope, text);
   assert.ok(view.kind === 'read');

@@ -1,4 +1,4 @@
-/** Owns what an edit of any trust policy must come to, as IAM's semantics say: nothing here is shared with the code that edits. */
+/** Owns the expected result of an edit of any trust policy, by IAM's semantics; it shares no code with the editor. */
 import assert from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
 import { conditionContext } from '../stack/aws-conditions.ts';
@@ -7,11 +7,11 @@ import { github } from './trust-documents.ts';
 import { accounts, aud, type Statement, scope, sub } from './trust-policies.ts';
 
 const placeholder = 'irsa-svc:no-live-runs';
-/** Named by no document: what lets these in lets in others too. */
+/** Service accounts that no document names: a statement that admits one of these is open to others. */
 export const strangers = ['mallory', `run-${'e'.repeat(24)}`];
 
 interface Case {
-  /** The service account of the compute namespace, where one asks. */
+  /** The service account, where the token is from the compute namespace. */
   account?: string;
   audience?: string;
   request: TrustRequest;
@@ -37,7 +37,7 @@ const stranger = (action: string, requester: TrustRequest['requester'], context 
   request: { action, requester, context: conditionContext(context) },
 });
 
-/** All who may ask: accounts of the compute namespace and of others, for us and for others, and those with no token of ours. */
+/** All requests: tokens from the compute namespace and others, with our audience and others, and requesters without such a token. */
 export const cases: readonly Case[] = [
   ...[...accounts, ...strangers].map((account) => token('domino-compute', account, scope.audience)),
   ...['alice', `run-${'1'.repeat(24)}`, 'mallory'].flatMap((account) => [
@@ -59,10 +59,10 @@ const requests = {
   everybody: cases.map(({ request }) => request),
   nobody: cases.map(({ request }): TrustRequest => ({ ...request, emptyLists: 'nobody' })),
 };
-/** By statement: most are the same before and after. */
+/** A cache by statement, since most statements are the same before and after. */
 const known = new Map<string, readonly Verdict[]>();
 
-/** What IAM says of each case; of a document with an empty list, as it may be read either way: AWS's texts contradict each other. */
+/** IAM's verdict for each case. A document with an empty list is judged in both readings, since AWS's texts contradict each other. */
 export function judge(document: Record<string, unknown>): Verdicts {
   const texts = statementsOf(document).map((one) => JSON.stringify(one));
   const readings = texts.some((text) => text.includes('[]'))
@@ -70,7 +70,7 @@ export function judge(document: Record<string, unknown>): Verdicts {
     : (['everybody'] as const);
   return readings.map((reading) => {
     const each = texts.map((text) => verdictsOf(document.Version, text, reading));
-    // A Deny wins; one Allow is enough.
+    // One Deny wins; otherwise one Allow is enough.
     const verdicts = cases.map((_, at): Verdict => {
       let verdict: Verdict = 'no-match';
       for (const list of each) {
@@ -97,7 +97,7 @@ function verdictsOf(version: unknown, statement: string, emptyLists: 'everybody'
 export const statementsOf = (document: unknown) =>
   [(document as { Statement: Statement | Statement[] }).Statement].flat();
 
-/** The account that a subject of ours names. */
+/** The service account that a managed subject names. */
 export function accountOf(subject: unknown): string | undefined {
   const found = /^\*(?::domino-compute:([a-z0-9.-]+)|([0-9a-f]{24}))$/.exec(String(subject));
   return found ? (found[1] ?? `run-${found[2]}`) : undefined;
@@ -105,7 +105,7 @@ export function accountOf(subject: unknown): string | undefined {
 
 type Condition = Record<string, Record<string, unknown>>;
 
-/** The lists of subjects that let in those who match. */
+/** The lists of subjects whose matches are admitted. */
 export function listsOf(statement: Statement): { operator: string; key: string; values: unknown[] }[] {
   return Object.entries((statement.Condition ?? {}) as Condition).flatMap(([operator, keys]) =>
     operator === 'Null' || operator.includes('Not')
@@ -116,7 +116,7 @@ export function listsOf(statement: Statement): { operator: string; key: string; 
   );
 }
 
-/** Whether web identities of our provider may be meant. */
+/** Whether the statement may apply to web identities of the cluster's provider. */
 function isForUs({ Effect: effect, Principal: principal }: Statement): boolean {
   if (effect !== 'Allow') return false;
   if (principal === undefined || principal === '*') return true;
@@ -124,7 +124,7 @@ function isForUs({ Effect: effect, Principal: principal }: Statement): boolean {
   return [providers].flat().some((one) => one === scope.providerArn || one === '*') || [named].flat().includes('*');
 }
 
-/** The statement without our subjects, but those of accounts that stay. */
+/** The statement without managed subjects, except those of accounts that stay. */
 export function stripped(statement: Statement, stays: (account: string) => boolean): Statement {
   if (!isForUs(statement)) return statement;
   const condition = structuredClone(statement.Condition) as Condition;
@@ -146,7 +146,7 @@ export interface Edited {
   keep: readonly string[];
 }
 
-/** What must hold of the document after an edit, whatever it was before. */
+/** Checks the document after an edit, whatever it was before. */
 export function checkEdit({ before, after, members, keep }: Edited): void {
   const stays = (account: string) => keep.includes(account) && !members.includes(account);
   const [was, is] = [statementsOf(before), statementsOf(after)];
@@ -164,12 +164,12 @@ export function checkEdit({ before, after, members, keep }: Edited): void {
       [],
     );
   }
-  // A statement of our own that was open to all, for want of a subject, is closed. Invariant 4.
+  // A statement of the service that was open to all, since it had no subject, must be closed. Invariant 4.
   const wasOpen =
     home !== undefined && was[home] !== undefined && listsOf(was[home]).every(({ values }) => values.length === 0);
   const expected = { ...before, Statement: wasOpen ? cleaned.toSpliced(home, 1) : cleaned };
   const [found, without] = [judge(after), judge(expected)];
-  // Where ours had no audience it has one from now on, also for accounts that stay without a request.
+  // A statement of the service without an audience gets one, also for accounts that stay without a request.
   const isOpenToKept = home !== undefined && was[home] !== undefined && audiencesOf(was[home]).length === 0;
   for (const [index, { reading, verdicts }] of without.entries()) {
     const results = (found[index] ?? found[0])?.verdicts;
@@ -177,7 +177,7 @@ export function checkEdit({ before, after, members, keep }: Edited): void {
       if (isOpenToKept && one.account !== undefined && stays(one.account)) continue;
       const wanted = one.account !== undefined && members.includes(one.account);
       const isMember = wanted && verdicts[at] === 'no-match';
-      // Ours may have another audience beside our own.
+      // The service's statement may have another audience beside its own.
       if (isMember && one.audience !== scope.audience) continue;
       const right = isMember ? 'allowed' : verdicts[at];
       if (results?.[at] !== right)
@@ -186,7 +186,7 @@ export function checkEdit({ before, after, members, keep }: Edited): void {
   }
 }
 
-/** Our statement has a subject list and our audience, and others' subjects, principals and actions are what they were. */
+/** Checks the service's statement: one subject list, the service's audience, and unchanged unmanaged subjects. */
 function checkHome(was: Statement | undefined, is: Statement): void {
   assert.equal(is.Effect, 'Allow');
   assert.doesNotMatch(JSON.stringify(is), /\[\]/);

@@ -1,4 +1,4 @@
-/** Owns trust policies as fast-check makes them up: other people's statements and subjects, and one that may be ours. */
+/** Owns random trust policies (fast-check): unmanaged statements and subjects, and possibly a statement to adopt. */
 import fc from 'fast-check';
 import type { TrustScope } from '../../src/trust-policy/document.ts';
 import { managedAccount } from '../../src/trust-policy/subjects.ts';
@@ -28,7 +28,7 @@ export const accounts = [
 ];
 export const someAccounts = fc.subarray(accounts);
 
-/** Subjects that we never write; none of them lets an account of the list above in. */
+/** Subjects that the service never writes; none of them admits an account of the list above. */
 const foreignSubject = fc.constantFrom(
   'system:serviceaccount:other:x',
   '*:domino-compute:*-admin',
@@ -44,7 +44,7 @@ const managedSubject = fc.oneof(
   fc.constantFrom('', 'irsa-svc:no-live-runs', `*${'1'.repeat(24)}`, `*${'2'.repeat(24)}`, `*${'9'.repeat(24)}`),
 );
 
-/** Names and values as anybody may write them, `__proto__` among them, but no numbers that JSON does not carry. */
+/** Any names and values, `__proto__` among them, except numbers that JSON cannot represent. */
 export const anything = fc.jsonValue({ maxDepth: 2 }).map((value) => JSON.parse(JSON.stringify(value)) as unknown);
 
 export const ours = (condition: object, more: object = {}): Statement => ({
@@ -59,11 +59,11 @@ export const like = (subjects: unknown, audience: unknown = scope.audience) => (
   StringLike: { [aud]: audience, [sub]: subjects },
 });
 
-/** Statements that must never be taken for ours, each close to one that would be. */
+/** Statements that the service must not adopt, each similar to one that it would adopt. */
 const foreignStatement: fc.Arbitrary<Statement> = fc
   .tuple(
     fc.array(fc.oneof(managedSubject, foreignSubject), { maxLength: 3 }),
-    // In an Allow for our provider, subjects of our forms are ours whatever else the statement has.
+    // In an Allow for the cluster's provider, subjects of the managed forms are managed, whatever else the statement has.
     fc.array(foreignSubject, { maxLength: 3 }),
     anything,
   )
@@ -85,7 +85,7 @@ const foreignStatement: fc.Arbitrary<Statement> = fc
     ),
   );
 
-/** A statement that is to be adopted, with its subjects. */
+/** A statement that the service must adopt, with its subjects. */
 const adoptable = fc
   .record({
     subjects: fc.uniqueArray(fc.oneof(managedSubject, foreignSubject), { maxLength: 6 }),
@@ -97,7 +97,7 @@ const adoptable = fc
   })
   .map(({ subjects, audience: listed, literalAud, literalSub, single, sid }) => {
     const isOurs = subjects.every((subject) => managedAccount('domino-compute', subject) !== undefined);
-    // Somebody's literal subjects would make the statement theirs, and so would an audience that we had to put in.
+    // Unmanaged literal subjects would keep the service from adopting the statement, and so would a missing audience.
     const literal = literalSub && isOurs;
     const audience = isOurs || [listed ?? []].flat().length > 0 ? listed : scope.audience;
     const value = single && subjects.length === 1 ? subjects[0] : subjects;
@@ -121,7 +121,7 @@ export const scene = fc
     const document = { Version: '2012-10-17', Id: extra, Statement: statements };
     return {
       foreign: [...before, ...after],
-      /** Where our statement is, and will be. */
+      /** The index of the service's statement, before and after. */
       index: own ? before.length : statements.length,
       subjects: own?.subjects ?? [],
       document,

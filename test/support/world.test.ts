@@ -1,4 +1,4 @@
-/** Proves that the run ids of tests are ids of the contract, each of one number. */
+/** Proves that the run ids of tests are valid by the contract, and differ for each number. */
 import assert from 'node:assert/strict';
 import { runId } from './world.ts';
 

@@ -1,4 +1,4 @@
-/** Owns a whole world for a test: Domino, Kubernetes and AWS stand-ins, and replicas of the service against them. */
+/** Owns a whole world for a test: the Domino, Kubernetes and AWS stand-ins, and replicas of the service that use them. */
 import { type AwsStandIn, startAws } from '../stack/aws.ts';
 import { type DominoStandIn, startDomino } from '../stack/domino.ts';
 import { type ClusterIssuer, createIssuer } from '../stack/issuer.ts';
@@ -20,39 +20,39 @@ export interface RunOptions {
 }
 
 export interface World {
-  /** The clock of every replica. */
+  /** The clock that every replica uses. */
   clock: ShiftedClock;
   domino: DominoStandIn;
   kubernetes: KubernetesStandIn;
   aws: AwsStandIn;
   issuer: ClusterIssuer;
-  /** The settings that every replica gets, in the form of the environment. */
+  /** The settings that every replica gets, as environment variables. */
   environment: Record<string, string>;
-  /** Resolves when it is ready; from the moment that it listens it is among the replicas. */
+  /** Starts a replica; resolves when it is ready. `replicas` has it as soon as it listens. */
   startReplica(settings?: Record<string, string>): Promise<Replica>;
   replicas: readonly Replica[];
-  /** A run with its service account and a running pod, started by a user that Domino knows. */
+  /** Starts a run of a Domino user: a service account and a running pod. */
   startRun(run: string, user: string, options?: RunOptions): { account: string; pod: string };
   endRun(run: string): void;
-  /** A proxy role in the cluster's account, with a trust policy that Terraform just made, and its target. */
+  /** Creates a target role, and a proxy role in the cluster's account with a trust policy as Terraform makes it. */
   addRolePair(name: string, proxies?: readonly string[]): { target: string; proxies: string[] };
-  /** An administrator's mapping of an organization to these pairs, through a replica. */
+  /** Maps an organization to these pairs of roles, as an administrator through a replica. */
   map(replica: Replica, org: string, ...pairs: { target: string; proxies: string[] }[]): Promise<void>;
-  /** The subjects that a proxy role's trust policy lets in. */
+  /** The subjects in a proxy role's trust policy. */
   subjects(proxy: string): string[];
-  /** Whether STS lets a pod of the service account assume the proxy role. */
+  /** Whether STS gives the proxy role to a pod of the service account. */
   canAssume(account: string, proxyArn: string): Promise<boolean>;
   stop(): Promise<void>;
 }
 
 export interface WorldOptions {
-  /** Who may do what in Kubernetes, and who the replicas are there. */
+  /** The permissions in Kubernetes, and the replicas' user there. */
   access?: { rbac: AccessCheck; user: string };
-  /** How the replicas reach Kubernetes. */
+  /** The transport between the replicas and Kubernetes. */
   transport?: Transport;
-  /** The realm's issuer is the stand-in's own address, so that a browser can log in. */
+  /** Whether the realm's issuer is the stand-in's own address, so that a browser can log in. */
   isRealmReachable?: boolean;
-  /** Decides which calls of AWS a share of failures meets; 0 to 1, as Math.random. */
+  /** The random numbers (0 to 1, as from Math.random) that decide which calls to AWS fail. */
   random?: () => number;
 }
 
@@ -130,7 +130,7 @@ export async function startWorld(settings: Record<string, string> = {}, options:
   };
 }
 
-/** From now on lists of all kinds are empty by mistake; resolves when each copy of these kinds has taken that: its fourth. */
+/** Makes lists of all kinds wrongly empty; resolves when each cache of these kinds has accepted that, at its fourth list. */
 export async function emptyLists({ kubernetes }: World, kinds: readonly string[]): Promise<void> {
   kubernetes.knobs.emptyLists = true;
   kubernetes.expire();
@@ -140,7 +140,7 @@ export async function emptyLists({ kubernetes }: World, kinds: readonly string[]
   await until(() => kinds.every((kind) => lists(kind) >= (enough.get(kind) ?? 0)), 20_000);
 }
 
-/** A run id of its own for each number: 24 hex digits that end in it. */
+/** A distinct run id for each number: 24 hex digits that end in it. */
 export function runId(number: number): string {
   return `6${number.toString(16).padStart(23, '0')}`;
 }

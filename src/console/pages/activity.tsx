@@ -1,4 +1,4 @@
-/** Owns the newest decisions: grants, refusals and changes, filtered, page after page, and saved as a file. */
+/** Owns the page of activity: the newest grants, refusals and changes, with a filter, further pages and a file to save. */
 import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import { useLoad } from '../load.ts';
@@ -62,7 +62,7 @@ function FilterForm({ asked }: { asked: Record<Filter, string> }) {
   );
 }
 
-/** As a field of date and time has it: local, without seconds. */
+/** A time in the form of an input of date and time: local, without seconds. */
 function localOf(iso: string): string {
   if (iso === '' || Number.isNaN(Date.parse(iso))) return '';
   const at = new Date(iso);

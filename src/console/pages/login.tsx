@@ -1,4 +1,4 @@
-/** Owns the page for who is not logged in: the realm's login, and the fallback of a token that is pasted. */
+/** Owns the login page: the realm's login, and a field to paste a token where there is no login. */
 import { useState } from 'preact/hooks';
 import { config } from '../api.ts';
 import { startLogin } from '../login.ts';

@@ -1,4 +1,4 @@
-/** Owns the list of organizations: which roles each is mapped to, through which proxy roles, and what room these have. */
+/** Owns the list of organizations: the roles that each is mapped to, their proxy roles, and the capacity left in these. */
 import { useState } from 'preact/hooks';
 import { allProxyRoles, call } from '../api.ts';
 import { keyOf } from '../chain.ts';
@@ -15,7 +15,7 @@ interface Organization {
   readonly contender: string | undefined;
 }
 
-/** What is open: an organization to edit or delete; a name of '' is a new one. */
+/** The open dialog: edits or deletes an organization; the name '' stands for a new one. */
 type Change = { readonly kind: 'edit' | 'delete'; readonly of: Organization };
 
 const newOne: Organization = { name: '', mappings: [], contender: undefined };
@@ -97,7 +97,7 @@ function Buttons({ of, onOpen }: { of: Organization; onOpen: (change: Change) =>
   );
 }
 
-/** Each target role with its pool, and the room in it. */
+/** Each target role with its pool, and the capacity left in it. */
 function Roles({ of: { mappings }, trust }: { of: Organization; trust: TrustStatus | undefined }) {
   const byTarget = [...Map.groupBy(mappings, (one) => one.iam_role_arn)];
   return (
@@ -130,7 +130,7 @@ function RoomOf({ mapping, trust }: { mapping: Mapping; trust: TrustStatus | und
   return <Mark tone={fits === 0 ? 'bad' : fits < 4 ? 'warn' : 'good'}>{fits === 0 ? 'full' : `room for ${fits}`}</Mark>;
 }
 
-/** Tokens need no room: the trust policy takes them from any number of runs, or from none. */
+/** Role tokens need no capacity: the trust policy accepts them from any number of runs, or from none. */
 function TokensOf({ role: { role_tokens: tokens } }: { role: ProxyRole }) {
   if (tokens?.problem) return <Mark tone="bad">{tokens.problem.code}</Mark>;
   if (!tokens?.granted) return <Mark tone="warn">not checked yet</Mark>;

@@ -1,4 +1,4 @@
-/** Owns the overview: the numbers that say whether anything is wrong, and what needs an administrator first. */
+/** Owns the overview: numbers that show whether anything is wrong, and the findings that need an administrator. */
 import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import { useLoad } from '../load.ts';

@@ -1,4 +1,4 @@
-/** Owns the list of Pod Identities: the four parts of each, the pods to restart, and their mapping with its dry run. */
+/** Owns the list of Pod Identities: the four parts of each, the pods to restart, and the buttons that change the mapping. */
 import { useState } from 'preact/hooks';
 import { CallError, call } from '../api.ts';
 import { useLoad } from '../load.ts';
@@ -11,16 +11,16 @@ import type { PodIdentity, PodIdentityMapping, PodIdentityMappings } from '../ty
 
 interface Both {
   readonly identities: readonly PodIdentity[];
-  /** By the names of their users. */
+  /** Domino user -> mapping. */
   readonly mappings: ReadonlyMap<string, PodIdentityMapping>;
   readonly unusable: PodIdentityMappings['unusable'];
-  /** This installation has Pod Identity. */
+  /** Whether this installation has Pod Identity. */
   readonly isOn: boolean;
 }
 
 const nothing: Both = { identities: [], mappings: new Map(), unusable: [], isOn: false };
 
-/** All users, page after page. @param onPart takes what there is so far. */
+/** Fetches all users, page after page. @param onPart receives the users fetched so far. */
 async function load(signal: AbortSignal, onPart: (both: Both) => void): Promise<Both> {
   let known = nothing;
   for (let cursor: string | undefined; ; ) {
@@ -87,7 +87,7 @@ export function PodIdentityPage() {
 
 type Open = (change: { kind: 'map' | 'delete'; mapping: PodIdentityMapping }) => void;
 
-/** None where the mapping has gone, and only what it made is still to go. */
+/** No buttons where the mapping is deleted and only the removal of its parts is left. */
 function Buttons({ mapping, onOpen }: { mapping: PodIdentityMapping | undefined; onOpen: Open }) {
   if (!mapping) return <span class="faint">no longer mapped</span>;
   return (

@@ -1,4 +1,4 @@
-/** Owns one proxy role in detail: its members, who waits and why, an external change as a difference, and IAM's own words. */
+/** Owns one proxy role in detail: members, waiting runs with reasons, an external change as a diff, and IAM's own messages. */
 import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import { Mark, Role, Room, Run, Runbook, Since } from '../parts/bits.tsx';
@@ -75,7 +75,7 @@ export function ProxyRoleDetails({ listed }: { listed: ProxyRole }) {
   );
 }
 
-/** Why the trust policy is not as it should be: for entries, and for role tokens. */
+/** The problems of the trust policy: of its entries, and of role tokens. */
 function Problems({ of: { error, role_tokens: tokens } }: { of: ProxyRole }) {
   return (
     <>

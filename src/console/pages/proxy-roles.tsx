@@ -1,4 +1,4 @@
-/** Owns the list of proxy roles: how full each is, who is in it, and what is wrong; and one of them in detail. */
+/** Owns the list of proxy roles: how full each is, its members and its state; a link opens one in detail. */
 import { allProxyRoles } from '../api.ts';
 import { useLoad } from '../load.ts';
 import { Mark, Pending, Role, Room } from '../parts/bits.tsx';
@@ -12,7 +12,7 @@ import { ProxyRoleDetails } from './proxy-role.tsx';
 export function ProxyRolesPage() {
   const { query } = route.value;
   const [arn, show] = [query.get('arn'), query.get('show')];
-  // Which roles need a look is the service's to say: the overview and the tiles have it from there.
+  // The service decides which roles need attention, for the overview and the tiles as well.
   const only = show === 'attention' ? { needs_attention: true } : {};
   const loaded = useLoad<TrustStatus>((signal, onPart) => allProxyRoles(onPart, signal, only), show ?? '');
   const { data } = loaded;
@@ -75,7 +75,7 @@ function State({ role }: { role: ProxyRole }) {
   return <Mark tone={tone}>{said}</Mark>;
 }
 
-/** A role is found by its own name, and by those of its members. */
+/** The filter finds a role by its own name, and by the names of its members. */
 function searchable({ proxy_iam_role_arn: arn, members, waiting }: ProxyRole): string {
   return [arn, ...[...members, ...waiting].map((one) => `${one.user ?? ''} ${one.run_id ?? one.service_account}`)].join(
     ' ',

@@ -1,4 +1,4 @@
-/** Owns the page that answers why a run, or a user, has no role; and, for who is no administrator, why she has none herself. */
+/** Owns the page that explains why a run, or a user, has no role; viewers who are no administrators see only their own roles. */
 import { useState } from 'preact/hooks';
 import { CallError, call } from '../api.ts';
 import { keyOf } from '../chain.ts';
@@ -13,7 +13,7 @@ import type { Access, LiveRun } from '../types.ts';
 
 const runForm = /^(run-)?[0-9a-f]{24}$/;
 
-/** A run's id and a user's have one form: what is no run may be a user. */
+/** The ids of runs and users have the same form, so an id that is no run may be a user. */
 async function accessOf(asked: string, signal: AbortSignal): Promise<Access> {
   const byUser = () => call<Access>('access', { query: { user: asked }, signal });
   if (!runForm.test(asked)) return byUser();

@@ -1,4 +1,4 @@
-/** Owns the acceptance of an organization for a mapped name: who asked by which id, what it changes, and the confirmation. */
+/** Owns the dialog that accepts an organization for a mapped name: its id and member, the effect, and the confirmation. */
 import { call } from '../api.ts';
 import type { Contested } from '../needs.ts';
 import { Since } from './bits.tsx';

@@ -1,11 +1,11 @@
-/** Owns the small pieces that every page uses: role names, times, marks, and what a call's refusal looks like. */
+/** Owns the small components that every page uses: role names, times, marks, and the refusal of a call. */
 import type { ComponentChildren } from 'preact';
 import { CallError, runbookLink } from '../api.ts';
 import type { Loaded } from '../load.ts';
 import { linkTo } from '../route.ts';
 import { now } from '../session.ts';
 
-/** A role's name, with its account; the whole ARN on hover, and in what is copied from the details. */
+/** A role's name with its account; the whole ARN shows on hover. */
 export function Role({ arn, isLink = false }: { arn: string; isLink?: boolean }) {
   const [, , , , account = '', ...rest] = arn.split(':');
   const name = rest.join(':').replace(/^role\//, '') || arn;
@@ -26,7 +26,7 @@ export function Run({ id, user }: { id: string; user?: string | undefined }) {
   );
 }
 
-/** How long ago, with the moment on hover. */
+/** How long ago; the exact time shows on hover. */
 export function Since({ at }: { at: string | undefined }) {
   if (at === undefined) return <span class="faint">unknown</span>;
   const seconds = Math.round((now.value - Date.parse(at)) / 1000);
@@ -47,7 +47,7 @@ function ago(seconds: number): string {
 
 export type Tone = 'good' | 'bad' | 'warn' | 'plain';
 
-/** A state in a word and a color; the word alone says it too. */
+/** A state as a word with a color; the word alone is enough. */
 export function Mark({ tone, children }: { tone: Tone; children: ComponentChildren }) {
   return <span class={`mark ${tone}`}>{children}</span>;
 }
@@ -74,13 +74,13 @@ export function Refusal({ error }: { error: Error | undefined }) {
   );
 }
 
-/** What stands where the data will be. */
+/** The placeholder until the data is loaded. */
 export function Pending<T>({ of }: { of: Loaded<T> }) {
   if (of.error) return <Refusal error={of.error} />;
   return of.data === undefined ? <p class="faint">Loading…</p> : null;
 }
 
-/** The room in a trust policy: used of allowed characters, and how many runs still fit. */
+/** The capacity of a trust policy: its used and allowed characters, and how many runs still fit. */
 export function Room({
   used,
   allowed,

@@ -1,4 +1,4 @@
-/** Owns the picture of one role: from the organization over the run, by proxy role or token, to the role, with the broken link. */
+/** Owns the picture of a chain: from the organization through the run and the proxy role or token to the role, with the broken link. */
 import { Fragment } from 'preact';
 import { audienceOf, chainOf, isWhole, type LinkState, type Chain as Links, worstOf } from '../chain.ts';
 import type { LiveRun, RoleAccess } from '../types.ts';
@@ -21,7 +21,7 @@ interface ChainProps {
 
 type Node = readonly [name: string, shown: preact.ComponentChild, link: LinkState];
 
-/** Whether the target role lets the proxy role in is in its own trust policy, which the service does not read. */
+/** Whether the target role trusts the proxy role: its own trust policy says that, which the service does not read. */
 function nodesOf(access: RoleAccess, run: string, [organization, asking, carried]: Links): Node[] {
   const { iam_role_arn: target, proxy_iam_role_arn: proxy } = access;
   const proxyNode: Node = ['proxy role', <Role key="proxy" arn={proxy} />, carried === 'good' ? 'good' : 'unknown'];

@@ -1,4 +1,4 @@
-/** Owns the dialog of a change: the difference first, then a button that makes it. The browser keeps the focus inside. */
+/** Owns the dialog of a change: shows the diff first, then a button that applies it. The browser keeps the focus inside. */
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { Refusal } from './bits.tsx';
@@ -31,14 +31,14 @@ export function Dialog({ title, onClose, children }: DialogProps) {
 
 interface ActionProps {
   readonly label: string;
-  /** For what takes something away. */
+  /** For an action that removes something. */
   readonly isDangerous?: boolean;
   readonly isQuiet?: boolean;
   readonly disabled?: boolean;
   readonly act: () => Promise<unknown>;
 }
 
-/** A button that makes a call, cannot be pressed twice meanwhile, and shows why it was refused. */
+/** A button that sends a request, is disabled meanwhile, and shows a refusal. */
 export function Action({ label, isDangerous, isQuiet, disabled, act }: ActionProps) {
   const [state, setState] = useState<{ isBusy: boolean; error?: Error }>({ isBusy: false });
   const run = async () => {
@@ -67,7 +67,7 @@ interface ChangesProps {
   readonly items: readonly ComponentChildren[];
 }
 
-/** One part of a difference; nothing where it is empty. */
+/** One part of a diff; renders nothing where it is empty. */
 export function Changes({ title, sign, items }: ChangesProps) {
   if (items.length === 0) return null;
   const look = { '+': 'gain', '−': 'loss', '→': 'move', '!': 'warning' }[sign];
@@ -78,7 +78,7 @@ export function Changes({ title, sign, items }: ChangesProps) {
       </h3>
       <ul>
         {items.slice(0, 100).map((item, index) => (
-          // A difference is shown once and never reordered.
+          // The items of a diff never change their order.
           <li key={String(index)}>
             <span aria-hidden="true">{sign}</span> <span>{item}</span>
           </li>

@@ -1,4 +1,4 @@
-/** Owns how the dry run of a mapping reads: what is mapped and no longer mapped, who gains, loses and moves, and warnings. */
+/** Owns the display of a mapping's dry run: added and removed mappings, runs that gain, lose or move, and warnings. */
 import { keyOf } from '../chain.ts';
 import type { LosingRun, MappingPreview } from '../previews.ts';
 import type { Mapping } from '../types.ts';
@@ -36,12 +36,12 @@ export function MappingChanges({ preview, before }: { preview: MappingPreview; b
   );
 }
 
-/** Older releases stored it as text, `False` among others. */
+/** Older releases stored the flag as text, for example `False`. */
 export function isManaged({ update_iam_role_trust_policy: value }: Pick<Mapping, 'update_iam_role_trust_policy'>) {
   return String(value).toLowerCase() !== 'false';
 }
 
-/** What is said of a pair that stays mapped. */
+/** The changed flags of pairs that stay mapped. */
 function changedFlags(before: readonly Mapping[], after: readonly Mapping[]) {
   const was = new Map(before.map((one) => [keyOf(one), one]));
   return after.flatMap((one) => {

@@ -1,4 +1,4 @@
-/** Owns the change of an organization's mappings: the list to edit, the dry run as a difference, and the confirmation. */
+/** Owns the dialog for an organization's mappings: the list to edit, the dry run as a diff, and the confirmation. */
 import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import { useLoad } from '../load.ts';
@@ -8,14 +8,14 @@ import { Pending } from './bits.tsx';
 import { Action, Dialog } from './dialog.tsx';
 import { isManaged, MappingChanges } from './mapping-changes.tsx';
 
-/** A mapping as the service has it, whatever the form shows of it: the call replaces the organization's whole list. */
+/** A whole mapping, also the fields that the form does not show: the call replaces the organization's whole list. */
 interface Row {
   readonly id: number;
   readonly of: Omit<Mapping, 'domino_org'>;
 }
 
 interface EditProps {
-  /** '' for a new one. */
+  /** '' for a new organization. */
   readonly name: string;
   readonly mappings: readonly Mapping[];
   readonly onClose: () => void;
@@ -29,7 +29,7 @@ function newRow(of = unmapped): Row {
   return { id: rowsMade, of };
 }
 
-/** As it is stored, but in the case that the service takes. */
+/** The stored value, in the case that the service accepts. */
 function sentAs(value: boolean | string): boolean | string {
   return typeof value === 'string' ? value.toLowerCase() : value;
 }

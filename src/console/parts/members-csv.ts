@@ -1,4 +1,4 @@
-/** Owns the file of who is in which proxy role. */
+/** Owns the CSV file that lists the members of each proxy role. */
 import type { ProxyRole } from '../types.ts';
 import { csvOf } from './csv.ts';
 import { save } from './save.ts';

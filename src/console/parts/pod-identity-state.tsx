@@ -1,4 +1,4 @@
-/** Owns how a Pod Identity fares: its four parts as ticks, and what to do where one is missing. */
+/** Owns the display of a Pod Identity's state: its four parts as ticks, and what to do where one is missing. */
 import type { PodIdentity } from '../types.ts';
 import { Mark, type Tone } from './bits.tsx';
 

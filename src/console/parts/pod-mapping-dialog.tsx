@@ -1,4 +1,4 @@
-/** Owns the change of a user's Pod Identity mapping: what to set, the dry run as a difference, and the confirmation. */
+/** Owns the dialog for a user's Pod Identity mapping: its fields, the dry run as a diff, and the confirmation. */
 import { useEffect, useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import type { PodIdentityPreview } from '../previews.ts';
@@ -8,7 +8,7 @@ import { Action, Changes, Dialog } from './dialog.tsx';
 
 interface PodMappingProps {
   readonly kind: 'map' | 'delete';
-  /** Undefined for a new one. */
+  /** Undefined for a new mapping. */
   readonly mapping?: PodIdentityMapping | undefined;
   readonly onClose: () => void;
   readonly onChange: () => void;
@@ -23,7 +23,7 @@ const fields: readonly [name: keyof Form, label: string, isRequired: boolean][] 
   ['service_account', 'Service account, where not the usual one', false],
 ];
 
-/** What the form does not show stays as it is: the call replaces the whole mapping. A field that was emptied goes. */
+/** The body keeps fields that the form does not show, since the call replaces the whole mapping. An emptied field is left out. */
 function bodyOf(mapping: PodIdentityMapping | undefined, form: Form): object {
   const all = Object.entries({ ...mapping, ...form }).map(([name, value]) => [
     name,
@@ -133,7 +133,7 @@ const mapped = (one: PodIdentityMapping) => (
   </>
 );
 
-/** Each field that the two differ in, whatever its name. */
+/** Each field in which the two mappings differ. */
 function changedFields(before: PodIdentityMapping, after: PodIdentityMapping) {
   const [was, will] = [new Map(Object.entries(before)), new Map(Object.entries(after))];
   return [...new Set([...was.keys(), ...will.keys()])]

@@ -1,4 +1,4 @@
-/** Owns the revocation of a run: who loses what by it, a reason, and the confirmation. */
+/** Owns the dialog that revokes a run: the roles that are lost, a reason, and the confirmation. */
 import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import { useLoad } from '../load.ts';
@@ -62,13 +62,13 @@ export function RevokeDialog({ runId, onClose, onChange }: RevokeProps) {
   );
 }
 
-/** What a revocation does not do. */
+/** Explains what a revocation does not do. */
 function LiveOn() {
   return (
     <p>
       Sessions that AWS already gave live on until they expire: after an hour, or, for a role that a run assumes by its
       own token, after the role’s maximum session duration of up to 12 hours. To end them at once, revoke the role’s
-      active sessions in IAM. Roles whose trust policy is kept elsewhere are not looked at.
+      active sessions in IAM. The service does not check roles whose trust policy is kept elsewhere.
     </p>
   );
 }

@@ -1,4 +1,4 @@
-/** Owns files that are saved from a table: made in the browser, of what it has already. */
+/** Owns the saving of a table as a file: the browser makes it from data that it has already. */
 
 export function save(name: string, type: string, text: string): void {
   const url = URL.createObjectURL(new Blob([text], { type }));

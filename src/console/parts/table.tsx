@@ -1,11 +1,11 @@
-/** Owns the one table: columns, a filter, 50 rows at a time, and a caption that a screen reader reads first. */
+/** Owns the table component: columns, a filter, 50 rows at a time, and a caption that a screen reader reads first. */
 import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
 
 export interface Column<T> {
   readonly name: string;
   readonly cell: (row: T) => ComponentChildren;
-  /** A number, set to the right. */
+  /** A number, aligned to the right. */
   readonly isNumber?: boolean;
 }
 
@@ -16,7 +16,7 @@ interface TableProps<T> {
   readonly rows: readonly T[];
   readonly columns: readonly Column<T>[];
   readonly keyOf: (row: T) => string;
-  /** What the filter looks at; without it there is none. */
+  /** The text that the filter searches; without it, the table has no filter. */
   readonly textOf?: (row: T) => string;
   readonly empty: string;
 }
