@@ -55,7 +55,7 @@ async function end(signal: string): Promise<void> {
 }
 onSignal((signal) => void end(signal));
 process.on('unhandledRejection', (error) => {
-  log.fatal({ err: error }, 'a failure that nobody took care of');
+  log.fatal({ err: error }, 'an error that the service does not handle');
   process.exit(1);
 });
 

@@ -48,7 +48,7 @@ export function statusOf(
   };
 }
 
-/** Those whom the document keeps out come first: they get no token before it lets them in again. */
+/** Service accounts that the document denies come first: they get no token before the Deny is gone. */
 function denials(tokenEnds: ReadonlyMap<string, string>, standing: ReadonlySet<string>): [string, string][] {
   const isStanding = ([name]: readonly [string, string]) => Number(!standing.has(name));
   let left = mostDenialChars;

@@ -25,7 +25,7 @@ onSignal((signal) => {
   void stop().then(() => process.exit(config.once ? 1 : 0));
 });
 process.on('unhandledRejection', (error) => {
-  log.fatal({ err: error }, 'a failure that nobody took care of');
+  log.fatal({ err: error }, 'an error that the sidecar does not handle');
   process.exit(1);
 });
 

@@ -19,7 +19,7 @@ const mostWorkloads = 6;
 export interface PodLoad {
   /** Maps a user, or changes a mapping. @returns the user, once the service has told the administrator that it is done. */
   mapSomebody(): Promise<string>;
-  /** Maps a user of no mapping, whose account `before` is told of first. @returns undefined where all are mapped. */
+  /** Maps a user without a mapping; `before` is called first, with the user's account. @returns undefined where all are mapped. */
   mapNewcomer(before: (account: string, role: string) => Promise<void>): Promise<string | undefined>;
   unmapSomebody(): Promise<void>;
   /** Accounts that are mapped at this moment, as far as anybody knows. */

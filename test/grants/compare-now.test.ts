@@ -79,7 +79,7 @@ describe('a comparison on demand', () => {
     assert.equal(await answer, true);
   });
 
-  it('is done also by a comparison that somebody else asked for later', async () => {
+  it('is done also by a comparison that another request asked for later', async () => {
     publish();
     const answer = ask();
     await settle();

@@ -25,7 +25,7 @@ describe('runs in doubt', () => {
   const isIn = (proxy: string, account: string) => world.subjects(proxy).includes(`*:domino-compute:${account}`);
   const ask = (user: string, run: string, replica = any()) =>
     replica.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });
-  /** What an administrator is told of the role, after a comparison with IAM. */
+  /** What `/trust_status` reports of the role, after a comparison with IAM. */
   async function compared(proxy: string) {
     const path = `/trust_status?proxy_iam_role_arn=${encodeURIComponent(arnOf(proxy))}`;
     return (await any().call('GET', path, { as: 'admin' })).body.proxy_roles[0];
@@ -134,7 +134,7 @@ describe('runs in doubt', () => {
     assert.deepEqual(kept.toSorted(), [known.run, ...also.slice(-50)].toSorted());
   });
 
-  it('invariant 6: who was taken out by somebody else, and cannot be put back, is told so', async () => {
+  it('invariant 6: a run that an external change removed, and that cannot be added again, gets that answer', async () => {
     const { user } = await mapped('overwritten');
     const { run, account } = await granted(user);
     const { document } = world.aws.role(clusterAccount, 'overwritten');

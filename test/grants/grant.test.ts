@@ -147,7 +147,7 @@ describe('a run gets its roles', () => {
     assert.equal((await ask('alice', ended)).status, 404);
   });
 
-  it('invariant 5: nobody gets roles for a run of somebody else, or learns that it is there', async () => {
+  it('invariant 5: nobody gets roles for another user’s run, or learns that it exists', async () => {
     const run = newRun();
     world.startRun(run, 'alice');
     const other = await ask('bob', run);
@@ -271,7 +271,7 @@ describe('a run gets its roles', () => {
     await until(async () => (await ask('dave', run)).text.includes('[profile acme-gone-role]'));
   });
 
-  it('names a proxy role that somebody else keeps, without touching it', async () => {
+  it('names an unmanaged proxy role, without touching it', async () => {
     const kept = world.addRolePair('kept-by-terraform');
     world.domino.addUser({ name: 'erin', orgs: ['erin-org'] });
     const entry = {
@@ -483,7 +483,7 @@ describe('a run gets its roles', () => {
     }
   });
 
-  /** Somebody else's trust policy, so long that the quota leaves room for one run. */
+  /** An unmanaged trust policy, so long that the quota leaves capacity for one run. */
   function documentWithRoomForOne() {
     const document = (padding: number) => ({
       Version: '2012-10-17',

@@ -143,7 +143,7 @@ describe('role tokens', () => {
     await until(async () => (await ask(own.run, own.pod)).status === 404, 8_000);
   });
 
-  it('invariant 11: a profile that is not mapped, or not by tokens, is refused, and nobody else’s is told of', async () => {
+  it('invariant 11: a profile that is not mapped, or not by tokens, is refused, and other users’ profiles are not revealed', async () => {
     const second = world.addRolePair('by-entry');
     await map('acme', entry(), entry('entry', second));
     const run = start();

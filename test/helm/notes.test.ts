@@ -27,7 +27,7 @@ describe('the notes of the chart', function () {
     assert.equal(/1\.8|WITHOUT END|wait for each other/.test(notes), false, notes);
   });
 
-  it('tells whoever comes from 1.8 which values mean nothing, and whom the role trusted', () => {
+  it('says to users of 1.8 which values have no effect, and which service account the role trusted', () => {
     const notes = renderNotes({ env: { name: 'irsa', memcached: {} }, serviceAccount: { name: '' } });
     assert.match(notes, /may be taken out: env\.name, env\.memcached\./);
     assert.match(notes, /set serviceAccount\.name to\s+irsa/);

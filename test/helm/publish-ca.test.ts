@@ -72,7 +72,7 @@ describe('the CA publisher', () => {
     return { output: () => output };
   }
 
-  it('publishes the CA, both CAs while there are two, and again when somebody else changes it', async () => {
+  it('publishes the CA, both CAs while there are two, and again when another client changes it', async () => {
     await start();
     await until(() => published() === pem('one'));
     write('issuer.crt', pem('two'));

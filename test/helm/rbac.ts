@@ -23,7 +23,7 @@ interface Binding extends Rendered {
 /** Service accounts' user names, as their tokens have them. */
 export const userOf = (namespace: string, account: string) => `system:serviceaccount:${namespace}:${account}`;
 
-/** Rules with where and for whom they hold; no namespace is every namespace. */
+/** Rules with the namespace and the subject that they hold for; no namespace is every namespace. */
 interface Grant {
   namespace: string | undefined;
   subjects: readonly Subject[];

@@ -83,7 +83,7 @@ async function sidecarStarts({ folder, environment }: BuiltImage): Promise<void>
   await child.line(({ msg }) => msg === 'listening');
   child.kill('SIGTERM');
   assert.equal(await child.exited, 0, child.output.slice(-10).join('\n'));
-  // The image has no npm scripts to start it with: whoever deploys it copies the line.
+  // The image has no npm scripts to start it with: a deployment copies the line.
   for (const file of ['Dockerfile', 'docs/sidecar.md']) {
     assert.ok(readFileSync(join(root, file), 'utf8').includes(sidecarCommand), `${file} does not name the start line`);
   }

@@ -36,7 +36,7 @@ const known = [
   'Unlicense',
 ];
 
-/** Copies the list to dist/sbom.cdx.json as well, for whoever keeps what a build makes. */
+/** Copies the list to dist/sbom.cdx.json as well, for builds that keep their artifacts. */
 export function listsItsParts({ folder }: BuiltImage, root: string, say: (line: string) => void): void {
   const file = join(folder, 'sbom.cdx.json');
   const text = readFileSync(file, 'utf8');

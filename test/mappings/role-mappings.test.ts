@@ -160,7 +160,7 @@ describe('mappings: resolved for a caller', () => {
     assert.deepEqual(resolve(member(['none', '__proto__']), mappings), { targets: [], refused: [] });
   });
 
-  it('name the first proxy where somebody else keeps it, and leave such a one out of a pool of ours', () => {
+  it('name the first proxy where it is unmanaged, and leave unmanaged ones out of a managed pool', () => {
     const no = { update_iam_role_trust_policy: false };
     const first = resolve(member(['acme']), stored({ acme: [entry('t', 'q', no), entry('t', 'p')] }));
     assert.deepEqual(first.targets, [{ arn: target('t'), proxies: pool(['q', 'acme']), managed: false }]);

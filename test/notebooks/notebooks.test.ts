@@ -349,7 +349,7 @@ describe('the notebooks', () => {
       await asAdmin('POST', '/allow_run', { run_id: run });
     });
 
-    it('3-try of somebody else’s run: not found', async () => {
+    it('3-try of another user’s run: not found', async () => {
       const environment = await workload('bob', { DOMINO_IRSA_PROXY: 'http://localhost:9' });
       const [, refresh, , , access] = await runNotebook('3-try', environment);
       assert.match(refresh ?? '', /^run_not_found: /);

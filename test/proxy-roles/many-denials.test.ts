@@ -1,4 +1,4 @@
-/** Proves what thousands of denied service accounts cost a role, and what is said of those whom its document cannot deny. */
+/** Proves what thousands of denied service accounts cost a role, and what the status says of those that its document cannot deny. */
 import assert from 'node:assert/strict';
 import type { Pod } from '../../src/kubernetes/client.ts';
 import { parseMappings } from '../../src/mappings/role-mappings.ts';
@@ -89,7 +89,7 @@ describe('thousands of service accounts whose tokens are to be denied', () => {
     assert.equal(role.desired.tokens, one, 'looked at one by one or all at once, the same are denied');
   });
 
-  it('leave the status small enough for a ConfigMap, those first whom the document keeps out', () => {
+  it('leave the status small enough for a ConfigMap, with those first that the document denies', () => {
     const { trusts, role } = world();
     trusts.all();
     for (let index = 0; index < 20_000; index += 1)

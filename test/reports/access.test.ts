@@ -177,7 +177,7 @@ describe('what users are told of their roles', () => {
     });
   }
 
-  it('is told of each account', () => {
+  it('reports each account', () => {
     const [entry] = report({ wants: [want(['p']), want(['p'])], statuses: [status('p', inside('a', 'toString'))] });
     assert.deepEqual(entry?.service_accounts, [
       { service_account: 'a', in_trust_policy: true, since: '2026-11-21T12:00:01.000Z' },

@@ -1,4 +1,4 @@
-/** Proves what is told of Pod Identities: the state, the reason, the advice, and which pods must be restarted. */
+/** Proves the reports of Pod Identities: the state, the reason, the advice, and which pods must be restarted. */
 import assert from 'node:assert/strict';
 import type { Pod } from '../../src/kubernetes/client.ts';
 import {

@@ -44,7 +44,7 @@ describe('GET /my_access', () => {
   }
   const seen = (user: string, run: string) => until(async () => (await ask(user, run)).status === 200);
 
-  it('without a run tells of the mappings and their proxy roles', async () => {
+  it('without a run reports the mappings and their proxy roles', async () => {
     await until(async () => Object.values(await codes('alice')).every((code) => code === 'ready'));
     assert.deepEqual(await codes('alice'), { listed: 'ready', 'pool-1': 'ready', 'pool-2': 'ready' });
     assert.deepEqual((await ask('carol')).body, { user: 'carol', domino_orgs: [], access: [] });
@@ -84,7 +84,7 @@ describe('GET /my_access', () => {
     assert.deepEqual({ ...world.aws.calls }, calls);
   });
 
-  it('does not tell of runs of somebody else, or that there are any', async () => {
+  it('reveals no other user’s runs, nor that there are any', async () => {
     const run = start('bob');
     await seen('bob', run);
     const theirs = await ask('alice', run);
@@ -109,7 +109,7 @@ describe('GET /my_access', () => {
     assert.equal((await codes('dave')).gone, 'role_not_found');
   });
 
-  it('tells of a mapping that came later, and of one that is gone', async () => {
+  it('reports a mapping that came later, and one that is gone', async () => {
     world.domino.addUser({ name: 'erin', orgs: ['early', 'late'] });
     await world.map(replica, 'early', world.addRolePair('early'));
     const run = start('erin');
@@ -120,7 +120,7 @@ describe('GET /my_access', () => {
     assert.deepEqual(await codes('erin', run), { late: 'refresh_needed', early: 'mapping_gone' });
   });
 
-  it('tells of an account that is shared, and of a role that somebody else keeps', async () => {
+  it('reports a shared account, and an unmanaged role', async () => {
     const run = start('alice', { account: 'shared-sa' });
     start('bob', { account: 'shared-sa' });
     await until(async () => (await codes('alice', run)).listed === 'shared_service_account');

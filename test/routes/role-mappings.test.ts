@@ -97,7 +97,7 @@ describe('role mappings', () => {
     const answers = await Promise.all(
       orgs.map((domino_org) => update({ domino_org, iam_role_arn: target, proxy_iam_role_arn: proxy })),
     );
-    // Whoever was told 200 is in; whoever was not was told to come again.
+    // A run with a 200 is a member; another was told to ask again.
     for (const answer of answers) assert.ok([200, 409].includes(answer.status), answer.text);
     const told = orgs.filter((_, index) => answers[index]?.status === 200);
     assert.deepEqual(Object.keys(await all()).sort(), told.sort());
@@ -187,7 +187,7 @@ describe('role mappings', () => {
     assert.equal(answer.body.title, 'Invalid request');
   });
 
-  it('may lie in another account where somebody else keeps the trust policy, and may have a path', async () => {
+  it('may lie in another account where the trust policy is unmanaged, and may have a path', async () => {
     const foreign = `arn:aws:iam::${assetAccount}:role/team/x/acme`;
     const entry = { iam_role_arn: foreign, proxy_iam_role_arn: foreign, update_iam_role_trust_policy: 'false' };
     assert.equal((await update({ domino_org: 'acme', ...entry })).status, 200);

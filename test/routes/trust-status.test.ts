@@ -31,7 +31,7 @@ describe('GET /trust_status', () => {
     return run;
   }
 
-  it('tells of each proxy role who is in, whose runs these are, and what room is left', async () => {
+  it('reports of each proxy role its members, whose runs these are, and its free capacity', async () => {
     const empty = (await ask(one('listed'))).body.proxy_roles[0];
     const run = await granted();
     const body = await status();
@@ -96,7 +96,7 @@ describe('GET /trust_status', () => {
     await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'gone' } });
   });
 
-  it('does not know roles that no mapping names, or that somebody else keeps', async () => {
+  it('does not know roles that no mapping names, or unmanaged ones', async () => {
     for (const name of ['unmapped', 'kept']) world.addRolePair(name);
     const kept = { iam_role_arn: arn('kept'), proxy_iam_role_arn: arn('kept'), update_iam_role_trust_policy: false };
     await replica.call('POST', '/update_role_mapping', { as: 'admin', body: { domino_org: 'kept', ...kept } });

@@ -14,7 +14,7 @@ describe('the sidecar, when something fails', () => {
   });
   afterEach(() => pod.stop());
 
-  /** Starts it into a failure, looks at all places that tell of it, mends, and lets time pass until it is well. */
+  /** Starts it into a failure, looks at all places that report it, ends the failure, and lets time pass until it has recovered. */
   async function failsWith(code: string, says: RegExp, mend: () => void) {
     const sidecar = await pod.start();
     await roundsEnded(sidecar);

@@ -48,7 +48,7 @@ describe('the sidecar of a person without roles', () => {
       assert.equal(pod.config(), nobody('bob', ['acme', 'a, "b"']));
     });
 
-    it('says so of somebody in no organization, in very many, and of one whom an older service does not name', async () => {
+    it('says so of a user in no organization, in very many, and of one that an older service does not name', async () => {
       const sidecar = await pod.start();
       await sidecar.ready;
       const told = async (text: string) => {

@@ -60,7 +60,7 @@ describe('rounds', () => {
     );
   });
 
-  it('come again after the refresh time, counted from the last one, whoever asked for it', async () => {
+  it('come again after the refresh time, counted from the last one, whatever caused it', async () => {
     const { clock, ends, rounds, outcomes } = setUp();
     void rounds.ask('start');
     ends[0]?.resolve('1');

@@ -1,4 +1,4 @@
-/** Proves whom the sidecar trusts: the file it was given, read for each connection, and nobody else unless told to. */
+/** Proves which certificates the sidecar trusts: those of the file it was given, read for each connection, and others only where it was told to. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -44,14 +44,14 @@ describe('the sidecar over TLS', () => {
     assert.equal(await errorOf({ DOMINO_IRSA_SSL_CERT: pod.put('leaf.crt', leaf.cert) }), null);
   });
 
-  it('sends nothing to whom it does not trust', async () => {
+  it('sends nothing to a server that it does not trust', async () => {
     const error = await errorOf({});
     assert.equal(error?.code, 'certificate_refused');
     assert.match(error?.message ?? '', /does not trust.*SELF_SIGNED/);
     assert.equal(pod.service.asked.length, 0);
   });
 
-  it('refuses a certificate for another name, whoever signed it', async function () {
+  it('refuses a certificate for another name, whichever CA signed it', async function () {
     if (!which('openssl')) {
       console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine has no openssl`);
       return this.skip();

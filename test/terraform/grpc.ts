@@ -1,4 +1,4 @@
-/** Owns a gRPC server for unary calls on loopback, which hands each message to whom it is for. */
+/** Owns a gRPC server for unary calls on loopback, which hands each message to its method. */
 import { createServer, type Http2Session, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 

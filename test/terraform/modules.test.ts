@@ -127,7 +127,7 @@ describe('deploy/terraform', function () {
 
   for (const { what, number, dataAccount, prefix, more } of [
     { what: 'over two accounts', number: 1, dataAccount: assetAccount, prefix: 'acme-proxy-', more: {} },
-    // Both kinds of role have their names in one place, and nobody has to be taken for somebody else.
+    // Both kinds of role have their names in one place, and no role is taken for another.
     {
       what: 'in one account',
       number: 2,

@@ -158,7 +158,7 @@ describe('trust policy: any document', () => {
           const expected = members.includes(account) ? 'allowed' : 'no-match';
           assert.equal(evaluateTrust(alone, requestOf(account)), expected, account);
           assert.equal(evaluateTrust(alone, requestOf(account, 'https://else.example')), 'no-match', account);
-          // With the others' statements: theirs decide for whom ours does not.
+          // Unmanaged statements decide for the accounts that ours do not name.
           const others = evaluateTrust({ ...document, Statement: from.foreign }, requestOf(account));
           const whole = evaluateTrust(document, requestOf(account));
           assert.equal(whole, others === 'no-match' ? expected : others, account);

@@ -1,4 +1,4 @@
-/** Proves what is said of whom a trust policy lets in: nothing that may be is denied, and what is closed is not called open. */
+/** Proves the answer to who may assume a role by its trust policy: a possible way in is never denied, and a closed one never reported. */
 import assert from 'node:assert/strict';
 import { letsIn, openSubjects } from '../../src/trust-policy/reach.ts';
 import { matchesPattern } from '../../src/trust-policy/wildcards.ts';
@@ -10,7 +10,7 @@ const github = 'arn:aws:iam::111111111111:oidc-provider/token.actions.githubuser
 const textOf = (...statements: Statement[]) => JSON.stringify({ Version: '2012-10-17', Statement: statements });
 const variable = (name: string) => ['$', '{', name, '}'].join('');
 
-describe('trust policy: whom it lets in', () => {
+describe('trust policy: who may assume the role', () => {
   const lets = (...statements: Statement[]) => letsIn(scope, textOf(...statements), run);
 
   it('by its own subject, by a pattern, and by no subject at all', () => {

@@ -39,7 +39,7 @@ export interface KeycloakRealm {
 const password = 'a password of alice';
 const secret = 'the secret of the robot';
 
-/** Clients: `web`, `lightweight`, `robot`, and `told`, whose back channel is told of logouts. */
+/** Clients: `web`, `lightweight`, `robot`, and `told`, which gets logouts by its back channel. */
 export async function makeRealm(
   keycloak: Keycloak,
   name: string,
