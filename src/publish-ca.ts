@@ -15,6 +15,11 @@ const {
   KUBERNETES_TOKEN_FILE = '/var/run/secrets/kubernetes.io/serviceaccount/token',
 } = process.env;
 const url = new URL(CONFIG_MAP_PATH, KUBERNETES_API);
+const pauseMs = Number(INTERVAL_SECONDS) * 1000;
+if (!(pauseMs > 0)) {
+  process.stderr.write(`INTERVAL_SECONDS: expected a number of seconds, got ${INTERVAL_SECONDS}\n`);
+  process.exit(1);
+}
 
 interface ConfigMap {
   data?: Record<string, string>;
@@ -75,5 +80,5 @@ async function publish(): Promise<void> {
 for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => process.exit(0));
 for (;;) {
   await publish();
-  await new Promise((resolve) => setTimeout(resolve, Number(INTERVAL_SECONDS) * 1000));
+  await new Promise((resolve) => setTimeout(resolve, pauseMs));
 }

@@ -41,6 +41,8 @@ export interface AuditLine {
 /** Longer lists and texts are cut; the log line has them whole. */
 const mostItems = 20;
 const mostCharacters = 300;
+/** Of an ARN or a service account's name. */
+const mostNameCharacters = 640;
 const mostOrganizations = 100;
 const decisionOf: ReadonlyMap<string, string> = new Map([
   ['brake', 'released'],
@@ -71,9 +73,11 @@ export function entryOf(
     of_user: owner === user ? undefined : owner,
     run_id: run,
     domino_org: cut.text(about.org),
-    organizations: cut.list(about.organizations, organizationOf, mostOrganizations),
-    service_accounts: cut.list([about.accounts, about.account, about.service_account, about.held].flat(), textOf),
-    roles: cut.list(rolesOf(about), textOf),
+    organizations: cut.list(about.organizations, (one) => organizationOf(one, cut), mostOrganizations),
+    service_accounts: cut.list([about.accounts, about.account, about.service_account, about.held].flat(), (one) =>
+      cut.text(one, mostNameCharacters),
+    ),
+    roles: cut.list(rolesOf(about), (one) => cut.text(one, mostNameCharacters)),
     refused: cut.list(about.refused, refusedOf),
     code: cut.text(about.code),
     reason: cut.text(about.reason) ?? changesOf(about),
@@ -126,18 +130,15 @@ function rolesOf({ granted, roles, role, target_role, before, after }: AuditLine
   return [...new Set([granted, roles, role, target_role, named].flat())];
 }
 
-function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' ? value.slice(0, 640) : undefined;
-}
-
 function runOf(value: unknown): string | undefined {
   return typeof value === 'string' ? /^(?:run-)?([0-9a-f]{24})$/.exec(value)?.[1] : undefined;
 }
 
-function organizationOf(value: unknown): { name: string; id?: string } | undefined {
+function organizationOf(value: unknown, cut: Cut): { name: string; id?: string } | undefined {
   const { name, id } = (value ?? {}) as { name?: unknown; id?: unknown };
-  if (typeof name !== 'string') return undefined;
-  return { name: name.slice(0, 253), ...(typeof id === 'string' ? { id: id.slice(0, 64) } : {}) };
+  const [shortName, shortId] = [cut.text(name, 253), cut.text(id, 64)];
+  if (shortName === undefined) return undefined;
+  return { name: shortName, ...(shortId === undefined ? {} : { id: shortId }) };
 }
 
 function refusedOf(value: unknown): { iam_role_arn: string; code: string } | undefined {
@@ -149,10 +150,10 @@ function refusedOf(value: unknown): { iam_role_arn: string; code: string } | und
 class Cut {
   isCut = false;
 
-  text(value: unknown): string | undefined {
+  text(value: unknown, most = mostCharacters): string | undefined {
     if (typeof value !== 'string') return undefined;
-    if (value.length > mostCharacters) this.isCut = true;
-    return value.slice(0, mostCharacters);
+    if (value.length > most) this.isCut = true;
+    return value.slice(0, most);
   }
 
   list<T>(value: unknown, form: (one: unknown) => T | undefined, most = mostItems): T[] | undefined {

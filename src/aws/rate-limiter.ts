@@ -58,8 +58,9 @@ export function createRateLimiter(perSecond: number, clock: Clock): RateLimiter 
         if (served < oldest) [index, caller, oldest] = [at, one, served];
       }
     }
+    if (index < 0) return undefined;
     servedAt.set(caller, turn);
-    const [next] = index < 0 ? [] : urgentWaiters.splice(index, 1);
+    const [next] = urgentWaiters.splice(index, 1);
     if (servedAt.size > mostCallers) servedAt.clear();
     return next;
   }

@@ -70,12 +70,10 @@ export class ConfigError extends Error {
 export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
   const parsed = settings.safeParse(given);
-  const problems = [...(parsed.success ? [] : problemsOf(parsed.error, given)), ...proxyProblems(env)];
+  const problems = parsed.success ? [] : problemsOf(parsed.error, given);
+  problems.push(...portProblems(given), ...proxyProblems(env));
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
   const values = parsed.data;
-  if (values.PORT !== 0 && values.PORT === values.PROMETHEUS_METRICS_PORT) {
-    throw new ConfigError(['PROMETHEUS_METRICS_PORT: expected another port than PORT']);
-  }
   return Object.freeze({
     oidcProvider: values.OIDC_PROVIDER,
     oidcAudience: values.OIDC_PROVIDER_AUDIENCE,
@@ -116,6 +114,16 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     metricsPort: values.PROMETHEUS_METRICS_PORT,
     logLevel: values.LOG_LEVEL,
   });
+}
+
+/** Also where other settings are wrong, so that all problems are listed at once. */
+function portProblems(given: Record<string, unknown>): string[] {
+  const port = settings.shape.PORT.safeParse(given.PORT).data;
+  const isShared =
+    port !== 0 &&
+    port !== undefined &&
+    port === settings.shape.PROMETHEUS_METRICS_PORT.safeParse(given.PROMETHEUS_METRICS_PORT).data;
+  return isShared ? ['PROMETHEUS_METRICS_PORT: expected another port than PORT'] : [];
 }
 
 /** One line for each problem, in the order of `settings`: `NAME: [required, ]expected …`. */

@@ -33,6 +33,19 @@ describe('an entry of the activity record', () => {
     assert.equal(change(undefined, [mapping('a')]).domino_org, 'acme');
   });
 
+  it('says so where a name or an id is cut, as for any other text', () => {
+    for (const about of [
+      { roles: ['x'.repeat(641)] },
+      { accounts: ['x'.repeat(641)] },
+      { organizations: [{ name: 'x'.repeat(254) }] },
+      { organizations: [{ name: 'acme', id: 'x'.repeat(65) }] },
+      { reason: 'x'.repeat(301) },
+    ]) {
+      assert.equal(made({ audit: 'grant', ...about }).cut, true, Object.keys(about).join());
+    }
+    assert.equal(made({ audit: 'grant', roles: ['x'.repeat(640)] }).cut, undefined);
+  });
+
   it('names the user of the run that an administrator acted on', () => {
     const about = { audit: 'revocation', user: 'admin', run, decision: 'revoked', reason: 'a lost laptop' };
     assert.equal(made(about, 'run revoked', 'alice').of_user, 'alice');

@@ -69,6 +69,18 @@ describe('budget', () => {
     assert.equal(names(), 'XXXXXXXXXaXXXXbXXXXcXXX');
   });
 
+  it('counts background calls as nobody’s turn', async () => {
+    const alice = new Set(['alice']);
+    void ask('a', true, never, alice);
+    for (const name of '1234') void ask(name);
+    await clock.advance(0);
+    void ask('A', true, never, alice);
+    // It waits for no client in particular, and was not served so far.
+    void ask('x', true);
+    await clock.advance(5_000);
+    assert.equal(names(), 'a1234xA');
+  });
+
   it('gives each caller a turn, however many calls wait for another, and the calls of one in order', async () => {
     const [alice, bob, carol] = ['alice', 'bob', 'carol'].map((name) => new Set([name]));
     for (const name of 'ABCDEFGH') void ask(name, true, never, alice);

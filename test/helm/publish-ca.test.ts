@@ -1,6 +1,6 @@
 /** Proves the program that copies the CA into the compute namespace, as a process with the flags that the chart gives. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -96,6 +96,18 @@ describe('the CA publisher', () => {
     write('serving.crt', '');
     await until(() => output().includes('no certificate in'));
     assert.equal(published(), pem('one'));
+  });
+
+  it('refuses an interval that is no number, and does not spin', () => {
+    const env = { CONFIG_MAP_PATH: '/x', INTERVAL_SECONDS: '30s' };
+    const { status, stderr } = spawnSync(process.execPath, [...flags, program], {
+      cwd: root,
+      env,
+      encoding: 'utf8',
+      timeout: 15_000,
+    });
+    assert.equal(status, 1, stderr);
+    assert.match(stderr, /INTERVAL_SECONDS: expected a number of seconds, got 30s/);
   });
 
   it('writes nothing while nothing changes', async () => {

@@ -104,6 +104,15 @@ describe('config', () => {
     assert.doesNotMatch(found.join('\n'), /hunter2|70000/);
   });
 
+  it('lists two ports that are one beside the other problems', () => {
+    assert.deepEqual(
+      problems({ ...required, PORT: '9000', PROMETHEUS_METRICS_PORT: '9000', LOG_LEVEL: 'loud' }).map(
+        (line) => line.split(':')[0],
+      ),
+      ['LOG_LEVEL', 'PROMETHEUS_METRICS_PORT'],
+    );
+  });
+
   const refused: [string, string, RegExp][] = [
     ['OIDC_PROVIDER', 'https://oidc.eks.us-west-2.amazonaws.com/id/A', /leave out https:\/\//],
     ['OIDC_PROVIDER', 'oidc.eks.us-west-2.amazonaws.com/id/A/', /no slash at the end/],

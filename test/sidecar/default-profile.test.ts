@@ -30,6 +30,17 @@ describe('the default profile', () => {
     await sidecar.ready;
     assert.equal((await call(sidecar, '/default?profile=acme-read')).status, 404);
     assert.equal((await call(sidecar, '/default/credentials')).status, 404);
+    assert.equal((await call(sidecar, '/default?profile=acme-read', 'POST')).status, 404);
+  });
+
+  it('takes GET alone, and is among the calls that a 404 names', async () => {
+    const sidecar = await world.start(on);
+    await sidecar.ready;
+    for (const path of ['/default?profile=acme-read', '/default/credentials']) {
+      const { status, headers } = await call(sidecar, path, 'POST');
+      assert.deepEqual([status, headers.get('allow')], [405, 'GET']);
+    }
+    assert.match(String((await call(sidecar, '/nothing')).body.error), /\/default,/);
   });
 
   it('is none until a person chooses one that there is, and another when she chooses again', async () => {
