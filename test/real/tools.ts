@@ -14,16 +14,36 @@ export class Unavailable extends Error {}
 /**
  * Installs Python packages into a virtual environment of their own.
  * @param requirements pinned, as pip takes them: `openapi-python-client==0.29.1`.
+ * @param minor the oldest Python 3 that they run on.
  * @returns the folder of its programs.
  * @throws Unavailable where Python or a package cannot be had.
  */
-export function pythonTool(name: string, requirements: readonly string[]): string {
+export function pythonTool(name: string, requirements: readonly string[], minor = 9): string {
   const folder = join(cacheFolder, `${name}-${versionsOf(requirements)}`);
   return once(folder, () => {
-    run('python3', ['-m', 'venv', folder]);
-    run(join(folder, 'bin', 'pip'), ['install', '--quiet', '--disable-pip-version-check', ...requirements]);
-    return join(folder, 'bin');
+    run(pythonFrom(minor), ['-m', 'venv', folder]);
+    const bin = join(folder, 'bin');
+    const pip = (...packages: string[]) =>
+      run(join(bin, 'pip'), ['install', '--quiet', '--disable-pip-version-check', ...packages]);
+    try {
+      // It resolves in seconds what takes pip minutes.
+      pip('uv==0.13.9');
+      run(join(bin, 'uv'), ['pip', 'install', '--quiet', '--python', join(bin, 'python'), ...requirements]);
+    } catch {
+      // pip follows settings that uv does not know.
+      pip(...requirements);
+    }
+    return bin;
   });
+}
+
+function pythonFrom(minor: number): string {
+  const found = ['python3', 'python3.14', 'python3.13', 'python3.12'].find((program) => {
+    const { status } = spawnSync(program, ['-c', `import sys; sys.exit(sys.version_info < (3, ${minor}))`]);
+    return status === 0;
+  });
+  if (!found) throw new Unavailable(`there is no Python 3.${minor} or later`);
+  return found;
 }
 
 /**

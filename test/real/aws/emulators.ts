@@ -11,6 +11,8 @@ export interface Emulator {
   readonly name: string;
   /** Pinned, as pip takes it. */
   readonly requirements: readonly string[];
+  /** The oldest Python 3 that it runs on; 9 unless told. */
+  readonly minor?: number;
   command(port: number): { program: string; args: string[]; environment: Record<string, string> };
   /** `token audience`: judges web identities, but matches no token whose `aud` is a list, as Kubernetes' always is. */
   readonly judgesTrust: 'no' | 'token audience';
@@ -49,6 +51,7 @@ export const emulators: readonly Emulator[] = [
   {
     name: 'localemu',
     requirements: ['localemu==1.3.2'],
+    minor: 12,
     command: (port) => ({
       program: 'python',
       args: ['-m', 'localemu.runtime.main'],
@@ -71,7 +74,7 @@ export const credentials = { AWS_ACCESS_KEY_ID: '111111111111', AWS_SECRET_ACCES
  * @throws Unavailable where it cannot be installed; Error with what it said where it does not answer within three minutes.
  */
 export async function startEmulator(emulator: Emulator): Promise<{ url: string; stop(): Promise<void> }> {
-  const bin = pythonTool(emulator.name, emulator.requirements);
+  const bin = pythonTool(emulator.name, emulator.requirements, emulator.minor);
   const port = await freePort();
   const { program, args, environment } = emulator.command(port);
   const child = startChild(join(bin, program), args, { environment });
