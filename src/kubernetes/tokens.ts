@@ -15,7 +15,7 @@ export interface MadeToken {
   expiresAt: string;
 }
 
-/** RBAC: create serviceaccounts/token (compute). @throws KubernetesError */
+/** serviceaccounts/token: create (compute). @throws KubernetesError */
 export type MakeToken = (request: TokenRequest) => Promise<MadeToken>;
 
 /** https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/ */

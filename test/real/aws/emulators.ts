@@ -14,8 +14,11 @@ export interface Emulator {
   /** The oldest Python 3 that it runs on; 9 unless told. */
   readonly minor?: number;
   command(port: number): { program: string; args: string[]; environment: Record<string, string> };
-  /** `token audience`: judges web identities, but matches no token whose `aud` is a list, as Kubernetes' always is. */
-  readonly judgesTrust: 'no' | 'token audience';
+  /**
+   * `token audience`: judges web identities, but matches no token whose `aud` is a list, as Kubernetes' always is. `refuses all`:
+   * matches no OIDC provider by its ARN.
+   */
+  readonly judgesTrust: 'no' | 'token audience' | 'refuses all';
   /** Holds trust policies to the grammar of policies: an element that does not exist is refused. */
   readonly judgesGrammar: boolean;
   /** Has Pod Identity associations. */
@@ -60,7 +63,7 @@ export const emulators: readonly Emulator[] = [
         LOCALEMU_VOLUME_DIR: mkdtempSync(join(tmpdir(), 'irsa-localemu-')),
       },
     }),
-    judgesTrust: 'no',
+    judgesTrust: 'refuses all',
     judgesGrammar: true,
     podIdentity: false,
   },
