@@ -31,7 +31,8 @@ export interface Child {
   write(text: string): void;
 }
 
-const keptLines = 500;
+/** More than a replica logs in a round of the fault suite, which looks in them for who it was when it took the lease. */
+const keptLines = 10_000;
 const alive = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of alive) child.kill('SIGKILL');
