@@ -119,9 +119,9 @@ async function readAll(all: readonly ConfigMap[]): Promise<Recorded> {
 
 /** The time of the newest entry; '' where there is none. It parses only the last batch that has entries. */
 function newestIn({ data }: ConfigMap): string {
-  const numbers = Object.keys(data).flatMap((key) => (key.startsWith('batch-') ? Number(key.slice(6)) : []));
-  for (const number of numbers.sort((a, b) => b - a)) {
-    const at = latestOf(parsed(data[`batch-${number}`] ?? '').map((entry) => entry.at));
+  const batches = Object.entries(data).filter(([key]) => key.startsWith('batch-'));
+  for (const [, batch] of batches.sort(([a], [b]) => Number(b.slice(6)) - Number(a.slice(6)))) {
+    const at = latestOf(parsed(batch).map((entry) => entry.at));
     if (at) return at;
   }
   return '';

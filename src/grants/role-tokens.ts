@@ -76,12 +76,12 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
   return {
     give: async ({ caller, run, pod: podName, profiles }) => {
       const pod = await findRunPod(run, podName, caller.id, options.pods, options.kubernetes);
-      const lookedUp = async () => {
+      const checkedRules = async () => {
         const { revocations, ...rules } = await rulesNow(options);
         refuseRevoked(revocationFor(run, [pod.account], options.pods, revocations));
         return rules;
       };
-      const rules = await lookedUp();
+      const rules = await checkedRules();
       const { mappings } = rules;
       const membership = await options.memberships.settle(caller, rules);
       const { targets } = resolve(membership, mappings);
@@ -116,8 +116,8 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
       const recording = recordRequest(pod.account, contentFor, { ...options, looks: { at: async () => undefined } });
       const making = Promise.all(ready.map((one) => make(one, pod, options)));
       const [, made] = await Promise.all([recording, making]);
-      const then = await lookedUp();
-      const stillGiven = resolve(evaluateMembership(caller, then), then.mappings).targets;
+      const rulesAfter = await checkedRules();
+      const stillGiven = resolve(evaluateMembership(caller, rulesAfter), rulesAfter.mappings).targets;
       refuseEnded(pod, options.pods);
       const tokens = made.flatMap((one) => ('token' in one && isStill(one, stillGiven) ? [one] : []));
       for (const one of made) {

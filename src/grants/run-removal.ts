@@ -122,10 +122,10 @@ export function waysOf(
   return [...ways, ...others].sort((a, b) => (a.proxy_iam_role_arn < b.proxy_iam_role_arn ? -1 : 1));
 }
 
-/** The roles that the published statuses do not name, and that may let the holders of these tokens in. */
-export function unpublishedWaysOf(held: HeldTokens, deps: RunRemovalDeps): Promise<WayIn[]> {
+/** The proxy roles without a published status that may let the holders of these tokens in. @param maxMs for IAM's answers. */
+export function unpublishedWaysOf(held: HeldTokens, deps: RunRemovalDeps, maxMs?: number): Promise<WayIn[]> {
   const isPublished = (arn: string) => deps.statuses.get(arn) !== undefined;
-  return unpublishedWaysIn(held, { ...deps, mappings: deps.mappings.current, isPublished });
+  return unpublishedWaysIn(held, { ...deps, mappings: deps.mappings.current, isPublished }, maxMs);
 }
 
 /**
@@ -157,7 +157,8 @@ export async function untilRemoved(
   const isPending = () => waysOf(names, deps, held).some(({ code }) => code === 'pending');
   await untilPublished(statuses, clock, leftMs(), () => !isPending());
   const unread = isPending() ? [] : await compareAll([...new Set([...before, ...unsettled])]);
-  const ways = [...waysOf(names, deps, held), ...(await unpublishedWaysOf(held, deps))];
+  // Within what is left of the answer's time: a role that could not be read in it counts as one that lets the run in.
+  const ways = [...waysOf(names, deps, held), ...(await unpublishedWaysOf(held, deps, leftMs()))];
   const known = new Set(ways.map(({ proxy_iam_role_arn: arn }) => arn));
   const isJudged = deps.trustScope() !== undefined;
   const unsure = isJudged ? unread : [...statuses.all()].map(({ status }) => status.role_arn);

@@ -1,4 +1,4 @@
-/** Owns whether proxy roles of which the leader publishes nothing let service accounts in: IAM itself is asked. */
+/** Owns whether proxy roles without a published status let service accounts in: their trust policies are read from IAM. */
 import { AwsError } from '../aws/error.ts';
 import type { Iam } from '../aws/iam.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -15,35 +15,40 @@ export interface UnpublishedRolesDeps {
   clock: Clock;
 }
 
-/** The leader's budget has the account's reads: one call adds so many at most. What is not read may let anybody in. */
+/** One call makes at most so many reads, since the leader needs the account's rate. A role that is not read counts as open. */
 const mostReads = 10;
-/** Clients wait for the answer. */
-const deadlineMs = 2_000;
+const longestMs = 2_000;
 
 /**
- * The roles that may let the holders of these tokens in, although nothing is published of them: no mapping names them any more, or
- * they are kept elsewhere and were never looked at. What the service keeps itself has no statement for tokens left by then; the
- * owner's statement stays.
+ * The proxy roles without a published status that may let the holders of these tokens in: no mapping names them any more, or they
+ * are unmanaged and the leader has not read them yet. The leader removes its own statement before it withdraws a status; the
+ * statement of an unmanaged role's owner stays.
+ * @param maxMs the time for IAM's answers.
  */
-export async function unpublishedWaysIn(held: HeldTokens, deps: UnpublishedRolesDeps): Promise<WayIn[]> {
+export async function unpublishedWaysIn(
+  held: HeldTokens,
+  deps: UnpublishedRolesDeps,
+  maxMs = longestMs,
+): Promise<WayIn[]> {
   const { clock, isPublished } = deps;
   const arns = [...new Set([...held.values()].flat().map(({ arn }) => arn))].filter((arn) => !isPublished(arn)).sort();
+  const roles = arns.map((arn) => ({ arn, names: holdersOf(arn, held, clock.now()) }));
   const late = new AbortController();
   const done = new AbortController();
-  void clock.sleep(deadlineMs, done.signal).then(() => late.abort());
+  void clock.sleep(Math.min(longestMs, maxMs), done.signal).then(() => late.abort());
   const ways = await Promise.all(
-    arns.map(async (arn, index): Promise<WayIn[]> => {
-      const names = holdersOf(arn, held, clock.now());
-      if (names.length === 0) return [];
-      const policy = index < mostReads ? await policyOf(arn, deps, late.signal) : undefined;
-      return wayIn(arn, names, policy, deps);
-    }),
+    roles
+      .filter(({ names }) => names.length > 0)
+      .map(async ({ arn, names }, index) => {
+        const policy = index < mostReads && maxMs > 0 ? await policyOf(arn, deps, late.signal) : undefined;
+        return wayIn(arn, names, policy, deps);
+      }),
   );
   done.abort();
   return ways.flat();
 }
 
-/** @returns the trust policy; `gone` where IAM has no such role; undefined where that is not known. */
+/** @returns the trust policy; `gone` where IAM has no such role; undefined where IAM did not answer. */
 function policyOf(
   arn: string,
   { iam }: UnpublishedRolesDeps,
@@ -65,6 +70,6 @@ function wayIn(arn: string, names: string[], policy: string | undefined, deps: U
     return [{ ...about, code: 'pending', detail }];
   }
   const detail =
-    'its trust policy is not kept by this service, which cannot deny the tokens that the run holds: they work until they expire';
+    'irsa-svc does not manage its trust policy and cannot deny the tokens that the run holds: they work until they expire';
   return [{ ...about, code: 'kept_elsewhere', detail }];
 }

@@ -9,8 +9,9 @@ import type { OrganizationRecord } from '../mappings/organizations.ts';
 import type { Mappings, RoleMapping } from '../mappings/role-mappings.ts';
 import type { MappingStore } from '../mappings/store.ts';
 import type { PodIdentity } from '../pod-identity/setup.ts';
+import { setRemoval } from '../proxy-roles/hand-over.ts';
 import type { RoleLookup } from '../proxy-roles/role-lookup.ts';
-import { removeAnnotation, type TrustStatuses } from '../proxy-roles/status.ts';
+import type { TrustStatuses } from '../proxy-roles/status.ts';
 import type { Revocations } from '../runs/revocations.ts';
 import type { PodIndex } from '../runs/runs.ts';
 import type { TrustScope } from '../trust-policy/document.ts';
@@ -99,10 +100,8 @@ function handOvers(change: { before: Mappings; after: Mappings }, removed: boole
 
 /** Tells the leader, by an annotation of the role's status. @throws ApiError `kubernetes_unavailable` */
 async function announceRemoval(arn: string, removed: boolean, deps: MappingChangeDeps): Promise<void> {
-  const configMap = deps.statuses.get(arn)?.configMap;
-  if (configMap === undefined) return;
   try {
-    await deps.kubernetes.annotateConfigMap(configMap, { [removeAnnotation]: String(removed) });
+    await setRemoval(deps, arn, removed);
   } catch (error) {
     // The leader deleted the status in the meantime: the role had no members.
     if (!(error instanceof KubernetesError && error.kind === 'not_found')) throw kubernetesUnavailable(error);

@@ -70,11 +70,10 @@ async function answer(request: IncomingMessage, handlers: HttpHandlers): Promise
     ? handlers.default?.(path ?? '', new URL(url, 'http://localhost').searchParams, headers.authorization)
     : undefined;
   if (found) return found;
-  const known = ['/refresh', '/healthz', '/readyz', '/status', '/doctor'];
-  if (handlers.default) known.push('/default', '/default/credentials');
+  const known = ['/doctor', '/status', '/refresh', '/readyz', '/healthz'];
+  if (handlers.default) known.unshift('/default', '/default/credentials');
   if (known.includes(path ?? '')) return { status: 405, body: { error: `${path} does not take ${method}` } };
-  const calls = `/doctor, /status, ${handlers.default ? '/default, ' : ''}/refresh, /readyz and /healthz`;
-  return { status: 404, body: { error: `The sidecar has ${calls}.` } };
+  return { status: 404, body: { error: `The sidecar has ${known.join(', ')}.` } };
 }
 
 /** In characters: more than the AWS variables of any environment need. */
