@@ -43,6 +43,40 @@ describe('the removal of a run', () => {
     );
   });
 
+  it('is answered after five seconds, whatever the leader and IAM do', async () => {
+    const statement = {
+      Effect: 'Allow',
+      Principal: { Federated: scope.providerArn },
+      Action: 'sts:AssumeRoleWithWebIdentity',
+      Condition: { StringLike: { [`${issuer}:aud`]: scope.audience, [`${issuer}:sub`]: '*:domino-compute:run-1' } },
+    };
+    const document = JSON.stringify({ Version: '2012-10-17', Statement: [statement] });
+    const staying = { ...status, members: { 'run-1': { want: '1', since: '' } }, document };
+    const clock = new FakeClock();
+    const published = (arn: string) => (arn === status.role_arn ? { status: staying } : undefined);
+    const deps = {
+      statuses: { all: () => [{ status: staying }], get: published, onChange: () => () => undefined },
+      accounts: { get: () => undefined },
+      mappings: { current: () => ({ managedProxies: new Set() }) },
+      iam: { getTrustPolicy: () => new Promise<string>(() => undefined) },
+      clock,
+      trustScope: () => scope,
+    };
+    const other = 'arn:aws:iam::111111111111:role/other';
+    const held = new Map([['run-1', [{ arn: other }]]]);
+    let ways: unknown[] | undefined;
+    void untilRemoved(['run-1'], held, [], deps as unknown as RunRemovalDeps).then((found) => {
+      ways = found.map(({ proxy_iam_role_arn: arn, code }) => [arn, code]);
+    });
+    await clock.advance(4_999);
+    assert.equal(ways, undefined);
+    await clock.advance(1);
+    assert.deepEqual(ways, [
+      [status.role_arn, 'pending'],
+      [other, 'pending'],
+    ]);
+  });
+
   it('keeps in mind the tokens of an account that goes with its run meanwhile, and of one that another replica changed', async () => {
     const role = { target: 'arn:aws:iam::222222222222:role/list', arn: status.role_arn, org: 'acme' };
     const request = { id: '1', run: '1', user: { id: 'u', name: 'alice' }, at: '', roles: [], tokens: [role] };
