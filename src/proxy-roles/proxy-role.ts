@@ -4,6 +4,7 @@ import { type DriftMemory, newDriftMemory } from '../reconcile/drift.ts';
 import { type PodTrust, podTrustEntries, toPodTrust } from '../trust-policy/pod-identity.ts';
 import type { PodTrustProblem } from '../trust-policy/pod-identity-unmanaged.ts';
 import { type TokenTrust, tokenTrustEntries } from '../trust-policy/role-tokens.ts';
+import { sameSet } from '../trust-policy/sets.ts';
 import { placeholderSubject, subjectOf } from '../trust-policy/subjects.ts';
 import type { RefusedRequest, TokensProblemCode, TrustStatus } from './status.ts';
 
@@ -224,8 +225,4 @@ export function findDrift(
 /** @returns for how many milliseconds IAM may still show a document that the previous leader wrote and did not publish. */
 export function mayBeBefore({ observed: { recoveredAt } }: ProxyRole, now: number): number {
   return recoveredAt === undefined ? 0 : Math.max(0, recoveredAt + oldReadingMs - now);
-}
-
-function sameSet(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
-  return a.size === b.size && a.isSubsetOf(b);
 }

@@ -50,9 +50,9 @@ export function statusOf(
 
 /** Service accounts that the document denies come first: they get no token before the Deny is gone. */
 function denials(tokenEnds: ReadonlyMap<string, string>, standing: ReadonlySet<string>): [string, string][] {
-  const isStanding = ([name]: readonly [string, string]) => Number(!standing.has(name));
+  const rank = ([name]: readonly [string, string]) => (standing.has(name) ? 0 : 1);
   let left = mostDenialChars;
-  const fitting = [...tokenEnds].sort().sort((a, b) => isStanding(a) - isStanding(b));
+  const fitting = [...tokenEnds].sort().sort((a, b) => rank(a) - rank(b));
   return fitting.filter(([name, until]) => {
     left -= JSON.stringify({ [name]: until }).length;
     return left >= 0;

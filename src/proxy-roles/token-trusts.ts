@@ -6,7 +6,8 @@ import { effectiveRequest, hasLiveAsker, isShutOut, type RequestView } from '../
 import { anyRole, tokensOverAt } from '../runs/held-tokens.ts';
 import type { Revocation } from '../runs/revocations.ts';
 import { parseRoleRequest, type RoleRequest } from '../runs/role-request.ts';
-import type { TokenTrust } from '../trust-policy/role-tokens.ts';
+import { sameTokenTrust, type TokenTrust } from '../trust-policy/role-tokens.ts';
+import { sameSet } from '../trust-policy/sets.ts';
 import type { ProxyRole } from './proxy-role.ts';
 import { allowedProxies } from './run-placement.ts';
 
@@ -85,8 +86,8 @@ export class TokenTrusts {
   }
 
   /**
-   * Brings what is desired of the role in line with its mappings and its holders.
-   * @param only the service account that changed: thousands may come and go, and not all are looked at for each.
+   * Updates the desired part for role tokens from the role's mappings and holders.
+   * @param only the service account that changed. With thousands, a change of one must not evaluate all.
    */
   private settle(role: ProxyRole, only?: string): void {
     const { mappings, time, onChange } = this.options;
@@ -148,7 +149,7 @@ export class TokenTrusts {
     }
   }
 
-  /** Those who may have tokens left of the role, as the revocations have it. */
+  /** Service accounts whose revoked runs may still hold tokens of the role -> when the last one expires. */
   private revokedOf(arn: string): ReadonlyMap<string, string> {
     const named = this.revoked.get(arn) ?? new Map<string, string>();
     const ofAny = this.revoked.get(anyRole);
@@ -210,7 +211,7 @@ function latest(one: string, other: string): string {
   return one > other ? one : other;
 }
 
-/** @param only whose entry is wanted; all where it is left out. */
+/** @param only the one key to read; all entries where it is left out. */
 function entriesOf<T>(map: ReadonlyMap<string, T>, only: string | undefined): [string, T][] {
   if (only === undefined) return [...map];
   const found = map.get(only);
@@ -221,16 +222,12 @@ function split(names: readonly string[], isRevoked: (name: string) => boolean) {
   return { denied: new Set(names), revoked: new Set(names.filter(isRevoked)) };
 }
 
-/** @returns the set itself where that is so already. */
+/** @returns the same set where nothing changes. */
 function withOrWithout(set: ReadonlySet<string>, name: string, isIn: boolean): ReadonlySet<string> {
   if (set.has(name) === isIn) return set;
   return isIn ? new Set([...set, name]) : set.difference(new Set([name]));
 }
 
 function sameTrust(a: TokenTrust, b: TokenTrust): boolean {
-  return a.granted === b.granted && sameSet(a.denied, b.denied) && sameSet(a.revoked, b.revoked);
-}
-
-function sameSet(a: ReadonlySet<string> = new Set(), b: ReadonlySet<string> = new Set()): boolean {
-  return a === b || (a.size === b.size && a.isSubsetOf(b));
+  return a.granted === b.granted && sameTokenTrust(a, b) && sameSet(a.revoked, b.revoked);
 }

@@ -21,7 +21,7 @@ export function recordEvent(
 ): void {
   if (configMap === undefined) return;
   const pause = pauseMs > 0 ? `; it keeps happening, so the repair waits ${pauseMs / 1000} s` : '';
-  const message = `${what} was changed externally: ${drift.missing.length} of ours missing, ${drift.extra.length} not ours${pause}.`;
+  const message = `${what} was changed externally: ${drift.missing.length} entries removed, ${drift.extra.length} added${pause}.`;
   kubernetes.createEvent({ configMap, type: 'Warning', reason, message }).catch((error: unknown) => {
     log[isRefused(error) ? 'warn' : 'info']({ err: error }, 'the event was not recorded');
   });

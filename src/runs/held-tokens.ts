@@ -39,7 +39,7 @@ export const anyRole = '*';
 
 /** A longer record of revoked tokens names no roles, so that the ConfigMap has capacity for other revocations. */
 const mostRecordedChars = 16_384;
-/** Of a record without roles, which has room for a thousand service accounts of one run. */
+/** The longest record that names no roles: more than a thousand service accounts of one run. */
 const mostNamesChars = 65_536;
 
 /** The tokens that a revocation records. @param held service account -> the tokens that its pods may hold. */

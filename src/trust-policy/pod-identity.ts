@@ -1,5 +1,6 @@
 /** Owns the trust policy statement for EKS Pod Identity: finds it in a document, and makes the wanted one. Pure. */
 import { isObject, type Json, type JsonObject, statementsOf, stringsOf } from './json.ts';
+import { sameSet } from './sets.ts';
 import { placeholderSubject } from './subjects.ts';
 
 /** The service accounts that EKS Pod Identity may assume a role for. */
@@ -18,8 +19,7 @@ export interface PodPlace {
 }
 
 export function samePodTrust(a: PodTrust | undefined, b: PodTrust | undefined): boolean {
-  const [one, other] = [a?.accounts ?? new Set<string>(), b?.accounts ?? new Set<string>()];
-  return (a?.open ?? false) === (b?.open ?? false) && one.size === other.size && one.isSubsetOf(other);
+  return (a?.open ?? false) === (b?.open ?? false) && sameSet(a?.accounts, b?.accounts);
 }
 
 /** The wanted accounts that are in already, and as many others as fit; all wanted ones where not even the former fit. */
@@ -112,7 +112,7 @@ export function withPodTrust(policy: JsonObject, place: PodPlace, trust: PodTrus
   const wanted = isOpen ? new Set([anyAccount]) : new Set(trust.accounts);
   if (wanted.size === 0) wanted.add(placeholderSubject);
   const isBound = found?.form === (isOpen ? 'source' : 'tags');
-  const isSo = isBound && found.whole && wanted.size === found.accounts.size && wanted.isSubsetOf(found.accounts);
+  const isSo = isBound && found.whole && sameSet(wanted, found.accounts);
   if (isSo && strays.length === 0) return policy;
   const condition = isOpen ? sourceCondition(cluster) : tagCondition(namespace, cluster, wanted);
   const next: JsonObject = {

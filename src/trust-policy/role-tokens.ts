@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { subjectLists } from './conditions.ts';
 import type { TrustScope } from './document.ts';
 import { isObject, type Json, type JsonObject, listOf, statementsOf } from './json.ts';
+import { sameSet } from './sets.ts';
 import { managedAccount, placeholderSubject, subjectOf } from './subjects.ts';
 
 /** The part for role tokens that a trust policy has, or should have. */
@@ -26,7 +27,8 @@ const action = 'sts:AssumeRoleWithWebIdentity';
 const audienceForm = /^irsa\/[A-Za-z0-9+=,.@_-]{1,64}$/;
 
 export function sameTokenTrust(a: TokenTrust | undefined, b: TokenTrust | undefined): boolean {
-  return isDeepStrictEqual(tokenTrustEntries(a).sort(), tokenTrustEntries(b).sort());
+  const [one, other] = [granting(a), granting(b)];
+  return one?.audience === other?.audience && sameSet(one?.denied, other?.denied);
 }
 
 /** The entries of our statements in a policy, each as one word, for the comparison of documents. */
@@ -42,8 +44,13 @@ export function tokenEntries(policy: JsonObject, scope: TokenScope, audience: st
 
 /** The entries of the statements that are wanted. */
 export function tokenTrustEntries(trust: TokenTrust | undefined): string[] {
-  if (!trust?.granted || !audienceForm.test(trust.audience)) return [];
-  return [grantedEntry(trust.audience), ...[...trust.denied].map(deniedEntry)];
+  const granted = granting(trust);
+  return granted ? [grantedEntry(granted.audience), ...[...granted.denied].map(deniedEntry)] : [];
+}
+
+/** @returns undefined where it needs no statement. */
+function granting(trust: TokenTrust | undefined): TokenTrust | undefined {
+  return trust?.granted && audienceForm.test(trust.audience) ? trust : undefined;
 }
 
 /** The part for role tokens that a policy has now. */
@@ -82,14 +89,9 @@ export function whoIsDenied(trust: TokenTrust, before: TokenTrust | undefined, f
   const standing = first.union(trust.denied.intersection(before?.denied ?? new Set<string>()));
   const order = [...standing, ...trust.denied.difference(standing)];
   const some = (count: number): TokenTrust => ({ ...trust, denied: new Set(order.slice(0, count)) });
-  // Each one more makes the document longer: thousands are tried neither one by one nor all at once.
+  // Each account makes the document longer: of thousands, not each number is tried.
   let fitting = 0;
-  let most = 1;
-  while (most < order.length && fits(some(most))) {
-    fitting = most;
-    most *= 2;
-  }
-  most = Math.min(most, order.length);
+  let most = order.length;
   while (fitting < most) {
     const count = Math.ceil((fitting + most) / 2);
     if (fits(some(count))) fitting = count;
@@ -127,7 +129,7 @@ function statementFor({ issuer, providerArn }: TokenScope, audience: string, sub
 /** @param before the existing statement: it stays where it means the same. */
 function denied(scope: TokenScope, accounts: ReadonlySet<string>, before?: JsonObject): JsonObject {
   const known = before && deniedIn(before, scope);
-  if (before && known && known.size === accounts.size && known.isSubsetOf(accounts)) return before;
+  if (before && known && sameSet(known, accounts)) return before;
   const subjects = [...accounts].map((account) => deniedSubject(scope.namespace, account)).sort();
   return {
     Sid: denySid,
