@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import type { V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
-import { trustStatusLabel } from '../../src/proxy-roles/status.ts';
 import { anyRole, revokedTokens } from '../../src/runs/held-tokens.ts';
 import type { RoleRequest } from '../../src/runs/role-request.ts';
 import { until } from '../support/clock.ts';
-import { mapRoles, startTokenWorld } from '../support/role-tokens.ts';
+import { mapRoles, removeStatuses, startTokenWorld, workingToken } from '../support/role-tokens.ts';
 import { assumes } from '../support/roles.ts';
 import { type Replica, runId, type World } from '../support/world.ts';
 
@@ -28,15 +27,7 @@ describe('a revoked run with hundreds of token roles', () => {
     const run = runId(next);
     return { run, ...world.startRun(run, 'alice') };
   }
-  async function tokenFor({ run, pod }: { run: string; pod: string }): Promise<string> {
-    let token: string | undefined;
-    await until(async () => {
-      token = (await replica.call('POST', '/role_tokens', { as: 'alice', body: { run_id: run, pod } })).body.tokens?.[0]
-        ?.token;
-      return token !== undefined && (await assumes(token, proxy));
-    }, 20_000);
-    return token ?? '';
-  }
+  const tokenFor = (one: { run: string; pod: string }) => workingToken({ replica, proxy }, one);
   const revoke = (run: string) => replica.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run } });
   /** The run's request names these roles too, as if it held their tokens. */
   function holdMore(account: string): void {
@@ -66,9 +57,7 @@ describe('a revoked run with hundreds of token roles', () => {
     assert.equal((await revoking).body.left, false);
     world.endRun(run.run);
     await replica.stop();
-    for (const { metadata } of world.kubernetes.list('configmaps'))
-      if (metadata?.labels?.[trustStatusLabel])
-        world.kubernetes.remove('configmaps', 'domino-field', metadata.name ?? '');
+    removeStatuses(world);
     replica = await world.startReplica();
     const again = await revoke(run.run);
     assert.ok(await assumes(token, proxy));

@@ -3,9 +3,8 @@ import assert from 'node:assert/strict';
 import type { V1ConfigMap, V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
-import { trustStatusLabel } from '../../src/proxy-roles/status.ts';
 import { until } from '../support/clock.ts';
-import { mapRoles, startTokenWorld } from '../support/role-tokens.ts';
+import { mapRoles, removeStatuses, startTokenWorld, workingToken } from '../support/role-tokens.ts';
 import { assumes } from '../support/roles.ts';
 import { clusterAccount, emptyLists, type Replica, runId, type World } from '../support/world.ts';
 
@@ -29,15 +28,7 @@ describe('a revoked run that holds a role token', () => {
     const run = runId(next);
     return { run, ...world.startRun(run, 'alice', options) };
   }
-  async function tokenFor({ run, pod }: { run: string; pod: string }): Promise<string> {
-    const ask = () => replica.call('POST', '/role_tokens', { as: 'alice', body: { run_id: run, pod } });
-    let token: string | undefined;
-    await until(async () => {
-      token = (await ask()).body.tokens?.[0]?.token;
-      return token !== undefined && (await assumes(token, proxy));
-    });
-    return token ?? '';
-  }
+  const tokenFor = (one: { run: string; pod: string }) => workingToken({ replica, proxy }, one);
   async function revoked(options: { account?: string } = {}) {
     const run = start(options);
     const token = await tokenFor(run);
@@ -94,9 +85,7 @@ describe('a revoked run that holds a role token', () => {
     world.endRun(run.run);
     await replica.stop();
     // The status did not name yet the service account that it was about to deny.
-    for (const { metadata } of world.kubernetes.list('configmaps'))
-      if (metadata?.labels?.[trustStatusLabel])
-        world.kubernetes.remove('configmaps', 'domino-field', metadata.name ?? '');
+    removeStatuses(world);
     world.aws.knobs.failRate = {};
     replica = await world.startReplica();
     await tokenFor(start());

@@ -4,7 +4,7 @@ import { AwsError } from '../../src/aws/error.ts';
 import { unpublishedWaysIn } from '../../src/proxy-roles/unpublished-roles.ts';
 import type { HeldTokens } from '../../src/proxy-roles/ways-in.ts';
 import { FakeClock, until } from '../support/clock.ts';
-import { mapRoles, startTokenWorld } from '../support/role-tokens.ts';
+import { mapRoles, startTokenWorld, workingToken } from '../support/role-tokens.ts';
 import { assumes } from '../support/roles.ts';
 import { scope } from '../support/trust-policies.ts';
 import { clusterAccount, type Replica, runId, type World } from '../support/world.ts';
@@ -49,15 +49,7 @@ describe('a revoked run that holds a token of a role that is kept elsewhere', ()
   };
   const revoke = (query = '') =>
     replica.call('POST', `/revoke_run${query}`, { as: 'admin', body: { run_id: runId(1) } });
-  async function tokenOf({ pod }: { pod: string }): Promise<string> {
-    let token: string | undefined;
-    await until(async () => {
-      const answer = await replica.call('POST', '/role_tokens', { as: 'alice', body: { run_id: runId(1), pod } });
-      token = answer.body.tokens?.[0]?.token;
-      return token !== undefined && (await assumes(token, proxy));
-    }, 20_000);
-    return token ?? '';
-  }
+  const tokenOf = ({ pod }: { pod: string }) => workingToken({ replica, proxy }, { run: runId(1), pod });
 
   it('has not left when the mapping is deleted, until the owner takes the statement out', async () => {
     await keepElsewhere();
