@@ -1,9 +1,12 @@
 /** Owns the tests of the contract's check: compiled before the first request, with nothing left for a request to compile. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import express, { type Express } from 'express';
 import request from 'supertest';
 import { readContract } from '../../src/http/contract.ts';
 import { createContractCheck } from '../../src/http/contract-check.ts';
+import { buildService, type ReplicaProcess, type StackProcess, startReplica, startStack } from '../stack/processes.ts';
+import { root } from '../support/pages.ts';
 
 describe('the check of requests against the contract', () => {
   const contract = readContract();
@@ -56,5 +59,37 @@ describe('the check of requests against the contract', () => {
       assert.equal((await request(app)[method](path).send({})).status, 400, path);
     }
     assert.equal(compiled, 0);
+  });
+});
+
+describe('a replica that has just started', () => {
+  let stack: StackProcess;
+  let replica: ReplicaProcess;
+
+  before(async function () {
+    this.timeout(120_000);
+    await buildService();
+    stack = await startStack();
+    const counting = join(root, 'test/support/count-compiled.mjs');
+    replica = await startReplica(stack, { nodeOptions: ['--import', counting], settings: { LOG_LEVEL: 'info' } });
+    await replica.ready;
+  });
+  after(async () => {
+    await replica?.child.stop();
+    await stack?.stop();
+  });
+
+  it('has compiled before what the first request of a run needs', async () => {
+    const compiled = () => replica.child.output.filter((line) => line.includes('"compiled"')).length;
+    const before = compiled();
+    assert.ok(before > 0);
+    await stack.order('add-user', { name: 'alice', orgs: [] });
+    const authorization = `Bearer ${await stack.token('alice')}`;
+    const headers = { authorization, 'content-type': 'application/json' };
+    const logged = replica.child.line(({ msg, status }) => msg === 'request' && status === 400);
+    const answer = await fetch(`${replica.url}/map_iam_roles_to_pod_sa`, { method: 'POST', headers, body: '{}' });
+    assert.equal(answer.status, 400, await answer.text());
+    await logged;
+    assert.equal(compiled(), before);
   });
 });
