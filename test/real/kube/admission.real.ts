@@ -23,14 +23,31 @@ describe("the chart's admission policies on kube-apiserver", function () {
     bearer = { authorization: `Bearer ${token}` };
     // A pod without its service account is refused before any policy is asked.
     await world.cluster.must('POST', `${compute}/serviceaccounts`, dominoServiceAccount('svc-user-1-sa'));
-    // The API server looks at new policies a moment later.
-    const acts = (path: string, body: object, words: RegExp) =>
-      until(async () => words.test((await asService('POST', path, body)).body.message ?? ''), 30_000);
-    await acts(`${field}/configmaps?dryRun=All`, { metadata: { name: 'others' } }, /no ConfigMaps but its own/);
-    await acts(`${compute}/pods`, pod(runId(99)), /dry run only/);
+    await policiesAct();
   });
   after(() => world?.stop());
 
+  /** The API server looks at each new policy a moment later, and at one before another. */
+  async function policiesAct(): Promise<void> {
+    const tokens = `${compute}/serviceaccounts/svc-user-1-sa/token`;
+    const forRole = { spec: { audiences: ['irsa/acme'], expirationSeconds: 3600 } };
+    const asked: Record<string, () => Promise<{ body: { message?: string } }>> = {
+      'writes no ConfigMaps but its own': () =>
+        asService('POST', `${field}/configmaps?dryRun=All`, { metadata: { name: 'others' } }),
+      'create pods as a dry run only': () => asService('POST', `${compute}/pods`, pod(runId(99))),
+      'bound to a pod': () => asService('POST', tokens, forRole),
+      'are made for irsa-svc alone': () => call(world.cluster.url + tokens, 'POST', forRole),
+      'are given by irsa-svc alone': () =>
+        call(`${world.cluster.url}${compute}/pods?dryRun=All`, 'POST', projecting('irsa/acme')),
+    };
+    const { items = [] } = await world.cluster.must('GET', policies);
+    assert.equal(items.length, Object.keys(asked).length, 'each policy of the chart is waited for');
+    for (const [words, ask] of Object.entries(asked)) {
+      await until(async () => (await ask()).body.message?.includes(words) ?? false, 30_000);
+    }
+  }
+
+  const policies = '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies';
   const asService = (method: string, path: string, body?: object, headers: Record<string, string> = {}) =>
     call(world.cluster.url + path, method, body, { ...bearer, ...headers });
   const merge = { 'content-type': 'application/merge-patch+json' };
@@ -43,6 +60,12 @@ describe("the chart's admission policies on kube-apiserver", function () {
       serviceAccount: 'svc-user-1-sa',
     });
     return JSON.parse(JSON.stringify(rest)) as object;
+  };
+  const projecting = (audience: string) => {
+    const one = pod(runId(8)) as { spec: { volumes: object[] } };
+    const sources = [{ serviceAccountToken: { audience, path: 'token', expirationSeconds: 600 } }];
+    const volumes = [...one.spec.volumes, { name: 'own', projected: { sources } }];
+    return { ...one, spec: { ...one.spec, volumes } };
   };
 
   const own = [
@@ -163,8 +186,8 @@ describe("the chart's admission policies on kube-apiserver", function () {
       const asEditor = { 'impersonate-user': 'system:serviceaccount:domino-compute:editor' };
       const ask = (audiences?: string[]) =>
         call(world.cluster.url + path, 'POST', { spec: { audiences, expirationSeconds: 3600 } }, asEditor);
-      // RBAC lets it, so that what follows is the policy's refusal.
-      assert.equal((await ask(['sts.amazonaws.com'])).code, 201);
+      // RBAC lets it once the API server has seen the binding, so that what follows is the policy's refusal.
+      await until(async () => (await ask(['sts.amazonaws.com'])).code === 201, 30_000);
       assert.equal((await ask()).code, 201);
       for (const audiences of [['irsa/acme-list-bucket-role'], ['sts.amazonaws.com', 'irsa/'], ['irsa/a', 'b']]) {
         const { code, body } = await ask(audiences);
@@ -177,15 +200,10 @@ describe("the chart's admission policies on kube-apiserver", function () {
     });
 
     it('lets no pod of the compute namespace project such a token itself', async () => {
-      const projecting = (audience: string) => {
-        const one = pod(runId(8)) as { spec: { volumes: object[] } };
-        const sources = [{ serviceAccountToken: { audience, path: 'token', expirationSeconds: 600 } }];
-        const volumes = [...one.spec.volumes, { name: 'own', projected: { sources } }];
-        const body = { ...one, spec: { ...one.spec, volumes } };
-        return world.cluster.must('POST', `${compute}/pods?dryRun=All`, body);
-      };
-      await assert.rejects(projecting('irsa/acme-list-bucket-role'), /given by irsa-svc alone/);
-      await projecting('sts.amazonaws.com');
+      const create = (audience: string) =>
+        world.cluster.must('POST', `${compute}/pods?dryRun=All`, projecting(audience));
+      await assert.rejects(create('irsa/acme-list-bucket-role'), /given by irsa-svc alone/);
+      await create('sts.amazonaws.com');
     });
   });
 });
