@@ -54,11 +54,13 @@ export interface WorldOptions {
   isRealmReachable?: boolean;
   /** The random numbers (0 to 1, as from Math.random) that decide which calls to AWS fail. */
   random?: () => number;
+  /** The OIDC issuer of the cluster, without `https://`; one of EKS's form unless given. */
+  issuerName?: string;
 }
 
 export async function startWorld(settings: Record<string, string> = {}, options: WorldOptions = {}): Promise<World> {
   const { access, random = Math.random, transport = defaultTransport(), isRealmReachable = false } = options;
-  const issuer = await createIssuer();
+  const issuer = await createIssuer(options.issuerName === undefined ? {} : { issuer: options.issuerName });
   const [domino, kubernetes, aws] = await Promise.all([
     startDomino({ isReachable: isRealmReachable }),
     startKubernetes({ ...(access ? { rbac: access.rbac } : {}), transport, issuer }),

@@ -5,7 +5,7 @@ import { assetAccount, runId } from '../../support/world.ts';
 import { faults } from './faults.ts';
 import { ownersStatement, type Scene } from './scene.ts';
 
-const proxyName = 'faulty-proxy';
+const proxyName = 'acme-faulty-proxy';
 const patienceMs = 60_000;
 /** How many calls of each action meet the fault: the first tries and some of what follows. */
 const times = 3;

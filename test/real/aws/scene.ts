@@ -1,19 +1,24 @@
 /** Owns a world whose AWS is an emulator of others: the service under test, the roles it meets, and looks from outside. */
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
+import { stripVTControlCharacters } from 'node:util';
 import { CreateClusterCommand, EKSClient } from '@aws-sdk/client-eks';
 import {
+  CreateAccessKeyCommand,
   CreateOpenIDConnectProviderCommand,
   CreateRoleCommand,
+  CreateUserCommand,
   GetRoleCommand,
   IAMClient,
+  PutUserPolicyCommand,
   UpdateAssumeRolePolicyCommand,
 } from '@aws-sdk/client-iam';
-import { AssumeRoleWithWebIdentityCommand, STSClient } from '@aws-sdk/client-sts';
+import { AssumeRoleWithWebIdentityCommand, GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { runAws } from '../../stack/clients.ts';
 import { podWebhooks } from '../../stack/pod-webhooks.ts';
+import { textOf } from '../../support/pages.ts';
 import { assetAccount, clusterAccount, type Replica, startWorld, type World } from '../../support/world.ts';
-import { credentials, type Emulator, pathWithAwsCli, startEmulator } from './emulators.ts';
+import { type AccessKey, type Emulator, pathWithAwsCli, rootKey, startEmulator } from './emulators.ts';
 import { type FaultyWay, startFaultyWay } from './faulty-way.ts';
 
 export interface TrustDocument {
@@ -40,6 +45,10 @@ export interface Scene {
   subjects(name: string): Promise<string[]>;
   /** Waits until a look from outside finds the run a member of the role, or not. */
   untilMember(name: string, run: string, expected: boolean): Promise<void>;
+  /** The actions that the service's policy does not allow, as an emulator that checks callers saw them called. */
+  denied(): string[];
+  /** The error's name of a call that the service's user signs with another secret. */
+  withWrongSecret(): Promise<string>;
   /** What STS says to a token of the run's pod: `ok`, or the name of its error. */
   assume(roleArn: string, run: string, audience?: 'as issued'): Promise<string>;
   stop(): Promise<void>;
@@ -57,26 +66,31 @@ export const ownersStatement = {
   },
 };
 const region = 'us-west-2';
+const serviceUser = 'irsa-svc';
 
 export async function startScene(emulator: Emulator, settings: Record<string, string>): Promise<Scene> {
   const path = pathWithAwsCli();
   const aws = await startEmulator(emulator);
   const rates = { IAM_READS_PER_SECOND: '100', IAM_WRITES_PER_SECOND: '100', LEASE_SECONDS: '60', RESYNC_SECONDS: '2' };
-  const world = await startWorld({ ...rates, GRANT_TIMEOUT_SECONDS: '20', ...settings });
+  const issuer = emulator.issuerName === undefined ? {} : { issuerName: emulator.issuerName };
+  const world = await startWorld({ ...rates, GRANT_TIMEOUT_SECONDS: '20', ...settings }, issuer);
   const way = await startFaultyWay(aws.url);
-  const variables = variablesFor(aws.url);
+  const root = rootKey(emulator);
+  const variables = variablesFor(aws.url, root);
+  const own = { region, endpoint: aws.url, credentials: clientCredentials(root) };
+  const iam = new IAMClient(own);
+  const sts = new STSClient({ ...own, maxAttempts: 1 });
+  const servicesKey = emulator.checksCallers ? await makeServiceUser(iam) : root;
   // The world has put its own there, and puts back what was there before it.
   delete process.env.AWS_SESSION_TOKEN;
-  Object.assign(process.env, variablesFor(way.url));
-  const iam = new IAMClient({ region, endpoint: aws.url });
-  const sts = new STSClient({ region, endpoint: aws.url, maxAttempts: 1 });
+  Object.assign(process.env, variablesFor(way.url, servicesKey));
   const acting = new Set<string>();
   world.kubernetes.admit(podWebhooks({ associationOf: (_namespace, account) => acting.has(account) }));
   const provider = { Url: `https://${world.issuer.issuer}`, ClientIDList: ['sts.amazonaws.com'] };
   await iam.send(new CreateOpenIDConnectProviderCommand({ ...provider, ThumbprintList: ['a'.repeat(40)] }));
   world.domino.addUser({ name: 'alice', orgs: ['acme'] });
   world.domino.addUser({ name: 'bob', orgs: ['filled'] });
-  if (emulator.podIdentity) await makeCluster(iam);
+  if (emulator.podIdentity) await makeCluster(iam, own);
   const replica = await world.startReplica();
 
   const cli = async <T>(...args: string[]): Promise<T> => {
@@ -134,6 +148,19 @@ export async function startScene(emulator: Emulator, settings: Record<string, st
         (error: Error) => error.name,
       );
     },
+    denied: () => {
+      const lines = aws.output.map(stripVTControlCharacters).filter((line) => line.includes(`user/${serviceUser}`));
+      return lines.flatMap((line) => / evaluation denied request .*\baction=(\S+)/.exec(line)?.[1] ?? []);
+    },
+    withWrongSecret: async () => {
+      const wrong = { ...clientCredentials(servicesKey), secretAccessKey: 'wrong' };
+      const client = new STSClient({ region, endpoint: aws.url, credentials: wrong });
+      const said = client.send(new GetCallerIdentityCommand({})).then(
+        () => 'ok',
+        (error: Error) => error.name,
+      );
+      return said.finally(() => client.destroy());
+    },
     stop: async () => {
       iam.destroy();
       sts.destroy();
@@ -151,9 +178,27 @@ export async function putTrust(iam: IAMClient, name: string, document: object): 
   await iam.send(new UpdateAssumeRolePolicyCommand({ RoleName: name, PolicyDocument }));
 }
 
-function variablesFor(url: string): Record<string, string> {
+function variablesFor(url: string, key: AccessKey): Record<string, string> {
   const services = ['', '_IAM', '_STS', '_EKS', '_EKS_AUTH'].map((name) => [`AWS_ENDPOINT_URL${name}`, url]);
-  return { ...Object.fromEntries(services), ...credentials, AWS_REGION: region, AWS_DEFAULT_REGION: region };
+  return { ...Object.fromEntries(services), ...key, AWS_REGION: region, AWS_DEFAULT_REGION: region };
+}
+
+const clientCredentials = (key: AccessKey) => ({
+  accessKeyId: key.AWS_ACCESS_KEY_ID,
+  secretAccessKey: key.AWS_SECRET_ACCESS_KEY,
+});
+
+/** A user who is allowed what docs/aws-permissions.md gives the service, also for the role that has a path. */
+async function makeServiceUser(iam: IAMClient): Promise<AccessKey> {
+  const [, document = ''] = /```json\n([\s\S]*?)```/.exec(textOf('docs/aws-permissions.md')) ?? [];
+  const roles = `"arn:aws:iam::${clusterAccount}:role/acme-*"`;
+  assert.ok(document.includes(roles));
+  const PolicyDocument = document.replace(roles, `${roles}, ${roles.replace('role/', 'role/team/data/')}`);
+  const UserName = serviceUser;
+  await iam.send(new CreateUserCommand({ UserName }));
+  await iam.send(new PutUserPolicyCommand({ UserName, PolicyName: 'service', PolicyDocument }));
+  const { AccessKey: key } = await iam.send(new CreateAccessKeyCommand({ UserName }));
+  return { AWS_ACCESS_KEY_ID: key?.AccessKeyId ?? '', AWS_SECRET_ACCESS_KEY: key?.SecretAccessKey ?? '' };
 }
 
 function firstTrust(issuer: string): object {
@@ -186,8 +231,8 @@ function withPlainAudience(token: string): string {
 }
 
 /** The cluster of the Pod Identity associations. */
-async function makeCluster(iam: IAMClient): Promise<void> {
-  const eks = new EKSClient({ region });
+async function makeCluster(iam: IAMClient, own: ConstructorParameters<typeof EKSClient>[0] & object): Promise<void> {
+  const eks = new EKSClient(own);
   const trust = { Effect: 'Allow', Principal: { Service: 'eks.amazonaws.com' }, Action: 'sts:AssumeRole' };
   const AssumeRolePolicyDocument = JSON.stringify({ Version: '2012-10-17', Statement: [trust] });
   const { Role } = await iam.send(new CreateRoleCommand({ RoleName: 'eks', AssumeRolePolicyDocument }));

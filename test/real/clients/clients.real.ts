@@ -64,7 +64,7 @@ describe('clients generated from the contract', function () {
     cpSync(join(here, 'go'), module, { recursive: true });
     const config = join(here, 'oapi-codegen.yaml');
     run(generator, ['-config', config, '-o', join(module, 'client.go'), projectFile('openapi.yaml')]);
-    await orSkip(this, () => run('go', ['mod', 'download'], {}, module));
-    assertWalk(run('go', ['run', '.'], env, module).stdout);
+    await orSkip(this, () => run('go', ['mod', 'download'], {}, { cwd: module }));
+    assertWalk(run('go', ['run', '.'], env, { cwd: module }).stdout);
   });
 });
