@@ -57,24 +57,24 @@ describe('AWS stand-in: real clients', function () {
   const prints = ({ stdout, stderr, code }: ProgramResult, text: string) =>
     assert.deepEqual([stdout.trim(), code], [text, 0], stderr);
 
-  it('boto3 through a chained profile', async function () {
+  it('boto3 gets the target role through a chained profile', async function () {
     if (!(await hasBoto3())) return skip(this, 'python3 with boto3');
     prints(await runBoto3("import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])", profile), expected);
   });
 
-  it('the AWS CLI through a chained profile', async function () {
+  it('the AWS CLI gets the target role through a chained profile', async function () {
     if (!(await hasAws())) return skip(this, 'the AWS CLI');
     prints(await runAws(['sts', 'get-caller-identity', '--query', 'Arn', '--output', 'text'], profile), expected);
   });
 
-  it('the JS SDK through a chained profile', async () => {
+  it('the JS SDK gets the target role through a chained profile', async () => {
     const script = `
       import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
       console.log((await new STSClient({}).send(new GetCallerIdentityCommand({}))).Arn);`;
     prints(await runNode(script, profile), expected);
   });
 
-  it('boto3 sees the error codes of IAM and STS, and a decoded document', async function () {
+  it('boto3 reads the error codes of IAM and STS, and a decoded trust policy', async function () {
     if (!(await hasBoto3())) return skip(this, 'python3 with boto3');
     const stranger = await issuer.podToken({ serviceAccount: 'run-2' });
     const script = `

@@ -100,7 +100,7 @@ describe('AWS stand-in: EKS Auth', () => {
     assert.equal(aws.calls.AssumeRoleForPodIdentity, 1);
   });
 
-  it('cuts long names, as a role session name has 64 characters at most', async () => {
+  it('shortens long cluster and pod names, so that the session name has 64 characters at most', async () => {
     aws.addCluster('acme-production-blue');
     associate({ cluster: 'acme-production-blue' });
     const other = await startPodIdentityAgent({ aws, cluster: 'acme-production-blue' });
@@ -115,7 +115,7 @@ describe('AWS stand-in: EKS Auth', () => {
     }
   });
 
-  it('refuses pods without an association, in this cluster and this namespace', async () => {
+  it('refuses a pod whose service account has no association in its cluster and namespace', async () => {
     associate({ serviceAccount: 'svc-user-2-sa' });
     associate({ namespace: 'elsewhere' });
     aws.addCluster('acme-2');
@@ -125,7 +125,7 @@ describe('AWS stand-in: EKS Auth', () => {
     assert.match(String(text), /^\(AccessDeniedException\): No association for service account domino-compute/);
   });
 
-  it('refuses tokens that are not what they should be', async () => {
+  it('refuses a malformed, forged, expired or missing token, and one of another issuer or audience', async () => {
     associate();
     const code = async (bearer: string) => /\((.*?)\)/.exec(String((await refusal(bearer))[1]))?.[1];
     const stranger = await createIssuer();
@@ -148,13 +148,13 @@ describe('AWS stand-in: EKS Auth', () => {
     [true, 'both actions', podsTrust()],
     [true, 'every action', podsTrust('sts:*')],
     [false, 'sts:AssumeRole alone', podsTrust('sts:AssumeRole')],
-    [true, 'sts:AssumeRole alone without session tags', podsTrust('sts:AssumeRole'), true],
+    [true, 'sts:AssumeRole alone, and session tags are disabled', podsTrust('sts:AssumeRole'), true],
     [false, 'sts:TagSession alone', podsTrust('sts:TagSession')],
-    [false, 'another service', trustOf({ Service: 'ec2.amazonaws.com' })],
-    [false, 'the account', trustOf({ AWS: `arn:aws:iam::${HOME}:root` })],
+    [false, 'another service as its principal', trustOf({ Service: 'ec2.amazonaws.com' })],
+    [false, 'the AWS account as its principal', trustOf({ AWS: `arn:aws:iam::${HOME}:root` })],
     [
       true,
-      'the tags of the pod',
+      'conditions on the tags of this pod',
       podsTrust(BOTH, {
         StringEquals: {
           [tag('eks-cluster-arn')]: `arn:aws:eks:us-west-2:${HOME}:cluster/acme`,
@@ -166,14 +166,36 @@ describe('AWS stand-in: EKS Auth', () => {
         Null: { [tag('kubernetes-pod-uid')]: 'false' },
       }),
     ],
-    [false, 'another namespace', podsTrust(BOTH, { StringEquals: { [tag('kubernetes-namespace')]: 'x' } })],
-    [false, 'another account', podsTrust(BOTH, { StringLike: { [tag('kubernetes-service-account')]: 'svc-user-2*' } })],
-    [false, 'a tag when tags are off', podsTrust(BOTH, { StringEquals: { [tag('eks-cluster-name')]: 'acme' } }), true],
-    [true, 'no tag when tags are off', podsTrust(BOTH, { Null: { [tag('eks-cluster-name')]: 'true' } }), true],
-    [true, 'the cluster as its source', podsTrust(BOTH, { ArnLike: { 'aws:SourceArn': '*:cluster/acme' } })],
     [
       false,
-      'a Deny of the tags alone',
+      'a condition on another namespace',
+      podsTrust(BOTH, { StringEquals: { [tag('kubernetes-namespace')]: 'x' } }),
+    ],
+    [
+      false,
+      'a condition on another service account',
+      podsTrust(BOTH, { StringLike: { [tag('kubernetes-service-account')]: 'svc-user-2*' } }),
+    ],
+    [
+      false,
+      'a condition on a tag, and session tags are disabled',
+      podsTrust(BOTH, { StringEquals: { [tag('eks-cluster-name')]: 'acme' } }),
+      true,
+    ],
+    [
+      true,
+      'a condition that a tag is absent, and session tags are disabled',
+      podsTrust(BOTH, { Null: { [tag('eks-cluster-name')]: 'true' } }),
+      true,
+    ],
+    [
+      true,
+      'a condition on the cluster as aws:SourceArn',
+      podsTrust(BOTH, { ArnLike: { 'aws:SourceArn': '*:cluster/acme' } }),
+    ],
+    [
+      false,
+      'a Deny of sts:TagSession alone',
       {
         Version: '2012-10-17',
         Statement: [
@@ -184,7 +206,7 @@ describe('AWS stand-in: EKS Auth', () => {
     ],
   ];
   for (const [allowed, what, trust, disableSessionTags = false] of cases) {
-    it(`${allowed ? 'lets in' : 'keeps out'} by a trust policy with ${what}`, async () => {
+    it(`${allowed ? 'gives' : 'refuses'} credentials where the trust policy has ${what}`, async () => {
       aws.addRole({ name: 'acme-pods', trust });
       associate({ disableSessionTags });
       if (allowed) await credentials();
@@ -192,7 +214,7 @@ describe('AWS stand-in: EKS Auth', () => {
     });
   }
 
-  it('evaluates the pod’s own uid', async () => {
+  it('evaluates a condition on the pod’s uid', async () => {
     const bearer = await token();
     const { pod } = decodeJwt(bearer)['kubernetes.io'] as { pod: { uid: string } };
     const condition = { StringEquals: { [tag('kubernetes-pod-uid')]: pod.uid } };
@@ -202,7 +224,7 @@ describe('AWS stand-in: EKS Auth', () => {
     assert.deepEqual(await refusal(await token()), denied);
   });
 
-  it('sees a role’s end at once, and a new trust policy only when it has spread', async () => {
+  it('applies a new trust policy after its propagation time, and refuses a deleted role', async () => {
     associate();
     aws.knobs.propagationMs = 2000;
     aws.setTrust(HOME, 'acme-pods', trustOf({ Service: 'ec2.amazonaws.com' }));
@@ -213,7 +235,7 @@ describe('AWS stand-in: EKS Auth', () => {
     assert.deepEqual(await refusal(), denied);
   });
 
-  it('acts on what callers do to associations only after a while', async () => {
+  it('applies a caller’s change to an association after the association delay', async () => {
     aws.knobs.associationDelayMs = 5000;
     aws.addRole({ name: 'acme-pods-2', trust: podsTrust() });
     const call = async (method: string, id = '', body?: object) => {
@@ -246,7 +268,7 @@ describe('AWS stand-in: EKS Auth', () => {
     const targetRoleArn = `arn:aws:iam::${AWAY}:role/acme-target`;
     const first = { AWS: `arn:aws:iam::${HOME}:role/acme-pods` };
 
-    it('chains on into it, with the tags and the external id', async () => {
+    it('assumes the target role with the tags and the external id', async () => {
       const { externalId } = associate({ targetRoleArn });
       const condition = {
         StringEquals: { 'sts:ExternalId': externalId, [tag('kubernetes-namespace')]: 'domino-compute' },
@@ -262,7 +284,7 @@ describe('AWS stand-in: EKS Auth', () => {
       );
     });
 
-    it('needs the target to take the tags, unless they are off', async () => {
+    it('refuses where the target role does not allow sts:TagSession, unless session tags are disabled', async () => {
       const { associationId } = associate({ targetRoleArn });
       aws.addRole({ account: AWAY, name: 'acme-target', trust: trustOf(first, 'sts:AssumeRole') });
       assert.deepEqual(await refusal(), denied);
@@ -270,7 +292,7 @@ describe('AWS stand-in: EKS Auth', () => {
       await credentials();
     });
 
-    it('needs the target to be there, to trust the role and to expect this association', async () => {
+    it('refuses where the target role is missing, or where either role does not permit the chain', async () => {
       associate({ targetRoleArn });
       assert.deepEqual(await refusal(), denied);
       aws.addRole({ account: AWAY, name: 'acme-target', trust: trustOf({ AWS: `arn:aws:iam::${HOME}:role/x` }) });
@@ -280,11 +302,11 @@ describe('AWS stand-in: EKS Auth', () => {
       assert.deepEqual(await refusal(), denied);
       aws.addRole({ account: AWAY, name: 'acme-target', trust: trustOf(first) });
       aws.addRole({ name: 'acme-pods', trust: podsTrust(), allowAssume: [] });
-      assert.deepEqual(await refusal(), denied, 'the role itself may not assume it');
+      assert.deepEqual(await refusal(), denied, 'the first role’s own policy does not allow it');
     });
   });
 
-  it('limits the session by the association’s policy, and with a target role the target’s session alone', async () => {
+  it('limits the session by the association’s policy; with a target role, only the target role’s session', async () => {
     const further = `arn:aws:iam::${AWAY}:role/acme-further`;
     const targetRoleArn = `arn:aws:iam::${AWAY}:role/acme-target`;
     const trust = trustOf({ AWS: [`arn:aws:iam::${HOME}:role/acme-pods`, targetRoleArn] });
@@ -301,7 +323,7 @@ describe('AWS stand-in: EKS Auth', () => {
     }
   });
 
-  it('hands the tags on when a pod assumes a further role, which must allow that', async () => {
+  it('passes the tags on when a pod assumes a further role, which must allow sts:TagSession', async () => {
     associate();
     const further = `arn:aws:iam::${AWAY}:role/acme-further`;
     const first = { AWS: `arn:aws:iam::${HOME}:role/acme-pods` };
@@ -320,7 +342,7 @@ describe('AWS stand-in: EKS Auth', () => {
     await assume(given);
   });
 
-  it('throttles, fails and goes down like the rest', async () => {
+  it('throttles, fails or is down when the knobs say so', async () => {
     associate();
     aws.knobs.throttleNext = { AssumeRoleForPodIdentity: 1 };
     assert.deepEqual(await refusal(), [429, '(ThrottlingException): Rate exceeded, fault: client']);
@@ -375,12 +397,12 @@ describe('AWS stand-in: real clients through the Pod Identity Agent', function (
     assert.match(stdout, expected, stderr);
   };
 
-  it('boto3 by its default credentials', async function () {
+  it('boto3 gets the associated role as its default credentials', async function () {
     if (!(await hasBoto3())) return skip(this, 'python3 with boto3');
     prints(await runBoto3("import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])", pod));
   });
 
-  it('boto3 says what EKS Auth said, and knows the associations', async function () {
+  it('boto3 reads associations and their errors, and calls EKS Auth', async function () {
     if (!(await hasBoto3())) return skip(this, 'python3 with boto3');
     const script = `
 import boto3
@@ -398,12 +420,12 @@ print(boto3.client('eks-auth').assume_role_for_pod_identity(clusterName='acme', 
     assert.deepEqual(stdout.trim().split('\n'), lines, stderr);
   });
 
-  it('the AWS CLI by its default credentials', async function () {
+  it('the AWS CLI gets the associated role as its default credentials', async function () {
     if (!(await hasAws())) return skip(this, 'the AWS CLI');
     prints(await runAws(['sts', 'get-caller-identity', '--query', 'Arn', '--output', 'text'], pod));
   });
 
-  it('the JS SDK by its default credentials', async () => {
+  it('the JS SDK gets the associated role as its default credentials', async () => {
     const script = `
       import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
       console.log((await new STSClient({}).send(new GetCallerIdentityCommand({}))).Arn);`;

@@ -96,8 +96,12 @@ describe('AWS stand-in: EKS', () => {
     const target = arnOf('acme-target', AWAY);
     const changed = await update(made.associationId, { targetRoleArn: target });
     const { externalId, ...rest } = changed ?? {};
-    assert.deepEqual(rest, { ...made, targetRoleArn: target, modifiedAt: new Date(now) }, 'what is left out stays');
-    assert.ok(externalId, 'the target role can ask for it');
+    assert.deepEqual(
+      rest,
+      { ...made, targetRoleArn: target, modifiedAt: new Date(now) },
+      'the fields that the update leaves out stay',
+    );
+    assert.ok(externalId, 'the target role can require it');
     aws.addRole({ name: 'acme-pods-2', trust: TRUST });
     const again = await update(made.associationId, { roleArn: arnOf('acme-pods-2'), disableSessionTags: true });
     assert.deepEqual(again, { ...changed, roleArn: arnOf('acme-pods-2'), disableSessionTags: true });
@@ -109,7 +113,7 @@ describe('AWS stand-in: EKS', () => {
     assert.deepEqual(aws.associations('acme'), []);
   });
 
-  it('lists summaries, by namespace and account, in pages', async () => {
+  it('lists summaries in pages, by namespace and service account', async () => {
     const names = Array.from({ length: 101 }, (_, index) => `user-${index}-sa`);
     for (const serviceAccount of names) {
       aws.addAssociation({ namespace: 'domino-compute', serviceAccount, roleArn: arnOf('acme-pods') });
@@ -143,7 +147,7 @@ describe('AWS stand-in: EKS', () => {
     }
   });
 
-  it('has one association for an account, and says which', async () => {
+  it('refuses a second association of a service account, and names the first', async () => {
     const { associationId } = await create();
     const taken = refusal('ResourceInUseException', 409, `Association already exists: ${associationId}`);
     await assert.rejects(create(), taken);
@@ -151,7 +155,7 @@ describe('AWS stand-in: EKS', () => {
     await create({ clusterName: 'acme-2' });
   });
 
-  it('makes an association once for a token, and keeps to what the token was first used for', async () => {
+  it('creates one association per request token, and refuses the token with other parameters or after deletion', async () => {
     const token = { clientRequestToken: 'svc-user-1' };
     aws.knobs.loseAnswerNext = { CreatePodIdentityAssociation: 1 };
     await assert.rejects(create(token));
@@ -168,14 +172,14 @@ describe('AWS stand-in: EKS', () => {
     await create({ clientRequestToken: 'svc-user-1-again' });
   });
 
-  it('remembers no token of a call that was refused', async () => {
+  it('accepts a request token again after it refused the first call', async () => {
     const token = { clientRequestToken: 'one', roleArn: arnOf('late') };
     await assert.rejects(create(token), { name: 'InvalidParameterException' });
     aws.addRole({ name: 'late', trust: TRUST });
     await create(token);
   });
 
-  it('stops at the quota', async () => {
+  it('refuses an association beyond the quota', async () => {
     aws.knobs.associationQuota = 1;
     await create();
     await assert.rejects(
@@ -184,7 +188,7 @@ describe('AWS stand-in: EKS', () => {
     );
   });
 
-  it('knows no cluster and no association that is not there', async () => {
+  it('answers ResourceNotFoundException for an unknown cluster or association', async () => {
     const noCluster = refusal('ResourceNotFoundException', 404, 'No cluster found for name: none.');
     await assert.rejects(create({ clusterName: 'none' }), noCluster);
     await assert.rejects(create({}, client(aws.userCredentials(AWAY))), { name: 'ResourceNotFoundException' });
@@ -194,10 +198,14 @@ describe('AWS stand-in: EKS', () => {
     await assert.rejects(remove('a-00000000000000000'), noAssociation);
     aws.addCluster('acme-2');
     const { associationId } = await create();
-    await assert.rejects(describeIt(associationId, 'acme-2'), noAssociation, 'it is of another cluster');
+    await assert.rejects(
+      describeIt(associationId, 'acme-2'),
+      noAssociation,
+      'the association belongs to another cluster',
+    );
   });
 
-  it('refuses parameters that make no sense', async () => {
+  it('refuses invalid parameters', async () => {
     const { associationId } = await create();
     const senseless = refusal('InvalidParameterException', 400, /./);
     await assert.rejects(update(associationId, {}), senseless);
@@ -215,7 +223,7 @@ describe('AWS stand-in: EKS', () => {
     await assert.rejects(update(associationId, { disableSessionTags: false }), senseless);
   });
 
-  it('refuses roles that are not there, are not in the account, or do not trust EKS', async () => {
+  it('refuses a role that is missing, in another AWS account, or does not trust EKS with both actions', async () => {
     const { associationId } = await create({ serviceAccount: 'x' });
     const only = (part: object) => ({ ...TRUST, Statement: [{ ...TRUST.Statement[0], ...part }] });
     aws.addRole({ name: 'away', account: AWAY, trust: TRUST });
@@ -241,7 +249,7 @@ describe('AWS stand-in: EKS', () => {
     await create({ roleArn: arnOf('no-tags') });
   });
 
-  it('sees a trust policy only when it has come round, and no role that is gone', async () => {
+  it('applies a new trust policy after its propagation time, and refuses a deleted role', async () => {
     aws.knobs.propagationMs = 1000;
     aws.setTrust(ACCOUNT, 'acme-pods', { ...TRUST, Statement: [] });
     await create({ serviceAccount: 'x' });
@@ -251,7 +259,7 @@ describe('AWS stand-in: EKS', () => {
     await assert.rejects(create(), { message: 'Role provided in the request does not exist.' });
   });
 
-  it('refuses an unknown caller, and one who may not pass the role', async () => {
+  it('refuses an unknown caller, and a caller without iam:PassRole for the role', async () => {
     const stranger = client({ AWS_ACCESS_KEY_ID: 'AKIAUNKNOWN', AWS_SECRET_ACCESS_KEY: 'x' });
     await assert.rejects(create({}, stranger), refusal('UnrecognizedClientException', 403, /security token/));
     const unsigned = await fetch(`${aws.url}/clusters/acme/pod-identity-associations`);
@@ -269,7 +277,7 @@ describe('AWS stand-in: EKS', () => {
     await update(associationId, { disableSessionTags: true });
   });
 
-  it('throttles and fails by the names of its calls, as EKS words it', async () => {
+  it('throttles and fails the calls that the knobs name, with EKS’s own errors', async () => {
     aws.knobs.throttleNext = { CreatePodIdentityAssociation: 1 };
     await assert.rejects(create(), refusal('ThrottlingException', 429, 'Rate exceeded'));
     aws.knobs.failRate = { DescribePodIdentityAssociation: { code: 'ServerException', rate: 1 } };
@@ -290,7 +298,7 @@ describe('AWS stand-in: EKS', () => {
     });
   });
 
-  it('records every write, who made it, how it ended, and what was in flight beside it', async () => {
+  it('records every write with its caller, its outcome and the writes in flight beside it', async () => {
     const { promise: gate, resolve: release } = Promise.withResolvers<void>();
     wait = () => gate;
     aws.knobs.latencyMs = { CreatePodIdentityAssociation: 100 };
@@ -309,7 +317,7 @@ describe('AWS stand-in: EKS', () => {
     giveUp.abort();
     await assert.rejects(hanging, { name: 'AbortError' });
     while (aws.eksWrites[3]?.outcome === undefined) await new Promise(setImmediate);
-    assert.equal(aws.associations().length, 2, 'what hangs does nothing');
+    assert.equal(aws.associations().length, 2, 'a hung call has no effect');
     aws.knobs.loseAnswerNext = { DeletePodIdentityAssociation: 1 };
     await assert.rejects(remove(associationId, client(aws.credentials, 'replica-b')));
     aws.addAssociation({ namespace: 'domino-compute', serviceAccount: 'y', roleArn: arnOf('acme-pods') });
@@ -349,7 +357,7 @@ describe('AWS stand-in: EKS', () => {
     );
   });
 
-  it('tells other processes what is there and what was written', async () => {
+  it('shows other processes the associations and the record of writes', async () => {
     await create();
     assert.deepEqual(await get('associations'), aws.associations());
     assert.deepEqual(await get('associations/acme'), aws.associations('acme'));

@@ -73,11 +73,11 @@ describe('AWS stand-in: STS', () => {
   });
   afterEach(() => aws.close());
 
-  it('says who the service is', async () => {
+  it('GetCallerIdentity names the service’s role', async () => {
     assert.equal(await whoIs(), `arn:aws:sts::${HOME}:assumed-role/irsa-svc/irsa-svc`);
   });
 
-  it('gives a pod the session that its trust policy allows, until it ends', async () => {
+  it('gives a pod the session that the trust policy allows, and refuses the session after it expires', async () => {
     const answer = await withToken();
     assert.equal(answer.AssumedRoleUser?.Arn, `arn:aws:sts::${HOME}:assumed-role/proxy/alice`);
     assert.equal(answer.SubjectFromWebIdentityToken, 'system:serviceaccount:domino-compute:run-1');
@@ -89,12 +89,12 @@ describe('AWS stand-in: STS', () => {
     await assert.rejects(whoIs(answer.Credentials), { name: 'ExpiredToken' });
   });
 
-  it('refuses tokens that are not what they should be', async () => {
+  it('refuses a malformed, forged or expired token, one of another issuer or audience, and a missing role', async () => {
     const stranger = await createIssuer();
     const token = (options: object, from = issuer) => from.podToken({ serviceAccount: 'run-1', now, ...options });
     const invalid = { name: 'InvalidIdentityTokenException' };
     await assert.rejects(withToken('nonsense'), invalid);
-    await assert.rejects(withToken(await token({}, stranger)), invalid, 'signed by a key that is not the issuer’s');
+    await assert.rejects(withToken(await token({}, stranger)), invalid, 'another issuer’s key signed it');
     await assert.rejects(withToken(await token({ audience: 'vault' })), invalid);
     await assert.rejects(withToken(await token({}, await createIssuer({ issuer: 'example.com/id/B' }))), {
       ...invalid,
@@ -111,43 +111,55 @@ describe('AWS stand-in: STS', () => {
   const one = 'system:serviceaccount:domino-compute:run-1';
   const conditions: [allowed: boolean, what: string, condition: object | undefined][] = [
     [true, 'no condition', undefined],
-    [true, 'an empty list', { StringLike: { [sub]: [] } }],
-    [true, 'one of several values', { StringEquals: { [sub]: ['x', one] } }],
-    [false, 'no value that fits', { StringEquals: { [sub]: ['x', ''] } }],
-    [false, 'a wildcard in an operator without', { StringEquals: { [sub]: '*:run-1' } }],
-    [true, 'wildcards', { StringLike: { [sub]: '*:domino-comput?:run-?' } }],
-    [false, 'another case', { StringLike: { [sub]: '*:RUN-1' } }],
-    [true, 'another case where it does not count', { StringEqualsIgnoreCase: { [sub]: one.toUpperCase() } }],
-    [true, 'a key in another case', { StringLike: { [sub.replace('sub', 'SUB')]: '*:run-1' } }],
-    [false, 'two keys of which one fails', { StringLike: { [sub]: '*:run-1', [aud]: 'vault' } }],
-    [false, 'two operators of which one fails', { StringLike: { [sub]: '*' }, StringEquals: { [aud]: 'vault' } }],
-    [false, 'a negation', { StringNotLike: { [sub]: ['x', '*:run-1'] } }],
-    [true, 'a negation of something else', { StringNotEquals: { [sub]: 'x', [aud]: 'vault' } }],
-    [false, 'a key that is not there', { StringEquals: { 'ISSUER:amr': 'x' } }],
-    [true, 'a key that is not there, if it exists', { StringEqualsIfExists: { 'ISSUER:amr': 'x' } }],
-    [true, 'any value', { 'ForAnyValue:StringEquals': { [aud]: ['vault', 'sts.amazonaws.com'] } }],
-    [false, 'all values', { 'ForAllValues:StringEquals': { [aud]: ['vault'] } }],
-    [true, 'all of no values', { 'ForAllValues:StringEquals': { 'ISSUER:amr': ['x'] } }],
+    [true, 'an empty list of values', { StringLike: { [sub]: [] } }],
+    [true, 'the subject among several values', { StringEquals: { [sub]: ['x', one] } }],
+    [false, 'no matching value', { StringEquals: { [sub]: ['x', ''] } }],
+    [false, 'a wildcard under an operator without wildcards', { StringEquals: { [sub]: '*:run-1' } }],
+    [true, 'matching wildcards', { StringLike: { [sub]: '*:domino-comput?:run-?' } }],
+    [false, 'the subject in another case', { StringLike: { [sub]: '*:RUN-1' } }],
+    [
+      true,
+      'the subject in another case, under StringEqualsIgnoreCase,',
+      { StringEqualsIgnoreCase: { [sub]: one.toUpperCase() } },
+    ],
+    [true, 'a condition key in another case', { StringLike: { [sub.replace('sub', 'SUB')]: '*:run-1' } }],
+    [false, 'two keys of which one does not match', { StringLike: { [sub]: '*:run-1', [aud]: 'vault' } }],
+    [
+      false,
+      'two operators of which one does not match',
+      { StringLike: { [sub]: '*' }, StringEquals: { [aud]: 'vault' } },
+    ],
+    [false, 'a negation of the subject', { StringNotLike: { [sub]: ['x', '*:run-1'] } }],
+    [true, 'a negation of other values', { StringNotEquals: { [sub]: 'x', [aud]: 'vault' } }],
+    [false, 'a key that the token lacks', { StringEquals: { 'ISSUER:amr': 'x' } }],
+    [true, 'a key that the token lacks, under IfExists,', { StringEqualsIfExists: { 'ISSUER:amr': 'x' } }],
+    [
+      true,
+      'ForAnyValue and one matching value',
+      { 'ForAnyValue:StringEquals': { [aud]: ['vault', 'sts.amazonaws.com'] } },
+    ],
+    [false, 'ForAllValues and no matching value', { 'ForAllValues:StringEquals': { [aud]: ['vault'] } }],
+    [true, 'ForAllValues and a key that the token lacks', { 'ForAllValues:StringEquals': { 'ISSUER:amr': ['x'] } }],
     [false, 'an unknown variable', { StringLike: { [sub]: `*\${aws:nobody}` } }],
     [true, 'a known variable', { StringLike: { [sub]: `\${ISSUER:sub}` } }],
-    [true, 'a known variable in any case', { StringEqualsIgnoreCase: { [sub]: `\${ISSUER:SUB}` } }],
-    [false, 'a variable that does not end', { StringLike: { [sub]: '*${' } }],
-    [true, 'an absence', { Null: { 'ISSUER:amr': 'true' } }],
+    [true, 'a known variable in another case', { StringEqualsIgnoreCase: { [sub]: `\${ISSUER:SUB}` } }],
+    [false, 'an unterminated variable', { StringLike: { [sub]: '*${' } }],
+    [true, 'Null on a key that the token lacks', { Null: { 'ISSUER:amr': 'true' } }],
   ];
   for (const [allowed, what, condition] of conditions) {
-    it(`${allowed ? 'lets in' : 'keeps out'} by ${what}`, async () => {
+    it(`a trust policy with ${what} ${allowed ? 'admits' : 'refuses'} the pod`, async () => {
       const text = JSON.stringify(webTrust(condition)).replaceAll('ISSUER', issuer.issuer);
       aws.setTrust(HOME, 'proxy', text);
       await (allowed ? withToken() : assert.rejects(withToken(), denied));
     });
   }
 
-  it('reads ${ as text in documents of before 2012', async () => {
+  it('treats a variable as plain text in a document of version 2008-10-17', async () => {
     aws.setTrust(HOME, 'proxy', { ...webTrust(subjects(`\${ISSUER:sub}`)), Version: '2008-10-17' });
     await assert.rejects(withToken(), denied);
   });
 
-  it('lets a Deny win, and needs the action and the principal to fit', async () => {
+  it('refuses on a matching Deny, and where the action or the principal does not match', async () => {
     const [allow] = webTrust(undefined).Statement;
     const set = (...Statement: unknown[]) => aws.setTrust(HOME, 'proxy', { Version: '2012-10-17', Statement });
     set(allow, { ...allow, Effect: 'Deny', Condition: subjects('*:run-1') });
@@ -164,7 +176,7 @@ describe('AWS stand-in: STS', () => {
     await withToken();
   });
 
-  it('sees a new document only when it has spread', async () => {
+  it('applies a new trust policy after its propagation time', async () => {
     aws.knobs.propagationMs = 5000;
     aws.setTrust(HOME, 'proxy', webTrust(subjects('*:run-2')));
     await withToken();
@@ -172,7 +184,7 @@ describe('AWS stand-in: STS', () => {
     await assert.rejects(withToken(), denied);
   });
 
-  it('chains into another account for principals that the target trusts', async () => {
+  it('lets a session assume a role in another AWS account only where that role trusts the session', async () => {
     const { Credentials: pod } = await withToken();
     const target = aws.addRole({ account: AWAY, name: 'target', trust: awsTrust(HOME) }).arn;
     const trusts: [allowed: boolean, principal: string][] = [
@@ -191,7 +203,7 @@ describe('AWS stand-in: STS', () => {
     }
   });
 
-  it('holds a chained session to one hour', async () => {
+  it('limits a chained session to between 15 minutes and one hour', async () => {
     const { Credentials: pod } = await withToken();
     const { arn } = aws.addRole({ account: AWAY, name: 'target', trust: awsTrust(HOME), maxSessionSeconds: 43_200 });
     await assert.rejects(assume(arn, pod, 3601), { name: 'ValidationError', message: /role chaining/ });
@@ -199,7 +211,7 @@ describe('AWS stand-in: STS', () => {
     await assume(arn, pod, 900);
   });
 
-  it('needs the calling role to be allowed to assume, when it has permissions at all', async () => {
+  it('refuses a calling role whose own policies do not allow it to assume the target', async () => {
     const target = aws.addRole({ account: AWAY, name: 'target', trust: awsTrust(HOME) }).arn;
     aws.addRole({ name: 'proxy', trust: webTrust(undefined), allowAssume: [`arn:aws:iam::${AWAY}:role/other*`] });
     const { Credentials: pod } = await withToken();

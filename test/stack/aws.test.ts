@@ -66,7 +66,7 @@ describe('AWS stand-in: IAM', () => {
   });
   afterEach(() => aws.close());
 
-  it('gives a role by its name, with its path in the ARN and its document percent-encoded', async () => {
+  it('returns a role by its name, with its path in the ARN and its document percent-encoded', async () => {
     aws.setTrust(ACCOUNT, 'proxy', trustWith({ Action: ['sts:AssumeRole', 'sts:*'] }));
     const { Role: role } = await iam.send(new GetRoleCommand({ RoleName: 'proxy' }));
     assert.equal(role?.Arn, `arn:aws:iam::${ACCOUNT}:role/team/x/proxy`);
@@ -101,7 +101,7 @@ describe('AWS stand-in: IAM', () => {
     await assert.rejects(stranger.send(new GetRoleCommand({ RoleName: 'proxy' })), { Code: 'InvalidClientTokenId' });
   });
 
-  it('refuses what IAM refuses, each with its code', async () => {
+  it('refuses a missing or unmodifiable role and a malformed trust policy with IAM’s error codes', async () => {
     aws.addRole({ name: 'linked', trust: TRUST, unmodifiable: true });
     await assert.rejects(update('linked', JSON.stringify(TRUST)), { Code: 'UnmodifiableEntity' });
     await assert.rejects(update('missing', JSON.stringify(TRUST)), { Code: 'NoSuchEntity' });
@@ -109,16 +109,16 @@ describe('AWS stand-in: IAM', () => {
       'no JSON': '{',
       'a list': '[]',
       'no statement': '{"Version":"2012-10-17","Statement":[]}',
-      'a version': JSON.stringify({ ...TRUST, Version: '2020-01-01' }),
+      'an unknown version': JSON.stringify({ ...TRUST, Version: '2020-01-01' }),
       'a resource': trustWith({ Resource: '*' }),
-      'an effect': trustWith({ Effect: 'allow' }),
+      'an unknown effect': trustWith({ Effect: 'allow' }),
       'no action': trustWith({ Action: undefined }),
-      'an action of others': trustWith({ Action: 's3:GetObject' }),
+      'an action of another service': trustWith({ Action: 's3:GetObject' }),
       'no principal': trustWith({ Principal: undefined }),
       'a deleted principal': trustWith({ Principal: { AWS: 'AROAEXAMPLEEXAMPLE123' } }),
-      'a kind of principal': trustWith({ Principal: { Robot: 'x' } }),
-      'an operator': trustWith({ Condition: { StringIs: { 'a:b': 'c' } } }),
-      'a value': trustWith({ Condition: { StringLike: { 'a:b': { c: 1 } } } }),
+      'an unknown kind of principal': trustWith({ Principal: { Robot: 'x' } }),
+      'an unknown operator': trustWith({ Condition: { StringIs: { 'a:b': 'c' } } }),
+      'a value that is an object': trustWith({ Condition: { StringLike: { 'a:b': { c: 1 } } } }),
     };
     for (const [what, document] of Object.entries(malformed)) {
       await assert.rejects(update('proxy', document), { Code: 'MalformedPolicyDocument' }, what);
@@ -139,7 +139,7 @@ describe('AWS stand-in: IAM', () => {
     await assert.rejects(update('small', JSON.stringify(TRUST)), quotaError);
   });
 
-  it('records every write, who made it, and how many were in flight beside it', async () => {
+  it('records every write with its caller, its outcome and the number of writes in flight beside it', async () => {
     const { promise: gate, resolve: release } = Promise.withResolvers<void>();
     wait = () => gate;
     aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 100 };
@@ -159,11 +159,11 @@ describe('AWS stand-in: IAM', () => {
     );
     assert.equal(aws.role(ACCOUNT, 'proxy').history.length, 3);
     aws.setTrust(ACCOUNT, 'proxy', TRUST);
-    assert.equal(aws.writes.length, 3, "an outsider's edit is not counted as our write");
+    assert.equal(aws.writes.length, 3, "another tool's edit is not counted as the service's write");
     assert.equal(aws.role(ACCOUNT, 'proxy').history.at(-1)?.by, 'outsider');
   });
 
-  it('shows the old document for as long as reads are stale', async () => {
+  it('returns the old document for as long as reads are stale', async () => {
     aws.knobs.staleReadMs = 2000;
     await update('proxy', trustWith({ Sid: 'New' }));
     assert.deepEqual(await read('proxy'), TRUST);
@@ -184,7 +184,7 @@ describe('AWS stand-in: IAM', () => {
     assert.equal((await post('knobs', { nonsense: 1 })).status, 400);
   });
 
-  it('keeps to the rates per second when they are set', async () => {
+  it('throttles calls above the rates per second that the knobs set', async () => {
     Object.assign(aws.knobs, { readsPerSecond: 2, writesPerSecond: 1 });
     await read('proxy');
     await read('proxy');
@@ -196,7 +196,7 @@ describe('AWS stand-in: IAM', () => {
     await update('proxy', JSON.stringify(TRUST));
   });
 
-  it('loses answers after the write, hangs without one, and goes down', async () => {
+  it('loses the answer after a write, hangs, or is down when the knobs say so', async () => {
     aws.knobs.loseAnswerNext = { UpdateAssumeRolePolicy: 1 };
     await assert.rejects(update('proxy', trustWith({ Sid: 'Lost' })));
     assert.deepEqual(await read('proxy'), JSON.parse(trustWith({ Sid: 'Lost' })));
@@ -218,7 +218,7 @@ describe('AWS stand-in: IAM', () => {
     await read('proxy');
   });
 
-  it('tells other processes what was called and written', async () => {
+  it('shows other processes the calls, the writes and the roles', async () => {
     await read('proxy');
     await update('proxy', JSON.stringify(TRUST));
     assert.deepEqual(await get('calls'), { GetRole: 1, UpdateAssumeRolePolicy: 1 });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { type DominoStandIn, startDomino } from './domino.ts';
 
-describe('domino stand-in', () => {
+describe('Domino stand-in', () => {
   let domino: DominoStandIn;
   beforeEach(async () => {
     domino = await startDomino();
@@ -18,7 +18,7 @@ describe('domino stand-in', () => {
   }
   const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 
-  it('knows users by token and by API key', async () => {
+  it('identifies a user by token and by API key', async () => {
     const byToken = await get('/v4/auth/principal', bearer(domino.token('alice')));
     assert.equal(byToken.body.canonicalId, '60faf443e43b3c7a6f5f5eea');
     assert.equal(byToken.body.isAdmin, false);
@@ -46,7 +46,7 @@ describe('domino stand-in', () => {
     assert.equal((await get('/v4/auth/principal')).body.isAnonymous, true);
   });
 
-  it('makes tokens of five minutes, signed with a published key', async () => {
+  it('issues tokens that last five minutes and name a published key', async () => {
     const token = domino.token('alice');
     const { exp = 0, iat = 0, iss } = decodeJwt(token);
     assert.equal(exp - iat, 300);
@@ -55,7 +55,7 @@ describe('domino stand-in', () => {
     assert.ok(keys.some(({ kid }: { kid: string }) => kid === decodeProtectedHeader(token).kid));
   });
 
-  it('rotates keys, with or without the old ones', async () => {
+  it('accepts a token of an earlier key only where the rotation keeps that key', async () => {
     const old = domino.token('alice');
     domino.rotateKeys({ keepOld: true });
     assert.equal((await get('/v4/auth/principal', bearer(old))).body.isAnonymous, false);
@@ -64,7 +64,7 @@ describe('domino stand-in', () => {
     assert.equal((await get('/v4/auth/principal', bearer(domino.token('alice')))).body.isAnonymous, false);
   });
 
-  it('is driven over HTTP too', async () => {
+  it('accepts users and knobs over HTTP, and counts calls', async () => {
     const post = (path: string, body: unknown) => {
       return fetch(`${domino.url}${path}`, { method: 'POST', body: JSON.stringify(body) });
     };

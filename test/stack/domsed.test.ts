@@ -1,4 +1,4 @@
-/** Tests domsed's stand-in: the seed document's Mutation word for word, each kind of rule, and refusals. */
+/** Tests domsed's stand-in: the documented Mutation word for word, each kind of rule, and refusals. */
 import assert from 'node:assert/strict';
 import type { V1Pod } from '@kubernetes/client-node';
 import fc from 'fast-check';
@@ -46,7 +46,7 @@ function applied(rules: Rule[], options: Partial<DominoPodOptions> = {}, how: Mu
   return applyMutations([mutation(...rules)], pod(options), how);
 }
 
-describe('a Mutation of cloudWorkloadIdentity', () => {
+describe('domsed stand-in: cloudWorkloadIdentity', () => {
   const accountOf = (rules: readonly Rule[], userName: string, workloadType = 'Workspace') =>
     applyMutations([mutation(...rules)], pod({ userName, workloadType })).spec?.serviceAccountName;
   const identity = (rest: object) => [{ cloudWorkloadIdentity: { cloud_type: 'aws' as const, ...rest } }];
@@ -61,19 +61,19 @@ describe('a Mutation of cloudWorkloadIdentity', () => {
     // The document's two test pods carry the account's name as the user's name, so the list does not match them.
     ['svc-user-1-sa', 'Workspace', `run-${run}`],
   ] as const) {
-    it(`of the document gives ${account} to a ${workload} of ${user}`, () => {
+    it(`the documented Mutation gives ${account} to a ${workload} of ${user}`, () => {
       assert.equal(accountOf(documented.rules, user, workload), account);
     });
   }
 
-  it('changes the account of the pod and nothing else', () => {
+  it('changes only the service account of the pod', () => {
     const before = pod({ userName: 'svc-user-1' });
     const after = applyMutations([documented], before);
     assert.deepEqual(after, { ...before, spec: { ...before.spec, serviceAccountName: 'svc-user-1-sa' } });
     assert.equal(before.spec?.serviceAccountName, `run-${run}`);
   });
 
-  it('prefers the list, then the name of the user, then the default, then what the pod has', () => {
+  it('chooses the service account from the list, else the user’s name, else the default, else the pod', () => {
     const list = { user_mappings: { alice: 'alice-sa' }, default_sa: 'other-sa' };
     assert.equal(accountOf(identity({ ...list, assume_sa_mapping: true }), 'alice'), 'alice-sa');
     assert.equal(accountOf(identity({ ...list, assume_sa_mapping: true }), 'bob'), 'bob');
@@ -83,19 +83,19 @@ describe('a Mutation of cloudWorkloadIdentity', () => {
     assert.equal(accountOf(identity({ user_mappings: {} }), 'constructor'), `run-${run}`);
   });
 
-  it('keeps the old name of the field equal, where a pod has it', () => {
+  it('also changes the deprecated field serviceAccount where a pod has it', () => {
     const old = pod({ userName: 'svc-user-1' });
     Object.assign(old.spec as object, { serviceAccount: `run-${run}` });
     assert.equal(applyMutations([documented], old).spec?.serviceAccount, 'svc-user-1-sa');
   });
 });
 
-describe('which pods a rule changes', () => {
+describe('domsed stand-in: selection of pods', () => {
   const label = { modifyLabel: { key: 'acme.com/seen', value: 'yes' } };
   const seen = (labelSelectors: string[]) =>
     applied([{ labelSelectors, ...label }]).metadata?.labels?.['acme.com/seen'] === 'yes';
 
-  it('are those that all its selectors match', () => {
+  it('a rule changes only pods that all its selectors match', () => {
     const one = 'dominodatalab.com/workload-type in (Workspace,Batch)';
     assert.ok(seen([]));
     assert.ok(seen([one]));
@@ -104,14 +104,14 @@ describe('which pods a rule changes', () => {
     assert.ok(!seen([one, '!dominodatalab.com/execution-id']));
   });
 
-  it('do not include builds, unless it says so', () => {
+  it('a rule changes builds only with matchBuilds', () => {
     const isBuild = () => true;
     assert.deepEqual(applied([label], {}, { isBuild }), pod());
     const matching = applied([{ ...label, matchBuilds: true }], {}, { isBuild });
     assert.equal(matching.metadata?.labels?.['acme.com/seen'], 'yes');
   });
 
-  it('include those that an earlier rule, or an earlier Mutation by name, labelled', () => {
+  it('a rule selects pods by labels that a Mutation with an earlier name set', () => {
     const first = { metadata: { name: 'a' }, rules: [label] };
     const second = {
       metadata: { name: 'b' },
@@ -121,7 +121,7 @@ describe('which pods a rule changes', () => {
   });
 });
 
-describe('the changes of a rule', () => {
+describe('domsed stand-in: changes of a rule', () => {
   const volume = { name: 'aws-user-token', projected: { sources: [] } };
   const mount = { name: 'aws-user-token', mountPath: '/var/run/secrets/eks.amazonaws.com/serviceaccount' };
   const sidecar = { name: 'aws-config-file-generator', image: 'quay.io/domino/irsa:2.0.0' };
@@ -131,7 +131,7 @@ describe('the changes of a rule', () => {
       .find(({ name }) => name === container)
       ?.env?.filter(({ name }) => name === variable.name);
 
-  it('insert a container beside the others, or at the end of the init containers', () => {
+  it('insertContainer adds the container after the other containers or init containers', () => {
     const names = (made: V1Pod) =>
       [made.spec?.initContainers, made.spec?.containers].map((all) => all?.map(({ name }) => name));
     const app = applied([{ insertContainer: { containerType: 'app', spec: sidecar } }]);
@@ -145,7 +145,7 @@ describe('the changes of a rule', () => {
     ]);
   });
 
-  it('insert volumes, and mounts into the containers that are named, an inserted one among them', () => {
+  it('insertVolumes adds a volume, insertVolumeMounts mounts it in the named containers, also in an inserted one', () => {
     const made = applied([
       { insertContainer: { containerType: 'app', spec: sidecar } },
       { insertVolumes: [volume] },
@@ -161,7 +161,7 @@ describe('the changes of a rule', () => {
     );
   });
 
-  it('set variables in their place, in every container where none is named', () => {
+  it('modifyEnv replaces a variable in the named containers, or in all containers where none is named', () => {
     const named = applied([{ modifyEnv: { containerSelector: ['run'], env: [variable] } }]);
     assert.deepEqual(valueIn(named, 'run'), [variable]);
     assert.notDeepEqual(valueIn(named, 'executor'), [variable]);
@@ -172,7 +172,7 @@ describe('the changes of a rule', () => {
     assert.notDeepEqual(valueIn(apps, 'domino-init'), [variable]);
   });
 
-  it('add to the security context of the pod, and set a label', () => {
+  it('modifySecurityContext merges into the pod’s security context, and modifyLabel sets a label', () => {
     const made = applied([
       { modifySecurityContext: { context: { runAsUser: 1000, fsGroup: 1 } } },
       { modifySecurityContext: { context: { fsGroup: 12574 } } },
@@ -182,7 +182,7 @@ describe('the changes of a rule', () => {
     assert.equal(made.metadata?.labels?.['dominodatalab.com/irsa-workload-type'], 'edge-workload');
   });
 
-  it('can all be in one rule', () => {
+  it('one rule can contain several changes', () => {
     const env = [{ name: 'AWS_REGION', value: 'us-west-2' }];
     const made = applied([
       {
@@ -195,7 +195,7 @@ describe('the changes of a rule', () => {
     assert.deepEqual(made.spec?.containers?.at(-1), { ...sidecar, volumeMounts: [mount], env });
   });
 
-  it('are refused where the pod has something else of that name', () => {
+  it('a rule is refused where the pod has a different volume, mount or container of that name', () => {
     assert.throws(() => applied([{ insertVolumes: [{ name: 'shared', configMap: { name: 'x' } }] }]), {
       message: 'Mutation acme, rules[0]: volume shared is there already, and differs',
     });
@@ -206,7 +206,7 @@ describe('the changes of a rule', () => {
   });
 });
 
-describe('any Mutation', () => {
+describe('domsed stand-in: any Mutation', () => {
   const name = fc.constantFrom('run', 'executor', 'domino-init', 'sidecar', 'other');
   const word = fc.stringMatching(/^[a-z][a-z0-9]{0,5}$/);
   const selectors = fc.subarray([
@@ -250,7 +250,7 @@ describe('any Mutation', () => {
     all.sort((a, b) => Number('insertContainer' in b) - Number('insertContainer' in a)),
   );
 
-  it('applied twice is applied once', () => {
+  it('changes nothing when it is applied again', () => {
     fc.assert(
       fc.property(inOrder, (all) => {
         const once = applied(all);
@@ -259,7 +259,7 @@ describe('any Mutation', () => {
     );
   });
 
-  it('leaves what it was given as it was, and what it does not select as it is', () => {
+  it('does not modify its arguments, nor a pod that its rules do not select', () => {
     fc.assert(
       fc.property(rules, (all) => {
         const given = [pod(), mutation(...all)] as const;
@@ -276,7 +276,7 @@ describe('any Mutation', () => {
   });
 });
 
-describe('a Mutation that is not well-formed', () => {
+describe('domsed stand-in: an invalid Mutation', () => {
   const rule = (rest: object) => () => checkMutation(mutation(rest as Rule));
 
   for (const [what, wrong, message] of [
@@ -286,30 +286,30 @@ describe('a Mutation that is not well-formed', () => {
       { modifyEnv: { containers: [], env: [] } },
       /rules\[0\]\.modifyEnv\.containers: .*unknown/,
     ],
-    ['a key left out', { insertVolumeMounts: {} }, /rules\[0\]\.insertVolumeMounts\.volumeMounts: Required value/],
+    ['a missing key', { insertVolumeMounts: {} }, /rules\[0\]\.insertVolumeMounts\.volumeMounts: Required value/],
     [
       'a misspelt key in a container',
       { insertContainer: { containerType: 'app', spec: { name: 'x', image: 'y', volumeMount: [] } } },
       /insertContainer\.spec\.volumeMount: .*unknown/,
     ],
     [
-      'another kind of container',
+      'an unknown container type',
       { insertContainer: { containerType: 'sidecar', spec: { name: 'x', image: 'y' } } },
       /containerType: .* allowed values: init, app/,
     ],
-    ['another cloud', { cloudWorkloadIdentity: { cloud_type: 'gcp' } }, /cloud_type: .* allowed values: aws/],
-    ['a number where a text belongs', { modifyLabel: { key: 'x', value: 1 } }, /modifyLabel\.value: .*must be string/],
-    ['a selector that does not parse', { labelSelectors: ['a in b'] }, /labelSelectors\[0\]: .*unable to parse/],
-    ['a spec, which Mutations have not', {}, /spec: Invalid value: unknown field/],
+    ['an unknown cloud', { cloudWorkloadIdentity: { cloud_type: 'gcp' } }, /cloud_type: .* allowed values: aws/],
+    ['a number in place of a string', { modifyLabel: { key: 'x', value: 1 } }, /modifyLabel\.value: .*must be string/],
+    ['an invalid selector', { labelSelectors: ['a in b'] }, /labelSelectors\[0\]: .*unable to parse/],
+    ['a spec, which a Mutation does not have', {}, /spec: Invalid value: unknown field/],
   ] as const) {
-    it(`is refused for ${what}, by name`, () => {
+    it(`is refused for ${what}, and the error names the field`, () => {
       if (what.startsWith('a spec'))
         assert.throws(() => checkMutation({ ...documented, spec: {} } as Mutation), message);
       else assert.throws(rule(wrong), message);
     });
   }
 
-  it('changes no pod', () => {
+  it('makes applyMutations throw an error that names the Mutation', () => {
     assert.throws(() => applyMutations([documented, mutation({ modifyLabels: {} } as Rule)], pod()), /Mutation acme: /);
   });
 });

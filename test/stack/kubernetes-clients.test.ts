@@ -16,7 +16,7 @@ const run = promisify(execFile);
 describe("client-node's informer on the Kubernetes stand-in", () => {
   let kubernetes: KubernetesStandIn;
   let informer: Informer<V1ConfigMap>;
-  /** The informer's events, oldest first, and the waits for further ones. */
+  /** The informer's events, oldest first; `wake` ends the wait for the next one. */
   let told: string[];
   let wake: () => void;
 
@@ -55,7 +55,7 @@ describe("client-node's informer on the Kubernetes stand-in", () => {
 
   const put = (name: string, x: string) => kubernetes.put('configmaps', { metadata: { name, namespace }, data: { x } });
 
-  it('lists, then follows', async () => {
+  it('reports the listed objects, then each change', async () => {
     put('one', '1');
     await informer.start();
     await hears('add one 1');
@@ -65,7 +65,7 @@ describe("client-node's informer on the Kubernetes stand-in", () => {
     await hears('update one 2', 'add two 1', 'delete one 2');
   });
 
-  it('lists again after a 410, and tells what was missed', async () => {
+  it('lists again after a 410, and reports the changes that it missed', async () => {
     put('one', '1');
     put('two', '1');
     await informer.start();
@@ -117,7 +117,7 @@ describe('kubectl on the Kubernetes stand-in', () => {
     return kubectl('apply', '--validate=false', '-f', file);
   }
 
-  it('applies, changes by applying again, annotates, labels, gets and deletes', async () => {
+  it('applies, annotates, labels, gets and deletes an object', async () => {
     const metadata = { name: 'one' };
     assert.equal(await apply({ metadata, data: { x: '1', y: '1' } }), 'configmap/one created');
     assert.equal(await apply({ metadata, data: { x: '1', y: '1' } }), 'configmap/one unchanged');
@@ -131,7 +131,7 @@ describe('kubectl on the Kubernetes stand-in', () => {
     await assert.rejects(kubectl('get', 'cm', 'one'), /NotFound/);
   });
 
-  it('creates, and knows custom resources and leases', async () => {
+  it('creates an object, and lists custom resources and leases', async () => {
     const file = join(home, 'account.json');
     await writeFile(file, JSON.stringify({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'svc' } }));
     await kubectl('create', '--validate=false', '-f', file);
@@ -157,7 +157,7 @@ describe('kubectl on the Kubernetes stand-in', () => {
     assert.deepEqual(kubernetes.list('configmaps'), []);
   });
 
-  it('applies on the server side', async () => {
+  it('applies an object on the server side', async () => {
     const file = join(home, 'object.json');
     const object = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'one' }, data: { x: '1' } };
     await writeFile(file, JSON.stringify(object));
@@ -165,7 +165,7 @@ describe('kubectl on the Kubernetes stand-in', () => {
     assert.deepEqual(kubernetes.get('configmaps', namespace, 'one')?.data, { x: '1' });
   });
 
-  it('watches', async () => {
+  it('watches an object and prints its change', async () => {
     kubernetes.put('configmaps', { metadata: { name: 'one', namespace }, data: { x: '1' } });
     const columns = 'custom-columns=N:.metadata.name,X:.data.x';
     const args = ['-n', namespace, 'get', 'cm', '--watch', '--no-headers', '-o', columns];

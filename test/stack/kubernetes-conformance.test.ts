@@ -4,7 +4,7 @@ import { type KubernetesStandIn, startKubernetes } from './kubernetes.ts';
 import { conformance, type Peer } from './kubernetes-conformance.ts';
 import { tokenConformance } from './kubernetes-token-conformance.ts';
 
-describe('the Kubernetes stand-in, as kube-apiserver', () => {
+describe('Kubernetes stand-in: conformance with kube-apiserver', () => {
   let kubernetes: KubernetesStandIn;
   before(async () => {
     kubernetes = await startKubernetes();
@@ -25,5 +25,5 @@ describe('the Kubernetes stand-in, as kube-apiserver', () => {
     },
   });
   conformance(peer);
-  describe('with TokenRequests', () => tokenConformance(peer));
+  describe('TokenRequests', () => tokenConformance(peer));
 });

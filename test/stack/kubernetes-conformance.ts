@@ -35,7 +35,7 @@ export function conformance(peer: () => Peer): void {
   /** Code, reason and message, without this test's namespace. */
   const told = ({ code, body }: RawAnswer) => [code, body.reason, body.message?.replaceAll(space, 'SPACE')];
 
-  it('says what is missing', async () => {
+  it('answers 404 and names the object that is missing', async () => {
     const answer = await call(`${maps}/one`);
     assert.deepEqual(told(answer), [404, 'NotFound', 'configmaps "one" not found']);
     assert.deepEqual(answer.body.details, { name: 'one', kind: 'configmaps' });
@@ -48,12 +48,12 @@ export function conformance(peer: () => Peer): void {
     assert.equal((await call(`${url}/apis/none.example/v1/ones`).catch(() => ({ code: 404 }))).code, 404);
   });
 
-  it('refuses a second object of one name', async () => {
+  it('refuses a second object with the same name', async () => {
     assert.equal((await map('one')).code, 201);
     assert.deepEqual(told(await map('one')), [409, 'AlreadyExists', 'configmaps "one" already exists']);
   });
 
-  it('refuses a stale version in a patch, an update and a deletion', async () => {
+  it('refuses a stale resourceVersion in a patch, an update and a deletion', async () => {
     const stale = version(await map('one'));
     const fresh = version(await call(`${maps}/one`, 'PATCH', { data: { x: '2' } }, merging));
     assert.notEqual(fresh, stale);
@@ -76,7 +76,7 @@ export function conformance(peer: () => Peer): void {
     );
   });
 
-  it('leaves the version as it is where a write changes nothing', async () => {
+  it('keeps the resourceVersion when a write changes nothing', async () => {
     const made = version(await map('one'));
     assert.equal(version(await call(`${maps}/one`, 'PATCH', { data: { x: '1' } }, merging)), made);
     assert.equal(version(await call(`${maps}/one`, 'PUT', { metadata: { name: 'one' }, data: { x: '1' } })), made);
@@ -93,7 +93,7 @@ export function conformance(peer: () => Peer): void {
     assert.deepEqual([deleted.kind, deleted.metadata?.uid], ['ServiceAccount', account.metadata?.uid]);
   });
 
-  it('refuses what is not well-formed, field by field', async () => {
+  it('refuses invalid names, keys, values and labels, and objects that are too long', async () => {
     const named = await map('Not_A_Name');
     assert.deepEqual([named.code, named.body.reason], [422, 'Invalid']);
     const { causes } = named.body.details as { causes: { reason: string; field: string }[] };
@@ -112,7 +112,7 @@ export function conformance(peer: () => Peer): void {
     assert.equal((await call(maps, 'POST', { data: { x: 'x'.repeat(3 * 1024 * 1024) } })).code, 413);
   });
 
-  it('stores nothing of a dry run, and answers as if it had', async () => {
+  it('answers a dry run like a creation, and stores nothing', async () => {
     const dry = await call(`${maps}?dryRun=All`, 'POST', { metadata: { name: 'one' } });
     assert.equal(dry.code, 201);
     assert.match(dry.body.metadata?.uid ?? '', /^[0-9a-f-]{36}$/);
@@ -120,7 +120,7 @@ export function conformance(peer: () => Peer): void {
     assert.equal((await call(`${maps}/one`)).code, 404);
   });
 
-  it('takes leases with six digits of a second, and guards their updates', async () => {
+  it('requires microseconds in a lease, and the current resourceVersion in its update', async () => {
     const leases = `${url}/apis/coordination.k8s.io/v1/namespaces/${space}/leases`;
     const spec = { holderIdentity: 'a', leaseDurationSeconds: 15, renewTime: '2026-11-21T12:00:00.000000Z' };
     const made = await call(leases, 'POST', { metadata: { name: 'one' }, spec });
@@ -135,7 +135,7 @@ export function conformance(peer: () => Peer): void {
     assert.deepEqual([late.code, late.body.reason], [409, 'Conflict']);
   });
 
-  it('gives lists in pages, all of one moment', async () => {
+  it('returns all pages of a list from one snapshot', async () => {
     for (const name of ['a', 'b', 'c']) await map(name);
     const first = (await call(`${maps}?limit=2`)).body;
     assert.deepEqual([first.kind, first.items?.map(({ metadata }) => metadata?.name)], ['ConfigMapList', ['a', 'b']]);
@@ -154,7 +154,7 @@ export function conformance(peer: () => Peer): void {
     assert.equal(rest.metadata?.resourceVersion, resourceVersion);
   });
 
-  it('says Expired for a page of a moment that is forgotten', async () => {
+  it('answers 410 Expired for a page of a snapshot that it no longer has', async () => {
     for (const name of ['a', 'b', 'c']) await map(name);
     const { metadata } = (await call(`${maps}?limit=2`)).body;
     await map('d');
@@ -163,7 +163,7 @@ export function conformance(peer: () => Peer): void {
     assert.deepEqual([late.code, late.body.reason], [410, 'Expired']);
   });
 
-  it('refuses selectors that it cannot read or does not know', async () => {
+  it('refuses an invalid label selector and an unknown field selector', async () => {
     assert.deepEqual(told(await call(`${maps}?labelSelector=${encodeURIComponent('a in')}`)).slice(0, 2), [
       400,
       'BadRequest',
@@ -171,7 +171,7 @@ export function conformance(peer: () => Peer): void {
     assert.deepEqual(told(await call(`${maps}?fieldSelector=spec.none%3Da`)).slice(0, 2), [400, 'BadRequest']);
   });
 
-  it('tells a watch of one name what changes, from the version on', async () => {
+  it('sends a watch of one name the changes since its resourceVersion', async () => {
     const from = version(await map('one'));
     await map('two');
     const watch = await openWatch(`${maps}?watch=true&resourceVersion=${from}&fieldSelector=metadata.name%3Done`);
@@ -181,7 +181,7 @@ export function conformance(peer: () => Peer): void {
     watch.stop();
   });
 
-  it('begins a streamed list with its objects and a bookmark that ends them', async () => {
+  it('starts a streamed list with the existing objects and a bookmark that ends them', async () => {
     await map('one');
     const query = 'watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan';
     const watch = await openWatch(`${maps}?${query}`);
@@ -194,7 +194,7 @@ export function conformance(peer: () => Peer): void {
     assert.deepEqual([bare.code, bare.body.reason], [422, 'Invalid']);
   });
 
-  it('refuses a patch of an unknown form, and a JSON patch whose test fails', async () => {
+  it('refuses a patch of an unknown content type, and a JSON patch whose test fails', async () => {
     await map('one');
     assert.deepEqual(told(await call(`${maps}/one`, 'PATCH', {}, { 'content-type': 'application/json' })).slice(0, 2), [
       415,
@@ -205,7 +205,7 @@ export function conformance(peer: () => Peer): void {
     assert.deepEqual([tested.code, tested.body.reason], [422, 'Invalid']);
   });
 
-  it('takes an Event about an object of its namespace alone', async () => {
+  it('accepts an Event only about an object of its own namespace', async () => {
     const events = `${url}/api/v1/namespaces/${space}/events`;
     const event = (namespace: string) => ({
       metadata: { name: `one.${randomUUID().slice(0, 8)}` },
@@ -219,7 +219,7 @@ export function conformance(peer: () => Peer): void {
     assert.deepEqual([other.code, other.body.reason], [422, 'Invalid']);
   });
 
-  it('fills in what a pod leaves out', async () => {
+  it('fills in the defaults of a pod', async () => {
     await call(`${url}/api/v1/namespaces/${space}/serviceaccounts`, 'POST', { metadata: { name: 'default' } });
     const pods = `${url}/api/v1/namespaces/${space}/pods`;
     const body = { metadata: { name: 'one' }, spec: { containers: [{ name: 'run', image: 'run:1' }] } };
@@ -229,7 +229,7 @@ export function conformance(peer: () => Peer): void {
     assert.equal((status as { phase: string }).phase, 'Pending');
   });
 
-  it('asks a caller without a free seat to come again, in plain text', async () => {
+  it('answers a user above the concurrency limit with 429, Retry-After and plain text', async () => {
     await map('one');
     const calm = await peer().crowd('one-of-many');
     const ask = async () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { type AccessRequest, type KubernetesStandIn, startKubernetes } from './kubernetes.ts';
 import { call, openWatch } from './kubernetes-raw.ts';
 
-describe('the Kubernetes stand-in, told to misbehave', () => {
+describe('Kubernetes stand-in: faults', () => {
   let kubernetes: KubernetesStandIn;
   let maps: string;
 
@@ -30,7 +30,7 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     assert.deepEqual(await run(), first);
   });
 
-  it('asks for patience with 429', async () => {
+  it('sends Retry-After and plain text with a 429', async () => {
     kubernetes.knobs.failRate = 1;
     kubernetes.knobs.failStatus = 429;
     const response = await fetch(maps);
@@ -38,7 +38,7 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     assert.equal(await response.text(), 'Too many requests, please try again later.\n');
   });
 
-  it('waits before it answers', async () => {
+  it('delays each answer by latencyMs', async () => {
     const slept: number[] = [];
     const clock = { now: () => 0, monotonic: () => 0, sleep: async (ms: number) => void slept.push(ms) };
     const slow = await startKubernetes({ clock });
@@ -50,7 +50,7 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     await slow.close();
   });
 
-  it('drops everything while down, and has lost nothing afterwards', async () => {
+  it('drops calls and watches while down, and keeps its objects', async () => {
     const watch = await openWatch(`${maps}?watch=true`);
     kubernetes.knobs.down = true;
     await assert.rejects(watch.next());
@@ -60,7 +60,7 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     assert.equal((await call(maps)).body.items?.length, 1);
   });
 
-  it('cuts watches', async () => {
+  it('ends open watches on cutWatches', async () => {
     const watch = await openWatch(`${maps}?watch=true`);
     kubernetes.cutWatches();
     await assert.rejects(watch.next());
@@ -68,7 +68,7 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     put('1');
   });
 
-  it('holds watch events back while frozen, then gives them in order', async () => {
+  it('holds watch events back while freezeWatches is on, then sends them in order', async () => {
     const watch = await openWatch(`${maps}?watch=true`);
     kubernetes.knobs.freezeWatches = true;
     put('1');
@@ -77,12 +77,12 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     const first = watch.brief().finally(() => {
       early = kubernetes.knobs.freezeWatches;
     });
-    assert.equal((await call(maps)).body.items?.length, 1, 'lists go on');
+    assert.equal((await call(maps)).body.items?.length, 1, 'lists still work');
     kubernetes.knobs.freezeWatches = false;
     assert.deepEqual([await first, await watch.brief(), early], ['ADDED one 1', 'MODIFIED one 2', false]);
   });
 
-  it('answers empty lists', async () => {
+  it('answers lists without items while emptyLists is on, and still returns a single object', async () => {
     put('1');
     kubernetes.knobs.emptyLists = true;
     const { code, body } = await call(maps);
@@ -90,7 +90,7 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
     assert.equal((await call(`${maps}/one`)).code, 200);
   });
 
-  it('takes orders from another process', async () => {
+  it('accepts knobs and orders over HTTP', async () => {
     const stack = `${kubernetes.url}/__stack`;
     await openWatch(`${maps}?watch=true`);
     assert.deepEqual((await call(`${stack}/watches`)).body, { open: 1 });
@@ -115,8 +115,8 @@ describe('the Kubernetes stand-in, told to misbehave', () => {
   });
 });
 
-describe('the Kubernetes stand-in with RBAC', () => {
-  it('knows users by token, and asks about each request in the words of RBAC', async () => {
+describe('Kubernetes stand-in: RBAC', () => {
+  it('identifies a user by token, and checks each request by verb, resource, namespace and name', async () => {
     const asked: AccessRequest[] = [];
     const kubernetes = await startKubernetes({
       tokens: { t1: 'system:serviceaccount:field:irsa' },

@@ -59,7 +59,7 @@ export function tokenConformance(peer: () => Peer): void {
     return { spec, status, claims: decodeJwt(status.token) as unknown as Claims };
   }
 
-  it('makes a token for the audiences, the life and the pod that were asked for', async () => {
+  it('makes a token with the requested audiences, lifetime and pod', async () => {
     const audiences = ['irsa/a', 'irsa/b'];
     const { spec, status, claims } = made(
       await ask({ audiences, expirationSeconds: 900, ...toPod({ uid: uids.pod }) }),
@@ -78,7 +78,7 @@ export function tokenConformance(peer: () => Peer): void {
     assert.match(status.expirationTimestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
   });
 
-  it('fills in what a TokenRequest leaves out: its own audience, an hour, and no pod', async () => {
+  it('fills in what a TokenRequest omits: the API server’s audience, one hour, no pod, and the uid of a pod', async () => {
     for (const audiences of [undefined, []]) {
       const { spec, claims } = made(await ask({ audiences }));
       assert.equal(spec.audiences.length, 1);
@@ -90,7 +90,7 @@ export function tokenConformance(peer: () => Peer): void {
     assert.deepEqual(made(await ask(toPod())).claims['kubernetes.io'].pod, { name: 'run', uid: uids.pod });
   });
 
-  it('refuses a life of less than ten minutes, and one of more than 2^32 seconds', async () => {
+  it('refuses a lifetime below ten minutes or above 2^32 seconds', async () => {
     assert.equal(made(await ask({ expirationSeconds: 600 })).spec.expirationSeconds, 600);
     const about = 'TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value:';
     for (const [seconds, why] of [
@@ -107,7 +107,7 @@ export function tokenConformance(peer: () => Peer): void {
     }
   });
 
-  it('refuses a pod that is missing, of another service account, or a later one of its name', async () => {
+  it('refuses to bind a token to a missing or recreated pod, another service account’s pod, or another kind of object', async () => {
     assert.deepEqual(told(await ask(toPod({ name: 'none' }))), [404, 'NotFound', 'pods "none" not found']);
     assert.deepEqual(told(await ask(toPod(), 'two')), [
       400,
@@ -129,7 +129,7 @@ export function tokenConformance(peer: () => Peer): void {
     ]);
   });
 
-  it('knows no token of a service account that does not exist', async () => {
+  it('answers 404 for a service account that does not exist', async () => {
     assert.deepEqual(told(await ask(toPod(), 'none')), [404, 'NotFound', 'serviceaccounts "none" not found']);
   });
 }

@@ -21,7 +21,7 @@ describe('a watch of the Kubernetes stand-in', () => {
     kubernetes.put('configmaps', { metadata: { name, namespace, labels }, data: { x } });
   const versionNow = async () => (await call(maps)).body.metadata?.resourceVersion ?? '';
 
-  it('shows what is there, then what changes, and stays in its namespace', async () => {
+  it('sends the existing objects of its namespace, then their changes', async () => {
     put('one', '1');
     const watch = await openWatch(`${maps}?watch=true`);
     assert.equal(await watch.brief(), 'ADDED one 1');
@@ -35,7 +35,7 @@ describe('a watch of the Kubernetes stand-in', () => {
     assert.equal(gone?.object.metadata?.resourceVersion, await versionNow());
   });
 
-  it('goes on from a version, missing nothing and repeating nothing', async () => {
+  it('resumes from a resourceVersion without a gap or a repetition', async () => {
     put('one', '1');
     const version = await versionNow();
     put('one', '2');
@@ -47,19 +47,19 @@ describe('a watch of the Kubernetes stand-in', () => {
     assert.deepEqual(seen, ['MODIFIED one 2', 'DELETED one 2', 'ADDED one 3', 'ADDED two 4']);
   });
 
-  it('turns a change of selection into ADDED and DELETED', async () => {
+  it('sends ADDED and DELETED when an object begins or ceases to match the label selector', async () => {
     put('one', '1', { app: 'x' });
     const watch = await openWatch(`${maps}?watch=true&labelSelector=app%3Dx`);
     assert.equal(await watch.brief(), 'ADDED one 1');
     put('two', '1');
     put('one', '2');
-    assert.equal(await watch.brief(), 'DELETED one 1', 'as it was while selected');
+    assert.equal(await watch.brief(), 'DELETED one 1', 'the object as it was while it matched');
     put('one', '3');
     put('one', '4', { app: 'x' });
     assert.equal(await watch.brief(), 'ADDED one 4');
   });
 
-  it('follows a field selector', async () => {
+  it('sends DELETED when an object ceases to match the field selector', async () => {
     const pod = { metadata: { name: 'p', namespace } };
     const url = `${kubernetes.url}/api/v1/pods?watch=true&fieldSelector=status.phase%3DRunning`;
     kubernetes.put('pods', { ...pod, status: { phase: 'Running' } });
@@ -69,7 +69,7 @@ describe('a watch of the Kubernetes stand-in', () => {
     assert.equal(await watch.brief(), 'DELETED p');
   });
 
-  it('answers 410 in the stream, and ends it, when history does not reach back', async () => {
+  it('sends a 410 as an event and ends when its resourceVersion is older than the history', async () => {
     put('one', '1');
     const version = await versionNow();
     kubernetes.expire();
@@ -82,7 +82,7 @@ describe('a watch of the Kubernetes stand-in', () => {
     assert.equal(await again.brief(), 'MODIFIED one 2');
   });
 
-  it('keeps just the window of changes', async () => {
+  it('resumes only within historyWindow changes', async () => {
     const small = await startKubernetes({ historyWindow: 10 });
     const url = `${small.url}/api/v1/configmaps?watch=true&resourceVersion=`;
     for (let x = 0; x < 100; x += 1) small.put('configmaps', { metadata: { name: 'one' }, data: { x: String(x) } });
@@ -92,7 +92,7 @@ describe('a watch of the Kubernetes stand-in', () => {
     await small.close();
   });
 
-  it('sends bookmarks to those who ask', async () => {
+  it('sends bookmarks to a client that asks for them', async () => {
     put('one', '1');
     kubernetes.knobs.bookmarkSeconds = 0.005;
     const version = await versionNow();

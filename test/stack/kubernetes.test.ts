@@ -51,7 +51,7 @@ describe('the Kubernetes stand-in', () => {
     core.patchNamespacedConfigMap({ namespace, name: as, body }, setHeaderOptions('Content-Type', strategy));
 
   describe('create', () => {
-    it('gives identity, and the same object back', async () => {
+    it('sets a uid and a creation time, and answers with the object that it stores', async () => {
       const made = await make('1');
       assert.match(made.metadata?.uid ?? '', /^[0-9a-f-]{36}$/);
       assert.ok(made.metadata?.creationTimestamp instanceof Date);
@@ -69,7 +69,7 @@ describe('the Kubernetes stand-in', () => {
       assert.match(made.metadata?.name ?? '', /^made-[a-z0-9]{5}$/);
     });
 
-    it('refuses bad names, labels, keys and values as the real one does', async () => {
+    it('refuses invalid names, labels, keys and values', async () => {
       await refused(make('1', 'Not_A_Name'), 422, 'Invalid');
       await refused(make('1', ''), 422, 'Invalid');
       const create = (body: object) => call(maps, 'POST', { metadata: { name }, ...body });
@@ -91,7 +91,7 @@ describe('the Kubernetes stand-in', () => {
       assert.equal((await call(maps, 'POST', { data: { x: 'x'.repeat(3 * 1024 * 1024) } })).code, 413);
     });
 
-    it('dry-runs without a trace', async () => {
+    it('stores nothing in a dry run', async () => {
       await core.createNamespacedConfigMap({ namespace, body: { metadata: { name } }, dryRun: 'All' });
       assert.equal(kubernetes.get('configmaps', namespace, name), undefined);
     });
@@ -110,7 +110,7 @@ describe('the Kubernetes stand-in', () => {
     const names = async (query: object) =>
       (await core.listPodForAllNamespaces(query)).items.map((pod) => pod.metadata?.name).join('');
 
-    it('holds one namespace or all, in order', async () => {
+    it('returns the objects of one namespace or of all namespaces, in order', async () => {
       assert.equal(await names({}), 'abc');
       assert.equal((await core.listNamespacedPod({ namespace: 'n1' })).items.length, 2);
       assert.deepEqual((await core.listNamespacedPod({ namespace: 'none' })).items, []);
@@ -148,7 +148,7 @@ describe('the Kubernetes stand-in', () => {
       await refused(names({ fieldSelector: 'spec.color=red' }), 400, 'BadRequest');
     });
 
-    it('pages over one snapshot, whatever happens meanwhile', async () => {
+    it('returns all pages from one snapshot, and 410 once the snapshot has expired', async () => {
       const first = await core.listPodForAllNamespaces({ limit: 2 });
       assert.equal(first.metadata?.remainingItemCount, 1);
       kubernetes.remove('pods', 'n2', 'c');
@@ -165,7 +165,7 @@ describe('the Kubernetes stand-in', () => {
       await refused(late, 410, 'Expired');
     });
 
-    it('leaves kind and apiVersion off the items of built-in lists, as the real one does', async () => {
+    it('omits kind and apiVersion on the items of a built-in list, and keeps kind on custom resources', async () => {
       const { body } = await call(`${kubernetes.url}/api/v1/pods?limit=1`);
       assert.equal(body.kind, 'PodList');
       assert.deepEqual([body.items?.[0]?.kind, body.items?.[0]?.apiVersion], [undefined, undefined]);
@@ -179,7 +179,7 @@ describe('the Kubernetes stand-in', () => {
   });
 
   describe('update', () => {
-    it('replaces, and refuses a version that is not the last', async () => {
+    it('replaces an object, and refuses a stale resourceVersion', async () => {
       const made = await make('1');
       const body = { ...made, data: { x: '2' } };
       const second = await core.replaceNamespacedConfigMap({ namespace, name, body });
@@ -190,7 +190,7 @@ describe('the Kubernetes stand-in', () => {
       assert.deepEqual(kubernetes.get('configmaps', namespace, name)?.data, { x: '3' });
     });
 
-    it('refuses an object that is not there, or another one of that name', async () => {
+    it('refuses a missing object, and the uid of an earlier object of that name', async () => {
       const made = await make('1');
       kubernetes.remove('configmaps', namespace, name);
       const unguarded = { metadata: { name } };
@@ -210,7 +210,7 @@ describe('the Kubernetes stand-in', () => {
       assert.equal(answer.spec?.containers.length, 2);
     });
 
-    it('treats leases as the real one: a guarded PUT, microseconds, one winner', async () => {
+    it('requires a resourceVersion and microseconds for a lease, and lets one of two updates win', async () => {
       const leases = config.makeApiClient(CoordinationV1Api);
       const spec = { holderIdentity: 'a', leaseDurationSeconds: 15, renewTime: new V1MicroTime() };
       const made = await leases.createNamespacedLease({ namespace, body: { metadata: { name }, spec } });
@@ -227,13 +227,13 @@ describe('the Kubernetes stand-in', () => {
   });
 
   describe('patch', () => {
-    it('merges, with null as removal', async () => {
+    it('applies a merge patch, in which null removes a key', async () => {
       await make('1');
       const merged = await patch({ data: { x: null, y: '2' } }, PatchStrategy.MergePatch);
       assert.deepEqual(merged.data, { y: '2' });
     });
 
-    it('applies JSON patches, whole or not at all', async () => {
+    it('applies a JSON patch completely or not at all', async () => {
       await make('1');
       const json = await patch(
         [
@@ -254,7 +254,7 @@ describe('the Kubernetes stand-in', () => {
       assert.deepEqual(kubernetes.get('configmaps', namespace, name)?.data, { y: '1' });
     });
 
-    it('merges named lists strategically', async () => {
+    it('merges lists by name in a strategic merge patch', async () => {
       const containers = [
         { name: 'a', image: 'a:1' },
         { name: 'b', image: 'b:1' },
@@ -279,7 +279,7 @@ describe('the Kubernetes stand-in', () => {
       assert.deepEqual((await apply({ y: '2' })).data, { x: '1', y: '2' });
     });
 
-    it('refuses a version that is not the last, an absent object, and an unknown format', async () => {
+    it('refuses a stale resourceVersion, a missing object and an unknown content type', async () => {
       const made = await make('1');
       const resourceVersion = made.metadata?.resourceVersion;
       await patch({ metadata: { resourceVersion }, data: { x: '2' } }, PatchStrategy.MergePatch);
@@ -289,7 +289,7 @@ describe('the Kubernetes stand-in', () => {
       assert.equal((await call(`${maps}/${name}`, 'PATCH', {})).code, 415);
     });
 
-    it('leaves the version alone when nothing changes', async () => {
+    it('keeps the resourceVersion when nothing changes', async () => {
       const made = await make('1');
       const same = await patch({ data: { x: '1' }, metadata: { labels: null } }, PatchStrategy.MergePatch);
       const body = { metadata: { name }, data: { x: '1' } };
@@ -300,7 +300,7 @@ describe('the Kubernetes stand-in', () => {
   });
 
   describe('delete', () => {
-    it('removes, and checks preconditions', async () => {
+    it('deletes an object only when its preconditions match', async () => {
       const made = await make('1');
       const remove = (preconditions: object) =>
         core.deleteNamespacedConfigMap({ namespace, name, body: { preconditions } });
@@ -311,13 +311,13 @@ describe('the Kubernetes stand-in', () => {
       await refused(remove({}), 404, 'NotFound');
     });
 
-    it('answers the object for service accounts', async () => {
+    it('answers with the deleted service account', async () => {
       kubernetes.put('serviceaccounts', dominoServiceAccount('run-1'));
       const gone = await core.deleteNamespacedServiceAccount({ namespace: 'domino-compute', name: 'run-1' });
       assert.equal(gone.metadata?.name, 'run-1');
     });
 
-    it('removes a collection by selector', async () => {
+    it('deletes a collection by label selector', async () => {
       kubernetes.put('configmaps', { metadata: { name: 'a', namespace, labels: { x: '1' } } });
       kubernetes.put('configmaps', { metadata: { name: 'b', namespace } });
       await core.deleteCollectionNamespacedConfigMap({ namespace, labelSelector: 'x=1' });
@@ -327,7 +327,7 @@ describe('the Kubernetes stand-in', () => {
       );
     });
 
-    it('removes pods at once by default, and lets them linger when told to', async () => {
+    it('deletes a pod at once by default; with gracefulPods, only when its finalizers are gone', async () => {
       const metadata = { name, namespace, finalizers: ['test/held'] };
       kubernetes.put('pods', { metadata });
       await core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 30 });
@@ -337,7 +337,7 @@ describe('the Kubernetes stand-in', () => {
       const going = await core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 30 });
       assert.ok(going.metadata?.deletionTimestamp);
       await core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 0 });
-      assert.ok(kubernetes.get('pods', namespace, name), 'the finalizer holds it');
+      assert.ok(kubernetes.get('pods', namespace, name), 'the finalizer keeps it');
       const merge = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
       await core.patchNamespacedPod({ namespace, name, body: { metadata: { finalizers: null } } }, merge);
       assert.equal(kubernetes.get('pods', namespace, name), undefined);
@@ -351,13 +351,13 @@ describe('the Kubernetes stand-in', () => {
     assert.equal((await call(`${kubernetes.url}/api/v1/configmaps`, 'POST', {})).code, 405);
   });
 
-  it('serves namespaces, which nothing else needs', async () => {
+  it('creates, reads and lists namespaces', async () => {
     await core.createNamespace({ body: { metadata: { name: 'made' } } });
     assert.equal((await core.readNamespace({ name: 'made' })).status?.phase, 'Active');
     assert.equal((await core.listNamespace()).items.length, 1);
   });
 
-  it('builds run pods of realistic size and names', () => {
+  it('dominoPod builds run pods of realistic size and name', () => {
     const owner = { userId: '60faf443e43b3c7a6f5f5eea', userName: 'alice', runId: '646d27b817c28b5ea4b5b0c1' };
     const pod = dominoPod(owner);
     assert.match(pod.metadata?.name ?? '', /^run-646d27b817c28b5ea4b5b0c1-[a-z0-9]{5}$/);

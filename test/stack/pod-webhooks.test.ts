@@ -15,7 +15,7 @@ const mapping = {
   rules: [{ cloudWorkloadIdentity: { cloud_type: 'aws', user_mappings: { 'svc-user-1': 'svc-user-1-sa' } } }],
 };
 
-describe('pods that are created', () => {
+describe('Kubernetes stand-in: creation of pods', () => {
   let kubernetes: KubernetesStandIn;
   let core: CoreV1Api;
   let custom: CustomObjectsApi;
@@ -50,13 +50,13 @@ describe('pods that are created', () => {
       ({ env }) => env?.find(({ name }) => name === 'AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE')?.value,
     );
 
-  it('are as they were sent, while nothing is admitted', async () => {
+  it('a pod is stored as it was sent where no webhooks are installed', async () => {
     kubernetes.put('mutations', mapping);
     const { spec } = await create(made());
     assert.equal(spec?.serviceAccountName, `run-${run}`);
   });
 
-  it('go through the Mutations of the platform namespace, by the API and by put', async () => {
+  it('Mutations of the platform namespace change compute pods, whether created by API or by put', async () => {
     kubernetes.admit(podWebhooks());
     const elsewhere = { ...mapping.metadata, namespace: 'default' };
     kubernetes.put('mutations', { ...mapping, metadata: elsewhere });
@@ -67,7 +67,7 @@ describe('pods that are created', () => {
     assert.equal((await create(made(3, 'domino-field'))).spec?.serviceAccountName, `run-${run}`);
   });
 
-  it('are as they were when they are changed later: only a creation counts', async () => {
+  it('Mutations do not change a pod that is updated', async () => {
     kubernetes.admit(podWebhooks());
     const pod = await create(made());
     kubernetes.put('mutations', mapping);
@@ -77,7 +77,7 @@ describe('pods that are created', () => {
     assert.equal(kubernetes.put('pods', made()).spec?.serviceAccountName, `run-${run}`);
   });
 
-  it('get what Pod Identity needs when the account that domsed chose has an association then', async () => {
+  it('a pod gets a Pod Identity token if the service account that domsed chose has an association at creation', async () => {
     const associated = new Set<string>();
     kubernetes.admit(podWebhooks({ associationOf: (namespace, account) => associated.has(`${namespace}/${account}`) }));
     kubernetes.put('mutations', mapping);
@@ -90,7 +90,7 @@ describe('pods that are created', () => {
     assert.deepEqual(tokenFile(inOther), [undefined, undefined]);
   });
 
-  it('get the role of their account’s annotation, unless it has an association', async () => {
+  it('a pod gets the role in its service account’s annotation, unless that service account has an association', async () => {
     const associated = new Set<string>();
     kubernetes.admit(podWebhooks({ associationOf: (_namespace, account) => associated.has(account) }));
     const annotations = { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::111111111111:role/alice' };
@@ -105,7 +105,7 @@ describe('pods that are created', () => {
     assert.deepEqual(roleOf(await create(made(1))), [undefined, undefined]);
   });
 
-  it('have an id and a time of creation, however they were created', async () => {
+  it('a pod gets a uid and a creation time of its own, whether created by API or by put', async () => {
     kubernetes.admit(podWebhooks({ associationOf: () => true }));
     const sent = { ...made(), metadata: { ...made().metadata, uid: 'mine', creationTimestamp: new Date(0) } };
     const created = kubernetes.get<V1Pod>('pods', 'domino-compute', (await create(sent)).metadata?.name ?? '');
@@ -118,7 +118,7 @@ describe('pods that are created', () => {
     assert.notEqual(created?.metadata?.uid, put.metadata?.uid);
   });
 
-  it('are not stored by a dry run, which answers them changed', async () => {
+  it('a dry run answers with the changed pod and stores nothing', async () => {
     kubernetes.admit(podWebhooks());
     kubernetes.put('mutations', mapping);
     const answered = await core.createNamespacedPod({ namespace: 'domino-compute', body: made(), dryRun: 'All' });
@@ -126,7 +126,7 @@ describe('pods that are created', () => {
     assert.deepEqual(kubernetes.list('pods'), []);
   });
 
-  it('are refused with the reason when a Mutation cannot be applied', async () => {
+  it('a pod is refused with the reason when a Mutation cannot be applied', async () => {
     kubernetes.admit(podWebhooks());
     const rules = [{ insertVolumes: [{ name: 'shared', configMap: { name: 'x' } }] }];
     kubernetes.put('mutations', { ...mapping, rules });
@@ -135,7 +135,7 @@ describe('pods that are created', () => {
     assert.deepEqual(kubernetes.list('pods'), []);
   });
 
-  it('come with Mutations that are checked when they are created, replaced or patched', async () => {
+  it('an invalid Mutation is refused when it is created, replaced or patched', async () => {
     const wrong = { ...mapping, rules: [{ cloudWorkloadIdentity: { cloud_type: 'aws', userMappings: {} } }] };
     const refused = async (call: Promise<unknown>) =>
       assert.rejects(call, ({ code, body }: { code: number; body: unknown }) => {
@@ -160,7 +160,7 @@ describe("EKS's Pod Identity webhook", () => {
   const given = dominoPod({ runId: run, userId: '60faf443e43b3c7a6f5f5eea', userName: 'alice' });
   const all = ({ spec }: V1Pod) => [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
 
-  it('gives every container the variables and the token, beside what it has', () => {
+  it('adds the variables and the token to every container, and keeps what it has', () => {
     const pod = withPodIdentity(given);
     const token = { audience: 'pods.eks.amazonaws.com', expirationSeconds: 86_400, path: 'eks-pod-identity-token' };
     const volume = { name: 'eks-pod-identity-token', projected: { sources: [{ serviceAccountToken: token }] } };
@@ -177,7 +177,7 @@ describe("EKS's Pod Identity webhook", () => {
     }
   });
 
-  it('changes nothing the second time, and nothing in a container that has its own', () => {
+  it('changes nothing the second time, nor a container that sets such a variable itself', () => {
     const once = withPodIdentity(given);
     assert.deepEqual(withPodIdentity(once), once);
     const own = structuredClone(given);

@@ -19,7 +19,7 @@ const run = '646d27b817c28b5ea4b5b0c1';
 const tokenPath = '/var/run/secrets/eks.amazonaws.com/serviceaccount';
 const token = { audience: 'sts.amazonaws.com', expirationSeconds: 86_400, path: 'token' };
 
-describe("a pod's world on disk", () => {
+describe('a pod laid out on disk', () => {
   let folder: string;
   let issuer: ClusterIssuer;
   let kubernetes: KubernetesStandIn;
@@ -53,14 +53,14 @@ describe("a pod's world on disk", () => {
     );
   const read = (...path: string[]) => readFileSync(join(folder, ...path), 'utf8');
 
-  it('has the labels as the kubelet writes them', async () => {
+  it('has the labels in the format of the kubelet', async () => {
     const items = [{ path: 'labels', fieldRef: { fieldPath: 'metadata.labels' } }];
     await layOut({ volumes: [{ name: 'podinfo', downwardAPI: { items } }] });
     assert.equal(read('podinfo', 'labels'), 'a="one"\nb="two"');
     assert.ok(lstatSync(join(folder, 'podinfo', 'labels')).isSymbolicLink());
   });
 
-  it('has tokens of its account, for the audience and the time of the volume, bound to the pod', async () => {
+  it('has a token of its service account, with the audience and lifetime of the volume, bound to the pod', async () => {
     await layOut({ volumes: [{ name: 'token', projected: { sources: [{ serviceAccountToken: token }] } }] });
     const claims = decodeJwt(read('token', 'token'));
     assert.equal(claims.sub, 'system:serviceaccount:domino-compute:svc-user-1-sa');
@@ -70,7 +70,7 @@ describe("a pod's world on disk", () => {
     assert.deepEqual(bound.pod, { name: 'run-xyz-1', uid: '0b5c6d1e-0000-4000-8000-000000000001' });
   });
 
-  it('has config maps of the cluster, secrets that are given, and both in one volume', async () => {
+  it('has the cluster’s ConfigMaps, the given secrets, and both in one volume', async () => {
     const metadata = { name: 'ca', namespace: 'domino-compute' };
     kubernetes.put('configmaps', { metadata, data: { 'ca.crt': 'CA' }, binaryData: { bin: 'AAE=' } });
     const secrets = { tls: { 'tls.crt': 'CRT', 'tls.key': 'KEY' } };
@@ -90,7 +90,7 @@ describe("a pod's world on disk", () => {
     assert.ok(existsSync(join(folder, 'none')));
   });
 
-  it('is refused when something that it needs is not there', async () => {
+  it('is refused where a ConfigMap, secret, key, volume or container is missing', async () => {
     await assert.rejects(layOut({ volumes: [{ name: 'x', configMap: { name: 'absent' } }] }), /no configMap absent/);
     await assert.rejects(layOut({ volumes: [{ name: 'x', secret: { secretName: 'absent' } }] }), /no secret absent/);
     const env = [{ name: 'X', valueFrom: { secretKeyRef: { name: 'tls', key: 'absent' } } }];
@@ -102,7 +102,7 @@ describe("a pod's world on disk", () => {
     assert.throws(() => unmounted.container('other'), /has no container other/);
   });
 
-  it('gives a container its variables: values, references, fields of the pod', async () => {
+  it('gives a container its variables from values, references and fields of the pod', async () => {
     kubernetes.put('configmaps', { metadata: { name: 'c', namespace: 'domino-compute' }, data: { key: 'of-map' } });
     const fields = ['name', 'namespace', 'uid', "labels['a']"].map((field, index) => ({
       name: `FIELD_${index}`,
@@ -138,7 +138,7 @@ describe("a pod's world on disk", () => {
     assert.deepEqual([...command, ...args], ['echo', 'y', '$(NOBODY)']);
   });
 
-  it('puts the folders in the place of mounts, in variables and commands, and nothing else', async () => {
+  it('replaces mount paths with the folders in variables and commands, and changes nothing else', async () => {
     const volumeMounts = [
       { name: 'project', mountPath: '/mnt' },
       { name: 'config', mountPath: '/mnt/.aws/' },
@@ -178,7 +178,7 @@ describe("a pod's world on disk", () => {
     assert.equal(made.path('/var/log'), '/var/log');
   });
 
-  it('replaces whole values on request, Pod Identity and all', async () => {
+  it('replaces whole values on request, also those of Pod Identity', async () => {
     const pod = dominoPod({ runId: run, userId: '60faf443e43b3c7a6f5f5eea', userName: 'alice', plain: true });
     const world = await layOutPod(withPodIdentity(pod), folder, { podToken: issuer.podToken });
     const replace = { [podIdentityUri]: 'http://127.0.0.1:4321/v1/credentials', quick: 'no whole value' };
@@ -190,7 +190,7 @@ describe("a pod's world on disk", () => {
     assert.equal(environment.DOMINO_API_PROXY, 'http://localhost:8899');
   });
 
-  it('is written anew on request, while what processes wrote stays', async () => {
+  it('gets new labels and tokens on request, and keeps the files that processes wrote', async () => {
     const items = [{ path: 'labels', fieldRef: { fieldPath: 'metadata.labels' } }];
     const volumes = [
       { name: 'podinfo', downwardAPI: { items } },
@@ -208,7 +208,7 @@ describe("a pod's world on disk", () => {
   });
 });
 
-describe('a pod that a Mutation made, run as processes', function () {
+describe('a pod changed by a Mutation, run as processes', function () {
   // A sidecar and a Python start cold on a busy machine.
   this.timeout(60_000);
   let world: World;
@@ -283,7 +283,7 @@ describe('a pod that a Mutation made, run as processes', function () {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  it('ends with boto3 in the role that its owner was given', async function () {
+  it('boto3 assumes the role of the pod’s owner through the sidecar’s config file', async function () {
     if (!(await hasBoto3())) {
       console.log('      skipped: there is no Python with boto3');
       this.skip();

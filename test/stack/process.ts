@@ -31,7 +31,7 @@ export interface Child {
   write(text: string): void;
 }
 
-/** More than a replica logs in a round of the fault suite, which looks in them for who it was when it took the lease. */
+/** More than a replica logs in a round of the fault suite, which searches these lines for the holder of the lease. */
 const keptLines = 10_000;
 const alive = new Set<ChildProcess>();
 process.once('exit', () => {

@@ -60,7 +60,7 @@ describe('the login of the stand-in realm', () => {
     assert.equal(body.access_token, undefined);
   };
 
-  it('gives a token for a code, with the verifier of its challenge', async () => {
+  it('gives a token for a code with the verifier of its challenge', async () => {
     const { answer } = await authorize();
     assert.equal(answer?.get('state'), 'a-state');
     const { status, body } = await redeem(answer?.get('code') ?? '');
@@ -74,14 +74,14 @@ describe('the login of the stand-in realm', () => {
     ['another client', { client_id: 'domino-play' }],
     ['another grant', { grant_type: 'password' }],
   ] as const) {
-    it(`refuses a code with ${what}, and the code is spent`, async () => {
+    it(`refuses a code with ${what}, and invalidates the code`, async () => {
       const code = await newCode();
       assertRefused(await redeem(code, changes));
       if (!('grant_type' in changes)) assertRefused(await redeem(code));
     });
   }
 
-  it('refuses a code that was used, one that is a minute old, and one that it never gave', async () => {
+  it('refuses a used code, a code that is a minute old, and an unknown code', async () => {
     const code = await newCode();
     assert.equal((await redeem(code)).status, 200);
     assertRefused(await redeem(code));
@@ -95,14 +95,14 @@ describe('the login of the stand-in realm', () => {
     answerTo({ grant_type: 'refresh_token', client_id: client, refresh_token: refresh });
   const begin = async () => (await redeem(await newCode())).body.refresh_token;
 
-  it('renews a token for its own client alone', async () => {
+  it('renews a token only for the client that got it', async () => {
     const first = await begin();
     assertRefused(await renew(first, 'domino-play'));
     assertRefused(await renew('made-up'));
     assert.equal((await renew(first)).status, 200);
   });
 
-  it('takes a refresh token once, and ends the login of one that comes again, where refresh tokens are revoked', async () => {
+  it('accepts a refresh token once, and ends the login when it is used again', async () => {
     const first = await begin();
     const next = await renew(first);
     assert.equal(next.status, 200);
@@ -115,13 +115,13 @@ describe('the login of the stand-in realm', () => {
     assert.equal((await renew(await begin())).status, 200, 'a new login is another one');
   });
 
-  it('takes a refresh token again and again, where they are not revoked', async () => {
+  it('accepts a refresh token repeatedly where revokeRefreshToken is off', async () => {
     domino.knobs.revokeRefreshToken = false;
     const first = await begin();
     for (let round = 0; round < 3; round += 1) assert.equal((await renew(first)).status, 200);
   });
 
-  it('ends a login that was not renewed for half an hour, and each one after ten hours', async () => {
+  it('ends a login after 30 minutes without renewal, and after ten hours in any case', async () => {
     const minutes = (number: number) => clock.advance(number * 60_000);
     const idle = await begin();
     await minutes(30);
@@ -136,12 +136,12 @@ describe('the login of the stand-in realm', () => {
       token = body.refresh_token;
     }
     const last = await renew(token);
-    assert.equal(Number(last.body.refresh_expires_in), 25 * 60, 'of the ten hours');
+    assert.equal(Number(last.body.refresh_expires_in), 25 * 60, 'the rest of the ten hours');
     await minutes(25);
     assertRefused(await renew(last.body.refresh_token));
   });
 
-  it('lets the pages of the client’s web origins alone read its answers, good or bad', async () => {
+  it('allows only the client’s web origins to read answers, also those that are errors', async () => {
     const [own, other] = ['https://localhost:8443', 'https://evil.example'];
     const form = { grant_type: 'refresh_token', client_id: consoleClientId };
     const seen = async (origin: string, more: Record<string, string>) =>
@@ -151,17 +151,17 @@ describe('the login of the stand-in realm', () => {
     for (const origin of [other, 'null', `${own}.evil.example`, 'https://localhost.evil.example']) {
       assert.equal(await seen(origin, { refresh_token: String(await begin()) }), null, origin);
     }
-    assert.equal(await seen(own, { client_id: 'domino-play' }), null, 'it has no client of the page’s');
+    assert.equal(await seen(own, { client_id: 'domino-play' }), null, 'this client does not list that web origin');
   });
 
-  it('sends a code to no page that the client did not register, nor to a client that it does not know', async () => {
+  it('answers 400, without a redirect, for an unregistered redirect_uri or another client', async () => {
     const wrong = ['https://evil.example/console', 'https://localhost:8443@evil.example/console'];
     for (const changes of [...wrong.map((uri) => ({ redirect_uri: uri })), { client_id: 'domino-play' }]) {
       assert.deepEqual(await authorize(changes), { status: 400, answer: undefined });
     }
   });
 
-  it('sends an error, and no code, where the challenge is missing or plain', async () => {
+  it('redirects with an error and no code where the challenge is missing or plain, or a token is requested', async () => {
     for (const changes of [{ code_challenge: '' }, { code_challenge_method: 'plain' }, { response_type: 'token' }]) {
       const { status, answer } = await authorize(changes);
       assert.deepEqual([status, answer?.get('error'), answer?.get('code')], [302, 'invalid_request', null]);

@@ -30,5 +30,5 @@ describe(`kube-apiserver ${versions['kube-apiserver']}, as the stand-in takes it
     crowd: (user) => leaveNoSeat(cluster, { kind: 'User', user: { name: user } }),
   });
   conformance(peer);
-  describe('with TokenRequests', () => tokenConformance(peer));
+  describe('TokenRequests', () => tokenConformance(peer));
 });
