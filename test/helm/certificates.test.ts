@@ -7,7 +7,7 @@ describe('the certificates of the chart', function () {
   this.timeout(60_000);
   before(needsHelm);
 
-  it('has a certificate for each name that workloads call', () => {
+  it('cover each DNS name by which workloads call the service', () => {
     const objects = renderChart();
     const { spec } = objectNamed<Rendered & { spec: { dnsNames: string[]; secretName: string; issuerRef: unknown } }>(
       objects,
@@ -30,7 +30,7 @@ describe('the certificates of the chart', function () {
     assert.ok(objects.every(({ kind }) => kind !== 'Secret'));
   });
 
-  it('gives the compute namespace the CA without its key', () => {
+  it('give the compute namespace the CA without its private key', () => {
     const objects = renderChart();
     const publisher = objectNamed<Workload>(objects, 'Deployment', 'irsa-svc-ca-publisher');
     const sources = publisher.spec.template.spec.volumes?.find(({ name }) => name === 'ca')?.projected?.sources;
@@ -39,7 +39,7 @@ describe('the certificates of the chart', function () {
       items.map(({ key }) => key),
       ['tls.crt', 'ca.crt'],
     );
-    // No data of ours: an upgrade would take the published CA away.
+    // The chart sets no data: otherwise an upgrade would remove the published CA.
     const copy = objectNamed(objects, 'ConfigMap', 'irsa-ca');
     assert.deepEqual([copy.metadata.namespace, copy.data], ['domino-compute', undefined]);
   });

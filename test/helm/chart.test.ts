@@ -28,10 +28,10 @@ describe('the chart', function () {
   before(needsHelm);
 
   for (const name of valuesFiles.keys()) {
-    it(`renders ${name} as its golden file says`, () => assert.equal(goldenDifference(name), undefined));
+    it(`renders ${name} like its golden file`, () => assert.equal(goldenDifference(name), undefined));
   }
 
-  it('gives the service an environment that it starts with', () => {
+  it('gives the service an environment that its configuration accepts', () => {
     for (const file of valuesFiles.values()) {
       const [deployment] = renderFiles(file)
         .filter(({ kind }) => kind === 'Deployment')
@@ -41,13 +41,13 @@ describe('the chart', function () {
     }
   });
 
-  it('reaches every setting of the service', () => {
+  it('can set every setting of the service', () => {
     const names = Object.keys(settings.shape);
     assert.ok(names.length > 25, names.join());
     const schema = JSON.parse(readFileSync(join(chart, 'values.schema.json'), 'utf8')) as {
       properties: { settings: { properties: Record<string, unknown> } };
     };
-    // What has a value of its own; SSL_OFF is tls.mode off.
+    // Settings with a value of their own in the chart; SSL_OFF is tls.mode off.
     const byOthers = [
       ...['OIDC_PROVIDER', 'OIDC_PROVIDER_AUDIENCE', 'DOMINO_ISSUER', 'AWS_REGION', 'SSL_OFF'],
       ...['CONSOLE_ENABLED', 'CONSOLE_CLIENT_ID', 'RUNBOOK_URL', 'DEPLOYMENT_NAME'],
@@ -66,7 +66,7 @@ describe('the chart', function () {
     );
   });
 
-  it('asks the Domino of the platform namespace, unless `settings` names another address', () => {
+  it('points the service at Domino in the platform namespace, unless `settings` names another address', () => {
     const hostOf = (values: Values) => environment(containerOf(service(renderChart(values)))).DOMINO_USER_HOST;
     const namespace = { platform: 'acme-platform' };
     assert.equal(hostOf({}), 'http://nucleus-frontend.domino-platform:80');
@@ -76,7 +76,7 @@ describe('the chart', function () {
     assert.equal(hostOf({ env: { namespace }, settings: { DOMINO_USER_HOST: '' } }), hostOf({ env: { namespace } }));
   });
 
-  it('gives the proxy to the service and to the sidecar, under 1.8’s names of the values', () => {
+  it('gives the HTTP proxy to the service and the sidecar, by the value names of release 1.8', () => {
     const proxy = { https_proxy: 'http://proxy.acme.example:3128', http_proxy: '', no_proxy: '.acme.example' };
     const objects = renderChart({ env: { proxy } });
     const wanted = { HTTPS_PROXY: proxy.https_proxy, NO_PROXY: proxy.no_proxy };
@@ -88,7 +88,7 @@ describe('the chart', function () {
     assert.doesNotMatch(JSON.stringify(renderChart()), /"(HTTPS?|NO)_PROXY"/);
   });
 
-  it('mounts a company’s CA, and other volumes, in the service and in the sidecar, and in no container of a user', () => {
+  it('mounts a company’s CA and extra volumes in the service and the sidecar, but in no user container', () => {
     const file = '/etc/ssl/certs/irsa-ca/ca.crt';
     const more = {
       extraVolumes: [{ name: 'acme', emptyDir: {} }],
@@ -129,7 +129,7 @@ describe('the chart', function () {
     }
   });
 
-  it('takes the registry and the pull secrets that an umbrella chart gives to all', () => {
+  it('uses the global registry and pull secrets of an umbrella chart', () => {
     const global = { imageRegistry: 'mirror.example:5000/', imagePullSecrets: ['one', { name: 'two' }] };
     const image = { repository: 'team/irsa-svc', pullSecrets: [{ name: 'two' }] };
     const objects = renderChart({ global, image });
@@ -144,7 +144,7 @@ describe('the chart', function () {
     assert.equal(containerOf(service(own)).image, 'localhost/irsa-svc:2.1.0');
   });
 
-  it('says at each alert where its section of the runbook is', () => {
+  it('links each alert to its section of the runbook', () => {
     const alertsOf = (prometheusRule: Values) =>
       objectNamed<Rendered & { spec: { groups: { rules: { alert: string; annotations: Values }[] }[] } }>(
         renderChart({ monitoring: { prometheusRule: { enabled: true, ...prometheusRule } } }),
@@ -163,7 +163,7 @@ describe('the chart', function () {
     }
   });
 
-  it('looks out for the Deployment of 1.8, by the name that 1.8 gave it, and may see that one and its own alone', () => {
+  it('names release 1.8’s Deployment to the service, which may read only that one and its own', () => {
     for (const [values, name] of [
       [{}, 'irsa'],
       [{ env: { name: 'acme-irsa' } }, 'acme-irsa'],
@@ -181,14 +181,14 @@ describe('the chart', function () {
     }
   });
 
-  it('writes numbers as they were given', () => {
+  it('renders the numbers of settings as they were given', () => {
     const env = environment(
       containerOf(service(renderChart({ settings: { RATE_LIMIT_PER_MINUTE: 1_000_000, IAM_READS_PER_SECOND: 0.25 } }))),
     );
     assert.deepEqual([env.RATE_LIMIT_PER_MINUTE, env.IAM_READS_PER_SECOND], ['1000000', '0.25']);
   });
 
-  it('writes texts that look like numbers as texts', () => {
+  it('renders strings that look like numbers as strings', () => {
     const objects = renderChart({
       env: { oidc_provider_audience: '7001' },
       priorityClassName: '7002',
@@ -211,7 +211,7 @@ describe('the chart', function () {
     assert.deepEqual([...pem.matchAll(/[:[,]70\d\d\b/g), ...bundle.matchAll(/[:[,]70\d\d\b/g)], []);
   });
 
-  it('takes labels of its own name for what Prometheus and Grafana select by', () => {
+  it('lets the labels for Prometheus and Grafana override its own labels', () => {
     const labels = { 'app.kubernetes.io/instance': 'prometheus', release: 'prometheus' };
     const monitoring = { enabled: true, labels };
     const objects = renderChart({
@@ -228,7 +228,7 @@ describe('the chart', function () {
     }
   });
 
-  it('runs three replicas, spread over nodes, that drain', () => {
+  it('runs three replicas, spread over nodes, with time to drain', () => {
     const { spec } = service(renderChart());
     const pod = spec.template.spec;
     assert.equal(spec.replicas, 3);
@@ -247,7 +247,7 @@ describe('the chart', function () {
     assert.deepEqual(budget.spec.selector, spec.selector);
   });
 
-  it('asks for health and readiness over HTTPS, and over HTTP where a mesh does the TLS', () => {
+  it('probes over HTTPS, and over HTTP where a mesh handles TLS', () => {
     for (const [mode, scheme] of [
       ['cert-manager', 'HTTPS'],
       ['off', 'HTTP'],
@@ -261,7 +261,7 @@ describe('the chart', function () {
     }
   });
 
-  it('lets no container of ours do more than run', () => {
+  it('restricts every container of its Deployments: non-root, read-only, no capabilities, memory limit', () => {
     for (const file of valuesFiles.values()) {
       for (const object of renderFiles(file).filter(({ kind }) => kind === 'Deployment')) {
         const { template } = (object as Workload).spec;
@@ -283,7 +283,7 @@ describe('the chart', function () {
     }
   });
 
-  it('finds the replicas by one set of labels, and the CA publisher by another', () => {
+  it('selects the replicas, but not the CA publisher, in its Services and its NetworkPolicy', () => {
     const objects = renderChart({ monitoring: { serviceMonitor: { enabled: true } } });
     const labels = service(objects).spec.template.metadata.labels;
     const others = objectNamed<Workload>(objects, 'Deployment', 'irsa-svc-ca-publisher').spec.template.metadata.labels;
@@ -314,7 +314,7 @@ describe('the chart', function () {
     );
   });
 
-  it('names the role in the partition of the region, as a whole ARN, or not at all', () => {
+  it('annotates the service account with a role in the region’s partition, a given ARN, or none', () => {
     const arnOf = (values: Values) =>
       objectNamed(renderChart(values), 'ServiceAccount', 'irsa-svc').metadata.annotations?.[
         'eks.amazonaws.com/role-arn'
@@ -335,7 +335,7 @@ describe('the chart', function () {
     assert.equal(arnOf({ env: { eks_service_role_name: '' } }), undefined);
   });
 
-  it('has the token for its own role made for the audience of all', () => {
+  it('requests the token for its own role with the configured audience', () => {
     const annotations = (values: Values) =>
       objectNamed(renderChart(values), 'ServiceAccount', 'irsa-svc').metadata.annotations;
     const role = { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::111111111111:role/acme-irsa-svc' };
@@ -349,7 +349,7 @@ describe('the chart', function () {
     assert.equal(annotations({ env: { oidc_provider_audience: audience, eks_service_role_name: '' } }), undefined);
   });
 
-  it('keeps the mappings: in the manifest, kept at uninstalling, and with nothing to overwrite them by', () => {
+  it('keeps the ConfigMap of mappings on uninstall, and renders it without data', () => {
     const kept = objectNamed(renderChart(), 'ConfigMap', 'domino-org-iamrole-mapping');
     assert.equal(kept.metadata.annotations?.['helm.sh/resource-policy'], 'keep');
     // Release 1.8's manifest says `data: {}`: without it, Helm's merge would delete the whole field.
@@ -360,7 +360,7 @@ describe('the chart', function () {
     }
   });
 
-  it('names what it has in shared namespaces after the service, and as 1.8 did for irsa-svc', () => {
+  it('names its objects in shared namespaces after the service, and like release 1.8 for irsa-svc', () => {
     const own = ['domino-compute', 'domino-platform'];
     const shared = (service: string, values: Values = {}) =>
       renderChart({
@@ -384,7 +384,7 @@ describe('the chart', function () {
       ['ConfigMap irsa-ca', 'Mutation irsa', 'Mutation irsa-cloud-identity'],
     );
     assert.ok(names(shared('irsa-next', { tls: { ca: { configMap: 'acme-ca' } } })).includes('ConfigMap acme-ca'));
-    // One name in all the places: what is made, what may be written, what is written, and what workloads mount.
+    // The same name in each place: the ConfigMap, the right to write it, the publisher's path, and the workloads' volume.
     for (const service of ['irsa-svc', 'irsa-next']) {
       const text = JSON.stringify(renderChart({ env: { service } }));
       const name = service === 'irsa-svc' ? 'irsa-ca' : 'irsa-next-ca';
@@ -397,7 +397,7 @@ describe('the chart', function () {
     }
   });
 
-  it('renders nothing of a CRD that a plain cluster with cert-manager and domsed lacks', () => {
+  it('needs no CRDs by default but those of cert-manager and domsed', () => {
     const groups = new Set(renderChart().map(({ apiVersion }) => apiVersion.replace(/\/?v\w+$/, '')));
     assert.deepEqual([...groups].sort(), [
       '',
@@ -410,7 +410,7 @@ describe('the chart', function () {
     ]);
   });
 
-  it('lets Domino’s own namespaces call it, wherever they are, and the platform read metrics, unless values say more', () => {
+  it('admits calls from Domino’s namespaces, and metrics scrapes from the platform, unless values change this', () => {
     const allowed = (values: Values) => {
       const { spec } = objectNamed<Rendered & { spec: { ingress: Ingress[] } }>(
         renderChart(values),
@@ -438,14 +438,14 @@ describe('the chart', function () {
       8080: ['monitoring'],
     });
     assert.deepEqual(allowed({ networkPolicy: { metricsNamespaces: [] } }), { 6000: own });
-    // 1.8 let everybody in: who upgrades is told.
+    // Release 1.8 admitted every namespace: the page for upgrades names the change.
     assert.match(
       section(textOf('docs/upgrade.md'), 'What administrators will notice'),
       /`networkPolicy\.extraNamespaces`/,
     );
   });
 
-  it('puts the alerts and the dashboard into the cluster as the files have them', () => {
+  it('installs the alerts and the dashboard as they are in their files', () => {
     const objects = renderChart({
       monitoring: { prometheusRule: { enabled: true }, dashboard: { enabled: true, namespace: 'monitoring' } },
     });
@@ -461,7 +461,7 @@ describe('the chart', function () {
     assert.deepEqual(JSON.parse(data['irsa-svc.json'] ?? ''), JSON.parse(file('grafana-dashboard.json')));
   });
 
-  it('has a table of all values in its README', () => {
+  it('documents every value in its README', () => {
     const readme = readFileSync(join(chart, 'README.md'), 'utf8');
     const values = parse(readFileSync(join(chart, 'values.yaml'), 'utf8')) as Values;
     const missing = leaves(values).filter((path) => !readme.includes(`\`${path}\``));

@@ -150,7 +150,7 @@ function discovery(kinds: typeof allKinds, path: string): object | undefined {
   return resources && { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: version, resources };
 }
 
-/** RFC 7386: null takes a field away, maps are merged, all else is replaced. */
+/** RFC 7386: null removes a field, maps are merged, all else is replaced. */
 function merge(target: unknown, patch: unknown): unknown {
   if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return patch;
   const isMap = typeof target === 'object' && target !== null && !Array.isArray(target);

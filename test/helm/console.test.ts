@@ -1,4 +1,4 @@
-/** Proves the chart's ways to the console, the pods of `helm test`, and what an installation adds or changes everywhere. */
+/** Proves how the chart exposes the console, the pods of `helm test`, and what an installation's values add everywhere. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ describe('the chart’s console', function () {
   this.timeout(60_000);
   before(needsHelm);
 
-  it('is on, without a client, and the values change both', () => {
+  it('is on by default without a client id; values change both, and the runbook URL', () => {
     const config = (console: object) => loadConfig(environment(containerOf(service(renderChart({ console })))));
     assert.deepEqual([config({}).consoleEnabled, config({}).consoleClientId], [true, undefined]);
     assert.equal(config({ clientId: 'irsa-console' }).consoleClientId, 'irsa-console');
@@ -33,7 +33,7 @@ describe('the chart’s console', function () {
     assert.equal(loadConfig(env).runbookUrl, 'https://wiki.acme.example/runbook');
   });
 
-  it('is reached by an Ingress that leads to the Service, under the name of its port', () => {
+  it('is exposed by an Ingress that routes to the Service by the name of its port', () => {
     for (const [mode, port] of [
       ['cert-manager', 'https'],
       ['off', 'http'],
@@ -63,7 +63,7 @@ describe('the chart’s console', function () {
     }
   });
 
-  it('is reached by the Gateway API, over TLS that the gateway checks', () => {
+  it('is exposed by an HTTPRoute, with a BackendTLSPolicy for a name in the certificate', () => {
     const parentRefs = [{ name: 'public', namespace: 'gateways', sectionName: 'https' }];
     const httpRoute = { enabled: true, parentRefs, hostnames: [host], backendCaConfigMap: 'irsa-backend-ca' };
     const objects = renderChart({ httpRoute });
@@ -80,7 +80,7 @@ describe('the chart’s console', function () {
     assert.ok(certificate.spec.dnsNames.includes(spec.validation.hostname));
   });
 
-  it('leads nowhere unless it is asked to, and refuses what leads nowhere', () => {
+  it('has no Ingress and no HTTPRoute by default, and incomplete values for them are refused', () => {
     const kinds = renderChart().map(({ kind }) => kind);
     for (const kind of ['Ingress', 'HTTPRoute', 'BackendTLSPolicy']) assert.ok(!kinds.includes(kind), kind);
     assert.throws(() => renderChart({ ingress: { enabled: true } }), /ingress\.host/);
@@ -90,7 +90,7 @@ describe('the chart’s console', function () {
     assert.throws(() => renderChart({ console: { clientId: 'a b' } }), RenderError);
   });
 
-  it('is what the dashboard links to, beside the runbook', () => {
+  it('is linked from the dashboard, beside the runbook', () => {
     const links = (values: object) => {
       const dashboard = { enabled: true };
       const monitoring = { dashboard, prometheusRule: { runbookUrl: 'https://wiki.acme.example/irsa' } };
@@ -112,7 +112,7 @@ describe('the chart’s console', function () {
     ]);
   });
 
-  it('is what each alert links to where its address is known: the page of what the alert is about', () => {
+  it('is linked from each alert, with the page for the alert, where its address is known', () => {
     const pagesOf = (values: object) => {
       const monitoring = { prometheusRule: { enabled: true } };
       const { spec } = objectNamed<Rules>(renderChart({ monitoring, ...values }), 'PrometheusRule', 'irsa-svc');
@@ -151,7 +151,7 @@ describe('`helm test`', function () {
   this.timeout(60_000);
   before(needsHelm);
 
-  it('calls as a workload does, and reads with the account of the service', () => {
+  it('has a pod that calls like a workload, and one that reads with the service’s service account', () => {
     const [ready, role, ...others] = testPods(renderChart());
     assert.deepEqual(others, []);
     assert.equal(ready?.metadata.namespace, 'domino-compute');
@@ -169,7 +169,7 @@ describe('`helm test`', function () {
     assert.deepEqual(testPods(renderChart({ tests: { enabled: false } })), []);
   });
 
-  it('starts a program that the build makes', () => {
+  it('starts a program that build.ts builds', () => {
     const build = readFileSync(join(root, 'build.ts'), 'utf8');
     for (const pod of testPods(renderChart())) {
       const source =
@@ -180,7 +180,7 @@ describe('`helm test`', function () {
     }
   });
 
-  it('has pods that no Service and no policy takes for a replica', () => {
+  it('has pods that the selector of the replicas does not match', () => {
     const objects = renderChart();
     const { matchLabels } = service(objects).spec.selector;
     for (const { metadata } of testPods(objects)) {
@@ -189,7 +189,7 @@ describe('`helm test`', function () {
     }
   });
 
-  it('needs no CA where the certificate is a public one, and takes a company’s own', () => {
+  it('mounts no CA with tls.mode off, and mounts a company’s CA where one is given', () => {
     const [ready] = testPods(renderChart({ tls: { mode: 'off' } }));
     assert.equal(containerOfPod(ready).env, undefined);
     assert.equal(ready?.spec.volumes, undefined);
@@ -203,11 +203,11 @@ describe('`helm test`', function () {
   const containerOfPod = (pod: TestPod | undefined) => pod?.spec.containers[0] as Container;
 });
 
-describe('what an installation adds', function () {
+describe('values of the chart that add to its objects', function () {
   this.timeout(60_000);
   before(needsHelm);
 
-  it('is on every object of the chart, and changes no selector', () => {
+  it('commonLabels are on every object and change no selector', () => {
     const commonLabels = { team: 'data', 'app.kubernetes.io/name': 'other' };
     const all = {
       podIdentity: { enabled: true, clusterName: 'acme' },
@@ -229,7 +229,7 @@ describe('what an installation adds', function () {
     assert.equal(service(objects).metadata.labels?.['app.kubernetes.io/name'], 'irsa-svc');
   });
 
-  it('changes the security context of our pods where it says so, and nothing else of it', () => {
+  it('security contexts are merged into those of the service, and leave the Mutation unchanged', () => {
     const changed = { podSecurityContext: { fsGroup: 2000 }, securityContext: { runAsUser: 2000, runAsGroup: null } };
     const [before, after] = [service(renderChart()), service(renderChart(changed))];
     const pod = (workload: Workload) => workload.spec.template.spec;
@@ -241,7 +241,7 @@ describe('what an installation adds', function () {
     assert.equal(mutation(renderChart(changed)), mutation(renderChart()));
   });
 
-  it('may be whole objects, as YAML or as text, with the chart’s own names in them', () => {
+  it('extraObjects are rendered from YAML or text, with template expressions in them', () => {
     const named = (name: string) => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data: {} });
     const extraObjects = [named('{{ .Release.Name }}-a'), stringify(named('{{ include "irsa.name" . }}-b'))];
     const objects = renderChart({ extraObjects });
@@ -249,15 +249,15 @@ describe('what an installation adds', function () {
     assert.equal(objects.length, renderChart().length + 2);
   });
 
-  it('is on the Service that workloads call', () => {
+  it('service.annotations are on the Service that workloads call', () => {
     const annotations = { 'acme.example/owner': 'data' };
     const objects = renderChart({ service: { annotations } });
     assert.deepEqual(objectNamed(objects, 'Service', 'irsa-svc').metadata.annotations, annotations);
   });
 });
 
-describe('the chart’s own description', () => {
-  it('says what Artifact Hub asks for, and leaves to the release what only a repository knows', () => {
+describe('Chart.yaml', () => {
+  it('has Artifact Hub’s annotations, and the release workflow adds what depends on the repository', () => {
     const text = readFileSync(join(chart, 'Chart.yaml'), 'utf8');
     const { annotations, version, appVersion } = parse(text) as Record<string, string> & {
       annotations: Record<string, string>;

@@ -1,4 +1,4 @@
-/** Proves the program of `helm test` against the stand-ins: what it says where all is well, and that it fails where it is not. */
+/** Proves the program of `helm test` against the stand-ins: what it prints where all is well, and when it fails. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -35,7 +35,7 @@ describe('the program of `helm test`', function () {
     return { code, out, error };
   }
 
-  it('says that the service is ready, and fails where it cannot be reached', async () => {
+  it('reports that the service is ready, and fails where the service is unreachable', async () => {
     const found = await verify('ready', replica.url);
     assert.deepEqual([found.code, found.error], [0, '']);
     assert.match(found.out, /readyz answers 200: .*"status":"Ready"/);
@@ -44,13 +44,13 @@ describe('the program of `helm test`', function () {
     assert.notEqual(lost.error, '');
   });
 
-  it('reads one mapped role, and fails where IAM does not let it', async () => {
+  it('reads one mapped role without a write, and fails where the role does not exist', async () => {
     const none = await verify('role');
     assert.deepEqual([none.code, none.error], [0, '']);
     assert.match(none.out, /AWS knows the service as arn:aws:/);
     assert.match(none.out, /no organization is mapped yet/);
     await world.map(replica, 'acme', world.addRolePair('listed'));
-    // The leader's own, which makes its statement; from then on it has nothing to write.
+    // The leader's own write, which adds its statement; after that it has nothing to write.
     await until(() => world.aws.writes.length > 0);
     const writes = world.aws.writes.length;
     const read = await verify('role');
@@ -66,7 +66,7 @@ describe('the program of `helm test`', function () {
     assert.match(refused.error, /role\/gone|gone/);
   });
 
-  it('says how it is called', async () => {
+  it('prints its usage when it is called without arguments', async () => {
     const { code, error } = await verify();
     assert.equal(code, 1);
     assert.match(error, /usage/);

@@ -30,7 +30,7 @@ describe('helm, with the chart', function () {
 
   const install = (...more: string[]) => cluster.helm('install', 'irsa', chart, ...values, ...checked, ...more);
   const upgrade = (...more: string[]) => cluster.helm('upgrade', 'irsa', chart, ...values, ...checked, ...more);
-  /** The schemas are kubeconform's matter. */
+  /** kubeconform checks the schemas. */
   const checked = ['--disable-openapi-validation'];
 
   const namesIn = (path: string) =>
@@ -42,7 +42,7 @@ describe('helm, with the chart', function () {
     cluster.objects.set(path, { ...object, data: { ...object.data, ...data } });
   }
 
-  /** Release 1.8 as far as it matters: what its chart has under names that ours could have, and a mapping. */
+  /** Release 1.8 as far as it matters: objects with names that this chart could use too, and a mapping. */
   async function install18(): Promise<void> {
     mkdirSync(join(folder, 'templates'));
     writeFileSync(join(folder, 'Chart.yaml'), 'apiVersion: v1\nname: irsa\nversion: 1.8.0\n');
@@ -61,7 +61,7 @@ describe('helm, with the chart', function () {
   }
   const ofDomsed = { apiVersion: 'apps.dominodatalab.com/v1alpha1', kind: 'Mutation' };
 
-  it('upgrades from 1.8 with all mappings, and keeps them through more upgrades', async () => {
+  it('keeps the mappings in the upgrade from 1.8 and in later upgrades', async () => {
     await install18();
     await upgrade();
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
@@ -69,7 +69,7 @@ describe('helm, with the chart', function () {
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
   });
 
-  it('gives new installations sessions that the sidecar holds, and leaves the others what they have until they ask', async () => {
+  it('new installations get credentials=process; upgrades from 1.8 keep chain until a value asks for process', async () => {
     const mutation = '/apis/apps.dominodatalab.com/v1alpha1/namespaces/domino-platform/mutations/irsa';
     const form = () =>
       JSON.stringify(cluster.objects.get(mutation)).includes('irsa-credentials') ? 'process' : 'chain';
@@ -87,20 +87,20 @@ describe('helm, with the chart', function () {
     assert.equal(form(), 'process');
   });
 
-  it('would lose them without the ConfigMap in the manifest', async () => {
+  it('loses the mappings in the upgrade when their ConfigMap is not in the manifest', async () => {
     await install18();
     await upgrade('--set', 'mappings.keep=false');
     assert.equal(cluster.objects.has(mapping), false);
   });
 
-  it('goes back to 1.8 with all mappings', async () => {
+  it('keeps the mappings in a rollback to 1.8', async () => {
     await install18();
     await upgrade();
     await cluster.helm('rollback', 'irsa', '1');
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
   });
 
-  it('goes back to 1.8 without what running workloads trust, unless it is annotated first, as docs/upgrade.md says', async () => {
+  it('a rollback to 1.8 deletes the published CA, unless it was annotated as docs/upgrade.md says', async () => {
     const [steps = ''] = /(?<=```sh\n)[\s\S]*?helm rollback/.exec(section(textOf('docs/upgrade.md'), 'Back')) ?? [];
     const command = /^kubectl -n (\S+) annotate configmap (\S+) ([^\s=]+)=(\S+)/m.exec(steps);
     const [, namespace = '', name = '', annotation = '', value = ''] = command ?? [];
@@ -118,7 +118,7 @@ describe('helm, with the chart', function () {
     assert.deepEqual(cluster.objects.get(copy)?.data, { 'ca.crt': 'PEM' });
   });
 
-  it('loses them with --force, in an upgrade and in a rollback, as both pages warn', async () => {
+  it('loses the mappings with --force in an upgrade and in a rollback, as both pages warn', async () => {
     await install18();
     await upgrade();
     await upgrade('--force');
@@ -130,7 +130,7 @@ describe('helm, with the chart', function () {
     assert.match(section(textOf('deploy/helm/irsa/README.md'), 'Mappings are kept'), /Never `--force`/);
   });
 
-  it('leaves them when it is removed, and takes them up when it is installed again', async () => {
+  it('keeps the mappings on uninstall, and uses them again after a new installation', async () => {
     await install();
     assert.deepEqual(cluster.objects.get(mapping)?.data, {});
     write(mapping, entry);
@@ -139,7 +139,7 @@ describe('helm, with the chart', function () {
     assert.deepEqual(
       [...cluster.objects.keys()],
       [mapping, configMap('domino-field', 'irsa-revoked-runs')],
-      'all else is gone',
+      'all other objects are gone',
     );
     await install();
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
@@ -147,7 +147,7 @@ describe('helm, with the chart', function () {
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
   });
 
-  it('installs where the service, or another release, made the ConfigMap, and leaves it to them', async () => {
+  it('does not change a ConfigMap of mappings that the service or another release made', async () => {
     for (const annotations of [undefined, { 'meta.helm.sh/release-name': 'irsa-old' }]) {
       const metadata = { name: 'domino-org-iamrole-mapping', ...(annotations ? { annotations } : {}) };
       const made = { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: entry };
@@ -159,7 +159,7 @@ describe('helm, with the chart', function () {
     }
   });
 
-  it('leaves the published CA when it upgrades', async () => {
+  it('keeps the published CA in an upgrade', async () => {
     await install();
     const copy = configMap('domino-compute', 'irsa-ca');
     write(copy, { 'ca.crt': 'PEM' });
@@ -167,7 +167,7 @@ describe('helm, with the chart', function () {
     assert.deepEqual(cluster.objects.get(copy)?.data, { 'ca.crt': 'PEM' });
   });
 
-  it('goes with 1.8, and with another of its own: another field namespace and another name of the service are enough', async () => {
+  it('runs beside 1.8 and another installation with a field namespace and a service name of its own', async () => {
     await install18();
     const of18 = structuredClone([...cluster.objects]);
     const beside = (name: string) => [
@@ -197,7 +197,7 @@ describe('helm, with the chart', function () {
     await cluster.helm('uninstall', 'irsa-trial', '-n', 'field-irsa-trial');
     for (const [path, object] of of18) assert.deepEqual(cluster.objects.get(path), object, path);
 
-    // When all have moved, 1.8 goes, and takes nothing of the new one with it.
+    // When all organizations have moved, uninstalling 1.8 removes nothing of the new installation.
     await cluster.helm('uninstall', 'irsa');
     await cluster.helm('upgrade', ...beside('irsa-next'));
     assert.deepEqual(namesIn('/apis/apps.dominodatalab.com/v1alpha1/namespaces/domino-platform/mutations/'), [
@@ -207,7 +207,7 @@ describe('helm, with the chart', function () {
     assert.ok(cluster.objects.has(configMap('field-irsa-next', 'domino-org-iamrole-mapping')));
   });
 
-  it('cannot be installed beside 1.8 under the same name: Helm says which object is whose, and touches nothing', async () => {
+  it('an installation beside 1.8 under the same name fails: Helm names the object in conflict and changes nothing', async () => {
     await install18();
     const before = [...cluster.objects.keys()].filter((path) => !path.includes('/secrets/'));
     const elsewhere = ['-n', 'field-next', '--set', 'env.namespace.field=field-next'];
@@ -221,7 +221,7 @@ describe('helm, with the chart', function () {
     );
   });
 
-  it('says which labels the field namespace lacks, once it is there', async () => {
+  it('prints which labels an existing field namespace lacks', async () => {
     const path = '/api/v1/namespaces/domino-field';
     const label = (labels: Record<string, string>) =>
       cluster.objects.set(path, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'domino-field', labels } });
@@ -236,13 +236,13 @@ describe('helm, with the chart', function () {
     assert.doesNotMatch(await upgrade(), /LACKS/);
   });
 
-  it('refuses a namespace that is not there, before anything is made', async () => {
+  it('refuses a missing namespace before it creates any object', async () => {
     const add = (name: string) =>
       cluster.objects.set(`/api/v1/namespaces/${name}`, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
     const made = () => [...cluster.objects.keys()].filter((path) => path.split('/').length > 5);
     const lacks = (path: string, name: string) => new RegExp(`${path}: there is no namespace ${name} in this cluster`);
     add('default');
-    // Helm makes the release's own, where it is told to, after it has rendered the chart.
+    // Helm creates the release's own namespace, where it is asked to, after it has rendered the chart.
     await assert.rejects(install(), lacks('env.namespace.compute', 'domino-compute'));
     for (const name of ['domino-field', 'domino-compute']) add(name);
     await assert.rejects(install(), lacks('env.namespace.platform', 'domino-platform'));
@@ -261,7 +261,7 @@ describe('helm, with the chart', function () {
     await upgrade(...wrong, '--dry-run');
   });
 
-  it('says which of the things that it builds on the cluster lacks', async () => {
+  it('names the missing CRDs of cert-manager, domsed and Prometheus', async () => {
     const bare = await startCluster(['cert-manager.io/v1', 'apps.dominodatalab.com/v1alpha1']);
     try {
       const monitoring = ['--set', 'monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true'];
@@ -279,7 +279,7 @@ describe('helm, with the chart', function () {
     }
   });
 
-  it('prints the notes', async () => {
+  it('prints the notes after an installation', async () => {
     assert.match(await install(), /NOTES:\nirsa-svc [\d.]+ is on its way to domino-field/);
   });
 });

@@ -1,4 +1,4 @@
-/** Proves what the rendered Mutations make of Domino's pods, by the stack's domsed. */
+/** Proves how the rendered Mutations change Domino's pods, by the stack's domsed. */
 import assert from 'node:assert/strict';
 import { loadSidecarConfig } from '../../src/sidecar/config.ts';
 import { applyMutations, type Mutation } from '../stack/domsed.ts';
@@ -44,11 +44,11 @@ function filesAt(pod: Pod, mounts: NonNullable<Container['volumeMounts']>): stri
   });
 }
 
-describe('the mutations of the chart', function () {
+describe('the chart’s Mutations', function () {
   this.timeout(60_000);
   before(needsHelm);
 
-  it('label what asks, and the heads of clusters, Spark and Dask among them', () => {
+  it('label workloads, cluster workers and cluster heads, also those of Spark and Dask', () => {
     const labelOf = (labels: Record<string, string>) =>
       mutated({}, labels).metadata.labels['dominodatalab.com/irsa-workload-type'];
     const cluster = (name: string, component: string) =>
@@ -63,7 +63,7 @@ describe('the mutations of the chart', function () {
     assert.equal(cluster('dask', 'scheduler'), 'cluster-master');
   });
 
-  it('put the sidecar beside the workload, with settings that it starts with', () => {
+  it('add the sidecar with settings that its configuration accepts', () => {
     const pod = mutated({});
     assert.equal(pod.spec.initContainers, undefined);
     const { command, env, restartPolicy, startupProbe } = sidecar(pod);
@@ -87,7 +87,7 @@ describe('the mutations of the chart', function () {
     assert.equal(pod.spec.securityContext?.fsGroup, 12574);
   });
 
-  it('give the sidecar and the user the same volumes, and other containers none', () => {
+  it('mount the same volumes in the sidecar and the user’s container, and none in other containers', () => {
     const pod = mutated({});
     const writable = (mount: object) => ({ ...mount, readOnly: undefined });
     assert.deepEqual(container(pod, 'run')?.volumeMounts?.map(writable), sidecar(pod).volumeMounts?.map(writable));
@@ -110,7 +110,7 @@ describe('the mutations of the chart', function () {
     });
   });
 
-  it('let the sidecar alone write role tokens, and the workload where no sidecar is', () => {
+  it('mount role tokens read-only in the workload, and writable where there is no sidecar', () => {
     const mountIn = (pod: Pod, name: string) =>
       container(pod, name)?.volumeMounts?.find((mount) => mount.name === 'irsa-role-tokens');
     for (const mode of ['container', 'native', 'none']) {
@@ -124,7 +124,7 @@ describe('the mutations of the chart', function () {
     assert.equal(mountIn(mutated({}), 'run'), undefined);
   });
 
-  it('start a native sidecar before the workload, which waits for its roles and not for ever', () => {
+  it('start a native sidecar before the workload, with a startup probe that ends after maxWaitSeconds', () => {
     const pod = mutated({ irsa_client_sidecar: { mode: 'native' } });
     assert.equal(pod.spec.containers.length, 2);
     assert.equal(pod.spec.initContainers?.length, 1);
@@ -138,7 +138,7 @@ describe('the mutations of the chart', function () {
     assert.ok(periodSeconds * failureThreshold > 1200);
   });
 
-  it('leave the fetching to the user, with everything in place for it', () => {
+  it('add no sidecar in mode none, but the variables and volumes to fetch the config file', () => {
     const pod = mutated({ irsa_client_sidecar: { mode: 'none' } });
     assert.equal(sidecar(pod), undefined);
     const env = environment(container(pod, 'run') as Container);
@@ -149,7 +149,7 @@ describe('the mutations of the chart', function () {
     assert.equal(mount?.readOnly, undefined, 'the user writes the file');
   });
 
-  it('show the user the token’s path where it is asked for, since tools break where it is set without a role', () => {
+  it('set AWS_WEB_IDENTITY_TOKEN_FILE in the user’s container only with exposeTokenVariable', () => {
     const variable = (values: Values) =>
       environment(container(mutated(values), 'run') as Container).AWS_WEB_IDENTITY_TOKEN_FILE;
     const podIdentity = { enabled: true, clusterName: 'acme' };
@@ -158,11 +158,11 @@ describe('the mutations of the chart', function () {
     assert.equal(variable({ podIdentity }), undefined);
     assert.equal(variable({ podIdentity, irsa_client_sidecar: { exposeTokenVariable: true } }), token);
     assert.equal(variable({ irsa_client_sidecar: { mode: 'none' } }), undefined);
-    // The sidecar proves profiles with it, and they carry the path themselves.
+    // The sidecar proves profiles with the token; the profiles themselves name its path.
     assert.equal(environment(sidecar(mutated({ podIdentity }))).AWS_WEB_IDENTITY_TOKEN_FILE, token);
   });
 
-  it('keep the sessions in memory, where the user reads them and the sidecar alone writes', () => {
+  it('keep sessions in memory, writable for the sidecar and read-only for the user', () => {
     const pod = mutated({});
     const volume = pod.spec.volumes?.find(({ name }) => name === 'irsa-credentials');
     assert.deepEqual(volume?.emptyDir, { medium: 'Memory', sizeLimit: '16Mi' });
@@ -173,10 +173,10 @@ describe('the mutations of the chart', function () {
     assert.equal(mountOf('run')?.readOnly, true);
     assert.equal(mountOf('aws-config-file-generator')?.readOnly, undefined);
     assert.equal(mountOf('aws-config-file-generator')?.mountPath, config.credentialsDir);
-    assert.equal(mountOf('executor'), undefined, 'of the user alone');
+    assert.equal(mountOf('executor'), undefined, 'only the user’s container has the sessions');
   });
 
-  it('point code without a profile at the sidecar, where that is asked for and Pod Identity does not', () => {
+  it('point default credentials at the sidecar on request, except with Pod Identity or without a sidecar', () => {
     const pod = mutated({ irsa_client_sidecar: { defaultCredentials: true } });
     const run = environment(container(pod, 'run') as Container);
     const config = loadSidecarConfig(environment(sidecar(pod)));
@@ -193,14 +193,14 @@ describe('the mutations of the chart', function () {
     );
   });
 
-  it('have no place for sessions where tools ask STS themselves, or nobody renews', () => {
+  it('have no volume for sessions with credentials=chain or without a sidecar', () => {
     for (const form of [{ credentials: 'chain' }, { mode: 'none' }, { mode: 'none', credentials: 'process' }]) {
       const pod = mutated({ irsa_client_sidecar: form });
       assert.doesNotMatch(JSON.stringify(pod), /irsa-credentials|IRSA_CREDENTIALS/, JSON.stringify(form));
     }
   });
 
-  it('mount the token where the service says that it is', () => {
+  it('mount the token at WEB_IDENTITY_TOKEN_PATH', () => {
     const path = '/var/run/secrets/acme/web-identity';
     const pod = mutated({ settings: { WEB_IDENTITY_TOKEN_PATH: path } });
     const mount = sidecar(pod).volumeMounts?.find(({ name }) => name === 'aws-user-token');
@@ -208,7 +208,7 @@ describe('the mutations of the chart', function () {
     assert.equal(environment(sidecar(pod)).AWS_WEB_IDENTITY_TOKEN_FILE, path);
   });
 
-  it('mount one thing at one path, also where the account has EKS’s annotation, whatever the values say', () => {
+  it('never mount two volumes at one path, also where the service account has EKS’s role annotation', () => {
     const alice = 'arn:aws:iam::111111111111:role/alice';
     const podIdentity = { enabled: true, clusterName: 'acme' };
     const path = '/var/run/secrets/eks.amazonaws.com/serviceaccount';
@@ -229,7 +229,7 @@ describe('the mutations of the chart', function () {
               told,
             );
             const variables = environment({ env });
-            // What names a role also names a token that is there.
+            // A container with AWS_ROLE_ARN also has the token file that it names.
             const file = variables.AWS_ROLE_ARN && variables.AWS_WEB_IDENTITY_TOKEN_FILE;
             if (file) assert.ok(filesAt(pod, volumeMounts).includes(file), `${told}: ${name} has ${file}`);
           }
@@ -238,7 +238,7 @@ describe('the mutations of the chart', function () {
     }
   });
 
-  it('leave the role of EKS’s annotation to the user where the token’s variable is left out', () => {
+  it('leave the role of EKS’s annotation to the user’s container unless exposeTokenVariable is on', () => {
     const alice = 'arn:aws:iam::111111111111:role/alice';
     const pod = withWebIdentity(mutated({}), alice);
     const run = environment(container(pod, 'run') as Container);
@@ -248,7 +248,7 @@ describe('the mutations of the chart', function () {
     assert.equal(environment(sidecar(shown)).AWS_ROLE_ARN, undefined);
   });
 
-  it('speak plain HTTP where a mesh does the TLS', () => {
+  it('make the sidecar use plain HTTP where a mesh handles TLS', () => {
     const config = loadSidecarConfig(environment(sidecar(mutated({ tls: { mode: 'off' } }))));
     assert.deepEqual(
       [config.endpoint, config.tlsVerify, config.certFile],
@@ -256,7 +256,7 @@ describe('the mutations of the chart', function () {
     );
   });
 
-  it('give users accounts of their own', () => {
+  it('give a user’s pods that user’s service account with userbasedserviceaccounts', () => {
     const account = (values: Values) =>
       mutated({ userbasedserviceaccounts: { enabled: true, ...values } }).spec.serviceAccountName;
     assert.equal(account({}), 'svc-user-1');
@@ -265,7 +265,7 @@ describe('the mutations of the chart', function () {
     assert.equal(mutated({}).spec.serviceAccountName, 'run-1');
   });
 
-  it('are not there when they are not wanted', () => {
+  it('are not rendered when the sidecar is disabled', () => {
     const objects = renderChart({ irsa_client_sidecar: { enabled: false } });
     assert.equal(objects.filter(({ kind }) => kind === 'Mutation').length, 0);
   });

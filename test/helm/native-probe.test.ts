@@ -27,7 +27,7 @@ describe('the startup probe of the native sidecar', function () {
     return rules.flatMap(({ insertContainer }) => insertContainer?.spec.startupProbe.exec.command ?? []);
   };
 
-  /** Its exit code in a pod that got its volumes so many seconds ago. @param ready the sidecar's own probe's code. */
+  /** Its exit code in a pod whose volumes are `age` seconds old. @param ready the exit code of the sidecar's own probe. */
   function probe(maxWaitSeconds: number, age: number, ready: number): number | null {
     writeFileSync(
       join(folder, 'node'),
@@ -46,12 +46,12 @@ describe('the startup probe of the native sidecar', function () {
     assert.equal(probe(120, 5, 1), 1);
   });
 
-  it('lets the workload start without its roles when it has waited long enough', () => {
+  it('succeeds without the sidecar after maxWaitSeconds, so that the workload starts', () => {
     assert.equal(probe(120, 115, 1), 1);
     assert.equal(probe(120, 121, 1), 0);
   });
 
-  it('waits without end where it is told to', () => {
+  it('waits without a limit when maxWaitSeconds is 0', () => {
     assert.deepEqual(command(0), ['node', 'dist/src/sidecar/main.js', 'probe']);
     assert.equal(probe(0, 86_400, 1), 1);
   });

@@ -1,4 +1,4 @@
-/** Proves what helm tells after an installation. */
+/** Proves the notes that helm prints after an installation. */
 import assert from 'node:assert/strict';
 import { needsHelm } from './objects.ts';
 import { renderNotes } from './render.ts';
@@ -7,7 +7,7 @@ describe('the notes of the chart', function () {
   this.timeout(60_000);
   before(needsHelm);
 
-  it('tells what to do next', () => {
+  it('list the next steps', () => {
     const notes = renderNotes();
     for (const part of [
       'kubectl -n domino-field rollout status deployment/irsa-svc',
@@ -27,24 +27,24 @@ describe('the notes of the chart', function () {
     assert.equal(/1\.8|WITHOUT END|wait for each other/.test(notes), false, notes);
   });
 
-  it('says to users of 1.8 which values have no effect, and which service account the role trusted', () => {
+  it('name release 1.8’s values that have no effect, and the service account that 1.8’s role trusts', () => {
     const notes = renderNotes({ env: { name: 'irsa', memcached: {} }, serviceAccount: { name: '' } });
     assert.match(notes, /may be taken out: env\.name, env\.memcached\./);
     assert.match(notes, /set serviceAccount\.name to\s+irsa/);
   });
 
-  it('tells what became of 1.8’s volumes without a sidecar', () => {
+  it('say how to keep 1.8’s volumes without a sidecar', () => {
     const notes = renderNotes({ irsa_client_sidecar: { enabled: false } });
     assert.match(notes, /there is no Mutation[\s\S]*set\s+irsa_client_sidecar\.mode to none/);
   });
 
-  it('warns of workloads and sidecars that wait for each other', () => {
+  it('warn of workloads and native sidecars that wait for each other', () => {
     assert.match(renderNotes({ irsa_client_sidecar: { mode: 'native' } }), /until 120 s have passed/);
     const endless = { irsa_client_sidecar: { mode: 'native', native: { maxWaitSeconds: 0 } } };
     assert.match(renderNotes(endless), /WITHOUT END/);
   });
 
-  it('tells where the console is from outside, and nothing of it where it is off', () => {
+  it('give the console’s public address, and omit the console where it is off', () => {
     const ingress = { enabled: true, host: 'irsa.acme.example' };
     assert.match(renderNotes({ ingress }), /why a person has none: https:\/\/irsa\.acme\.example\/console/);
     assert.doesNotMatch(renderNotes({ console: { enabled: false }, tests: { enabled: false } }), /console|helm test/);

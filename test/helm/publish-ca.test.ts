@@ -72,7 +72,7 @@ describe('the CA publisher', () => {
     return { output: () => output };
   }
 
-  it('publishes the CA, both CAs while there are two, and again when another client changes it', async () => {
+  it('publishes the CA, both CAs during a rotation, and again after another client changed it', async () => {
     await start();
     await until(() => published() === pem('one'));
     write('issuer.crt', pem('two'));
@@ -86,7 +86,7 @@ describe('the CA publisher', () => {
     assert.equal(data?.more, 'stays');
   });
 
-  it('waits for certificates, never publishes none, and says what is wrong', async () => {
+  it('waits for certificates, keeps the published CA when the files are empty, and logs the reason', async () => {
     rmSync(file('issuer.crt'));
     const { output } = await start();
     await until(() => output().includes('ENOENT'));
@@ -98,7 +98,7 @@ describe('the CA publisher', () => {
     assert.equal(published(), pem('one'));
   });
 
-  it('refuses an interval that is no number, and does not spin', () => {
+  it('exits with an error when the interval is not a number', () => {
     const env = { CONFIG_MAP_PATH: '/x', INTERVAL_SECONDS: '30s' };
     const { status, stderr } = spawnSync(process.execPath, [...flags, program], {
       cwd: root,
@@ -116,13 +116,17 @@ describe('the CA publisher', () => {
     assert.equal(kubernetes.calls.get('patch configmaps'), 1);
   });
 
-  it('needs just what the chart’s Role allows, and is started as tested here', async function () {
+  it('works with exactly the rights of the chart’s Role, and the chart starts it with the flags of this test', async function () {
     this.timeout(30_000);
     needsHelm.call(this);
     const objects = renderChart();
     const container = containerOf(objectNamed<Workload>(objects, 'Deployment', 'irsa-svc-ca-publisher'));
     assert.deepEqual(container.command, ['node', ...flags, program]);
-    assert.equal(container.image, containerOf(service(objects)).image, 'from the image, and no ConfigMap');
+    assert.equal(
+      container.image,
+      containerOf(service(objects)).image,
+      'the program is in the image, not in a ConfigMap',
+    );
     assert.deepEqual(
       container.volumeMounts?.map(({ name }) => name),
       ['ca'],

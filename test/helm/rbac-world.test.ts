@@ -1,4 +1,4 @@
-/** Proves that with the chart's Roles and nothing more all of the service works, and that it needs every rule of them. */
+/** Proves that the whole service works with the chart's Roles alone, and that it needs every rule of them. */
 import assert from 'node:assert/strict';
 import type { AccessRequest } from '../stack/kubernetes-access.ts';
 import { until } from '../support/clock.ts';
@@ -10,7 +10,7 @@ import { type Rendered, renderChart } from './render.ts';
 
 const user = userOf('domino-field', 'irsa-svc');
 
-/** Each right that the Roles give the service, apart from the others. */
+/** The rights that the Roles give the service, one by one. */
 function rights(objects: readonly Rendered[]): Omit<AccessRequest, 'user' | 'name'>[] {
   return objects
     .filter(
@@ -55,7 +55,7 @@ describe('the service with the permissions of the chart alone', function () {
     assert.equal(answer.status, 200, `${path}: ${answer.text}`);
   }
 
-  it('does all that it does, is denied nothing, and uses every right', async () => {
+  it('works without a denied request, and uses every right', async () => {
     const replica = await world.startReplica();
     const pair = world.addRolePair('acme');
     const [proxy = ''] = pair.proxies;
@@ -63,7 +63,7 @@ describe('the service with the permissions of the chart alone', function () {
     await world.map(replica, 'acme', pair);
     await world.map(replica, 'acme', pair, world.addRolePair('acme-2'));
 
-    // A run gets its roles, is shut out, is let in, and its trust policy is put right.
+    // A run gets its roles, is revoked, is allowed again, and its trust policy is repaired.
     const run = runId(1);
     const { account } = world.startRun(run, 'alice');
     const ask = () => replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
@@ -89,7 +89,7 @@ describe('the service with the permissions of the chart alone', function () {
     await admin(replica, 'POST', '/service_account', { service_account_name: 'acme-sa' });
     await admin(replica, 'DELETE', '/service_account', { service_account_name: 'acme-sa' });
 
-    // Pod Identity comes, changes and goes.
+    // Pod Identity mappings are added and removed.
     world.domino.addUser({ name: 'svc-user-1', orgs: [] });
     world.domino.addUser({ name: 'svc-user-2', orgs: [] });
     await world.mapUser(replica, 'svc-user-1', world.addPodRole('role-1'));
@@ -99,7 +99,7 @@ describe('the service with the permissions of the chart alone', function () {
     for (const name of ['svc-user-1', 'svc-user-2']) await world.unmapUser(replica, name);
     await until(() => world.userMappings() === undefined && !world.account('svc-user-1-sa'));
 
-    // Everything mapped goes, and so do the statuses; the lease is given away at the end.
+    // Mappings and statuses are removed, and the leader releases the lease at the end.
     await admin(replica, 'DELETE', '/delete_role_mapping', { domino_org: 'acme' });
     world.endRun(run);
     const statuses = () =>

@@ -50,7 +50,7 @@ describe('the permissions of the chart', function () {
     assert.equal(new Set(given).size, given.length, 'each right is given once');
   });
 
-  it('name beside each verb a function that there is', () => {
+  it('name an existing function beside each verb', () => {
     const template = readFileSync(join(root, 'deploy/helm/irsa/templates/rbac.yaml'), 'utf8');
     const verbs = [...template.matchAll(/^ {6}- (\w+)( # ([\w, ]+?)[:,]?( .*)?)?$/gm)];
     assert.ok(verbs.length > 20);
@@ -62,7 +62,7 @@ describe('the permissions of the chart', function () {
     }
   });
 
-  it('create pods where that is asked for, and as dry runs alone', () => {
+  it('allow the creation of pods only with dryRunPods, and only as dry runs', () => {
     const of = (value: object) => renderChart({ podIdentity: value });
     const policies = (objects: readonly Rendered[]) =>
       objects.filter(({ kind }) => kind.startsWith('ValidatingAdmissionPolicy'));
@@ -85,7 +85,7 @@ describe('the permissions of the chart', function () {
     assert.deepEqual(binding?.spec, { policyName: policy?.metadata.name, validationActions: ['Deny'] });
   });
 
-  it('make tokens where that is asked for, held by a policy to tokens of roles; pods make none', () => {
+  it('allow the creation of tokens only with roleTokens, and policies limit it to role tokens', () => {
     const isPolicy = ({ kind }: Rendered) => kind.startsWith('ValidatingAdmissionPolicy');
     assert.deepEqual(renderChart().filter(isPolicy), []);
     const objects = renderChart({ roleTokens: { enabled: true }, settings: { ROLE_TOKEN_SECONDS: 900 } });
@@ -114,7 +114,7 @@ describe('the permissions of the chart', function () {
     }
   });
 
-  it('leave role tokens of the compute namespace to the service, also beside who has edit there', () => {
+  it('refuse role tokens of the compute namespace to every caller but the service', () => {
     const objects = renderChart({ roleTokens: { enabled: true } });
     const name = 'domino-field-irsa-svc-role-tokens-requests';
     const { spec } = objectNamed(objects, 'ValidatingAdmissionPolicy', name);
@@ -141,7 +141,7 @@ describe('the permissions of the chart', function () {
     assert.deepEqual(binding.spec, { policyName: name, validationActions: ['Deny'] });
   });
 
-  it('reach the platform namespace with Pod Identity alone, and one Mutation there', () => {
+  it('reach the platform namespace only with Pod Identity, and only one Mutation there', () => {
     const platform = (objects: readonly Rendered[]) =>
       rulesOf(objects).filter(({ namespace }) => namespace === 'domino-platform');
     assert.deepEqual(platform(renderChart()), []);
@@ -161,7 +161,7 @@ describe('the permissions of the chart', function () {
     assert.equal(may('create'), true);
   });
 
-  it('are read as an API server reads them', () => {
+  it('are read by accessFrom by user, verb, group, resource, namespace and name', () => {
     const access = accessFrom(renderChart());
     const user = userOf('domino-field', 'irsa-svc');
     const request = { user, verb: 'patch', group: '', resource: 'configmaps', namespace: 'domino-field' };
@@ -180,7 +180,7 @@ describe('the permissions of the chart', function () {
     assert.equal(access(lease), false);
   });
 
-  it('let the CA publisher touch one ConfigMap', () => {
+  it('let the CA publisher change only its own ConfigMap', () => {
     const access = accessFrom(renderChart());
     const user = userOf('domino-field', 'irsa-svc-ca-publisher');
     const request = { user, verb: 'patch', group: '', resource: 'configmaps', namespace: 'domino-compute' };
@@ -190,7 +190,7 @@ describe('the permissions of the chart', function () {
     assert.equal(access({ ...request, namespace: 'domino-field', name: 'irsa-ca' }), false);
   });
 
-  it('hold the service to its own ConfigMaps by an admission policy, where that is wanted', () => {
+  it('limit the service to its own ConfigMaps by an admission policy, where it is enabled', () => {
     interface Policy extends Rendered {
       spec: {
         matchConditions: { expression: string }[];
@@ -230,7 +230,7 @@ describe('the permissions of the chart', function () {
     assert.deepEqual(beginnings.sort(), ['irsa-activity-', 'irsa-pod-identity-', 'irsa-trust-']);
   });
 
-  it('grant nothing by a binding to a Role that is not there, and all of it by wildcards', () => {
+  it('are read by accessFrom as none for a binding to a missing role, and with wildcards', () => {
     const metadata = { name: 'a', namespace: 'ns' };
     const binding = {
       apiVersion: '',

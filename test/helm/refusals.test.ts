@@ -22,45 +22,45 @@ describe('the chart refuses', function () {
 
   for (const [what, values, sentence] of [
     ['a missing image', { image: { repository: '' } }, 'image.repository: name the image'],
-    ['1.8’s image', { image: { serverAppVersion: 'v1.8.0' } }, 'image.serverAppVersion: this is release 1.8'],
+    ['release 1.8’s image', { image: { serverAppVersion: 'v1.8.0' } }, 'image.serverAppVersion: this is release 1.8'],
     [
-      '1.8’s version of memcached',
+      'release 1.8’s version of memcached',
       { image: { memcachedVersion: '1.6' } },
       'image.memcachedVersion: this is release 1.8',
     ],
     [
-      '1.8’s memcached',
+      'release 1.8’s memcached',
       { image: { memcachedContainer: 'memcached' } },
       'image.memcachedContainer: this is release 1.8',
     ],
     ['an issuer with a scheme', { env: { oidc_provider: 'https://oidc.example.com/id/A' } }, 'leave out https://'],
     ['an issuer with a slash', { env: { oidc_provider: 'oidc.example.com/id/' } }, 'without a slash at the end'],
-    ['a placeholder', { env: { eks_aws_account: '<EKS_ACCOUNT_NO>' } }, 'expected the twelve digits'],
-    ['an account that is a number', { env: { eks_aws_account: 111111111111 } }, 'in quotes, or YAML takes it'],
-    ['a role without an account', { env: { eks_aws_account: '' } }, "give the cluster's AWS account"],
-    ['no Domino', { env: { domino_issuer: '' } }, 'give https://<domino>/auth/realms/DominoRealm'],
-    ['a region that is none', { env: { aws_region: 'Oregon' } }, 'expected the name of an AWS region'],
+    [
+      'a placeholder for the AWS account',
+      { env: { eks_aws_account: '<EKS_ACCOUNT_NO>' } },
+      'expected the twelve digits',
+    ],
+    ['an AWS account that is a number', { env: { eks_aws_account: 111111111111 } }, 'in quotes, or YAML takes it'],
+    ['a role name without an AWS account', { env: { eks_aws_account: '' } }, "give the cluster's AWS account"],
+    ['a missing Domino issuer', { env: { domino_issuer: '' } }, 'give https://<domino>/auth/realms/DominoRealm'],
+    ['an invalid region', { env: { aws_region: 'Oregon' } }, 'expected the name of an AWS region'],
     [
       'a role of another partition',
       { serviceAccount: { roleArn: 'arn:aws-cn:iam::111111111111:role/a' } },
       'expected a role of partition aws, which region us-west-2 is in',
     ],
-    ['GovCloud elsewhere', { env: { govcloud: true } }, 'says another partition'],
+    ['govcloud in a region of another partition', { env: { govcloud: true } }, 'says another partition'],
+    ['an invalid proxy', { env: { proxy: { https_proxy: 'http://proxy/path' } } }, 'env.proxy.https_proxy: expected'],
+    ['NODE_USE_ENV_PROXY', { extraEnv: [{ name: 'NODE_USE_ENV_PROXY', value: '1' }] }, 'would send calls inside the'],
     [
-      'a proxy that is none',
-      { env: { proxy: { https_proxy: 'http://proxy/path' } } },
-      'env.proxy.https_proxy: expected',
-    ],
-    ['Node’s own proxying', { extraEnv: [{ name: 'NODE_USE_ENV_PROXY', value: '1' }] }, 'would send calls inside the'],
-    [
-      'a proxy twice',
+      'a proxy that is set twice',
       { env: { proxy: { https_proxy: 'p.example:3128' } }, extraEnv: [{ name: 'HTTPS_PROXY', value: 'http://p' }] },
       'HTTPS_PROXY is set by a value of the chart already',
     ],
     ['an image with a tag', { image: { repository: 'r.example:5000/irsa-svc:2.0.0' } }, 'goes to image.tag'],
     ['an image with a digest', { image: { repository: 'r.example/irsa-svc@sha256:0' } }, "give the image's name alone"],
     ['an image with a scheme', { image: { repository: 'https://r.example/irsa-svc' } }, "give the image's name alone"],
-    ['a tag that is none', { image: { tag: '2.0.0 ' } }, 'image.tag: expected'],
+    ['an invalid tag', { image: { tag: '2.0.0 ' } }, 'image.tag: expected'],
     [
       'a global registry beside another one',
       { global: { imageRegistry: 'mirror.example' } },
@@ -73,26 +73,30 @@ describe('the chart refuses', function () {
     ],
     ['a CA from two places', { ca: { configMap: 'a', secret: 'b' } }, 'ca: give a ConfigMap or a Secret, and not both'],
     [
-      'a CA of the sidecar twice',
+      'a CA of the sidecar that is set twice',
       { irsa_client_sidecar: { ca: { configMap: 'a' }, settings: { NODE_EXTRA_CA_CERTS: '/x' } } },
       'irsa_client_sidecar.ca sets it',
     ],
-    ['a toleration of a value for any', { tolerations: [{ operator: 'Exists', value: 'x' }] }, 'takes no value'],
+    [
+      'a toleration with a value for operator Exists',
+      { tolerations: [{ operator: 'Exists', value: 'x' }] },
+      'takes no value',
+    ],
     ['a toleration without a key', { tolerations: [{ value: 'x' }] }, 'needs operator Exists'],
     [
-      'an address that is not the console’s',
+      'a console URL without a scheme',
       { console: { url: 'irsa.acme.example' } },
       'console.url: expected the address of the console',
     ],
     [
-      'a runbook that is no page',
+      'a runbook URL that is a path',
       { monitoring: { prometheusRule: { runbookUrl: 'docs/runbook.md' } } },
       'runbookUrl: expected the URL of a page',
     ],
-    ['1.8’s istio', { istio: { enabled: true } }, 'set tls.mode to off'],
-    ['1.8’s istio, shorter', { istio: true }, 'set tls.mode to off'],
+    ['release 1.8’s istio.enabled', { istio: { enabled: true } }, 'set tls.mode to off'],
+    ['release 1.8’s istio as a boolean', { istio: true }, 'set tls.mode to off'],
     [
-      'a certificate that is renewed before it is made',
+      'a certificate that is renewed as soon as it is issued',
       { tls: { certManager: { duration: '24h', renewBefore: '1440m' } } },
       'tls.certManager.renewBefore: expected less than tls.certManager.duration (24h)',
     ],
@@ -112,39 +116,55 @@ describe('the chart refuses', function () {
       'settings.TLS_CERT_FILE: expected a file in a folder of its own',
     ]),
     [
-      'certificate and key in one file',
+      'a certificate and its key in one file',
       { settings: { TLS_CERT_FILE: '/ssl/tls.pem', TLS_KEY_FILE: '/ssl/tls.pem' } },
       'settings.TLS_KEY_FILE: expected another file',
     ],
     [
-      'an amount that is none',
+      'an invalid size limit',
       { irsa_client_sidecar: { logsSizeLimit: '64MB' } },
       'irsa_client_sidecar.logsSizeLimit: expected an amount as Kubernetes writes it, such as 64Mi, which 64MB is not',
     ],
     [
-      'an amount of memory that is none',
+      'an invalid amount of memory',
       { irsa_client_sidecar: { resources: { limits: { memory: '128 Mi' } } } },
       'irsa_client_sidecar.resources.limits.memory: expected an amount',
     ],
-    ['a label of ours', { podLabels: { 'app.kubernetes.io/name': 'x' } }, 'podLabels: app.kubernetes.io/name is the'],
     [
-      'the role twice',
+      'a pod label that the chart sets',
+      { podLabels: { 'app.kubernetes.io/name': 'x' } },
+      'podLabels: app.kubernetes.io/name is the',
+    ],
+    [
+      'a role annotation that the chart sets',
       { serviceAccount: { annotations: { 'eks.amazonaws.com/role-arn': 'x' } } },
       'serviceAccount.annotations: eks.amazonaws.com/role-arn follows from',
     ],
-    ['one namespace for all', { env: { namespace: { field: 'domino-compute' } } }, "where users' code runs"],
-    ['one port for both', { settings: { PORT: 8080 } }, 'expected another port than settings.PORT'],
-    ['a setting twice', { extraEnv: [{ name: 'AWS_REGION', value: 'x' }] }, 'AWS_REGION is set by a value of the'],
-    ['a secret without a name', { tls: { mode: 'secret' } }, 'name the Secret in domino-field'],
-    ['PEM that is none', { tls: { ca: { method: 'pem' } } }, "give the CA's certificate as PEM text"],
     [
-      'a private key for everyone',
+      'the compute namespace as the field namespace',
+      { env: { namespace: { field: 'domino-compute' } } },
+      "where users' code runs",
+    ],
+    ['one port for calls and metrics', { settings: { PORT: 8080 } }, 'expected another port than settings.PORT'],
+    [
+      'a setting that is set twice',
+      { extraEnv: [{ name: 'AWS_REGION', value: 'x' }] },
+      'AWS_REGION is set by a value of the',
+    ],
+    ['tls.mode secret without the name of a Secret', { tls: { mode: 'secret' } }, 'name the Secret in domino-field'],
+    ['method pem without PEM text', { tls: { ca: { method: 'pem' } } }, "give the CA's certificate as PEM text"],
+    [
+      'a private key in the CA’s PEM text',
       { tls: { ca: { method: 'pem', pem: '-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----' } } },
       'it holds a private key',
     ],
-    ['trust-manager with our CA', { tls: { ca: { method: 'trust-manager' } } }, 'where trust-manager does not look'],
     [
-      'trust-manager with our CA and a Secret',
+      'trust-manager with the chart’s CA',
+      { tls: { ca: { method: 'trust-manager' } } },
+      'where trust-manager does not look',
+    ],
+    [
+      'trust-manager with the chart’s CA and a Secret',
       { tls: { ca: { method: 'trust-manager', trustManager: { secretName: 'irsa-svc-ca' } } } },
       'no workload gets the CA that the chart makes',
     ],
@@ -153,16 +173,24 @@ describe('the chart refuses', function () {
       { tls: { certManager: { issuerRef: { name: 'acme-ca' } }, ca: { method: 'trust-manager' } } },
       "name the Secret in trust-manager's own namespace",
     ],
-    ['our CA for nobody', { tls: { ca: { method: 'none' } } }, 'with none no workload gets the CA'],
-    ['a policy that lets nothing out', { networkPolicy: { egress: { enabled: true } } }, 'let the API server, IAM'],
+    ['the chart’s CA with method none', { tls: { ca: { method: 'none' } } }, 'with none no workload gets the CA'],
+    ['an egress policy without rules', { networkPolicy: { egress: { enabled: true } } }, 'let the API server, IAM'],
     ['Pod Identity without a cluster', { podIdentity: { enabled: true } }, 'give the name of the EKS cluster'],
     [
-      'two who choose accounts',
+      'both Pod Identity and userbasedserviceaccounts',
       { podIdentity: { enabled: true, clusterName: 'acme' }, userbasedserviceaccounts: { enabled: true } },
       'would contradict each other',
     ],
-    ['a sidecar that hangs up', { settings: { GRANT_TIMEOUT_SECONDS: 60 } }, 'hangs up before the service answers'],
-    ['everybody', { irsa_client_sidecar: { labelSelectors: [] } }, 'or every pod in domino-compute gets'],
+    [
+      'a grant timeout beyond the sidecar’s',
+      { settings: { GRANT_TIMEOUT_SECONDS: 60 } },
+      'hangs up before the service answers',
+    ],
+    [
+      'an empty list of label selectors',
+      { irsa_client_sidecar: { labelSelectors: [] } },
+      'or every pod in domino-compute gets',
+    ],
     // These are Helm's own sentences, from the schema.
     [
       'an unknown mode',
@@ -191,7 +219,7 @@ describe('the chart refuses', function () {
     it(what, () => assert.ok(refusal(values).includes(sentence), refusal(values)));
   }
 
-  it('as extra environment, what its own parts go by: ports, probes, mounts, Roles', () => {
+  it('extraEnv variables for settings that its templates read', () => {
     const folder = join(chart, 'templates');
     const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
       /\.(yaml|tpl)$/.test(name),
@@ -216,7 +244,7 @@ describe('the chart refuses', function () {
     );
   });
 
-  it('no amounts, durations and folders that can be used', () => {
+  it('no valid amounts, durations and folders', () => {
     const resources = { requests: { cpu: 1, memory: '0.5Gi' }, limits: { memory: 1_000_000_000 } };
     assert.doesNotThrow(() => renderChart({ resources, irsa_client_sidecar: { resources, configSizeLimit: '1500k' } }));
     const certManager = { duration: '1h30m', renewBefore: '89m', caDuration: '2h' };
@@ -229,7 +257,7 @@ describe('the chart refuses', function () {
     assert.doesNotThrow(() => renderChart({ settings }));
   });
 
-  it('no CA to give where the certificate is from one that everybody trusts, and trust-manager with an issuer of yours', () => {
+  it('neither method none with an own issuer or Secret, nor trust-manager with an own issuer', () => {
     const issuerRef = { name: 'acme-ca', kind: 'ClusterIssuer' };
     assert.doesNotThrow(() => renderChart({ tls: { certManager: { issuerRef }, ca: { method: 'none' } } }));
     assert.doesNotThrow(() =>
@@ -241,7 +269,7 @@ describe('the chart refuses', function () {
     );
   });
 
-  it('all that is wrong at once', () => {
+  it('several invalid values in one message', () => {
     const text = refusal({ image: { repository: '' }, env: { aws_region: '', domino_issuer: 'x' } });
     assert.equal(text.match(/^ {2}- /gm)?.length, 3, text);
   });

@@ -23,7 +23,7 @@ export interface Rendered {
 
 export type Values = Record<string, unknown>;
 
-/** The least that an installation says. */
+/** The least values that an installation needs. */
 export const leastValues = {
   image: { repository: 'registry.example.com/irsa-svc' },
   env: {
@@ -57,7 +57,7 @@ export function renderFiles(...files: string[]): Rendered[] {
   return objectsIn(helm(['template', release.name, chart, ...where, ...files.flatMap((file) => ['-f', file])]));
 }
 
-/** What helm tells after an installation. Helm shows it to clusters alone, so a copy of the chart shows it as YAML. */
+/** The notes that helm prints after an installation. Helm needs a cluster for them, so a copy of the chart has them as YAML. */
 export function renderNotes(values: Values = {}): string {
   return inFolder((folder) => {
     const copy = join(folder, 'irsa');

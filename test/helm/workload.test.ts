@@ -23,7 +23,7 @@ const sidecar = 'aws-config-file-generator';
 const endpoint = 'https://irsa-svc.domino-field/map_iam_roles_to_pod_sa';
 const whoAmI = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])";
 
-/** What the chart says in one place, and a test has in another. */
+/** Settings whose values in the chart do not fit this machine. */
 const ofThisMachine = ['OIDC_PROVIDER', 'DOMINO_ISSUER', 'DOMINO_JWKS_URL', 'DOMINO_USER_HOST', 'HOST', 'SSL_OFF'];
 
 describe('a workload of the chart, run as processes', function () {
@@ -54,7 +54,7 @@ describe('a workload of the chart, run as processes', function () {
     // The service with the environment that the chart gives it, but for what is elsewhere on this machine.
     const given = Object.entries(environment(containerOf(service(renderChart()))));
     const settings = Object.fromEntries(given.filter(([name]) => !ofThisMachine.includes(name)));
-    // Its text tells workloads where their token is: that has to be so on this machine.
+    // The config file names the token's path, which has to exist on this machine.
     const token = join(folder, 'pod', 'aws-iam-token', 'token');
     const replica = await world.startReplica({ ...settings, WEB_IDENTITY_TOKEN_PATH: token });
     secure = createServer(certificate, replica.service.app);
@@ -108,7 +108,7 @@ describe('a workload of the chart, run as processes', function () {
   }
 
   for (const mode of ['container', 'native']) {
-    it(`has its roles with the sidecar as ${mode}`, async () => {
+    it(`gets its roles with a sidecar in mode ${mode}`, async () => {
       const { onDisk, run } = await startPod({ irsa_client_sidecar: { mode } });
       const port = await freePort();
       const { child, variables } = startSidecar(onDisk, port);
@@ -134,7 +134,7 @@ describe('a workload of the chart, run as processes', function () {
     });
   }
 
-  it('has all in place to fetch its roles by hand without a sidecar', async () => {
+  it('can fetch its config file itself without a sidecar', async () => {
     const { onDisk, run } = await startPod({ irsa_client_sidecar: { mode: 'none' } });
     const { environment: main } = onDisk.container('run', { replace: replace() });
     const script = `
@@ -151,7 +151,7 @@ ${whoAmI.replace("boto3.client('sts')", `boto3.Session(profile_name='${role}').c
     assert.equal(answer.stdout.trim(), `arn:aws:sts::222222222222:assumed-role/${role}/alice-${run}`, answer.stderr);
   });
 
-  it('leaves default credentials to Pod Identity, where that is on', async () => {
+  it('leaves default credentials to Pod Identity where it is enabled', async () => {
     const { onDisk } = await startPod({ podIdentity: { enabled: true, clusterName: 'acme' } });
     const main = onDisk.container('run').environment;
     assert.equal(main.AWS_WEB_IDENTITY_TOKEN_FILE, undefined);
