@@ -1,4 +1,4 @@
-/** Proves the service's whole way against AWS emulators that others wrote: each look is taken from outside. */
+/** Proves the service against third-party AWS emulators: each check reads the emulator with a client of its own. */
 import assert from 'node:assert/strict';
 import { CreateRoleCommand } from '@aws-sdk/client-iam';
 import { until } from '../../support/clock.ts';
@@ -49,7 +49,7 @@ for (const emulator of emulators) {
     }
     const asAdmin = (path: string, body: object) => scene.replica.call('POST', path, { as: 'admin', body });
 
-    it('a run becomes a member, and the owner’s statement stays as it was', async () => {
+    it('a run becomes a member, and the owner’s statement stays unchanged', async () => {
       const before = await scene.trust('acme-proxy');
       const run = newRun();
       const refused = await scene.assume(proxy, run);
@@ -66,7 +66,7 @@ for (const emulator of emulators) {
       assert.equal(await scene.assume(proxy, runId(1)), refused);
     });
 
-    it('a role with a path is found by its name; the same name under another path is no role', async () => {
+    it('a role with a path is found by its name; the same name under another path is refused as role_not_found', async () => {
       scene.world.domino.addUser({ name: 'carol', orgs: ['paths'] });
       await scene.map('paths', target('acme-path'), pathProxy);
       const run = newRun('carol');
@@ -78,7 +78,7 @@ for (const emulator of emulators) {
       assert.match((await scene.ask(other, 'carol')).text, /^# acme-path: refused, role_not_found/m);
     });
 
-    it('a role that is missing is named, and the run has its others', async () => {
+    it('a missing role is named with its reason, and the run gets its other roles', async () => {
       scene.world.domino.addUser({ name: 'dave', orgs: ['dave-org'] });
       const gone = `arn:aws:iam::${clusterAccount}:role/acme-gone-proxy`;
       await scene.map('dave-org', target('acme-gone'), gone);
@@ -93,7 +93,7 @@ for (const emulator of emulators) {
       );
     });
 
-    it('a revoked run leaves, an allowed one comes back', async () => {
+    it('a revoked run is removed, and is a member again when it is allowed', async () => {
       const run = await granted();
       const revoked = await asAdmin('/revoke_run', { run_id: run, reason: 'a lost laptop' });
       assert.deepEqual([revoked.status, revoked.body.left], [200, true], revoked.text);
@@ -103,17 +103,17 @@ for (const emulator of emulators) {
       await scene.untilMember('acme-proxy', run, true);
     });
 
-    it('a run that ends leaves, its neighbour stays', async () => {
+    it('a run that ends is removed, and another run stays a member', async () => {
       const [run, neighbour] = [await granted(), await granted()];
       scene.world.endRun(run);
       await scene.untilMember('acme-proxy', run, false);
       await scene.untilMember('acme-proxy', neighbour, true);
     });
 
-    it('what a stranger adds is undone, what the owner adds stays', async () => {
+    it('an external change of a managed subject is undone, and a statement that the owner adds stays', async () => {
       const run = await granted();
       const document = await scene.trust('acme-proxy');
-      // Short, so that the runs still have room beside it.
+      // Short, so that the document keeps capacity for the runs.
       const audit = {
         Sid: 'Audit',
         Effect: 'Deny',
@@ -130,7 +130,7 @@ for (const emulator of emulators) {
       await putTrust(scene.iam, 'acme-proxy', { ...mended, Statement: mended.Statement.slice(0, -1) });
     });
 
-    it('a pool fills up to the size that was allowed, and has room again after a run ended', async () => {
+    it('a pool fills up to the allowed size, and has capacity again after a run has ended', async () => {
       const pool = [await scene.addProxy('acme-filled-1'), await scene.addProxy('acme-filled-2')];
       await scene.map('filled', target('acme-filled'), ...pool);
       const runs: string[] = [];
@@ -144,7 +144,7 @@ for (const emulator of emulators) {
       );
       for (const text of sizes) {
         assert.ok(text.length <= maxChars, `${text.length} characters`);
-        assert.ok(text.length > maxChars - 60, `${text.length} characters leave room`);
+        assert.ok(text.length > maxChars - 60, `${text.length} characters leave capacity`);
       }
       scene.world.endRun(runs[0] ?? '');
       await until(async () => (await scene.ask(runs.at(-1) ?? '', 'bob')).status === 200, 30_000);
@@ -158,8 +158,8 @@ for (const emulator of emulators) {
       assert.deepEqual([...new Set(scene.denied())], ['sts:GetCallerIdentity']);
     });
 
-    it('is known to differ from AWS', async () => {
-      // Each is told by the emulator's next version that mends it: then the entry in emulators.ts goes.
+    it('the emulator still differs from AWS as emulators.ts says', async () => {
+      // A version of the emulator that fixes a difference fails this: then remove the entry in emulators.ts.
       const code = (document: object) =>
         putTrust(scene.iam, 'acme-differs', document).then(
           () => 'ok',
@@ -185,7 +185,7 @@ for (const emulator of emulators) {
     faultCases(() => scene);
 
     if (!emulator.podIdentity) return;
-    it('Pod Identity: the whole life of an association', async () => {
+    it('Pod Identity: an association and its trust statement are created, and removed with the mapping', async () => {
       const trust = { ...ownersStatement, Sid: 'TheOwnersOwn' };
       const Document = JSON.stringify({ Version: '2012-10-17', Statement: [trust] });
       const { Role } = await scene.iam.send(

@@ -1,4 +1,4 @@
-/** Owns the AWS emulators of others: how each is started, and what it is known to do unlike AWS. */
+/** Owns the third-party AWS emulators: how each is started, and how it is known to differ from AWS. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Owns the cases that each fault on the way to IAM must pass: no run is lost, none is invented, and the rest stays. */
+/** Owns the case that each fault on the way to IAM must pass: IAM then has exactly the live runs, and the owner's statement. */
 import assert from 'node:assert/strict';
 import { until } from '../../support/clock.ts';
 import { assetAccount, runId } from '../../support/world.ts';
@@ -12,7 +12,7 @@ const times = 3;
 
 /** @param scene called within each case. */
 export function faultCases(scene: () => Scene): void {
-  describe('with a fault on the way to IAM', () => {
+  describe('IAM has exactly the live runs after a fault on the way to IAM', () => {
     const model = new Set<string>();
     let next = 9_000;
 
@@ -25,7 +25,7 @@ export function faultCases(scene: () => Scene): void {
       await grant();
     });
 
-    /** A new run asks until its role is among its profiles, as a sidecar does: a text without it has its reason. */
+    /** A new run requests roles until its role is among its profiles, as a sidecar does: a text without it has the reason. */
     async function grant(): Promise<void> {
       const run = runId(next++);
       scene().world.startRun(run, 'frank');
@@ -35,7 +35,10 @@ export function faultCases(scene: () => Scene): void {
         last = answer.text;
         return answer.status === 200 && /^\[profile faulty\]$/m.test(answer.text);
       }, patienceMs).catch(() => assert.fail(`never granted: ${last}`));
-      assert.ok((await scene().subjects(proxyName)).includes(subject(run)), 'a 200 that was not true');
+      assert.ok(
+        (await scene().subjects(proxyName)).includes(subject(run)),
+        'answered with a profile for a service account that is not a member',
+      );
       model.add(run);
     }
     const subject = (run: string) => `*:domino-compute:run-${run}`;

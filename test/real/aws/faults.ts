@@ -35,17 +35,20 @@ export const faults: Readonly<Record<string, Kind>> = {
   InvalidClientTokenId: { actions: both, fault: refusal(403, 'InvalidClientTokenId', 'The token is invalid') },
   SignatureDoesNotMatch: { actions: both, fault: refusal(403, 'SignatureDoesNotMatch', 'Signature expired') },
   AccessDenied: { actions: both, fault: refusal(403, 'AccessDenied', 'User is not authorized to perform this') },
-  'a role that is not seen': { actions: [read], fault: refusal(404, 'NoSuchEntity', 'The role cannot be found.') },
+  'a role that is reported missing': {
+    actions: [read],
+    fault: refusal(404, 'NoSuchEntity', 'The role cannot be found.'),
+  },
   ConcurrentModification: { actions: [write], fault: refusal(409, 'ConcurrentModification', 'Another change') },
   UnmodifiableEntity: { actions: [write], fault: refusal(400, 'UnmodifiableEntity', 'Cannot be changed now') },
   MalformedPolicyDocument: { actions: [write], fault: refusal(400, 'MalformedPolicyDocument', 'Invalid principal') },
-  'a page of a proxy that has no upstream': {
+  'a 502 page of a proxy': {
     actions: both,
     fault: ({ send }) =>
       send({ status: 502, body: '<html>Bad Gateway</html>', headers: { 'content-type': 'text/html' } }),
   },
   'an empty 504': { actions: both, fault: ({ send }) => send({ status: 504, body: '' }) },
-  'a 200 that is no XML': { actions: [read], fault: ({ send }) => send({ status: 200, body: 'all is well' }) },
+  'a 200 without XML': { actions: [read], fault: ({ send }) => send({ status: 200, body: 'all is well' }) },
   'a 200 without a body': { actions: [read], fault: ({ send }) => send({ status: 200, body: '' }) },
   'a connection that breaks': { actions: both, fault: ({ drop }) => drop() },
   'a lost answer': {
@@ -58,7 +61,7 @@ export const faults: Readonly<Record<string, Kind>> = {
   'half an answer': { actions: both, fault: async ({ forward, sendHalf }) => sendHalf(await forward()) },
   'a late answer': { actions: both, fault: slowly },
   'an answer that never comes': { actions: both, fault: () => undefined },
-  'reads of what was': {
+  'stale reads': {
     actions: [read],
     fault: async ({ before, forward, send }) => send(before ?? (await forward())),
   },

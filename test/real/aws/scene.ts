@@ -1,4 +1,4 @@
-/** Owns a world whose AWS is an emulator of others: the service under test, the roles it meets, and looks from outside. */
+/** Owns a world whose AWS is a third-party emulator: the service under test, its roles, and reads by another client. */
 import assert from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
@@ -43,7 +43,7 @@ export interface Scene {
   /** The role's trust policy, by a client of the test's own. */
   trust(name: string): Promise<TrustDocument>;
   subjects(name: string): Promise<string[]>;
-  /** Waits until a look from outside finds the run a member of the role, or not. */
+  /** Waits until the role's trust policy has the run as a member, or no longer. */
   untilMember(name: string, run: string, expected: boolean): Promise<void>;
   /** The actions that the service's policy does not allow, as an emulator that checks callers saw them called. */
   denied(): string[];

@@ -44,19 +44,19 @@ describe('clients generated from the contract', function () {
     });
   }
 
-  it('Python: openapi-python-client', async function () {
+  it('the Python client by openapi-python-client makes all calls of its walk', async function () {
     const bin = await orSkip(this, () => pythonTool('python-client', ['openapi-python-client==0.29.1']));
     const into = join(folder, 'irsa_client');
     const args = ['generate', '--path', projectFile('openapi.yaml'), '--output-path', into, '--meta', 'none'];
     const { stderr } = run(join(bin, 'openapi-python-client'), args);
-    // Each answer that the generator passes over is a warning; the contract's own text in YAML is the only one.
+    // The generator warns of each answer that it skips; the contract's own text in YAML is the only one.
     assert.deepEqual([...stderr.matchAll(/^WARNING parsing (.*)$/gm)].map(([, what]) => what).sort(), [
       'GET /openapi.yaml within service.',
     ]);
     assertWalk(run(join(bin, 'python'), [join(here, 'walk.py')], { ...env, PYTHONPATH: folder }).stdout);
   });
 
-  it('Go: oapi-codegen', async function () {
+  it('the Go client by oapi-codegen makes all calls of its walk', async function () {
     const generator = await orSkip(this, () =>
       goTool('oapi-codegen', 'github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen', 'v2.8.2'),
     );

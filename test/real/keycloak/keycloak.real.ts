@@ -1,4 +1,4 @@
-/** Proves which tokens of a real Keycloak the service believes, and what it does when keys change or Keycloak is away. */
+/** Proves which tokens of a real Keycloak the service accepts, also when keys change or Keycloak is unreachable. */
 import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -41,7 +41,7 @@ describe('Keycloak 26.7.3', function () {
     await new Promise<void>((resolve) => logouts.listen(0, '127.0.0.1', resolve));
     logoutUrl = `http://127.0.0.1:${(logouts.address() as AddressInfo).port}/logout`;
     world = await startWorld();
-    // Domino's own part: it knows alice, by whichever token.
+    // Domino's own part: it answers each token with alice.
     const { id } = world.domino.addUser({ name: 'alice', orgs: ['acme'] });
     const principal = { isAnonymous: false, isAdmin: false, canonicalId: id, canonicalName: 'alice', mode: 'Bearer' };
     world.domino.knobs.bodies['/v4/auth/principal'] = { ...principal, allowedSystemOperations: [] };
@@ -57,10 +57,10 @@ describe('Keycloak 26.7.3', function () {
 
   const certs = (realm: KeycloakRealm, port = keycloak.port) =>
     `http://127.0.0.1:${port}/realms/${realm.name}/protocol/openid-connect/certs`;
-  /** A replica that believes this realm's tokens. */
+  /** A replica that accepts this realm's tokens. */
   const believing = (realm: KeycloakRealm, more: Record<string, string> = {}) =>
     world.startReplica({ DOMINO_ISSUER: realm.issuer, DOMINO_JWKS_URL: certs(realm), ...more });
-  /** What the service says to the token: `ok`, or its sentence. */
+  /** The service's answer to the token: `ok`, or the status and detail of the refusal. */
   async function verdict(token: string, of = replica): Promise<string> {
     const answer = await of.call('GET', '/my_role_mappings', { headers: { Authorization: `Bearer ${token}` } });
     if (answer.status === 200) return 'ok';
@@ -72,7 +72,7 @@ describe('Keycloak 26.7.3', function () {
     JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as Record<string, unknown>;
   const notAccess = '401 The token is not an access token: send the one that Domino gives as access token.';
 
-  it('an access token of a person and one of a service account are believed', async () => {
+  it('an access token of a user and one of a service account are accepted', async () => {
     const { access_token: token } = await main.login();
     assert.equal(headerOf(token).alg, 'RS256');
     assert.equal(await verdict(token), 'ok');
@@ -90,7 +90,7 @@ describe('Keycloak 26.7.3', function () {
     assert.match(await verdict(told[0] ?? ''), /^401 The token (is not an access token|carries no valid)/);
   });
 
-  it('a lightweight access token is believed where it names its subject', async () => {
+  it('a lightweight access token is accepted where it names its subject', async () => {
     const { access_token: token } = await main.login('lightweight');
     const claims = claimsOf(token);
     assert.equal(claims.preferred_username, undefined);
@@ -98,7 +98,7 @@ describe('Keycloak 26.7.3', function () {
   });
 
   for (const algorithm of ['ES256', 'PS256']) {
-    it(`a realm that signs with ${algorithm}`, async () => {
+    it(`an access token signed with ${algorithm} is accepted for its own realm, and its ID token is refused`, async () => {
       const realm = await makeRealm(keycloak, algorithm.toLowerCase(), logoutUrl, { algorithm });
       const { access_token: token, id_token: id } = await realm.login();
       assert.equal(headerOf(token).alg, algorithm);
@@ -110,7 +110,7 @@ describe('Keycloak 26.7.3', function () {
     });
   }
 
-  it('keys that are rotated in are found, passive ones still count, and disabled ones no longer', async () => {
+  it('tokens of new and passive keys are accepted, and those of disabled keys are refused', async () => {
     const realm = await makeRealm(keycloak, 'rotating', logoutUrl);
     await realm.rotateKeys('first');
     const own = await believing(realm);
@@ -133,7 +133,7 @@ describe('Keycloak 26.7.3', function () {
     await own.stop();
   });
 
-  it('a frontend URL unlike the back-channel’s is the issuer, and another setting is found out', async () => {
+  it('the frontend URL is the issuer, and a replica with another DOMINO_ISSUER logs the realm’s issuer', async () => {
     const frontendUrl = 'https://domino.example.com/auth';
     const realm = await makeRealm(keycloak, 'fronted', logoutUrl, { frontendUrl });
     const { access_token: token } = await realm.login();
@@ -152,7 +152,7 @@ describe('Keycloak 26.7.3', function () {
     await wrong.stop();
   });
 
-  it('Keycloak is away at the start, and later', async () => {
+  it('while Keycloak is unreachable, fetched keys remain valid and tokens of unknown keys get a 503', async () => {
     const frontendUrl = 'https://domino.example.com/auth';
     const realm = await makeRealm(keycloak, 'away', logoutUrl, { frontendUrl });
     await realm.rotateKeys('first');

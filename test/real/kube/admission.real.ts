@@ -1,4 +1,4 @@
-/** Proves what the chart's admission policies let through and refuse, by requests of the service's own account. */
+/** Proves what the chart's admission policies admit and refuse, by requests of the service's own service account. */
 import assert from 'node:assert/strict';
 import { call } from '../../stack/kubernetes-raw.ts';
 import { dominoPod, dominoServiceAccount } from '../../stack/pods.ts';
@@ -27,7 +27,7 @@ describe("the chart's admission policies on kube-apiserver", function () {
   });
   after(() => world?.stop());
 
-  /** The API server looks at each new policy a moment later, and at one before another. */
+  /** Waits until the API server applies each policy, which it does a moment later and one by one. */
   async function policiesAct(): Promise<void> {
     const tokens = `${compute}/serviceaccounts/svc-user-1-sa/token`;
     const forRole = { spec: { audiences: ['irsa/acme'], expirationSeconds: 3600 } };
@@ -94,7 +94,7 @@ describe("the chart's admission policies on kube-apiserver", function () {
     'my-irsa-trust-1',
     'domino-org-iamrole-mapping-2',
   ]) {
-    it(`refuses that the service creates, changes or deletes ${name}, and lets others`, async () => {
+    it(`refuses the service’s writes of ${name}, and admits those of others`, async () => {
       const path = `${field}/configmaps/${name}`;
       const refuse = async (method: string, at: string, body?: object, headers?: Record<string, string>) => {
         const answer = await asService(method, at, body, headers);
@@ -119,7 +119,7 @@ describe("the chart's admission policies on kube-apiserver", function () {
     assert.match(answer.body.message ?? '', /cannot create resource "configmaps"/);
   });
 
-  it('lets the service create pods as a dry run, and no other pod', async () => {
+  it('lets the service create pods only as a dry run', async () => {
     const dry = await asService('POST', `${compute}/pods?dryRun=All`, pod(runId(1)));
     assert.equal(dry.code, 201, JSON.stringify(dry.body));
     const wet = await asService('POST', `${compute}/pods`, pod(runId(1)));
@@ -146,7 +146,7 @@ describe("the chart's admission policies on kube-apiserver", function () {
       made = (await world.cluster.must('POST', `${compute}/pods`, pod(runId(7)))) as unknown as typeof made;
     });
 
-    it('lets the service make one for a role, bound to a pod', async () => {
+    it('lets the service create a token for a role, bound to a pod', async () => {
       const { code, body } = await asService('POST', path, asked());
       assert.equal(code, 201, body.message);
       const { token = '' } = (body as { status?: { token?: string } }).status ?? {};
@@ -159,13 +159,13 @@ describe("the chart's admission policies on kube-apiserver", function () {
       assert.equal(typeof claims.jti, 'string');
     });
 
-    it('refuses every other token', async () => {
+    it('refuses the service tokens of any other audience, lifetime, binding or service account', async () => {
       await refused(asked({ audiences: ['sts.amazonaws.com'] }), 422, /one audience, of a role/);
       await refused(asked({ audiences: [] }), 422, /one audience, of a role/);
       await refused(asked({ audiences: ['irsa/a', 'sts.amazonaws.com'] }), 422, /one audience, of a role/);
       await refused(asked({ boundObjectRef: undefined }), 422, /bound to a pod/);
       await refused(asked({ expirationSeconds: 86_400 }), 422, /3600 seconds at most/);
-      // Of the API server itself, as the stand-in has it.
+      // The API server's own refusal, which the stand-in has too.
       await refused(asked({ expirationSeconds: 300 }), 422, /may not specify a duration less than 10 minutes/);
       const { name, uid } = made.metadata;
       const later = { kind: 'Pod', apiVersion: 'v1', name, uid: uid.replace(/^.{8}/, '00000000') };
@@ -176,7 +176,7 @@ describe("the chart's admission policies on kube-apiserver", function () {
       assert.equal((await asService('POST', `${field}/serviceaccounts/irsa-svc/token`, asked())).code, 403);
     });
 
-    it('makes none for another account, though it has edit in the compute namespace', async () => {
+    it('refuses role tokens to a service account with edit in the compute namespace, and to an administrator', async () => {
       await world.cluster.must('POST', `${compute}/serviceaccounts`, dominoServiceAccount('editor'));
       // What the role `edit` is made of: a controller gathers it, and none runs here.
       const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'system:aggregate-to-edit' };
@@ -186,7 +186,7 @@ describe("the chart's admission policies on kube-apiserver", function () {
       const asEditor = { 'impersonate-user': 'system:serviceaccount:domino-compute:editor' };
       const ask = (audiences?: string[]) =>
         call(world.cluster.url + path, 'POST', { spec: { audiences, expirationSeconds: 3600 } }, asEditor);
-      // RBAC lets it once the API server has seen the binding, so that what follows is the policy's refusal.
+      // RBAC allows it once the API server has seen the binding, so the refusals that follow are the policy's.
       await until(async () => (await ask(['sts.amazonaws.com'])).code === 201, 30_000);
       assert.equal((await ask()).code, 201);
       for (const audiences of [['irsa/acme-list-bucket-role'], ['sts.amazonaws.com', 'irsa/'], ['irsa/a', 'b']]) {
@@ -199,7 +199,7 @@ describe("the chart's admission policies on kube-apiserver", function () {
       assert.equal(code, 422);
     });
 
-    it('lets no pod of the compute namespace project such a token itself', async () => {
+    it('refuses a pod of the compute namespace that projects a role token', async () => {
       const create = (audience: string) =>
         world.cluster.must('POST', `${compute}/pods?dryRun=All`, projecting(audience));
       await assert.rejects(create('irsa/acme-list-bucket-role'), /given by irsa-svc alone/);

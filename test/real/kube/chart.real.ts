@@ -1,4 +1,4 @@
-/** Proves that a real API server takes all that the chart renders: strictly, without a warning, and as it was rendered. */
+/** Proves that a real API server accepts all that the chart renders: strictly, without a warning, and unchanged. */
 import assert from 'node:assert/strict';
 import { valuesFiles } from '../../helm/golden.ts';
 import { chart, type Rendered, renderFiles } from '../../helm/render.ts';
@@ -66,7 +66,7 @@ describe('the chart on kube-apiserver', function () {
   }
 
   for (const [name, file] of valuesFiles) {
-    it(`takes every object of ${name}.yaml strictly, without a warning, and sees no difference after`, async () => {
+    it(`accepts every object of ${name}.yaml strictly and without a warning, and then finds no difference`, async () => {
       // Helm makes the Pods of `helm test` when it is asked to, and they need a controller's service accounts.
       const objects = renderFiles(file).filter(({ metadata }) => !metadata.annotations?.['helm.sh/hook']);
       assert.ok(objects.length > 5);
@@ -85,7 +85,7 @@ describe('the chart on kube-apiserver', function () {
       for (const object of objects) await cluster.must('DELETE', await pathOf(object));
     });
 
-    it(`takes the pods that the Mutations of ${name}.yaml make`, async function () {
+    it(`accepts the pods that the Mutations of ${name}.yaml change`, async function () {
       const mutations = renderFiles(file).filter(({ kind }) => kind === 'Mutation') as unknown as Mutation[];
       if (mutations.length === 0) return void assert.ok(['trust-manager', 'none'].includes(name) || this.skip());
       const space = `pods-of-${name.replaceAll('.', '-')}`;
@@ -121,7 +121,7 @@ describe('the chart on kube-apiserver', function () {
     await helmCycle(await orSkip(this, () => helmOn(cluster, goTool('helm', 'helm.sh/helm/v4/cmd/helm', helm4))));
   });
 
-  it('is taken over by Helm 4 from Helm 3, and back', async function () {
+  it('is upgraded from Helm 3 to Helm 4, and back', async function () {
     const three = await orSkip(this, () => helmOn(cluster));
     const four = await orSkip(this, () => helmOn(cluster, goTool('helm', 'helm.sh/helm/v4/cmd/helm', helm4)));
     const values = ['-f', valuesFiles.get('native') ?? ''];

@@ -20,11 +20,11 @@ import { startClearProxy } from './clear-proxy.ts';
 export const versions = { 'kube-apiserver': '1.36.3', etcd: '3.6.13' };
 
 export interface RealCluster {
-  /** In clear, as an administrator, never silent. */
+  /** Without TLS, as an administrator, never silent. */
   readonly url: string;
   /** Without `https://`, as condition keys and provider ARNs have it. */
   readonly issuer: string;
-  /** What the replicas' connections pass. */
+  /** The gate that the replicas' connections pass. */
   readonly gate: TcpGate;
   /** A kubeconfig as JSON for clients that come through the gate with this file's token, read anew as in a pod. */
   kubeconfig(tokenFile: string): string;

@@ -1,4 +1,4 @@
-/** Proves that the cases which the Kubernetes stand-in must pass are what a real API server does. */
+/** Proves that a real API server passes the cases which the Kubernetes stand-in must pass. */
 import { randomUUID } from 'node:crypto';
 import { conformance, type Peer } from '../../stack/kubernetes-conformance.ts';
 import { tokenConformance } from '../../stack/kubernetes-token-conformance.ts';
@@ -7,7 +7,7 @@ import { type RealCluster, startRealCluster, versions } from './cluster.ts';
 import { leaveNoSeat } from './flow-control.ts';
 import { createNamespaces } from './namespaces.ts';
 
-describe(`kube-apiserver ${versions['kube-apiserver']}, as the stand-in takes it to be`, function () {
+describe(`kube-apiserver ${versions['kube-apiserver']}: conformance with the stand-in`, function () {
   this.timeout(30 * 60_000);
   let cluster: RealCluster;
   before(async function () {

@@ -1,4 +1,4 @@
-/** Proves that faults of the API server and of the way to it pass, and that IAM then has the runs that live, and no others. */
+/** Proves that the service recovers from faults of the API server and its connections: IAM then has exactly the live runs. */
 import assert from 'node:assert/strict';
 import { until } from '../../support/clock.ts';
 import type { Replica } from '../../support/replica.ts';
@@ -7,7 +7,7 @@ import { orSkip } from '../tools.ts';
 import { goOn, type Lives, startLives } from './lives.ts';
 import { type RealWorld, startRealWorld } from './world.ts';
 
-describe('faults of kube-apiserver', function () {
+describe('IAM has exactly the live runs after a fault of kube-apiserver', function () {
   this.timeout(30 * 60_000);
   let world: RealWorld;
   let replica: Replica;
@@ -25,7 +25,7 @@ describe('faults of kube-apiserver', function () {
 
   it('a kill', () => world.cluster.restart({ signal: 'SIGKILL' }));
 
-  it('a kill and a compaction, while runs come and go unseen', async () => {
+  it('a kill and a compaction, while runs start and end unseen', async () => {
     world.cluster.gate.silence(true);
     await lives.end();
     const { run } = await lives.start();
@@ -51,9 +51,9 @@ describe('faults of kube-apiserver', function () {
     await lives.untilGranted(run);
   });
 
-  it('GOAWAY among many calls', async () => {
+  it('GOAWAY during many calls, which all succeed', async () => {
     const before = world.cluster.gate.opened;
-    // One in fifty has it, so 20 waves without one are one in 10^8.
+    // One call in fifty gets a GOAWAY, so the chance of 20 waves without one is 1 in 10^8.
     for (let wave = 0; wave < 4 || (wave < 20 && world.cluster.gate.opened === before); wave += 1) {
       const answers = await Promise.all(
         Array.from({ length: 50 }, (_, index) => {
@@ -84,7 +84,7 @@ describe('faults of kube-apiserver', function () {
     thaw();
   });
 
-  it('a token that counts no more', () => world.replaceToken());
+  it('a token that is no longer valid', () => world.replaceToken());
 
   it('a new signing key', async () => {
     await world.cluster.replaceSigningKey();

@@ -32,7 +32,7 @@ describe('the service on kube-apiserver', function () {
     assert.equal(answer.status, 200, answer.text);
   };
 
-  it('gives a run its roles: AWS takes the token that the API server made, for boto3 too', async function () {
+  it('gives a run its roles: STS accepts the API server’s token, also from boto3', async function () {
     const pair = world.addRolePair('acme');
     const [proxy = ''] = pair.proxies;
     await world.map(one, 'acme', pair);
@@ -60,7 +60,7 @@ describe('the service on kube-apiserver', function () {
     assert.match(stdout, /assumed-role\/acme\//, stderr);
   });
 
-  it('takes the changes of two administrators at once, all of them', async () => {
+  it('stores all of twelve simultaneous mappings at two replicas', async () => {
     const orgs = Array.from({ length: 12 }, (_, index) => `team-${index}`);
     await Promise.all(
       orgs.map((org, index) => world.map(index % 2 === 0 ? one : two, org, world.addRolePair(`role-of-${org}`))),
@@ -69,7 +69,7 @@ describe('the service on kube-apiserver', function () {
     assert.deepEqual(Object.keys(data as object).sort(), ['acme', ...orgs].sort());
   });
 
-  it('shuts a revoked run out and lets it in again', async () => {
+  it('removes a revoked run, and adds it again when it is allowed', async () => {
     const run = runId(2);
     const { account } = await world.startRun(run, 'alice');
     assert.equal((await ask(one, run)).status, 200);
@@ -81,10 +81,10 @@ describe('the service on kube-apiserver', function () {
     assert.ok(world.members(proxyOf('acme')).includes(account));
   });
 
-  it('puts right what another wrote, and says so in an Event of the mappings', async () => {
+  it('repairs an external change, and reports it in an Event about a ConfigMap', async () => {
     const before = world.members(proxyOf('acme'));
     assert.ok(before.length > 0);
-    // Longer than IAM shows a document from before.
+    // Longer than IAM may return an earlier document.
     world.clock.skip(16_000);
     world.aws.setTrust(clusterAccount, 'acme', world.aws.role(clusterAccount, 'acme').history[0]?.text ?? '');
     const path = `/trust_status?proxy_iam_role_arn=${encodeURIComponent(proxyOf('acme'))}`;
@@ -97,7 +97,7 @@ describe('the service on kube-apiserver', function () {
     assert.ok(event?.involvedObject.uid);
   });
 
-  it('takes a run out when it ends, on whatever replica', async () => {
+  it('removes a run when it ends', async () => {
     const run = runId(3);
     const { account } = await world.startRun(run, 'alice');
     assert.equal((await ask(two, run)).status, 200);
@@ -105,7 +105,7 @@ describe('the service on kube-apiserver', function () {
     await until(() => !world.members(proxyOf('acme')).includes(account), 15_000);
   });
 
-  it('goes on where one leader stops', async () => {
+  it('grants roles after one of two replicas has stopped', async () => {
     const run = runId(4);
     const { account } = await world.startRun(run, 'alice');
     await one.stop();

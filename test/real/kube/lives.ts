@@ -11,9 +11,9 @@ export interface Lives {
   /** The id of a run that was never used. */
   nextRun(): string;
   ask(run: string): ReturnType<Replica['call']>;
-  /** A new run, which has not asked yet. */
+  /** A new run, which has not requested roles yet. */
   start(): Promise<{ run: string; account: string }>;
-  /** Asks until the run is granted, as the sidecar does; from then on it should be a member. */
+  /** Requests roles until the run is granted, as the sidecar does; from then on it should be a member. */
   untilGranted(run: string): Promise<void>;
   /** A new run that is granted. */
   grant(): Promise<void>;
@@ -36,7 +36,7 @@ export async function startLives(world: RealWorld) {
   return { replica, pair, lives };
 }
 
-/** One more run comes in, one goes out, and IAM has just what it should: whatever happened before. */
+/** Grants one more run, ends one, and checks that IAM then has exactly the live runs. */
 export async function goOn(lives: Lives): Promise<void> {
   await lives.grant();
   await lives.end();
@@ -63,7 +63,10 @@ function createLives(world: RealWorld, replica: Replica, proxy: string): Lives {
     }, patienceMs).catch(() => assert.fail(`never granted: ${last}`));
     const account = `run-${run}`;
     model.set(run, account);
-    assert.ok(world.members(proxy).includes(account), `a 200 that was not true: ${last}`);
+    assert.ok(
+      world.members(proxy).includes(account),
+      `answered 200 for a service account that is not a member: ${last}`,
+    );
   }
   return {
     model,

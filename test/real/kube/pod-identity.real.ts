@@ -39,7 +39,7 @@ describe('Pod Identity on kube-apiserver', function () {
     assert.equal(answer.status, 200, answer.text);
   };
 
-  it('maps a user after a dry-run Pod of the service had credentials', async () => {
+  it('brings a user’s mapping in place, and creates pods for its check only as a dry run', async () => {
     const Statement = [{ Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole' }];
     const trust = { Version: '2012-10-17', Statement };
     const { arn } = world.aws.addRole({ account: clusterAccount, name: 'role-1', trust });
@@ -58,7 +58,7 @@ describe('Pod Identity on kube-apiserver', function () {
     assert.match(JSON.stringify(rules), /"user_mappings":\{"svc-user-1":"svc-user-1-sa"\}/);
   });
 
-  it("gives the user's pods the account, and the token of such a pod the role", async () => {
+  it("gives the user's pods the service account, and a pod's token the credentials of the role", async () => {
     const { pod } = await world.startRun(runId(1), user);
     const { spec } = (await world.cluster.must('GET', `${compute}/pods/${pod}`)) as unknown as {
       spec: { serviceAccountName: string; containers: { env: { name: string }[] }[] };
@@ -73,7 +73,7 @@ describe('Pod Identity on kube-apiserver', function () {
     assert.match(await answer.text(), /"AccessKeyId"/);
   });
 
-  it('takes all of it away again', async () => {
+  it('removes the Mutation and the service account with the mapping', async () => {
     await world.endRun(runId(1));
     await admin('DELETE', '/delete_pod_identity_mapping', { domino_user: user });
     const code = async (path: string) => (await fetch(world.cluster.url + path)).status;

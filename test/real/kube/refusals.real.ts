@@ -1,4 +1,4 @@
-/** Proves that refusals of the API server and deletions under the service pass, and that IAM then has just the runs that live. */
+/** Proves that the service recovers from refusals of the API server and from deletions: IAM then has exactly the live runs. */
 import assert from 'node:assert/strict';
 import { until } from '../../support/clock.ts';
 import type { Replica } from '../../support/replica.ts';
@@ -9,7 +9,7 @@ import { compute, field, merging, type RealWorld, serviceUser, startRealWorld } 
 
 const rbac = '/apis/rbac.authorization.k8s.io/v1/namespaces';
 
-describe('refusals of kube-apiserver', function () {
+describe('IAM has exactly the live runs after a refusal of kube-apiserver', function () {
   this.timeout(30 * 60_000);
   let world: RealWorld;
   let replica: Replica;
@@ -54,7 +54,7 @@ describe('refusals of kube-apiserver', function () {
     await lives.untilGranted(run);
   });
 
-  it('RoleBindings that are deleted and come back', async () => {
+  it('RoleBindings that are deleted and restored', async () => {
     const paths = ['domino-field', 'domino-compute'].map((space) => `${rbac}/${space}/rolebindings`);
     const bindings = await Promise.all(paths.map((path) => world.cluster.must('GET', `${path}/irsa-svc`)));
     for (const path of paths) await world.cluster.must('DELETE', `${path}/irsa-svc`);
@@ -74,10 +74,10 @@ describe('refusals of kube-apiserver', function () {
     await lives.untilGranted(run);
   });
 
-  it('a quota that is used up', async () => {
+  it('an exhausted quota', async () => {
     const hard = { 'count/serviceaccounts': '0' };
     await world.cluster.must('POST', `${compute}/resourcequotas`, { metadata: { name: 'full' }, spec: { hard } });
-    // No controller runs that counts; the plugin goes by the status.
+    // No controller runs that counts objects; the plugin reads the status.
     await world.cluster.must(
       'PATCH',
       `${compute}/resourcequotas/full/status`,
@@ -92,7 +92,7 @@ describe('refusals of kube-apiserver', function () {
     await until(async () => (await post()).status === 200, 30_000);
   });
 
-  it('an admission policy that refuses what runs want', async () => {
+  it('an admission policy that refuses role requests', async () => {
     const path = '/apis/admissionregistration.k8s.io/v1';
     const name = 'no-annotations';
     const rule = { apiGroups: [''], apiVersions: ['v1'], operations: ['UPDATE'], resources: ['serviceaccounts'] };
@@ -114,7 +114,7 @@ describe('refusals of kube-apiserver', function () {
     await lives.untilGranted(asked.at(-1) ?? '');
   });
 
-  it('mappings that somebody deletes', async () => {
+  it('mappings that are deleted and stored again', async () => {
     assert.ok(lives.model.size > 0);
     await world.cluster.must('DELETE', `${field}/configmaps/domino-org-iamrole-mapping`);
     await until(() => world.members(pair.proxies[0] ?? '').length === 0, 90_000);
@@ -123,18 +123,18 @@ describe('refusals of kube-apiserver', function () {
     for (const run of lives.model.keys()) await lives.untilGranted(run);
   });
 
-  it("the runs' namespace that is deleted with all that is in it, and comes back", async () => {
+  it('the compute namespace, deleted with all its objects and restored', async () => {
     const { run } = await lives.start();
     await world.deleteNamespace('domino-compute');
     lives.model.clear();
-    // Without its RoleBinding the service may not look whether a pod is left, and so takes nobody out and lets nobody in.
+    // Without its RoleBinding the service may not read pods, so it removes no member and adds none.
     assert.notEqual((await lives.ask(run)).status, 200);
     await world.reinstall('domino-compute');
     await lives.settled();
     for (let each = 0; each < 2; each += 1) await lives.grant();
   });
 
-  it("the service's own namespace that is deleted, and is installed again", async () => {
+  it('the field namespace, deleted and installed again', async () => {
     await world.deleteNamespace('domino-field');
     const { run } = await lives.start();
     await lives.end();

@@ -1,4 +1,4 @@
-/** Proves role tokens on a real API server: it makes the token, the sidecar keeps it, and boto3 reaches the role with it. */
+/** Proves role tokens on a real API server: it makes the token, the sidecar keeps it, and boto3 assumes the role with it. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -85,7 +85,7 @@ describe('role tokens on kube-apiserver', function () {
     assert.equal(writes(), before, 'IAM saw a write for the run');
   });
 
-  it('boto3 reaches the role with it', async function () {
+  it('boto3 assumes the target role with the role token', async function () {
     if (!(await hasBoto3())) return this.skip();
     const script = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])";
     const environment = { ...world.aws.environment(), AWS_CONFIG_FILE: config(), AWS_PROFILE: 'by-token' };
@@ -93,7 +93,7 @@ describe('role tokens on kube-apiserver', function () {
     assert.match(stdout, new RegExp(`^arn:aws:sts::${assetAccount}:assumed-role/by-token/alice-`), stderr);
   });
 
-  it('STS refuses the pod’s token of the usual audience, and the role token of a revoked run', async () => {
+  it('STS refuses the pod’s token with the usual audience, and the role token of a revoked run', async () => {
     const usual = await world.podToken(account, pod);
     assert.deepEqual([await assumes(usual, proxy), await assumes(token(), proxy)], [false, true]);
     const body = { run_id: run, reason: 'a test' };

@@ -113,7 +113,7 @@ for (const [name, start] of Object.entries(stages)) {
         ),
       );
 
-    it(`gives ${runs} runs their roles at the same moment`, async () => {
+    it(`gives ${runs} simultaneous runs their roles`, async () => {
       await Promise.all([addReplica(), addReplica(), addReplica()]);
       const pairs = targets.map((target) => stage.addRolePair(target, [`${target}-1`, `${target}-2`]));
       const data = pairs.flatMap(({ target, proxies }) =>
@@ -145,7 +145,7 @@ for (const [name, start] of Object.entries(stages)) {
       for (const { status, text, run, roles } of answers) {
         assert.equal(status, 200, text);
         assert.equal(roles, targets.length, `run ${run} had a 200 with ${roles} roles`);
-        assert.equal(rolesOf(run).length, targets.length, `run ${run} was thrown out again`);
+        assert.equal(rolesOf(run).length, targets.length, `run ${run} was removed again`);
       }
       const ms = answers.map((answer) => answer.ms);
       const { GetRole: reads = 0, UpdateAssumeRolePolicy: writes = 0 } = stage.aws.calls;

@@ -29,7 +29,7 @@ export interface RealWorld {
   readonly environment: Readonly<Record<string, string>>;
   readonly kubeconfig: string;
   startReplica(settings?: Record<string, string>): Promise<Replica>;
-  /** What the kubelet does: a token of a new Pod takes the place of the old one, whose Pod goes and whose token then counts no more. */
+  /** Like the kubelet: replaces the token by one of a new Pod, and deletes the old Pod, whose token is then invalid. */
   replaceToken(): Promise<void>;
   /** A run with its service account and a running pod, started by a user that Domino knows. */
   startRun(run: string, user: string): Promise<{ account: string; pod: string }>;

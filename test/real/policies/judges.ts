@@ -1,4 +1,4 @@
-/** Owns two judges of policy documents that others wrote: `@cloud-copilot/iam-policy` and parliament. */
+/** Owns two third-party checkers of policy documents: `@cloud-copilot/iam-policy` and parliament. */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { startChild } from '../../stack/process.ts';

@@ -1,4 +1,4 @@
-/** Proves that judges which others wrote find nothing in the policies of docs and Terraform, nor in what the service writes. */
+/** Proves that third-party checkers find nothing in the policies of docs and Terraform, nor in what the service writes. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -55,14 +55,14 @@ const terraformModules: readonly [string, object][] = [
 
 const pages = ['docs/aws-permissions.md', 'docs/pod-identity.md', 'docs/security.md'].flatMap(documentsOf);
 
-describe(`policies, as @cloud-copilot/iam-policy ${versions['@cloud-copilot/iam-policy']} reads them`, function () {
+describe(`policies checked by @cloud-copilot/iam-policy ${versions['@cloud-copilot/iam-policy']}`, function () {
   this.timeout(10 * 60_000);
   let judge: Judge;
   before(async function () {
     judge = await orSkip(this, iamPolicyJudge);
   });
 
-  it('finds what is wrong', () => {
+  it('finds an error in a wrong policy', () => {
     const statement = { Effect: 'Allow', Action: 'sts:AssumeRole', Principal: { AWS: '*' }, Resource: '*' };
     assert.notDeepEqual(judge.trust({ Version: '2012-10-17', Statement: [statement] }), []);
     assert.notDeepEqual(judge.permissions({ Version: '2012-10-17', Statement: [statement] }), []);
@@ -74,7 +74,7 @@ describe(`policies, as @cloud-copilot/iam-policy ${versions['@cloud-copilot/iam-
     });
   }
 
-  it('finds nothing more in a trust policy after an edit than before it', () => {
+  it('finds nothing in a trust policy after an edit that it did not find before', () => {
     const folder = join(import.meta.dirname, '..', '..', 'cases', 'trust-policy');
     let edits = 0;
     for (const file of readdirSync(folder)) {
@@ -91,7 +91,7 @@ describe(`policies, as @cloud-copilot/iam-policy ${versions['@cloud-copilot/iam-
     assert.ok(edits > 20);
   });
 
-  it('finds nothing in what the service writes', async () => {
+  it('finds nothing in the trust policies that the service writes', async () => {
     const world = await startWorld({ EKS_CLUSTER_NAME: 'acme' });
     try {
       const replica = await world.startReplica();
@@ -113,7 +113,7 @@ describe(`policies, as @cloud-copilot/iam-policy ${versions['@cloud-copilot/iam-
   });
 });
 
-describe(`policies, as parliament ${versions.parliament} reads them`, function () {
+describe(`policies checked by parliament ${versions.parliament}`, function () {
   this.timeout(10 * 60_000);
   let parliament: ReturnType<typeof startParliament>;
   before(async function () {
@@ -121,7 +121,7 @@ describe(`policies, as parliament ${versions.parliament} reads them`, function (
   });
   after(() => parliament?.stop());
 
-  it('finds what is wrong', async () => {
+  it('finds an error in a wrong policy', async () => {
     const statement = { Effect: 'Allow', Action: 'iam:NoSuchAction', Resource: 'arn:aws:s3:::bucket' };
     assert.notDeepEqual(await parliament.permissions({ Version: '2012-10-17', Statement: [statement] }), []);
   });
@@ -133,7 +133,7 @@ describe(`policies, as parliament ${versions.parliament} reads them`, function (
   }
 });
 
-describe('the policies of deploy/terraform, as both read them', function () {
+describe('the policies of deploy/terraform, checked by both', function () {
   this.timeout(10 * 60_000);
   const found: [string, Document][] = [];
   before(async function () {
@@ -148,7 +148,7 @@ describe('the policies of deploy/terraform, as both read them', function () {
     }
   });
 
-  it('find nothing', async function () {
+  it('have no findings', async function () {
     const judge = await orSkip(this, iamPolicyJudge);
     const parliament = await orSkip(this, startParliament);
     assert.ok(found.length >= 8, `${found.length} documents`);
