@@ -1,4 +1,4 @@
-/** Owns the tests of how the API server is reached: connections that go silent, GOAWAY, and what is tried again. */
+/** Owns the tests of calls to the API server: connections that go silent, GOAWAY, and which calls are retried. */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { ClientHttp2Stream } from 'node:http2';
@@ -25,7 +25,7 @@ function connect(kubeconfig: string, clock = new ShiftedClock()): KubernetesApi 
   return createKubernetesApi(config, clock);
 }
 
-it('an answer over HTTP/2 that is over before it is read is there, whole', async () => {
+it('an HTTP/2 answer that ended before it is read is read completely', async () => {
   const kubernetes = await startKubernetes({ transport: 'h2' });
   const config = new KubeConfig();
   config.loadFromString(kubernetes.kubeconfig());
@@ -45,7 +45,7 @@ it('an answer over HTTP/2 that is over before it is read is there, whole', async
 });
 
 for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
-  describe(`the API server by ${transport}`, () => {
+  describe(`calls to the API server over ${transport}`, () => {
     let kubernetes: KubernetesStandIn;
     let clock: ShiftedClock;
     let api: KubernetesApi;
@@ -63,7 +63,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
 
     const get = (deadlineMs = 10_000) => api.call<Stored>('GET', `${path}/one`, { deadlineMs });
 
-    it('answers many calls at once', async () => {
+    it('succeed, 150 at once, over few connections', async () => {
       const names = Array.from({ length: 150 }, (_, index) => `many-${index}`);
       await Promise.all(names.map((name) => api.call('POST', path, configMap(name))));
       assert.equal(kubernetes.list('configmaps').length, 151);
@@ -71,11 +71,11 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.ok(kubernetes.openedConnections() <= (transport === 'h2' ? 1 : 101), 'connections');
     });
 
-    it('is called again over a new connection when all that are open went silent', async function () {
+    it('continue over a new connection when all open connections go silent', async function () {
       this.timeout(30_000);
       kubernetes.knobs.silent = 'open';
       const startedAt = performance.now();
-      // What waits shows it: over HTTP/1.1, by the deadline of a call such as the renewal of a lease.
+      // Over HTTP/1.1, a call that misses its deadline, such as a renewal of the lease, shows the silence.
       const short = get(2_000).catch((error: unknown) => error);
       assert.equal((await get()).metadata.name, 'one');
       await short;
@@ -83,7 +83,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.ok(performance.now() - startedAt < 10_000, 'in time');
     });
 
-    it('says when it does not answer, and when it does again', async function () {
+    it('make isAnswering false once the API server has not answered for 10 s, and true when it answers again', async function () {
       this.timeout(30_000);
       assert.equal(api.isAnswering(), true);
       kubernetes.knobs.silent = 'all';
@@ -97,7 +97,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.equal(api.isAnswering(), true);
     });
 
-    it('is tried again where there was no connection, and not for long', async () => {
+    it('are retried while there is no connection, and fail when that lasts', async () => {
       kubernetes.knobs.down = true;
       await assert.rejects(api.call('POST', path, configMap('two')), { kind: 'unavailable' });
       const again = api.call('POST', path, configMap('two'));
@@ -105,7 +105,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       await again;
     });
 
-    it('is asked later when it asks for patience, and the call does not fail', async () => {
+    it('are retried after a 429, and then succeed', async () => {
       kubernetes.knobs.failRate = 1;
       kubernetes.knobs.failStatus = 429;
       const made = api.call('POST', path, configMap('two'));
@@ -117,7 +117,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
 }
 
 describe('GOAWAY', () => {
-  it('fails no call: what the API server had not seen is sent again, and nothing runs twice', async function () {
+  it('fails no call: unprocessed calls are sent again, and none runs twice', async function () {
     this.timeout(60_000);
     const kubernetes = await startKubernetes({ transport: 'h2' });
     const api = connect(kubernetes.kubeconfig());
@@ -169,7 +169,7 @@ describe('a call whose answer is lost', () => {
   }
   const guarded = configMap('one', { resourceVersion: '5' });
 
-  it('is made again when it changes nothing', async () => {
+  it('is retried when it changes nothing', async () => {
     const { api, seen, close } = await startServer(['cut', 200, 'cut', 200]);
     await api.call('GET', path);
     await api.call('POST', path, { ...configMap('one'), query: { dryRun: 'All' } });
@@ -177,7 +177,7 @@ describe('a call whose answer is lost', () => {
     close();
   });
 
-  it('is not when it may have run, and would run twice', async () => {
+  it('is not retried when it may have taken effect', async () => {
     const { api, seen, close } = await startServer(['cut']);
     await assert.rejects(api.call('POST', path, configMap('one')), { kind: 'unavailable' });
     await api.call('GET', path);
@@ -185,7 +185,7 @@ describe('a call whose answer is lost', () => {
     close();
   });
 
-  it('is made again when a resourceVersion guards it, and a conflict then is no answer', async () => {
+  it('is retried when a resourceVersion guards it, and a conflict of the retry counts as no answer', async () => {
     const { api, seen, close } = await startServer(['cut', 200, 'cut', 409, 409]);
     await api.call('PATCH', `${path}/one`, guarded);
     await assert.rejects(api.call('PATCH', `${path}/one`, guarded), { kind: 'unavailable' });

@@ -1,10 +1,10 @@
-/** Owns the test of many changes of one ConfigMap at once: each is made, and none is told to come again. */
+/** Owns the test of many simultaneous changes of one ConfigMap: each takes effect, and none is refused. */
 import assert from 'node:assert/strict';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
 import { revokedConfigMap } from '../../src/runs/revocations.ts';
 import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
-describe('120 changes at once, at two replicas', () => {
+describe('120 simultaneous changes at two replicas', () => {
   let world: World;
   let replicas: Replica[];
 
@@ -21,7 +21,7 @@ describe('120 changes at once, at two replicas', () => {
     (replicas[index % 2] as Replica).call('POST', path, { as: 'admin', body });
   const role = (account: string, index: number) => `arn:aws:iam::${account}:role/acme-${index}`;
 
-  it('of mappings are all made', async function () {
+  it('of mappings all take effect', async function () {
     this.timeout(60_000);
     const answers = await Promise.all(
       many.map((index) =>
@@ -36,7 +36,7 @@ describe('120 changes at once, at two replicas', () => {
     assert.equal(stored(mappingConfigMap), 120);
   });
 
-  it('of revocations are all made', async function () {
+  it('of revocations all take effect', async function () {
     this.timeout(60_000);
     world.domino.addUser({ name: 'alice', orgs: [] });
     for (const index of many) world.startRun(runId(256 + index), 'alice');
@@ -45,8 +45,8 @@ describe('120 changes at once, at two replicas', () => {
     assert.equal(stored(revokedConfigMap), 120);
   });
 
-  it('leave the ConfigMap as one that Helm keeps, whether the service made it or found it', async () => {
-    // After `kubectl delete` the service makes it again, and no manifest then says that Helm is to keep it.
+  it('leave the ConfigMap with Helm’s annotation "keep", whether the service created it or found it', async () => {
+    // After `kubectl delete` the service creates it again, and no manifest then says that Helm is to keep it.
     const found = () =>
       world.kubernetes.get<{ metadata: { annotations?: object } }>('configmaps', 'domino-field', mappingConfigMap);
     const kept = { 'helm.sh/resource-policy': 'keep' };

@@ -1,4 +1,4 @@
-/** Owns the tests of writes that the cluster's admission refuses: who asked is told the words, and that a person must act. */
+/** Owns the tests of writes that the cluster's admission refuses: the caller gets its reason, and no advice to try again. */
 import assert from 'node:assert/strict';
 import { kindOf, saidBy } from '../../src/kubernetes/error.ts';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
@@ -11,8 +11,8 @@ const webhook = 'admission webhook "validate.example.com" denied the request: la
 const rbac =
   'configmaps "x" is forbidden: User "system:serviceaccount:field:irsa" cannot patch resource "configmaps" in API group "" in the namespace "field"';
 
-describe('what the API server refuses', () => {
-  it('is told apart from what another try may mend', () => {
+describe('a refusal of the API server', () => {
+  it('is distinguished from errors that a retry may resolve', () => {
     const cases: [number, string, string][] = [
       [403, quota, 'refused'],
       [422, policy, 'refused'],
@@ -25,7 +25,7 @@ describe('what the API server refuses', () => {
         'refused',
       ],
       [403, rbac, 'unavailable'],
-      // Of a proxy in between, without a Status.
+      // From a proxy in between, without a Status.
       [403, '', 'unavailable'],
       [401, 'Unauthorized', 'unavailable'],
       [429, 'Too many requests', 'unavailable'],
@@ -34,10 +34,10 @@ describe('what the API server refuses', () => {
       [409, 'exists', 'conflict'],
     ];
     for (const [status, said, kind] of cases) assert.equal(kindOf(status, said, true), kind, `${status} ${said}`);
-    assert.equal(kindOf(403, quota, false), 'unavailable', 'admission does not look at reads');
+    assert.equal(kindOf(403, quota, false), 'unavailable', 'admission does not check reads');
   });
 
-  it('is given in its words, on one bounded line', () => {
+  it('is quoted on one line of at most 300 characters', () => {
     assert.equal(saidBy({ message: ' a\n\tb\u2028c\u0007 ' }), 'a b c');
     assert.equal(saidBy({ message: 'x'.repeat(5_000) }).length, 300);
     for (const nothing of [undefined, 'text', {}, { message: 5 }]) assert.equal(saidBy(nothing), '');
@@ -69,10 +69,10 @@ describe('a write that admission refuses', () => {
     assert.ok(!answer.body.detail.includes('Try again'));
     assert.equal(answer.headers['retry-after'], undefined);
     const isLogged = replica.log.some(({ level, detail }) => level === 'error' && String(detail).includes(words));
-    assert.ok(isLogged, 'the operator finds it in the log');
+    assert.ok(isLogged, 'the log has the reason');
   };
 
-  it('of a service account is told to who asked', async () => {
+  it('of a service account is reported to the administrator', async () => {
     const body = { service_account_name: 'svc-user-1-sa' };
     refuse('serviceaccounts', `403 ${quota}`);
     const made = await admin('POST', '/service_account', body);
@@ -85,14 +85,14 @@ describe('a write that admission refuses', () => {
     assertRefused(await admin('DELETE', '/service_account', body), webhook);
   });
 
-  it('of what a run wants is told to who asked', async () => {
+  it('of a role request is reported to the user', async () => {
     world.startRun(runId(1), 'alice');
     refuse('serviceaccounts', `422 ${policy}`);
     const body = { run_id: runId(1) };
     assertRefused(await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body }), policy);
   });
 
-  it('of a mapping, or of a revocation, is told to the administrator', async () => {
+  it('of a mapping or a revocation is reported to the administrator', async () => {
     refuse('configmaps', `422 ${policy}`);
     const pair = {
       iam_role_arn: 'arn:aws:iam::222222222222:role/a',
@@ -104,13 +104,13 @@ describe('a write that admission refuses', () => {
     assert.ok(world.kubernetes.get<{ data: object }>('configmaps', 'domino-field', mappingConfigMap)?.data);
   });
 
-  it('of RBAC is as before: it may come and go', async () => {
+  it('by RBAC is answered with 503 kubernetes_unavailable', async () => {
     refuse('serviceaccounts', `403 ${rbac}`);
     const answer = await admin('POST', '/service_account', { service_account_name: 'another-sa' });
     assert.deepEqual([answer.status, answer.body.code], [503, 'kubernetes_unavailable']);
   });
 
-  it('of a trust status is an error in the log, with its words', async () => {
+  it('of a trust status is logged as an error with the reason', async () => {
     refuse('configmaps', `403 ${policy}`);
     world.startRun(runId(2), 'alice');
     const body = { run_id: runId(2) };

@@ -5,7 +5,7 @@ import { until } from '../support/clock.ts';
 import { type Replica, runId, startWorld, type World } from '../support/world.ts';
 
 for (const transport of ['h2', 'http1'] satisfies Transport[]) {
-  describe(`when every connection to the API server goes silent, by ${transport}`, () => {
+  describe(`when every connection to the API server goes silent, over ${transport}`, () => {
     let world: World;
     let replicas: Replica[];
 
@@ -44,7 +44,7 @@ for (const transport of ['h2', 'http1'] satisfies Transport[]) {
       assert.equal(lease(), before);
     });
 
-    it('/readyz says so when new ones do not work either, and recovers', async function () {
+    it('/readyz answers 503 while new connections are silent too, and 200 afterwards', async function () {
       this.timeout(40_000);
       const ready = async () => (await (replicas[0] as Replica).call('GET', '/readyz')).status;
       assert.equal(await ready(), 200);

@@ -1,4 +1,4 @@
-/** Owns the tests of watched lists: kept while quiet, resumed where they broke, and read anew where history is gone. */
+/** Owns the tests of watched lists: kept while quiet, resumed where they broke, and listed again where history is gone. */
 import assert from 'node:assert/strict';
 import { KubeConfig } from '@kubernetes/client-node';
 import { createKubernetesApi, type KubernetesApi } from '../../src/kubernetes/transport.ts';
@@ -11,7 +11,7 @@ import { FakeClock, ShiftedClock, until } from '../support/clock.ts';
 const path = '/api/v1/namespaces/default/configmaps';
 
 for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
-  describe(`a watched list by ${transport}`, () => {
+  describe(`a watched list over ${transport}`, () => {
     let kubernetes: KubernetesStandIn;
     let serverClock: FakeClock;
     let clock: FakeClock;
@@ -61,11 +61,11 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       });
     };
 
-    it('is kept while it is quiet, and for as long as bookmarks come', async () => {
+    it('keeps its watch while it is quiet, as long as bookmarks arrive', async () => {
       await clock.advance(140_000);
       assert.deepEqual([opened(), watched.isLive()], [1, true]);
       for (let minute = 0; minute < 5; minute += 1) {
-        // A change behind the bookmark shows when it has arrived.
+        // A change after the bookmark shows when the bookmark has arrived.
         await serverClock.advance(60_000);
         put('one', `at ${minute}`);
         await until(() => watched.get('one') === `at ${minute}`);
@@ -74,7 +74,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.deepEqual([opened(), listed(), restarts], [1, 1, 0]);
     });
 
-    it('is begun anew where nothing came for minutes, without a new list', async () => {
+    it('restarts its watch after 150 s without an event, without a new list', async () => {
       await clock.advance(150_001);
       await again(() => opened() === 2);
       put('one', '2');
@@ -82,7 +82,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.deepEqual([listed(), restarts], [1, 1]);
     });
 
-    it('goes on where it broke, and by HTTP/2 on the same connection', async () => {
+    it('resumes where its watch broke, over HTTP/2 on the same connection', async () => {
       const connections = kubernetes.openedConnections();
       for (const x of ['2', '3', '4']) {
         const before = opened();
@@ -95,7 +95,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.deepEqual(heard, ['one 1', 'one 2', 'one 3', 'one 4']);
     });
 
-    it('is read anew where history is gone, and says what is gone with it', async () => {
+    it('is listed again where history is gone, and drops what was deleted meanwhile', async () => {
       put('two', '1');
       await until(() => watched.get('two') === '1');
       kubernetes.expire();
@@ -104,10 +104,14 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       kubernetes.expire();
       await again(() => watched.get('two') === undefined);
       assert.deepEqual([...watched.values()], ['1']);
-      assert.equal(heard.filter((line) => line.startsWith('one')).length, 1, 'what did not change is not told again');
+      assert.equal(
+        heard.filter((line) => line.startsWith('one')).length,
+        1,
+        'an unchanged object is not reported again',
+      );
     });
 
-    it('invariant 3: is not whole after a list that is empty or lost more than half, until a later one confirms it', async () => {
+    it('invariant 3: is not whole after a list that is empty or lost more than half, until a later list confirms it', async () => {
       const listAgain = () => {
         kubernetes.expire();
         kubernetes.cutWatches();
@@ -135,7 +139,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.equal([...watched.values()].length, 2);
     });
 
-    it('has a short list confirmed without a pause in which events would wait', async () => {
+    it('confirms an empty list by a second list, and then watches at once', async () => {
       kubernetes.remove('configmaps', 'default', 'one');
       await until(() => watched.get('one') === undefined);
       const begun = new FakeClock();
@@ -147,19 +151,19 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       empty.stop();
     });
 
-    it('is not live from when it broke until it is up again', async () => {
+    it('is not live from when its watch breaks until a new watch is open', async () => {
       kubernetes.knobs.down = true;
       await until(() => !watched.isLive());
       kubernetes.knobs.down = false;
       await again(() => watched.isLive());
     });
 
-    it('hears of a change within seconds when all connections went silent', async function () {
+    it('reports a change within 10 s when all open connections go silent', async function () {
       this.timeout(30_000);
       kubernetes.knobs.silent = 'open';
       put('one', '2');
       const startedAt = performance.now();
-      // As the lease's renewals are: over HTTP/1.1 they show the silence.
+      // Like a renewal of the lease: over HTTP/1.1 it shows the silence.
       if (transport !== 'h2') await assert.rejects(api.call('POST', path, { deadlineMs: 1_500, body: {} }));
       await until(async () => {
         await clock.advance(100);
