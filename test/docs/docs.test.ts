@@ -20,7 +20,7 @@ describe('the pages', () => {
   }
 
   for (const page of pages.sort()) {
-    it(`${page} links to what is there`, () => {
+    it(`${page} has no dead links`, () => {
       const text = textOf(page);
       const dead = linksOf(text).filter((link) => {
         if (/^[a-z]+:/.test(link)) return false;
@@ -33,12 +33,12 @@ describe('the pages', () => {
     });
   }
 
-  it('are of this repository: no link is absolute', () => {
+  it('have no link that begins with a slash', () => {
     const absolute = pages.flatMap((page) => linksOf(textOf(page)).filter((link) => link.startsWith('/')));
     assert.deepEqual(absolute, []);
   });
 
-  it('anchors are made as GitHub makes them', () => {
+  it('anchorsOf makes the anchors that GitHub makes', () => {
     const made = anchorsOf('# A `b_c`: d’s, e/f\n## A\n```sh\n# no heading\n```\n## A\n### [x](y) & z\n');
     assert.deepEqual([...made], ['a-b_c-ds-ef', 'a', 'a-1', 'x--z']);
   });
@@ -76,7 +76,7 @@ describe('docs/faq.md', () => {
 });
 
 describe('docs/security.md', () => {
-  it('names with each invariant a test of it', () => {
+  it('links each invariant of a threat to a test that names it', () => {
     const named = new Set<string>();
     for (const row of rowsOf(section(textOf('docs/security.md'), 'Threats'))) {
       const numbers = (/Invariants? ([\d, ]+)/.exec(row.join(' '))?.[1] ?? '').match(/\d+/g) ?? [];
@@ -87,11 +87,11 @@ describe('docs/security.md', () => {
         assert.ok(isNamed, `${row[0]}: a test that names invariant ${number}`);
       }
     }
-    // 6 and 8 are about what users are told, and keep nobody out.
+    // 6 and 8 concern answers and sizes, and stop no threat.
     assert.deepEqual([...named].sort(), ['1', '10', '2', '3', '4', '5', '7', '9']);
   });
 
-  it('says what a replica that is taken over may do with Mutations, as long as the chart lets it create them', () => {
+  it('says that a compromised replica may create Mutations, as long as the chart allows it', () => {
     const rbac = textOf('deploy/helm/irsa/templates/rbac.yaml');
     assert.match(rbac, /resources: \[mutations\]\n +verbs:\n +- create /);
     const row = rowsOf(section(textOf('docs/security.md'), 'Threats')).find(
@@ -108,29 +108,29 @@ describe('docs/security.md', () => {
 });
 
 describe('docs/upgrade.md', () => {
-  it('says what a second copy of the Terraform example must not make again', () => {
+  it('names the modules that a second copy of the Terraform example must not create again', () => {
     const text = section(textOf('docs/upgrade.md'), 'Both side by side, organization by organization');
     const example = textOf('deploy/terraform/examples/acme/main.tf');
     const named = [...text.matchAll(/`module\.(\w+)`/g)].map(([, name = '']) => name);
     assert.deepEqual(named, ['target_roles', 'service_role']);
     for (const name of named) assert.ok(example.includes(`module "${name}" {`), name);
-    // What these two make has names that the prefix does not change.
+    // The names of what these two create do not depend on the prefix.
     assert.match(textOf('deploy/terraform/service-role/variables.tf'), /variable "name" \{[\s\S]*?default +=/);
   });
 });
 
-describe('the tables of the pages that are made from the code', () => {
+describe('the tables that are generated from the code', () => {
   const pages = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md'));
 
-  it('are as the code has them: `npm run docs` writes them', () => {
+  it('are up to date: `npm run docs` writes them', () => {
     for (const page of pages) assert.equal(textOf(`docs/${page}`), withTables(textOf(`docs/${page}`)), page);
   });
 
-  it('are each in one page', () => {
+  it('are each on exactly one page', () => {
     assert.deepEqual(pages.flatMap((page) => tablesOf(textOf(`docs/${page}`))).sort(), [...tableNames].sort());
   });
 
-  it('are found out of date when the code has changed', () => {
+  it('are recognized as out of date when the code has changed', () => {
     const page = textOf('docs/errors.md').replace('`run_revoked`', '`run_shut_out`');
     assert.notEqual(withTables(page), page);
     assert.throws(() => withTables('<!-- table: nothing -->\n<!-- end -->'), /there is no table nothing/);
@@ -153,7 +153,7 @@ describe('docs/real-peers.md', () => {
     rowsOf(section(textOf(page), heading)).map((cells) => cells.slice(0, 2).join(' '));
   const versions = (rows: string[]) => rows.flatMap((row) => row.match(/\d+\.\d+\.\d+/g) ?? []);
 
-  it('names the versions that the tests pin, and README no other', () => {
+  it('names only versions that the tests pin, and README only versions of this page', () => {
     const all = versions(inFirstColumns('docs/real-peers.md', 'Checked against real peers'));
     assert.ok(all.length >= 10);
     for (const version of all) assert.match(pinned, new RegExp(`['=v ]${version.replaceAll('.', '\\.')}\\b`));
@@ -166,7 +166,7 @@ describe('README.md', () => {
     assert.ok(textOf('README.md').split(/\s+/).length < 1200);
   });
 
-  it('shows the release that the changelog begins with, as package.json has it', () => {
+  it('shows the release of package.json, which is the first one of the changelog', () => {
     const { version } = JSON.parse(textOf('package.json')) as { version: string };
     assert.equal(/^## \[([^\]]+)\]/m.exec(textOf('CHANGELOG.md'))?.[1], version);
     assert.ok(textOf('README.md').includes(`irsa-svc:${version} `));

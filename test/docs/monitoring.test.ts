@@ -1,4 +1,4 @@
-/** Proves that dashboard, alerts and runbook speak of metrics, labels, alerts and log lines that there are. */
+/** Proves that dashboard, alerts and runbook name only metrics, labels, alerts and log lines that exist. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -42,7 +42,7 @@ interface Rules {
   spec: { groups: { name: string; rules: Alert[] }[] };
 }
 
-/** A metric in an expression, with the labels that it is asked to have. */
+/** A metric in an expression, with the labels that the expression uses. */
 interface Use {
   metric: string;
   labels: string[];
@@ -125,7 +125,7 @@ const namesIn = (text: string) => text.match(/[a-zA-Z_]\w*/g) ?? [];
 describe('monitoring', () => {
   const series = knownSeries();
 
-  it('asks for metrics that there are, with labels that they have', () => {
+  it('uses only existing metrics, with labels that they have', () => {
     assert.ok(expressions.length > 50);
     for (const expr of expressions) {
       const uses = usesIn(expr);
@@ -140,7 +140,7 @@ describe('monitoring', () => {
     }
   });
 
-  it('reads expressions as it should', () => {
+  it('usesIn finds the metrics and labels of an expression', () => {
     const expr = 'sum by (le) (rate(a_bucket{x="y{z", w!~"b"}[5m])) / on (job) (c or vector(0)) > 1e3 offset 1d';
     assert.deepEqual(
       usesIn(expr).map(({ metric, labels }) => [metric, labels]),
@@ -151,7 +151,7 @@ describe('monitoring', () => {
     );
   });
 
-  it('shows every metric of ours on the dashboard, release 1.8 names among them', () => {
+  it('shows every metric of the service on the dashboard, also those that release 1.8 had', () => {
     const onDashboard = new Set(targets.flatMap(({ expr }) => usesIn(expr).map(({ metric }) => metric)));
     const bases = new Set([...onDashboard].map((name) => name.replace(/_(bucket|sum|count)$/, '')));
     const ours = registry.getMetricsAsArray().filter(({ name }) => name.startsWith('irsa_'));
@@ -172,7 +172,7 @@ describe('monitoring', () => {
     }
   });
 
-  it('has a dashboard that Grafana lays out as it is written', () => {
+  it('has a dashboard whose panels fit the grid and do not overlap', () => {
     assert.equal(dashboard.uid, 'irsa-svc');
     assert.ok(dashboard.tags.length > 0 && dashboard.schemaVersion >= 39);
     assert.equal(new Set(dashboard.panels.map(({ id }) => id)).size, dashboard.panels.length);
@@ -188,7 +188,7 @@ describe('monitoring', () => {
     }
   });
 
-  it('says on every panel what is shown when all is well, with a unit, and leaves the data source to the reader', () => {
+  it('describes on every panel what is normal, with a unit and a data source that users select', () => {
     assert.ok(dashboard.templating.list.some(({ name, type }) => name === 'datasource' && type === 'datasource'));
     for (const panel of shown) {
       assert.match(panel.description ?? '', /^All is well: /, panel.title);
@@ -208,7 +208,7 @@ describe('monitoring', () => {
     }
   });
 
-  it('has alerts that say what is the matter, how bad it is, and where to read on', () => {
+  it('has alerts with a summary, a severity, a link to the runbook and only labels that exist', () => {
     assert.deepEqual(
       [rules.apiVersion, rules.kind, rules.metadata.name],
       ['monitoring.coreos.com/v1', 'PrometheusRule', 'irsa-svc'],
@@ -228,7 +228,7 @@ describe('monitoring', () => {
     }
   });
 
-  it('has a section of the runbook for each alert, in full, and no other', () => {
+  it('has a complete section of the runbook for each alert, and no other sections', () => {
     const sections = new Map(
       runbook
         .split(/^## /m)
@@ -246,7 +246,7 @@ describe('monitoring', () => {
     for (const [, anchor = ''] of runbook.matchAll(/\]\(#([^)]+)\)/g)) assert.ok(anchors.has(anchor), anchor);
   });
 
-  it('quotes log lines and metrics in the runbook that there are', () => {
+  it('quotes only existing log lines and metrics in the runbook', () => {
     const folders = ['src', 'routes'];
     const code = folders.flatMap((folder) =>
       readdirSync(new URL(`../../${folder}`, import.meta.url), { recursive: true, encoding: 'utf8' })
@@ -263,7 +263,7 @@ describe('monitoring', () => {
     for (const [name] of runbook.matchAll(/\birsa_\w+/g)) assert.ok(series.has(name), name);
   });
 
-  it('tests each alert', () => {
+  it('has a unit test for each alert', () => {
     assert.deepEqual((parse(unitTests) as { rule_files: string[] }).rule_files, ['rules.yaml']);
     const tested = new Set(unitTests.match(/\bIrsa[A-Za-z]+\b/g));
     assert.deepEqual([...tested].sort(), alerts.map(({ alert }) => alert).sort());
@@ -283,7 +283,7 @@ describe('monitoring', () => {
       const entry = fileURLToPath(new URL('../helm/alerts.ts', import.meta.url));
       return spawnSync(process.execPath, ['--import', 'tsx', entry], { env, encoding: 'utf8' });
     }
-    /** A promtool that tells what it was given, and fails at one of its two tasks. */
+    /** A promtool that records its arguments and input, and fails at one of its two tasks. */
     const promtool = `#!/bin/sh
 echo "$1 $2" >> "$FOLDER/calls"
 while read -r line; do echo "$line"; done < "$3" > "$FOLDER/given-$1"
@@ -296,14 +296,14 @@ while read -r line; do echo "$line"; done < "$3" > "$FOLDER/given-$1"
       assert.match(textOf('.ci/alerts'), /^exec node --import tsx test\/helm\/alerts\.ts$/m);
     });
 
-    it('says loudly where there is no promtool, and how to have it', () => {
+    it('reports a missing promtool, and how to build it', () => {
       const { status, stdout } = check();
       assert.equal(status, 0);
       assert.match(stdout, /^SKIPPED: the alerts[\s\S]*IRSA_BUILD_PROMTOOL=1/);
       assert.match(check({ IRSA_BUILD_PROMTOOL: '1' }).stdout, /^SKIPPED[\s\S]*Go cannot build it/);
     });
 
-    it('has promtool check the rules and test them, and fails where it does', () => {
+    it('runs promtool’s check and test of the rules, and fails where promtool fails', () => {
       writeFileSync(join(folder, 'promtool'), promtool, { mode: 0o755 });
       assert.equal(check().status, 0);
       assert.equal(readFileSync(join(folder, 'calls'), 'utf8'), 'check rules\ntest rules\n');

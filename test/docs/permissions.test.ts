@@ -36,7 +36,7 @@ describe('docs/aws-permissions.md', () => {
   }
   const terraform = ofTerraform('deploy/terraform/service-role/policies/main.tf');
 
-  it('names the actions that the code calls, and what AWS asks for beside them', () => {
+  it('names the actions that the code calls, and those that AWS requires with them', () => {
     const called = new Set<string>();
     for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })) {
       const text = name.endsWith('.ts') ? textOf(`src/${name}`) : '';
@@ -44,7 +44,7 @@ describe('docs/aws-permissions.md', () => {
       const imported = [...text.matchAll(/import \{([^}]*)\} from '@aws-sdk\/client-(\w+)'/g)];
       for (const [, action = ''] of text.matchAll(/\bnew (?:sdk\.)?(\w+)Command\(/g)) {
         const of = imported.find(([, names = '']) => names.includes(`${action}Command`))?.[2] ?? clients[0];
-        assert.ok(of, `${name} says whose ${action} is`);
+        assert.ok(of, `${name} imports the client of ${action}`);
         called.add(`${of}:${action}`);
       }
     }
@@ -52,12 +52,12 @@ describe('docs/aws-permissions.md', () => {
     assert.deepEqual(sorted(told), sorted([...called, ...asked]));
   });
 
-  it('has the documents that Terraform makes', () => {
+  it('has the same actions in its documents as Terraform', () => {
     const made = terraform.filter(([sid]) => sid !== 'ThePodsOfTheService');
     const [permissions] = [...service.matchAll(/```json\n([\s\S]*?)```/g)];
     const shown = bySid(documents(permissions?.[0] ?? ''));
     assert.deepEqual(Object.fromEntries(shown), Object.fromEntries(made));
-    // Everybody may do this one, so no policy names it.
+    // Every caller may use this one, so no policy names it.
     const allowed = made.flatMap(([, actions]) => actions);
     assert.deepEqual(sorted(told), sorted([...allowed, 'sts:GetCallerIdentity']));
     const trust = terraform.filter(([sid]) => sid === 'ThePodsOfTheService').map(([, actions]) => actions);
@@ -73,7 +73,7 @@ describe('docs/aws-permissions.md', () => {
     }
   });
 
-  it('says of nothing that is needed that it is not', () => {
+  it('lists under "What is not needed" no action that Terraform allows', () => {
     const needless = [...section(page, 'What is not needed').matchAll(/^- (.*?):(?: |$)/gm)];
     const actions = needless.flatMap(([, list = '']) => [...actionsIn(list)]);
     assert.ok(actions.length >= 10);

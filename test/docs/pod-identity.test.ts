@@ -20,7 +20,7 @@ describe('documentation of Pod Identity', () => {
     );
   });
 
-  it('says it in the runbook for every reason that the alert can name', () => {
+  it('says in the runbook what to do for every reason that the alert can name', () => {
     const told = firstCells(textOf('docs/runbook.md').split('## IrsaPodIdentityProblem')[1]?.split('\n## ')[0] ?? '');
     const quiet = 'waiting_for_pods';
     assert.deepEqual(

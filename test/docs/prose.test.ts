@@ -1,4 +1,4 @@
-/** Proves plain English: words that hide who acts stand nowhere. */
+/** Proves plain English: no text uses words that hide who acts. */
 import assert from 'node:assert/strict';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';

@@ -20,7 +20,7 @@ describe('docs/sizing.md', () => {
   const empty = '{"Version":"2012-10-17","Statement":[]}';
   const nobodyStays = () => false;
 
-  /** How many fit, as the code refuses one more. */
+  /** How many fit: the code refuses one more. */
   function most(fits: (count: number) => boolean): number {
     let count = 0;
     while (fits(count + 1)) count += 1;
@@ -72,18 +72,18 @@ describe('docs/sizing.md', () => {
     }
   });
 
-  it('says how many proxy roles that takes', () => {
+  it('says how many proxy roles a number of live runs needs', () => {
     const each = quotas.map((quota) => runsThatFit(['run-<24 hex>'], quota));
     for (const [alive, ...counts] of rowsOf(section(page, 'How many proxy roles'))) {
       if (alive?.startsWith('proxy roles that')) continue;
       const expected = each.map((count) => Math.ceil((1.2 * numberOf(alive)) / count));
-      // What no target role could trust, by the same section, is in parentheses.
+      // Numbers that no target role could trust, by the same section, are in parentheses.
       const cells = expected.map((count, index) => (count <= (trusted[index] ?? 0) ? `${count}` : `(${count})`));
       assert.deepEqual(counts, cells, `${alive} runs`);
     }
   });
 
-  it('says how many proxy roles a target can trust, by the document that Terraform makes', async function () {
+  it('says how many proxy roles a target role can trust, by the document that Terraform creates', async function () {
     this.timeout(60_000);
     needTerraform(this);
     const example = textOf('deploy/terraform/examples/acme/terraform.tfvars.example');
@@ -111,14 +111,14 @@ describe('docs/sizing.md', () => {
     }
   });
 
-  it('has no more proxy roles than Terraform makes and a mapping holds', () => {
+  it('names the limit of proxy roles that Terraform and the contract have', () => {
     const [, most] = /proxies <= (\d+)/.exec(textOf('deploy/terraform/proxy-roles/variables.tf')) ?? [];
     const pool = /MultiRoleMappingUpdate:[\s\S]*?maxItems: (\d+)/.exec(textOf('openapi.yaml'))?.[1];
     const [, told] = /An\s+organization's mapping holds (\d+) entries/.exec(page) ?? [];
     assert.deepEqual([most, told], [pool, pool]);
   });
 
-  it('says how many accounts fit in a role of Pod Identity', () => {
+  it('says how many service accounts fit in a role of Pod Identity', () => {
     const text = section(page, 'Pod Identity');
     const table = rowsOf(text).filter(([cell]) => /^\d+$/.test(cell ?? ''));
     assert.ok(table.length >= 4);
@@ -171,7 +171,7 @@ describe('docs/sizing.md', () => {
     );
   });
 
-  it('has the figures of the benchmarks, give or take a quarter', () => {
+  it('has the figures of the benchmarks within 25%', () => {
     const figures = (bench: string) =>
       (JSON.parse(textOf(`test/bench/results/${bench}.json`)) as { figures: { name: string; value: number }[] })
         .figures;

@@ -1,4 +1,4 @@
-/** Proves that what README.md tells users to type fetches their config file, also where a sidecar's file is in its place. */
+/** Proves that README.md's examples fetch the config file, also where a sidecar's file is in its place. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, linkSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -66,7 +66,7 @@ describe("README.md's ways to fetch the config file", () => {
       assert.equal(error, undefined);
     }
 
-    it(`${language}: replaces a file that it may not write, and leaves nothing beside it`, function () {
+    it(`${language}: replaces a read-only file without writing through it, and leaves no other file`, function () {
       skipWithout(this, language);
       // The sidecar's file is another user's. A second name of it shows whether it was written through, also to root.
       writeFileSync(join(folder, 'config'), 'old', { mode: 0o444 });
@@ -78,7 +78,7 @@ describe("README.md's ways to fetch the config file", () => {
       assert.deepEqual(others.sort(), ['config', 'sidecars']);
     });
 
-    it(`${language}: leaves the file as it was when the service refuses`, function () {
+    it(`${language}: keeps the file unchanged when the service refuses`, function () {
       skipWithout(this, language);
       writeFileSync(join(folder, 'config'), 'old');
       run('403');

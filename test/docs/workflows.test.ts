@@ -1,4 +1,4 @@
-/** Proves that the workflows run others' code in one version that nobody can move: a tag can be moved, a commit cannot. */
+/** Proves that the workflows pin third-party actions by commit, since a tag can be moved and a commit cannot. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ interface Workflow {
 
 describe('the workflows', () => {
   for (const name of readdirSync(folder)) {
-    it(`${name} pins each action by its commit, says its version, and may only read where a job does not say more`, () => {
+    it(`${name} pins each action by commit, names its version, and has only read permission by default`, () => {
       const text = readFileSync(join(folder, name), 'utf8');
       const { permissions, jobs } = parse(text) as Workflow;
       assert.deepEqual(permissions, { contents: 'read' });
@@ -25,7 +25,7 @@ describe('the workflows', () => {
       assert.equal(said.length, used.length);
     });
 
-    it(`${name} fails where the first part of a pipe does`, () => {
+    it(`${name} uses a shell in which a pipe fails with its first command`, () => {
       // Named, the shell is `bash -eo pipefail`, and `bash -e` otherwise:
       // https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
       const { defaults, jobs } = parse(readFileSync(join(folder, name), 'utf8')) as Workflow;
