@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { oidcProviderArn, parseRoleArn } from '../../src/lib/arn.ts';
 
-describe('arn', () => {
-  it('has its parts, with a path and without', () => {
+describe('ARNs', () => {
+  it('parseRoleArn returns the parts of an ARN, with and without a path', () => {
     assert.deepEqual(parseRoleArn('arn:aws:iam::111111111111:role/acme-read'), {
       arn: 'arn:aws:iam::111111111111:role/acme-read',
       partition: 'aws',
@@ -16,19 +16,19 @@ describe('arn', () => {
     assert.deepEqual([pathAndName, name], ['team/data/reader', 'reader']);
   });
 
-  it('is of any partition', () => {
+  it('parseRoleArn accepts every partition', () => {
     for (const partition of ['aws', 'aws-us-gov', 'aws-cn', 'aws-eusc', 'aws-iso-b']) {
       assert.equal(parseRoleArn(`arn:${partition}:iam::111111111111:role/x`)?.partition, partition);
     }
   });
 
-  it('may have every character of a role name, and 64 of them', () => {
+  it('parseRoleArn accepts every character that a role name may have, and 64 characters', () => {
     for (const name of ['A-z0_9', 'a+b', 'a=b', 'a,b', 'a.b', 'a@b', 'x'.repeat(64)]) {
       assert.equal(parseRoleArn(`arn:aws:iam::111111111111:role/${name}`)?.name, name);
     }
   });
 
-  it('is nothing else', () => {
+  it('parseRoleArn rejects all other texts', () => {
     for (const text of [
       '',
       'acme-read',
@@ -55,7 +55,7 @@ describe('arn', () => {
     }
   });
 
-  it('comes back as it is, and holds no character that an INI file or a policy could trip over', () => {
+  it('parseRoleArn returns the ARN unchanged, without a character that could break an INI file or a policy', () => {
     fc.assert(
       fc.property(
         fc.string().map((text) => `arn:aws:iam::111111111111:role/${text}`),
@@ -70,7 +70,7 @@ describe('arn', () => {
     );
   });
 
-  it("of the cluster's provider has the issuer without a scheme", () => {
+  it('oidcProviderArn has the issuer without a scheme', () => {
     assert.equal(
       oidcProviderArn('aws-us-gov', '111111111111', 'oidc.eks.us-gov-west-1.amazonaws.com/id/X'),
       'arn:aws-us-gov:iam::111111111111:oidc-provider/oidc.eks.us-gov-west-1.amazonaws.com/id/X',

@@ -61,7 +61,7 @@ describe('config', () => {
     assert.ok(Object.isFrozen(loadConfig(required)));
   });
 
-  it('takes what is set, and an empty string as not set', () => {
+  it('uses the given values, and treats an empty string as not set', () => {
     const config = loadConfig({
       ...required,
       DOMINO_JWKS_URL: 'http://keycloak-http.domino-platform.svc.cluster.local:80/auth/realms/DominoRealm/certs',
@@ -87,7 +87,7 @@ describe('config', () => {
     assert.match(config.dominoJwksUrl, /^http:\/\/keycloak/);
   });
 
-  it('takes trusted proxies as a number of hops, or as addresses and networks', () => {
+  it('accepts trusted proxies as a number of hops, or as addresses and networks', () => {
     const proxies = (text: string) => loadConfig({ ...required, TRUSTED_PROXIES: text }).trustedProxies;
     assert.equal(proxies('1'), 1);
     assert.deepEqual(proxies('10.0.0.0/8, fd00::/8,127.0.0.6'), ['10.0.0.0/8', 'fd00::/8', '127.0.0.6']);
@@ -104,7 +104,7 @@ describe('config', () => {
     assert.doesNotMatch(found.join('\n'), /hunter2|70000/);
   });
 
-  it('lists two ports that are one beside the other problems', () => {
+  it('lists a port that is used twice beside the other problems', () => {
     assert.deepEqual(
       problems({ ...required, PORT: '9000', PROMETHEUS_METRICS_PORT: '9000', LOG_LEVEL: 'loud' }).map(
         (line) => line.split(':')[0],
@@ -151,7 +151,7 @@ describe('config', () => {
   }
 
   for (const region of ['us-gov-west-1', 'cn-north-1', 'eusc-de-east-1', 'us-iso-east-1', 'ap-southeast-12']) {
-    it(`knows the form of ${region}`, () => {
+    it(`accepts the region ${region}`, () => {
       assert.equal(loadConfig({ ...required, AWS_REGION: region }).awsRegion, region);
     });
   }

@@ -1,4 +1,4 @@
-/** Proves which calls go by a forward proxy, entry by entry of `NO_PROXY`. */
+/** Proves which calls go through a forward proxy, for each form of entry in `NO_PROXY`. */
 import assert from 'node:assert/strict';
 import { type ProxyEnvironment, proxyFor, proxyProblems } from '../../src/lib/forward-proxy.ts';
 
@@ -7,7 +7,7 @@ const sts = 'https://sts.us-west-2.amazonaws.com/';
 const goesBy = (url: string, env: ProxyEnvironment) => proxyFor(url, env)?.host;
 
 describe('the forward proxy', () => {
-  it('is the one of the scheme, in either case, and the lower case counts first', () => {
+  it('is read from the variable of the scheme, in either case, and lower case takes precedence', () => {
     assert.equal(goesBy(sts, {}), undefined);
     assert.equal(goesBy(sts, { HTTPS_PROXY: proxy }), 'proxy.example:3128');
     assert.equal(goesBy(sts, { https_proxy: proxy, HTTPS_PROXY: 'http://other:1' }), 'proxy.example:3128');
@@ -17,7 +17,7 @@ describe('the forward proxy', () => {
     assert.equal(goesBy(sts, { HTTPS_PROXY: 'proxy.example:3128' }), 'proxy.example:3128');
   });
 
-  it('serves no loopback address', () => {
+  it('is not used for loopback addresses', () => {
     const both = { HTTPS_PROXY: proxy, HTTP_PROXY: proxy };
     for (const host of ['localhost', 'LOCALHOST', 'sts.localhost', '127.0.0.1', '127.8.9.1', '[::1]']) {
       assert.equal(goesBy(`http://${host}:4566/`, both), undefined, host);
@@ -54,7 +54,7 @@ describe('the forward proxy', () => {
     ['.', sts, false],
   ];
   for (const [entry, url, direct] of cases) {
-    it(`NO_PROXY=${entry || "''"} lets ${new URL(url).host} ${direct ? 'go direct' : 'go by the proxy'}`, () => {
+    it(`NO_PROXY=${entry || "''"} sends calls to ${new URL(url).host} ${direct ? 'directly' : 'through the proxy'}`, () => {
       for (const list of [entry, `svc.cluster.local, ${entry}`, `169.254.169.254 ${entry},`]) {
         assert.equal(goesBy(url, { HTTPS_PROXY: proxy, NO_PROXY: list }) === undefined, direct, list);
         assert.equal(goesBy(url, { HTTPS_PROXY: proxy, no_proxy: list }) === undefined, direct, list);
@@ -62,7 +62,7 @@ describe('the forward proxy', () => {
     });
   }
 
-  it('that cannot be used is a problem that shows no value', () => {
+  it('is reported without its value when it is invalid', () => {
     assert.deepEqual(proxyProblems({ HTTPS_PROXY: 'http://u:p@proxy.example:3128', NO_PROXY: 'x' }), []);
     const [problem, more] = proxyProblems({ HTTPS_PROXY: 'socks5://u:hunter2@proxy.example:1080' });
     assert.match(problem ?? '', /^HTTPS_PROXY: expected the http\(s\) URL of a proxy/);

@@ -6,7 +6,7 @@ describe('the log', () => {
   const log = createLog('info', { write: (line: string) => void lines.push(line) });
   beforeEach(() => lines.splice(0));
 
-  it('invariant 9: keeps out what is logged under the name of a credential', () => {
+  it('invariant 9: redacts what is logged under the name of a credential', () => {
     const secrets = { authorization: 'Bearer s3cret', token: 's3cret', apiKey: 's3cret' };
     log.info({ ...secrets, request: secrets, err: Object.assign(new Error('refused'), secrets) }, 'asked');
     const [line = ''] = lines;
@@ -15,7 +15,7 @@ describe('the log', () => {
     assert.equal(JSON.parse(line).err.message, 'refused');
   });
 
-  it('is a JSON line each, with the service, the level as a word and the time', () => {
+  it('writes one JSON line per entry, with the service, the level as a word and the time', () => {
     log.debug('not told');
     log.warn({ run: 'a' }, 'told');
     assert.equal(lines.length, 1);

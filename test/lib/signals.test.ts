@@ -1,4 +1,4 @@
-/** Proves that both programs take SIGTERM while they still load. */
+/** Proves that both programs handle SIGTERM while they still load. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { startChild } from '../stack/process.ts';
@@ -39,11 +39,11 @@ describe('SIGTERM while a process loads', function () {
   const programs: [string, string, Record<string, string>, number][] = [
     ['the service', 'dist/src/main.js', required, 0],
     ['the sidecar', 'dist/src/sidecar/main.js', required, 0],
-    // One whole round was asked for, and there was none.
-    ['the sidecar that is to run once', 'dist/src/sidecar/main.js', { ...required, IRSA_ONCE: 'true' }, 1],
+    // It should have finished one round, and has not.
+    ['the sidecar with IRSA_ONCE', 'dist/src/sidecar/main.js', { ...required, IRSA_ONCE: 'true' }, 1],
   ];
   for (const [what, file, environment, code] of programs) {
-    it(`ends ${what} in good order`, async () => {
+    it(`ends ${what} with exit code ${code}`, async () => {
       const preload = `data:text/javascript,${encodeURIComponent(hook)}`;
       const cwd = join(import.meta.dirname, '..', '..');
       const child = startChild(process.execPath, ['--import', preload, file], { cwd, environment });
