@@ -24,7 +24,7 @@ export const folder = join(import.meta.dirname, '..', '..', 'deploy', 'notebooks
 export const readNotebook = (name: string): Notebook =>
   JSON.parse(readFileSync(join(folder, `${name}.ipynb`), 'utf8')) as Notebook;
 
-/** One name space for all cells; what each prints is told apart, and nothing comes after a cell that fails. */
+/** One name space for all cells; the output of each is kept apart, and no cell runs after one that fails. */
 const runner = `
 import contextlib, io, json, sys, traceback
 cells = json.load(sys.stdin)

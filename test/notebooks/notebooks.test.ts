@@ -28,7 +28,7 @@ const proxy = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
 const [list, read] = ['acme-list-bucket-role', 'acme-read-bucket-role'];
 
 describe('the notebooks', () => {
-  it('are all here', () => {
+  it('are exactly the three that the tests know', () => {
     const files = readdirSync(folder).filter((name) => name.endsWith('.ipynb'));
     assert.deepEqual(
       files.sort(),
@@ -37,7 +37,7 @@ describe('the notebooks', () => {
   });
 
   for (const name of names) {
-    it(`${name} is a notebook of format 4.5, without outputs, and says after each code cell what is seen`, () => {
+    it(`${name} is a notebook of format 4.5, without outputs, with a text before each code cell`, () => {
       const notebook: Notebook = readNotebook(name);
       assert.deepEqual([notebook.nbformat, notebook.nbformat_minor], [4, 5]);
       assert.equal(notebook.metadata.kernelspec.language, 'python');
@@ -57,12 +57,12 @@ describe('the notebooks', () => {
         const text = cell.source.join('');
         assert.doesNotMatch(text, /verify\s*=\s*False|^[!%]/m, 'plain Python, and certificates verified');
         const before = cells[index - 1];
-        assert.equal(before?.cell_type, 'markdown', 'each code cell is led up to');
+        assert.equal(before?.cell_type, 'markdown', 'a text introduces each code cell');
       }
     });
   }
 
-  it('read what workloads have: by the chart’s Mutation, by Domino, or by the notebook’s own word', () => {
+  it('read only variables that the chart’s Mutation, Domino or the notebook itself sets', () => {
     const mutation = readFileSync(join(folder, '..', 'helm', 'irsa', 'templates', 'mutation.yaml'), 'utf8');
     const given = [...mutation.matchAll(/^ +- name: ([A-Z_]+)$/gm)].map(([, name]) => name);
     assert.ok(given.length > 8);
@@ -82,7 +82,7 @@ describe('the notebooks', () => {
     }
   });
 
-  it('2-map names an organization that Terraform’s example has, and one file', () => {
+  it('2-map names an organization of Terraform’s example, and reads the file that it writes', () => {
     const text = readNotebook('2-map')
       .cells.map(({ source }) => source.join(''))
       .join('\n');
@@ -159,7 +159,7 @@ describe('the notebooks', () => {
     const asAdmin = async (method: string, path: string, body: object) =>
       send(replica.url + path, { method, ca: replica.ca ?? '', token: await stack.token('admin'), body });
 
-    it('1-verify before anything is mapped: the service is up, nothing is there', async () => {
+    it('1-verify without mappings: the service is healthy, and there is no config file', async () => {
       const printed = await runNotebook('1-verify', await workload('alice'));
       const [addresses, service, besides, mappings, token, config] = printed;
       assert.match(addresses ?? '', /service: {2}https:\/\/127\.0\.0\.1:\d+\nsidecar: http:\/\/localhost:9\n/);
@@ -172,7 +172,7 @@ describe('the notebooks', () => {
       assert.match(config ?? '', /There is no .* yet/);
     });
 
-    it('3-try before anything is mapped, without a sidecar and with one: who you are, and that nothing is mapped', async () => {
+    it('3-try without mappings, with and without a sidecar: says that no organization of the user is mapped', async () => {
       const [, written] = await runNotebook('3-try', await workload('alice'));
       assert.match(
         written ?? '',
@@ -194,20 +194,20 @@ describe('the notebooks', () => {
       }
     });
 
-    it('1-verify tells a certificate that is not the right one', async () => {
+    it('1-verify fails where the CA certificate is wrong', async () => {
       const other = join(work, 'other.crt');
       writeFileSync(other, makeCertificate().cert);
       const environment = await workload('alice', { DOMINO_IRSA_SSL_CERT: other });
       await assert.rejects(runNotebook('1-verify', environment), /cell 2\n[\s\S]*certificate verify failed/);
     });
 
-    it('2-map refuses who is no administrator', async () => {
+    it('2-map shows the refusal to a user who is not an administrator', async () => {
       const printed = await runNotebook('2-map', await workload('alice'));
       assert.match(printed.join(''), /403 forbidden: [\s\S]*request id /);
       assert.deepEqual(await stack.order('stored-mappings', undefined as never), {});
     });
 
-    it('2-map: the dry run, the mapping, and the proxy roles', async () => {
+    it('2-map: shows the dry run, the stored mapping and the state of the proxy roles', async () => {
       const [, before, mapping, preview, stored, status, deletion] = await runNotebook(
         '2-map',
         await workload('admin'),
@@ -225,7 +225,7 @@ describe('the notebooks', () => {
       assert.deepEqual(Object.keys(await stack.order('stored-mappings', undefined as never)), ['acme']);
     });
 
-    it('3-try without a sidecar: asks the service itself, and is let in by AWS', async () => {
+    it('3-try without a sidecar: fetches the config file from the service, and STS gives the sessions', async () => {
       const [, refresh, profiles, identities, access] = await runNotebook('3-try', await workload('alice'));
       assert.equal(refresh, `written: ${files.config}\n`);
       assert.equal(profiles, `2 profiles: ${list}, ${read}\n`);
@@ -235,7 +235,7 @@ describe('the notebooks', () => {
       rmSync(files.config);
     });
 
-    it('1-verify and 3-try with a sidecar', async () => {
+    it('1-verify and 3-try with a sidecar: show its roles and that they work', async () => {
       const service = replica.url;
       sidecar = await startSidecarProcess(stack, { user: 'alice', files, service, certificate });
       const environment = await workload('alice');
@@ -249,7 +249,7 @@ describe('the notebooks', () => {
       assert.ok(existsSync(files.config));
     });
 
-    it('1-verify where the second step fails: it names the step, and says works of the others alone', async () => {
+    it('1-verify where STS refuses a target role: names the failed step, and says that the other role works', async () => {
       const config = parseConfig(readFileSync(files.config, 'utf8'));
       const proofs = config.profiles.map(({ name }) => ({
         profile: name,
@@ -282,14 +282,14 @@ describe('the notebooks', () => {
       assert.ok(printed.includes(failed), printed);
     });
 
-    it('all without AWS_WEB_IDENTITY_TOKEN_FILE, which the chart leaves out with Pod Identity and for users of Go', async () => {
+    it('1-verify and 3-try without AWS_WEB_IDENTITY_TOKEN_FILE: find the token’s path in the config file', async () => {
       const { AWS_WEB_IDENTITY_TOKEN_FILE: _, ...environment } = await workload('alice');
       const [, , , , token, config] = await runNotebook('1-verify', environment);
       assert.ok(config?.includes(`web_identity_token_file = ${files.token}\n`), config);
       assert.match(token ?? '', new RegExp(`"sub": "system:serviceaccount:domino-compute:${account}"`));
       const [, , , identities] = await runNotebook('3-try', environment);
       assert.match(identities ?? '', new RegExp(`assumed-role/${read}/alice-${run}`));
-      // Nothing says where it is: Domino's path, which this machine has not.
+      // Without a config file, the notebook tries the usual path, which this machine does not have.
       const bare = { ...environment, AWS_CONFIG_FILE: join(work, 'no-such-config') };
       await assert.rejects(
         runNotebook('1-verify', bare),
@@ -297,7 +297,7 @@ describe('the notebooks', () => {
       );
     });
 
-    it('2-map with the body that Terraform wrote: who loses what', async () => {
+    it('2-map with the request body from Terraform: shows which run loses which role', async () => {
       const file = join(work, 'acme.json');
       const data = [{ iam_role_arn: role(read), proxy_iam_role_arn: proxy(read) }];
       writeFileSync(file, JSON.stringify({ domino_org: 'acme', role_data: data }));
@@ -308,7 +308,7 @@ describe('the notebooks', () => {
       assert.equal(stored, `acme\n   ${role(read)} by way of ${proxy(read)}\n`);
     });
 
-    it('2-map and 3-try with a role by tokens: whether they work, and what a run without a sidecar is told', async () => {
+    it('2-map and 3-try with a role by tokens: show whether tokens work, and why a run without a sidecar gets none', async () => {
       const file = join(work, 'tokens.json');
       const data = [
         { iam_role_arn: role(list), proxy_iam_role_arn: proxy(list), carrier: 'token' },
@@ -323,7 +323,7 @@ describe('the notebooks', () => {
         missing ?? '',
         /its tokens do not work: audience_missing .*add-client-id-to-open-id-connect-provider/,
       );
-      // The run from before keeps the entry that it has.
+      // The earlier run keeps its entry in the trust policy.
       const fresh = '646d27b817c28b5ea4b5b0c2';
       await stack.order('start-runs', { user: 'alice', runs: [fresh] });
       const beside = { DOMINO_RUN_ID: fresh, DOMINO_IRSA_PROXY: 'http://localhost:9' };
@@ -331,7 +331,7 @@ describe('the notebooks', () => {
       assert.match(refresh ?? '', new RegExp(`^written: .*\n# ${list}: refused, needs_role_tokens: .*\n$`));
 
       await stack.order('list-audiences', [list]);
-      // What was missing is looked for again some seconds later.
+      // The service checks a missing audience again some seconds later.
       await until(async () => {
         const [, , , , , lets] = await runNotebook('2-map', environment);
         return lets?.includes('the trust policy lets its tokens in') === true;
@@ -339,7 +339,7 @@ describe('the notebooks', () => {
       await asAdmin('POST', '/update_multirole_mapping', { domino_org: 'acme', role_data: data.slice(1) });
     });
 
-    it('3-try of a run that is shut out: why, and what to do', async () => {
+    it('3-try of a revoked run: shows the reason and what to do', async () => {
       const revoked = await asAdmin('POST', '/revoke_run', { run_id: run, reason: 'the laptop was lost' });
       assert.equal(revoked.status, 200, revoked.text);
       const [, refresh, , identities, access] = await runNotebook('3-try', await workload('alice'));
@@ -349,7 +349,7 @@ describe('the notebooks', () => {
       await asAdmin('POST', '/allow_run', { run_id: run });
     });
 
-    it('3-try of another user’s run: not found', async () => {
+    it('3-try of another user’s run: shows run_not_found', async () => {
       const environment = await workload('bob', { DOMINO_IRSA_PROXY: 'http://localhost:9' });
       const [, refresh, , , access] = await runNotebook('3-try', environment);
       assert.match(refresh ?? '', /^run_not_found: /);
