@@ -1,4 +1,4 @@
-/** Proves our Terraform modules with the real Terraform: what they make in AWS carries runs to their roles, and no further. */
+/** Proves the Terraform modules with the real Terraform: with what they create, runs get their roles, and no others. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -62,7 +62,7 @@ describe('deploy/terraform', function () {
     });
   }
 
-  /** The variables of terraform.tfvars.example, as Terraform reads them. */
+  /** The variables of terraform.tfvars.example, read by Terraform. */
   async function exampleFile(): Promise<Record<string, unknown>> {
     const reader = openTerraform(provider.environment);
     try {
@@ -78,7 +78,7 @@ describe('deploy/terraform', function () {
     }
   }
 
-  it('the example makes nothing of its own accord: without terraform.tfvars, no plan replaces what it made', async () => {
+  it('the example refuses a plan without prefix, roles or organizations, which would replace existing roles', async () => {
     assert.ok(Object.keys(example).length > 7);
     for (const name of ['prefix', 'roles', 'organizations']) {
       const { [name]: _, ...others } = example;
@@ -87,7 +87,7 @@ describe('deploy/terraform', function () {
     }
   });
 
-  it('a copy of the folder keeps terraform.tfvars in its git, and here none comes in', function () {
+  it('git ignores terraform.tfvars in this repository, but not in a copy of the folder elsewhere', function () {
     if (!which('git')) {
       console.warn('SKIPPED: what git ignores: this machine has no git');
       return this.skip();
@@ -126,10 +126,10 @@ describe('deploy/terraform', function () {
   });
 
   for (const { what, number, dataAccount, prefix, more } of [
-    { what: 'over two accounts', number: 1, dataAccount: assetAccount, prefix: 'acme-proxy-', more: {} },
-    // Both kinds of role have their names in one place, and no role is taken for another.
+    { what: 'in two AWS accounts', number: 1, dataAccount: assetAccount, prefix: 'acme-proxy-', more: {} },
+    // Proxy roles and target roles are then in the same account, and their names must not collide.
     {
-      what: 'in one account',
+      what: 'in one AWS account',
       number: 2,
       dataAccount: clusterAccount,
       prefix: 'acme-blue-',
@@ -179,7 +179,7 @@ describe('deploy/terraform', function () {
         sessionToken: credentials?.SessionToken ?? '',
       });
 
-      it('carries a run to the roles of its organization, through the mapping that it prints, and no further', async () => {
+      it('gives a run the roles of its organization through the printed mapping, and no others', async () => {
         const granted = await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
         assert.deepEqual(
           [...granted.text.matchAll(/^\[profile (acme.+)\]$/gm)].map(([, name]) => name),
@@ -193,7 +193,7 @@ describe('deploy/terraform', function () {
         await assert.rejects(assume(proxy(update), target(update)), /AssumeRoleWithWebIdentity/);
       });
 
-      it('leaves the trust policies to the service once they are made: no plan, no apply throws a run out', async () => {
+      it('leaves existing trust policies to the service: a plan or an apply removes no run', async () => {
         await replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id: run } });
         const subject = `*:domino-compute:run-${run}`;
         assert.deepEqual(world.subjects(`${prefix}acme-list-bucket-role`), [subject]);
@@ -229,7 +229,7 @@ describe('deploy/terraform', function () {
         }
       });
 
-      it('gives values that the chart knows', () => {
+      it('prints Helm values that the chart has', () => {
         const values = parse(outputs.helm_values) as Record<string, unknown>;
         const known = parse(readFileSync(join(root, 'deploy/helm/irsa/values.yaml'), 'utf8')) as Record<
           string,
@@ -244,7 +244,7 @@ describe('deploy/terraform', function () {
       });
     });
 
-  it('a pool grows without its first role being made anew', async () => {
+  it('a pool grows without a replacement of its first proxy role', async () => {
     const variables = (proxies: number) => ({
       oidc_provider: world.issuer.issuer,
       targets: { 'acme-pool': { role_arn: role('acme-pool', assetAccount), proxies } },
@@ -256,7 +256,7 @@ describe('deploy/terraform', function () {
     assert.equal(world.aws.role(clusterAccount, 'acme-pool').history, before.history);
   });
 
-  it('a role that comes by tokens: a run has it by the mapping and the audiences that are printed', async () => {
+  it('a run gets a role with carrier token through the printed mapping and the printed audiences', async () => {
     const replica = await world.startReplica();
     const [list, read] = ['acme-list', 'acme-read'].map((name) => ({ role_arn: role(name, assetAccount) }));
     const outputs = await terraform.apply('proxy-roles', {
@@ -308,7 +308,7 @@ describe('deploy/terraform', function () {
     await replica.stop();
   });
 
-  it('the service with role tokens: the chart is told, and else not', async () => {
+  it('the Helm values enable role tokens only with role_tokens', async () => {
     const variables = {
       name: 'tokens-svc',
       region: 'us-west-2',
@@ -322,7 +322,7 @@ describe('deploy/terraform', function () {
     }
   });
 
-  it('the service by Pod Identity: an association for its account, and no ARN for the chart', async () => {
+  it('with Pod Identity the service’s service account gets an association, and the chart no role ARN', async () => {
     const name = 'acme-irsa-service';
     const { helm_values: text } = await terraform.apply('service-role', {
       name,
@@ -354,7 +354,7 @@ describe('deploy/terraform', function () {
       { ...service, oidc_provider: 'https://x/id/y', proxy_role_prefix: 'acme-' },
       /without https/,
     ],
-    ['a service that can do nothing', 'service-role', service, /Give proxy_role_arns, or proxy_role_prefix/],
+    ['a service without proxy roles', 'service-role', service, /Give proxy_role_arns, or proxy_role_prefix/],
     ['a prefix that is a wildcard', 'service-role', { ...service, proxy_role_prefix: '*' }, /no wildcard/],
     ['a list with a wildcard', 'service-role', { ...service, proxy_role_arns: [role('*')] }, /without a wildcard/],
     [
@@ -388,25 +388,25 @@ describe('deploy/terraform', function () {
       /without a wildcard/,
     ],
     [
-      'credentials of another kind',
+      'an unknown kind of credentials',
       'service-role',
       { ...service, proxy_role_prefix: 'acme-', credentials: 'keys' },
       /irsa or pod-identity/,
     ],
     [
-      'every role for a target',
+      'a wildcard for a target role',
       'proxy-roles',
       { ...proxies, targets: { a: { role_arn: role('*', assetAccount) } } },
       /without a wildcard/,
     ],
     [
-      'a carrier of another name',
+      'an unknown carrier',
       'proxy-roles',
       { ...proxies, targets: { a: { ...target, carrier: 'tokens' } } },
       /carrier is entry or token/,
     ],
     [
-      'a pool of a role that comes by tokens',
+      'a pool for a role with carrier token',
       'proxy-roles',
       { ...proxies, targets: { a: { ...target, carrier: 'token', proxies: 2 } } },
       /has one proxy role/,
@@ -417,15 +417,20 @@ describe('deploy/terraform', function () {
       { ...proxies, organizations: { acme: [] }, default_profiles: { acme: 'acme-read' } },
       /a target of its organization/,
     ],
-    ['half a proxy role', 'proxy-roles', { ...proxies, targets: { a: { ...target, proxies: 1.5 } } }, /whole number/],
     [
-      'two proxy roles of one name',
+      'a number of proxy roles that is not whole',
+      'proxy-roles',
+      { ...proxies, targets: { a: { ...target, proxies: 1.5 } } },
+      /whole number/,
+    ],
+    [
+      'two proxy roles with the same name',
       'proxy-roles',
       { ...proxies, targets: { a: { ...target, proxies: 2 }, 'a-2': target } },
       /one name/,
     ],
     [
-      'a name that is too long',
+      'a role name that is too long',
       'proxy-roles',
       { ...proxies, targets: { ['a'.repeat(63)]: { ...target, proxies: 2 } } },
       /at most 64/,
@@ -437,26 +442,31 @@ describe('deploy/terraform', function () {
       /not in targets/,
     ],
     [
-      'a target that trusts a whole account',
+      'a target role that trusts a whole AWS account',
       'target-roles',
       { roles: { a: { proxy_role_arns: ['arn:aws:iam::111111111111:root'] } } },
       /let in everybody/,
     ],
-    ['a target that trusts nobody', 'target-roles', { roles: { a: { proxy_role_arns: [] } } }, /at least one proxy/],
     [
-      'a policy that is no JSON',
+      'a target role without proxy roles',
+      'target-roles',
+      { roles: { a: { proxy_role_arns: [] } } },
+      /at least one proxy/,
+    ],
+    [
+      'a policy that is not JSON',
       'target-roles',
       { roles: { a: { proxy_role_arns: [role('a')], policy: '{' } } },
       /as JSON/,
     ],
   ];
   for (const [what, module, variables, sentence] of refused) {
-    it(`refuses ${what}, with a sentence that helps`, async () => {
+    it(`refuses ${what}, and says what is expected`, async () => {
       assert.match(await terraform.refusal(module, variables), sentence);
     });
   }
 
-  it('refuses more proxy roles than a target’s trust policy has room for, until its account’s quota is raised', async () => {
+  it('refuses more proxy roles than a target role’s trust policy can hold, unless trust_policy_max_chars is raised', async () => {
     const names = Array.from({ length: 29 }, (_, index) => role(`acme-proxy-acme-list-bucket-role-${index + 1}`));
     const variables = { roles: { 'acme-list-bucket-role': { proxy_role_arns: names } } };
     assert.match(
@@ -468,7 +478,7 @@ describe('deploy/terraform', function () {
     assert.equal(code, 0, stderr);
   });
 
-  it('has every variable and output in its README, and no others', () => {
+  it('documents exactly its variables and outputs in README.md', () => {
     const readme = readFileSync(join(root, 'deploy/terraform/README.md'), 'utf8');
     for (const module of modules) {
       const [, section = ''] = new RegExp(`^## ${module}\\n([\\s\\S]*?)(?=^## |(?![\\s\\S]))`, 'm').exec(readme) ?? [];

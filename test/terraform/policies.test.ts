@@ -1,4 +1,4 @@
-/** Proves what our Terraform's policy documents allow and what they do not, as AWS would read them. */
+/** Proves what the policy documents of the Terraform modules allow and what they do not, by AWS's rules. */
 import assert from 'node:assert/strict';
 import { editTrustPolicy } from '../../src/trust-policy/document.ts';
 import { managedAccount } from '../../src/trust-policy/subjects.ts';
@@ -27,7 +27,7 @@ const service = {
 };
 const withPodIdentity = { ...service, cluster_name: 'acme', pod_identity_role_arns: [role('svc-user-1-role')] };
 
-/** One of each kind that could be used to get more: none of them may be there. */
+/** Actions that could give more rights, one of each kind: the documents must not allow them. */
 const powers = [
   'iam:AttachRolePolicy',
   'iam:CreateRole',
@@ -69,7 +69,7 @@ describe('the policy documents of deploy/terraform', function () {
   }
 
   describe('of the service', () => {
-    it('read and change the trust policies of proxy roles by prefix, and do nothing else', async () => {
+    it('allow reading and changing the trust policies of proxy roles by prefix, and nothing else', async () => {
       const { permissions } = await documents('service-role/policies', service);
       for (const action of ['iam:GetRole', 'iam:UpdateAssumeRolePolicy']) {
         assert.ok(allows(permissions, action, role('acme-list-bucket-role')));
@@ -84,7 +84,7 @@ describe('the policy documents of deploy/terraform', function () {
       }
     });
 
-    it('take a list in place of the prefix', async () => {
+    it('allow only the listed proxy roles where a list is given instead of the prefix', async () => {
       const only = role('acme-list-bucket-role');
       const exact = { ...service, proxy_role_prefix: null, proxy_role_arns: [only] };
       const { permissions } = await documents('service-role/policies', exact);
@@ -92,7 +92,7 @@ describe('the policy documents of deploy/terraform', function () {
       assert.ok(!allows(permissions, 'iam:UpdateAssumeRolePolicy', `${only}-2`));
     });
 
-    it('with role tokens: read the OIDC provider of the cluster, and no other', async () => {
+    it('with role tokens: allow reading the cluster’s OIDC provider, and no other', async () => {
       const provider = `arn:aws:iam::111111111111:oidc-provider/${issuer}`;
       const action = 'iam:GetOpenIDConnectProvider';
       const { permissions: without } = await documents('service-role/policies', service);
@@ -110,7 +110,7 @@ describe('the policy documents of deploy/terraform', function () {
         assert.ok(!allows(permissions, power, provider), power);
     });
 
-    it('with Pod Identity: associations of that cluster, and those roles to pods of EKS and nobody else', async () => {
+    it('with Pod Identity: allow associations of the cluster, and passing the given roles to EKS pods only', async () => {
       const { permissions } = await documents('service-role/policies', withPodIdentity);
       const user = role('svc-user-1-role');
       const toPods = { 'iam:PassedToService': 'pods.eks.amazonaws.com' };
@@ -148,7 +148,7 @@ describe('the policy documents of deploy/terraform', function () {
       }
     });
 
-    it('by IRSA: only the service account, and only with a token for STS', async () => {
+    it('with IRSA: trust only the service account, and only with a token for STS', async () => {
       const { trust_policy: trust } = await documents('service-role/policies', service);
       const verdict = (subject: string, audience = 'sts.amazonaws.com', provider = issuer) =>
         evaluateTrust(trust, {
@@ -170,7 +170,7 @@ describe('the policy documents of deploy/terraform', function () {
       }
     });
 
-    it('by Pod Identity: only the service account, in that cluster', async () => {
+    it('with Pod Identity: trust only the service account in the cluster', async () => {
       const settings = { ...withPodIdentity, credentials: 'pod-identity' };
       const { trust_policy: trust } = await documents('service-role/policies', settings);
       const own = {
@@ -192,7 +192,7 @@ describe('the policy documents of deploy/terraform', function () {
       assert.deepEqual(verdict(own, { kind: 'service', name: 'ec2.amazonaws.com' }), ['no-match', 'no-match']);
     });
 
-    it('say the partition', async () => {
+    it('name the partition in every ARN', async () => {
       const { permissions, trust_policy: trust } = await documents('service-role/policies', {
         ...withPodIdentity,
         partition: 'aws-us-gov',
@@ -220,7 +220,7 @@ describe('the policy documents of deploy/terraform', function () {
       trust_policy: string;
     }
 
-    it('let nobody in at first, in the form that the service takes for its own', async () => {
+    it('admit no service account at first, by a subject that the service manages', async () => {
       const { starting_trust_policy: trust } = await documents('proxy-roles/policies', variables);
       const [statement] = statementsOf(trust) as { Condition: { StringLike: Record<string, string[]> } }[];
       const subjects = statement?.Condition.StringLike[`${issuer}:sub`] ?? [];
@@ -239,7 +239,7 @@ describe('the policy documents of deploy/terraform', function () {
       }
     });
 
-    it('let role tokens in by a statement that the service leaves as it is', async () => {
+    it('admit role tokens by a statement that the service leaves unchanged', async () => {
       const namespace = 'runs';
       const { targets } = variables;
       const byToken = {
@@ -268,11 +268,11 @@ describe('the policy documents of deploy/terraform', function () {
       const tokens = { audience, granted: true, denied: new Set<string>() };
       const edited = editTrustPolicy(scope, text, [], () => false, 2048, undefined, tokens);
       assert.equal(edited.kind, 'unchanged');
-      // The others of them have entries.
+      // The other proxy roles admit runs by entries.
       assert.doesNotMatch(proxies['proxy-acme-read']?.trust_policy ?? '', /IrsaRoleTokens|irsa\//);
     });
 
-    it('may assume just their target', async () => {
+    it('allow assuming their target role, and nothing else', async () => {
       const { proxies } = (await documents('proxy-roles/policies', variables)) as { proxies: Record<string, Proxy> };
       assert.deepEqual(Object.keys(proxies), ['acme-read', 'acme-read-2', 'acme-read-3']);
       for (const { permissions } of Object.values(proxies)) {

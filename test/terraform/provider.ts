@@ -1,4 +1,4 @@
-/** Owns a stand-in for Terraform's AWS provider, to which Terraform connects: what it makes, it makes in the stack's AWS. */
+/** Owns a stand-in for Terraform's AWS provider, to which Terraform connects: it creates resources in the stack's AWS. */
 import { isDeepStrictEqual } from 'node:util';
 import type { AwsStandIn } from '../stack/aws.ts';
 import { startGrpc } from './grpc.ts';
@@ -94,7 +94,7 @@ function resourceOf(type: string): Resource {
   return resource;
 }
 
-/** What a new resource gets from AWS is unknown; a change of what it is named by makes a new one. */
+/** The attributes that AWS gives a new resource are unknown; a change of its name replaces it. */
 function plan(type: string, prior: Attributes | null, proposed: Attributes | null): Buffer {
   const schema = Object.entries(resourceSchemas[type] ?? {});
   if (!proposed) return dynamic(1, null);

@@ -18,7 +18,7 @@ export interface Terraform {
   run(module: string, ...args: string[]): Promise<TerraformRun>;
   /** `init` and `apply` with these variables. @returns the outputs. @throws Error with what Terraform said. */
   apply(module: string, variables: object): Promise<Record<string, unknown>>;
-  /** What Terraform says against these variables. @throws Error where it takes them. */
+  /** Terraform's refusal of these variables. @throws Error where it accepts them. */
   refusal(module: string, variables: object): Promise<string>;
   remove(): void;
 }
@@ -41,7 +41,7 @@ export function openTerraform(environment: Readonly<Record<string, string>> = {}
     HOME: folder,
     CHECKPOINT_DISABLE: '1',
     TF_IN_AUTOMATION: '1',
-    // Nothing is asked of a registry, whatever the caller's own settings say.
+    // No registry is called, whatever the caller's own settings say.
     TF_CLI_CONFIG_FILE: devNull,
     ...environment,
   };
