@@ -384,7 +384,7 @@ describe('the chart', function () {
       ['ConfigMap irsa-ca', 'Mutation irsa', 'Mutation irsa-cloud-identity'],
     );
     assert.ok(names(shared('irsa-next', { tls: { ca: { configMap: 'acme-ca' } } })).includes('ConfigMap acme-ca'));
-    // The same name in each place: the ConfigMap, the right to write it, the publisher's path, and the workloads' volume.
+    // The same name in each place: the ConfigMap, the right to write it, the publisher's path, the workloads' volume.
     for (const service of ['irsa-svc', 'irsa-next']) {
       const text = JSON.stringify(renderChart({ env: { service } }));
       const name = service === 'irsa-svc' ? 'irsa-ca' : 'irsa-next-ca';

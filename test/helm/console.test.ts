@@ -1,4 +1,4 @@
-/** Proves how the chart exposes the console, the pods of `helm test`, and what an installation's values add everywhere. */
+/** Proves how the chart exposes the console, the pods of `helm test`, and the values that add to all objects. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -69,7 +69,7 @@ describe('helm, with the chart', function () {
     assert.deepEqual(cluster.objects.get(mapping)?.data, entry);
   });
 
-  it('new installations get credentials=process; upgrades from 1.8 keep chain until a value asks for process', async () => {
+  it('new installations get credentials=process; upgrades from 1.8 keep chain until a value changes that', async () => {
     const mutation = '/apis/apps.dominodatalab.com/v1alpha1/namespaces/domino-platform/mutations/irsa';
     const form = () =>
       JSON.stringify(cluster.objects.get(mutation)).includes('irsa-credentials') ? 'process' : 'chain';
@@ -207,7 +207,7 @@ describe('helm, with the chart', function () {
     assert.ok(cluster.objects.has(configMap('field-irsa-next', 'domino-org-iamrole-mapping')));
   });
 
-  it('an installation beside 1.8 under the same name fails: Helm names the object in conflict and changes nothing', async () => {
+  it('an installation beside 1.8 under the same name fails: Helm names the conflict and changes nothing', async () => {
     await install18();
     const before = [...cluster.objects.keys()].filter((path) => !path.includes('/secrets/'));
     const elsewhere = ['-n', 'field-next', '--set', 'env.namespace.field=field-next'];

@@ -27,7 +27,7 @@ describe('the startup probe of the native sidecar', function () {
     return rules.flatMap(({ insertContainer }) => insertContainer?.spec.startupProbe.exec.command ?? []);
   };
 
-  /** Its exit code in a pod whose volumes are `age` seconds old. @param ready the exit code of the sidecar's own probe. */
+  /** Its exit code in a pod whose volumes are `age` seconds old. @param ready the sidecar's own probe's exit code. */
   function probe(maxWaitSeconds: number, age: number, ready: number): number | null {
     writeFileSync(
       join(folder, 'node'),

@@ -116,7 +116,7 @@ describe('the CA publisher', () => {
     assert.equal(kubernetes.calls.get('patch configmaps'), 1);
   });
 
-  it('works with exactly the rights of the chart’s Role, and the chart starts it with the flags of this test', async function () {
+  it('needs exactly the rights of the chart’s Role, and the chart starts it like this test', async function () {
     this.timeout(30_000);
     needsHelm.call(this);
     const objects = renderChart();

@@ -57,7 +57,7 @@ export function renderFiles(...files: string[]): Rendered[] {
   return objectsIn(helm(['template', release.name, chart, ...where, ...files.flatMap((file) => ['-f', file])]));
 }
 
-/** The notes that helm prints after an installation. Helm needs a cluster for them, so a copy of the chart has them as YAML. */
+/** The notes of an installation. Helm prints them for a cluster alone, so a copy of the chart renders them as YAML. */
 export function renderNotes(values: Values = {}): string {
   return inFolder((folder) => {
     const copy = join(folder, 'irsa');

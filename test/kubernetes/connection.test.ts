@@ -83,7 +83,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       assert.ok(performance.now() - startedAt < 10_000, 'in time');
     });
 
-    it('make isAnswering false once the API server has not answered for 10 s, and true when it answers again', async function () {
+    it('make isAnswering false after 10 s without an answer, and true again with the next answer', async function () {
       this.timeout(30_000);
       assert.equal(api.isAnswering(), true);
       kubernetes.knobs.silent = 'all';

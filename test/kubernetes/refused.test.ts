@@ -1,4 +1,4 @@
-/** Owns the tests of writes that the cluster's admission refuses: the caller gets its reason, and no advice to try again. */
+/** Owns the tests of writes that the cluster's admission refuses: the caller gets the reason, not advice to retry. */
 import assert from 'node:assert/strict';
 import { kindOf, saidBy } from '../../src/kubernetes/error.ts';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';

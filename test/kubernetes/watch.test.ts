@@ -1,4 +1,4 @@
-/** Owns the tests of watched lists: kept while quiet, resumed where they broke, and listed again where history is gone. */
+/** Owns the tests of watched lists: kept while quiet, resumed where they broke, listed again where history is gone. */
 import assert from 'node:assert/strict';
 import { KubeConfig } from '@kubernetes/client-node';
 import { createKubernetesApi, type KubernetesApi } from '../../src/kubernetes/transport.ts';
@@ -111,7 +111,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       );
     });
 
-    it('invariant 3: is not whole after a list that is empty or lost more than half, until a later list confirms it', async () => {
+    it('invariant 3: is not whole after a list that is empty or half gone, until a later list confirms it', async () => {
       const listAgain = () => {
         kubernetes.expire();
         kubernetes.cutWatches();

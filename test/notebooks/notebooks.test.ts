@@ -172,7 +172,7 @@ describe('the notebooks', () => {
       assert.match(config ?? '', /There is no .* yet/);
     });
 
-    it('3-try without mappings, with and without a sidecar: says that no organization of the user is mapped', async () => {
+    it('3-try without mappings, with and without a sidecar: says that the organization is not mapped', async () => {
       const [, written] = await runNotebook('3-try', await workload('alice'));
       assert.match(
         written ?? '',
@@ -249,7 +249,7 @@ describe('the notebooks', () => {
       assert.ok(existsSync(files.config));
     });
 
-    it('1-verify where STS refuses a target role: names the failed step, and says that the other role works', async () => {
+    it('1-verify where STS refuses a target role: names the failed step, and shows the other role as working', async () => {
       const config = parseConfig(readFileSync(files.config, 'utf8'));
       const proofs = config.profiles.map(({ name }) => ({
         profile: name,
@@ -308,7 +308,7 @@ describe('the notebooks', () => {
       assert.equal(stored, `acme\n   ${role(read)} by way of ${proxy(read)}\n`);
     });
 
-    it('2-map and 3-try with a role by tokens: show whether tokens work, and why a run without a sidecar gets none', async () => {
+    it('2-map and 3-try with a role by tokens: show whether tokens work, and the refusal without a sidecar', async () => {
       const file = join(work, 'tokens.json');
       const data = [
         { iam_role_arn: role(list), proxy_iam_role_arn: proxy(list), carrier: 'token' },

@@ -155,7 +155,7 @@ describe('AWS stand-in: EKS', () => {
     await create({ clusterName: 'acme-2' });
   });
 
-  it('creates one association per request token, and refuses the token with other parameters or after deletion', async () => {
+  it('creates one association per request token, and refuses it with other parameters or after deletion', async () => {
     const token = { clientRequestToken: 'svc-user-1' };
     aws.knobs.loseAnswerNext = { CreatePodIdentityAssociation: 1 };
     await assert.rejects(create(token));

@@ -89,7 +89,7 @@ describe('AWS stand-in: STS', () => {
     await assert.rejects(whoIs(answer.Credentials), { name: 'ExpiredToken' });
   });
 
-  it('refuses a malformed, forged or expired token, one of another issuer or audience, and a missing role', async () => {
+  it('refuses a malformed, forged or expired token, another issuer or audience, and a missing role', async () => {
     const stranger = await createIssuer();
     const token = (options: object, from = issuer) => from.podToken({ serviceAccount: 'run-1', now, ...options });
     const invalid = { name: 'InvalidIdentityTokenException' };

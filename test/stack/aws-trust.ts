@@ -12,7 +12,7 @@ export interface TrustRequest {
   readonly action: string;
   readonly requester: Requester;
   readonly context: ConditionContext;
-  /** How an empty list of values is read, since AWS's own texts contradict each other. By default every caller matches. */
+  /** How an empty list of values is read, since AWS's texts contradict each other. By default every caller matches. */
   readonly emptyLists?: 'everybody' | 'nobody';
 }
 

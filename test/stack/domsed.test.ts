@@ -145,7 +145,7 @@ describe('domsed stand-in: changes of a rule', () => {
     ]);
   });
 
-  it('insertVolumes adds a volume, insertVolumeMounts mounts it in the named containers, also in an inserted one', () => {
+  it('insertVolumes adds a volume, and insertVolumeMounts mounts it in the named and inserted containers', () => {
     const made = applied([
       { insertContainer: { containerType: 'app', spec: sidecar } },
       { insertVolumes: [volume] },

@@ -78,7 +78,7 @@ export function tokenConformance(peer: () => Peer): void {
     assert.match(status.expirationTimestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
   });
 
-  it('fills in what a TokenRequest omits: the API server’s audience, one hour, no pod, and the uid of a pod', async () => {
+  it('fills in what a TokenRequest omits: the API server’s audience, one hour, no pod, and a pod’s uid', async () => {
     for (const audiences of [undefined, []]) {
       const { spec, claims } = made(await ask({ audiences }));
       assert.equal(spec.audiences.length, 1);
@@ -107,7 +107,7 @@ export function tokenConformance(peer: () => Peer): void {
     }
   });
 
-  it('refuses to bind a token to a missing or recreated pod, another service account’s pod, or another kind of object', async () => {
+  it('refuses to bind a token to a missing, recreated or foreign pod, or to another kind of object', async () => {
     assert.deepEqual(told(await ask(toPod({ name: 'none' }))), [404, 'NotFound', 'pods "none" not found']);
     assert.deepEqual(told(await ask(toPod(), 'two')), [
       400,

@@ -77,7 +77,7 @@ describe('Kubernetes stand-in: creation of pods', () => {
     assert.equal(kubernetes.put('pods', made()).spec?.serviceAccountName, `run-${run}`);
   });
 
-  it('a pod gets a Pod Identity token if the service account that domsed chose has an association at creation', async () => {
+  it('a pod gets a Pod Identity token if the service account from domsed has an association at creation', async () => {
     const associated = new Set<string>();
     kubernetes.admit(podWebhooks({ associationOf: (namespace, account) => associated.has(`${namespace}/${account}`) }));
     kubernetes.put('mutations', mapping);
@@ -90,7 +90,7 @@ describe('Kubernetes stand-in: creation of pods', () => {
     assert.deepEqual(tokenFile(inOther), [undefined, undefined]);
   });
 
-  it('a pod gets the role in its service account’s annotation, unless that service account has an association', async () => {
+  it('a pod gets the role in its service account’s annotation, unless that account has an association', async () => {
     const associated = new Set<string>();
     kubernetes.admit(podWebhooks({ associationOf: (_namespace, account) => associated.has(account) }));
     const annotations = { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::111111111111:role/alice' };

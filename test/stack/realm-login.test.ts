@@ -161,7 +161,7 @@ describe('the login of the stand-in realm', () => {
     }
   });
 
-  it('redirects with an error and no code where the challenge is missing or plain, or a token is requested', async () => {
+  it('redirects with an error and no code for a missing or plain challenge, or for response_type token', async () => {
     for (const changes of [{ code_challenge: '' }, { code_challenge_method: 'plain' }, { response_type: 'token' }]) {
       const { status, answer } = await authorize(changes);
       assert.deepEqual([status, answer?.get('error'), answer?.get('code')], [302, 'invalid_request', null]);

@@ -78,7 +78,7 @@ describe('deploy/terraform', function () {
     }
   }
 
-  it('the example refuses a plan without prefix, roles or organizations, which would replace existing roles', async () => {
+  it('the example refuses a plan without prefix, roles or organizations, so none replaces existing roles', async () => {
     assert.ok(Object.keys(example).length > 7);
     for (const name of ['prefix', 'roles', 'organizations']) {
       const { [name]: _, ...others } = example;
@@ -466,7 +466,7 @@ describe('deploy/terraform', function () {
     });
   }
 
-  it('refuses more proxy roles than a target role’s trust policy can hold, unless trust_policy_max_chars is raised', async () => {
+  it('refuses more proxy roles than a target role’s trust policy can hold, until the limit is raised', async () => {
     const names = Array.from({ length: 29 }, (_, index) => role(`acme-proxy-acme-list-bucket-role-${index + 1}`));
     const variables = { roles: { 'acme-list-bucket-role': { proxy_role_arns: names } } };
     assert.match(

@@ -1,4 +1,4 @@
-/** Owns a stand-in for Terraform's AWS provider, to which Terraform connects: it creates resources in the stack's AWS. */
+/** Owns a stand-in for Terraform's AWS provider, to which Terraform connects: it creates roles in the stack's AWS. */
 import { isDeepStrictEqual } from 'node:util';
 import type { AwsStandIn } from '../stack/aws.ts';
 import { startGrpc } from './grpc.ts';

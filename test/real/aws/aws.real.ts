@@ -66,7 +66,7 @@ for (const emulator of emulators) {
       assert.equal(await scene.assume(proxy, runId(1)), refused);
     });
 
-    it('a role with a path is found by its name; the same name under another path is refused as role_not_found', async () => {
+    it('a role with a path is found by its name; the same name under another path is role_not_found', async () => {
       scene.world.domino.addUser({ name: 'carol', orgs: ['paths'] });
       await scene.map('paths', target('acme-path'), pathProxy);
       const run = newRun('carol');

@@ -1,4 +1,4 @@
-/** Owns the case that each fault on the way to IAM must pass: IAM then has exactly the live runs, and the owner's statement. */
+/** Owns the case that each fault on the way to IAM must pass: IAM then has the live runs and the owner's statement. */
 import assert from 'node:assert/strict';
 import { until } from '../../support/clock.ts';
 import { assetAccount, runId } from '../../support/world.ts';
@@ -25,7 +25,7 @@ export function faultCases(scene: () => Scene): void {
       await grant();
     });
 
-    /** A new run requests roles until its role is among its profiles, as a sidecar does: a text without it has the reason. */
+    /** A new run requests roles until its role is among its profiles, as a sidecar does. */
     async function grant(): Promise<void> {
       const run = runId(next++);
       scene().world.startRun(run, 'frank');

@@ -176,7 +176,7 @@ describe("the chart's admission policies on kube-apiserver", function () {
       assert.equal((await asService('POST', `${field}/serviceaccounts/irsa-svc/token`, asked())).code, 403);
     });
 
-    it('refuses role tokens to a service account with edit in the compute namespace, and to an administrator', async () => {
+    it('refuses role tokens to a service account with edit, and to an administrator of the cluster', async () => {
       await world.cluster.must('POST', `${compute}/serviceaccounts`, dominoServiceAccount('editor'));
       // What the role `edit` is made of: a controller gathers it, and none runs here.
       const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'system:aggregate-to-edit' };

@@ -66,7 +66,7 @@ describe('the chart on kube-apiserver', function () {
   }
 
   for (const [name, file] of valuesFiles) {
-    it(`accepts every object of ${name}.yaml strictly and without a warning, and then finds no difference`, async () => {
+    it(`accepts every object of ${name}.yaml strictly, without a warning and without a difference after`, async () => {
       // Helm makes the Pods of `helm test` when it is asked to, and they need a controller's service accounts.
       const objects = renderFiles(file).filter(({ metadata }) => !metadata.annotations?.['helm.sh/hook']);
       assert.ok(objects.length > 5);

@@ -1,4 +1,4 @@
-/** Proves that the service recovers from refusals of the API server and from deletions: IAM then has exactly the live runs. */
+/** Proves that the service recovers from refusals of the API server and from deletions: IAM then has the live runs. */
 import assert from 'node:assert/strict';
 import { until } from '../../support/clock.ts';
 import type { Replica } from '../../support/replica.ts';

@@ -1,4 +1,4 @@
-/** Proves that third-party checkers find nothing in the policies of docs and Terraform, nor in what the service writes. */
+/** Proves that third-party checkers find nothing in the policies of docs and Terraform, nor in those of the service. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
