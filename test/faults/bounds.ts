@@ -1,4 +1,4 @@
-/** Owns the time bounds: what a change of the leader costs a user who waits, measured on an otherwise quiet system. */
+/** Owns the time bounds: how long a change of the leader delays a user who waits, in an otherwise quiet system. */
 import { startLoad } from './load.ts';
 import { createRandom } from './random.ts';
 import { leaseSeconds, startFaultSystem } from './system.ts';

@@ -1,4 +1,4 @@
-/** Owns one HTTP call to a replica, in clear or over TLS, on a connection of its own. */
+/** Owns one HTTP call to a replica, with or without TLS, on a connection of its own. */
 import { request as requestInClear } from 'node:http';
 import { request as requestOverTls } from 'node:https';
 import { connect } from 'node:tls';
@@ -17,14 +17,14 @@ export interface CallOptions {
   timeoutMs: number;
 }
 
-/** @throws Error where the connection breaks or the time is over. */
+/** @throws Error where the connection breaks or the deadline passes. */
 export function callReplica(url: string, path: string, options: CallOptions): Promise<Called> {
   const { method = 'POST', token, body, cas, timeoutMs } = options;
   return new Promise((resolve, reject) => {
     const text = JSON.stringify(body);
     const headers = {
       'content-type': 'application/json',
-      // Node frames the body of a DELETE only when told to.
+      // Node does not set the length of a DELETE's body by itself.
       'content-length': String(Buffer.byteLength(text)),
       authorization: `Bearer ${token}`,
     };

@@ -1,4 +1,4 @@
-/** Owns the faults of the way to the API server: connections that go silent, and its GOAWAY. */
+/** Owns the faults of connections to the API server: those that go silent, and those that end with GOAWAY. */
 import { type Fault, knobs } from './fault.ts';
 
 export const connectionFaults: Readonly<Record<string, Fault>> = {

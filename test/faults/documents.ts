@@ -1,4 +1,4 @@
-/** Owns what a trust policy must look like from outside: whose subjects it has, and what is not ours in it. Pure. */
+/** Owns the suite's own view of a trust policy: its members, and its unmanaged part. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 
 export type Document = Record<string, unknown>;
@@ -17,14 +17,14 @@ function webIdentityStatements(document: Document): Statement[] {
   return (document.Statement as Statement[]).filter(({ Action }) => Action === 'sts:AssumeRoleWithWebIdentity');
 }
 
-/** The service accounts that a document lets in. */
+/** The service accounts that a document admits. */
 export function accountsIn(document: Document, issuer: string): Set<string> {
   const conditions = webIdentityStatements(document).flatMap(({ Condition = {} }) => Object.values(Condition));
   const subjects = conditions.flatMap((keys) => listOf(keys[`${issuer}:sub`]));
   return new Set(subjects.flatMap((subject) => ours.exec(subject)?.[1] ?? []));
 }
 
-/** The document without our subjects; one subject and a list of one are the same. */
+/** The document without managed subjects; one subject and a list of one are the same. */
 function foreignPart(document: Document, issuer: string): unknown {
   const copy = structuredClone(document);
   for (const { Condition = {} } of webIdentityStatements(copy)) {
@@ -38,7 +38,7 @@ function foreignPart(document: Document, issuer: string): unknown {
   return copy;
 }
 
-/** What is wrong with a document that a replica wrote, by invariants 2 and 4. */
+/** How a document that a replica wrote violates invariants 2 and 4. */
 export function documentProblems(document: Document, original: Document, issuer: string): string[] {
   const problems: string[] = [];
   if (!isDeepStrictEqual(foreignPart(document, issuer), foreignPart(original, issuer))) {
@@ -55,7 +55,7 @@ export function documentProblems(document: Document, original: Document, issuer:
   return problems;
 }
 
-/** A proxy role's trust policy as people leave it: ours to fill, among statements that are none of our business. */
+/** A proxy role's trust policy as administrators create it: the service's statement, among unmanaged ones. */
 export function foreignDocument(issuer: string, account: string, variant: number): Document {
   const subjects = variant % 2 === 0 ? ['*:other-namespace:batch', ''] : '';
   const audience = { [`${issuer}:aud`]: 'sts.amazonaws.com' };

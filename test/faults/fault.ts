@@ -1,4 +1,4 @@
-/** Owns what a fault is: what it gets, and what several faults do alike. */
+/** Owns the type of a fault, its context, and the steps that several faults share. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Hands } from './hands.ts';
 import type { Load } from './load.ts';
@@ -14,13 +14,13 @@ export interface FaultContext {
   tokens: TokenLoad;
   hands: Hands;
   random: Random;
-  /** What must not be, whatever comes after. */
+  /** Records a violation that fails the round, whatever comes after. */
   wrong: (what: string) => void;
 }
 
 export type Fault = (context: FaultContext) => Promise<void>;
 
-/** Turns knobs for a while; all of them are turned back when the round settles. */
+/** Sets knobs for a while; all of them are reset when the round settles. */
 export const knobs =
   (
     standIn: 'aws' | 'kubernetes' | 'domino',

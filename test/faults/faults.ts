@@ -1,4 +1,4 @@
-/** Owns the faults of the platform by name: what each does to the system, for how long, and what it must see itself. */
+/** Owns the faults of the platform by name: what each does to the system, for how long, and what it checks itself. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { shownCertificate } from './client.ts';
 import { type Fault, type FaultContext, kill, knobs } from './fault.ts';
@@ -8,13 +8,13 @@ import { until } from './waiting.ts';
 const update = 'UpdateAssumeRolePolicy';
 
 async function midWrite({ system, load, random }: FaultContext): Promise<void> {
-  // The next holder waits for at least a second longer than this: what is on its way has arrived by then.
+  // The next holder waits for at least a second longer than this, so calls under way have arrived by then.
   await system.stack.knobs('aws', { latencyMs: { [update]: random.int(300, 900) } });
   await load.startRun();
   await system.writeUnderWay();
 }
 
-/** Replicas that a fault killed, maybe while another one had told them to end. */
+/** Replicas that a fault killed, possibly while another fault was ending them. */
 const killed = new WeakSet<object>();
 
 /** Ends a replica as Kubernetes does, with its successor beside it. */
@@ -29,7 +29,7 @@ async function terminate({ system, wrong }: FaultContext, slot: Slot): Promise<v
   else if ((await ended) !== 0 && !killed.has(replica)) wrong(`${name} ended with ${await ended} after SIGTERM`);
 }
 
-/** Stops a replica's process until another replica has the lease, and lets it go on. */
+/** Stops a replica's process until another replica has the lease, and then continues it. */
 async function pause({ system, load }: FaultContext, slot: Slot): Promise<void> {
   const { replica } = slot;
   const before = await system.stack.order('lease-holder', undefined);
@@ -78,7 +78,7 @@ export const faults: Readonly<Record<string, Fault>> = {
     await clearLatency(context);
   },
   'all killed, pods listed late': async ({ system }) => {
-    // Longer than the lease: who would not wait for its caches would write before it has them.
+    // Longer than the lease: a leader that did not wait for its caches would write before it has them.
     await system.stack.knobs('kubernetes', { podListLatencyMs: 2 * leaseSeconds * 1000 });
     for (const { replica } of system.slots) {
       killed.add(replica);
@@ -191,5 +191,5 @@ export const faults: Readonly<Record<string, Fault>> = {
   },
 };
 
-/** Faults that a replica in clear cannot have. */
+/** Faults that a replica without TLS cannot have. */
 export const needsHttps: ReadonlySet<string> = new Set(['certificates replaced']);

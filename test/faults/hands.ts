@@ -1,4 +1,4 @@
-/** Owns what people do to proxy roles by hand while runs are in them; what must come of it is asked of STS itself. */
+/** Owns changes that people make to proxy roles with members by hand; STS itself shows whether the result is right. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Document } from './documents.ts';
 import { createPeople } from './people.ts';
@@ -18,7 +18,7 @@ interface Statement {
 interface HandRole {
   name: string;
   arn: string;
-  /** Of the organization that is mapped to it alone. */
+  /** The organization that is mapped to this role alone. */
   org: string;
   mapping: { iam_role_arn: string; proxy_iam_role_arn: string };
 }
@@ -29,7 +29,7 @@ interface Expectation {
   isIn: boolean;
 }
 
-/** Ways to change a statement of ours after which STS may still let its subjects in. */
+/** Ways to change the service's statement after which STS may still admit its subjects. */
 const alterations: Readonly<Record<string, (statement: Statement, issuer: string) => void>> = {
   'another action': (statement) => {
     statement.Action = [statement.Action, 'sts:TagSession'].flat();
@@ -50,11 +50,11 @@ const alterations: Readonly<Record<string, (statement: Statement, issuer: string
 };
 
 export interface Hands {
-  /** Somebody changes the statement that runs are in; of these one ends, one is revoked, and one goes on. */
+  /** A person changes the statement of three members; one of these runs ends, one is revoked, and one continues. */
   alter(random: Random, wrong: (what: string) => void): Promise<void>;
-  /** IAM refuses the role while its mapping goes. @param amid what happens before the role is mended. */
+  /** IAM refuses the role while its mapping is deleted. @param amid what happens before the role is repaired. */
   refuse(wrong: (what: string) => void, amid: () => Promise<void>): Promise<void>;
-  /** What STS says that must not be, once all is quiet. */
+  /** The answers of STS that are wrong once the system is quiet. */
   settled(): Promise<string[]>;
 }
 
@@ -66,7 +66,7 @@ export function createHands(system: FaultSystem, random: Random): Hands {
   let made = 0;
   let started = 0;
 
-  /** Calls any replica until it answers well. */
+  /** Calls any replica until it answers with success. */
   async function insist(path: string, as: string, body: object, method: 'POST' | 'DELETE' = 'POST'): Promise<string> {
     for (const end = performance.now() + 60_000; ; ) {
       const { status, text } = await call(random.pick(slots), path, as, body, method);
@@ -76,7 +76,7 @@ export function createHands(system: FaultSystem, random: Random): Hands {
     }
   }
 
-  /** STS's own answer; undefined where it has none, for another fault. */
+  /** STS's own answer; undefined where another fault prevents one. */
   async function letsIn(name: string, role: string): Promise<boolean | undefined> {
     for (let tries = 0; tries < 20; tries += 1) {
       try {
@@ -117,7 +117,7 @@ export function createHands(system: FaultSystem, random: Random): Hands {
 
   const setTrust = ({ name }: HandRole, document: object) => stack.order('set-trust', { account, name, document });
 
-  /** Where it says that the run has left, STS must agree. */
+  /** Where `revoke_run` answers `left`, STS must refuse the run. */
   async function revoke(run: string, { arn }: HandRole, wrong: (what: string) => void): Promise<void> {
     const { left } = JSON.parse(await insist('/revoke_run', 'admin', { run_id: run })) as { left: boolean };
     if (left && (await letsIn(`run-${run}`, arn)))

@@ -1,4 +1,4 @@
-/** Owns what people do meanwhile: runs that come, ask as a sidecar does, and go; mappings that change. */
+/** Owns the load of a round: runs that start, request roles as a sidecar does, and end; mappings that change. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { profilesOf } from './client.ts';
 import { foreignDocument } from './documents.ts';
@@ -16,22 +16,22 @@ interface Run extends RunFacts {
   user: User;
   answers: RunFacts['answers'];
   accounts: string[];
-  /** Index of the mappings when the oldest request was sent that nobody knows the fate of. */
+  /** Index of the mappings when the oldest request with an unknown result was sent. */
   openSince: number | undefined;
   asking: Promise<void> | undefined;
 }
 
 export interface Load {
-  /** A run with a pod, that asks at once. */
+  /** Starts a run with a pod, which requests its roles at once. */
   startRun(): Promise<void>;
-  /** A run that asks one replica until it has its roles. @returns how many milliseconds that took. */
+  /** Starts a run that asks one replica until it has its roles. @returns how many milliseconds that took. */
   timedRun(slot: Slot): Promise<number>;
-  /** Comes and goes until `ending` is aborted. */
+  /** Starts and ends runs until `ending` is aborted. */
   comeAndGo(ending: AbortSignal): Promise<void>;
-  /** Every live run has its answer. @returns who has not, with the last answer each got. */
+  /** Waits until every live run has its answer. @returns the runs without one, with the last answer of each. */
   untilAnswered(timeoutMs: number): Promise<string[]>;
   facts(newestOnly: boolean): Promise<Facts>;
-  /** Answers that no client should get, whatever goes on. */
+  /** Answers that no client should get, whatever the faults. */
   readonly odd: string[];
   readonly counts: { asked: number; granted: number; mapped: number; ended: number };
 }
@@ -44,7 +44,7 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
   const { call, retry, odd } = createPeople(system, random);
   const counts = { asked: 0, granted: 0, mapped: 0, ended: 0 };
   const mappings: Way[][] = [[]];
-  /** Index of the newest that an administrator was told 200 for. */
+  /** Index of the newest mappings that the service confirmed to an administrator with 200. */
   let confirmed = 0;
   let stopping = false;
   let made = 0;
@@ -66,7 +66,7 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
 
   async function setMapping(org: string, list: Omit<Way, 'org'>[]): Promise<void> {
     const rest = (mappings.at(-1) ?? []).filter((way) => way.org !== org);
-    // In force from when it was sent, for all that anybody knows.
+    // It may have been in force from the moment that it was sent.
     mappings.push([...rest, ...list.map((way) => ({ org, ...way }))]);
     counts.mapped += 1;
     const data = list.map(({ target, proxy }) => ({ iam_role_arn: target, proxy_iam_role_arn: proxy }));
@@ -75,7 +75,7 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
     const body = { domino_org: org, ...(gone ? {} : { role_data: data }) };
     while (!stopping) {
       const { status, text } = await call(random.pick(slots), path, 'admin', body, gone ? 'DELETE' : 'POST');
-      // 404: an earlier try took, and its answer was lost.
+      // 404: an earlier try took effect, and its answer was lost.
       if (status === 200 || (gone && status === 404)) {
         confirmed = mappings.length - 1;
         return;
@@ -131,7 +131,7 @@ export async function startLoad(system: FaultSystem, random: Random): Promise<Lo
     }
   }
 
-  /** Invariant 6: a role is never absent without a word. Where mappings changed, a replica may not know yet. */
+  /** Invariant 6: a role is never absent without a reason. Where mappings changed, a replica may not know yet. */
   function missing(run: Run, text: string): void {
     if (mappings.length > quietMappings) return;
     const mine = (mappings.at(-1) ?? []).filter((way) => run.orgs.includes(way.org));

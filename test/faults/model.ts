@@ -1,7 +1,7 @@
-/** Owns what must be true, by what clients were told and what the cluster holds. Pure, and apart from the service. */
+/** Owns what must be true, by the clients' answers and the cluster's objects. Pure, and apart from the service. */
 import { accountsIn, type Document, documentProblems } from './documents.ts';
 
-/** One organization's way to a target role. */
+/** One mapping of an organization: a target role with one of its proxy roles. */
 export interface Way {
   org: string;
   target: string;
@@ -10,10 +10,10 @@ export interface Way {
 
 export interface RunFacts {
   id: string;
-  /** The organizations of who started it. */
+  /** The organizations of the user who started it. */
   orgs: readonly string[];
   accounts: readonly string[];
-  /** When it first asked; undefined: never. Milliseconds since the epoch, like all times here. */
+  /** When it first requested roles; undefined: never. Milliseconds since the epoch, like all times here. */
   askedAt: number | undefined;
   endedAt: number | undefined;
   answers: Answer[];
@@ -31,7 +31,7 @@ export interface Answer {
 
 export interface RoleVersion {
   at: number;
-  /** A replica's name; others wrote what does not begin with `replica`. */
+  /** A replica's name; a name that does not begin with `replica` is another writer's. */
   by: string;
   document: Document;
 }
@@ -67,13 +67,13 @@ function allowed(ways: readonly Way[], run: RunFacts, target: string | undefined
   );
 }
 
-/** Whether the mappings led the run there all the time, from the answer's oldest request until `until`. */
+/** Whether the mappings gave the run this role all the time, from the answer's oldest request until `until`. */
 function allowedThroughout(facts: Facts, run: RunFacts, answer: Answer, profile: Answer['profiles'][0], until: number) {
   const states = facts.mappings.slice(answer.since, until + 1);
   return states.every((ways) => allowed(ways, run, profile.target, profile.proxy));
 }
 
-/** What is not so (yet) once all is quiet: who should be in and is not, who is in and should not be. */
+/** What is not right (yet) once the system is quiet: missing members, and members that should not be there. */
 export function settledProblems(facts: Facts): string[] {
   const problems: string[] = [];
   const now = facts.mappings.at(-1) ?? [];
@@ -102,7 +102,7 @@ export function settledProblems(facts: Facts): string[] {
   return problems;
 }
 
-/** What should not have been on the way: an answer that was not true, a grant lost for a while, a bad document. */
+/** What should never have happened: an answer that was not true, a grant lost for a while, a bad document. */
 export function pastProblems(facts: Facts): string[] {
   return facts.roles.flatMap((role) => {
     const written = role.history.filter(isReplica);
@@ -137,13 +137,13 @@ function untrue(facts: Facts, arn: string, written: RoleVersion[], sets: Set<str
       if (run.endedAt !== undefined && run.endedAt <= answer.at) continue;
       const last = written.findLastIndex(({ at }) => at <= answer.at);
       for (const [place, account] of run.accounts.entries()) {
-        // A pod that came with another account a moment before may not be known yet: it gets the same a little later.
+        // A new pod with another service account may not be known yet: that account becomes a member a little later.
         const first = place === 0 ? last : written.findIndex((_, each) => each >= last && sets[each]?.has(account));
         if (!sets[first]?.has(account)) {
           if (place === 0) problems.push(`a 200 for ${account} was not true: it was not in ${arn}`);
           continue;
         }
-        // The next answer says itself what holds from then on.
+        // From the next answer on, that answer counts.
         if (index < run.answers.length - 1) continue;
         if (!allowedThroughout(facts, run, answer, profile, facts.mappings.length - 1)) continue;
         const lost = written.find(
@@ -156,7 +156,7 @@ function untrue(facts: Facts, arn: string, written: RoleVersion[], sets: Set<str
   return problems;
 }
 
-/** Writes of one role that were on their way at once from two replicas. What hung never arrived. */
+/** Writes of one role that two replicas had under way at the same time. A hung write never arrived. */
 export function overlapProblems(writes: readonly Write[]): string[] {
   const problems: string[] = [];
   for (const [index, one] of writes.entries()) {

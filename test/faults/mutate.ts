@@ -1,7 +1,7 @@
 /**
- * Owns the proof that the tests see what they are for: breaks one invariant at a time in a copy of the tree, and tells
- * which tests fail. Not part of CI: `node --import tsx test/faults/mutate.ts [--only 3] [--rounds 12] [--seed 1]`,
- * and `--test <file>` as often as wanted for these tests alone. `--rounds 0` leaves the faults out.
+ * Owns the proof that the tests detect violations: breaks one invariant at a time in a copy of the tree, and lists the
+ * tests that fail. Not part of CI: `node --import tsx test/faults/mutate.ts [--only 3] [--rounds 12] [--seed 1]`,
+ * and `--test <file>`, once or more, for these tests alone. `--rounds 0` omits the rounds of faults.
  */
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

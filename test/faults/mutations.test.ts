@@ -1,9 +1,9 @@
-/** Proves that each way to break an invariant still finds the text that it breaks, so that it can be tried at any time. */
+/** Proves that each mutation still finds the text that it changes, so that `mutate.ts` can run at any time. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { mutated, mutations } from './mutations.ts';
 
-describe('ways to break the invariants', () => {
+describe('the mutations still apply to the sources', () => {
   for (const { invariant, what, edits } of mutations) {
     it(`${invariant}: ${what}`, () => {
       const texts = new Map<string, string>();

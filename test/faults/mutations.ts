@@ -1,4 +1,4 @@
-/** Owns the ways to break what the tests are for: one invariant each, as an edit of the sources. */
+/** Owns the ways to break what the tests protect: one invariant each, as an edit of the sources. */
 
 export interface Mutation {
   /** Of docs/how-it-works.md. */
@@ -10,7 +10,7 @@ export interface Mutation {
 export const mutations: readonly Mutation[] = [
   {
     invariant: 1,
-    what: 'writes are not held against the lease: no guard, no deadline',
+    what: 'writes have no lease guard and no deadline',
     edits: [
       { file: 'src/aws/call.ts', from: 'if (!mayWrite()) throw', to: 'if (mayWrite === undefined) throw' },
       {
@@ -22,19 +22,19 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 1,
-    what: 'a candidate takes the lease without waiting for it to run out',
+    what: 'a candidate takes the lease before it has run out',
     edits: [{ file: 'src/leader/lease.ts', from: '!mine && !expired', to: '!mine && !expired && false' }],
   },
   {
     invariant: 2,
-    what: 'subjects that are not ours are dropped',
+    what: 'unmanaged subjects are dropped',
     edits: [
       { file: 'src/trust-policy/document.ts', from: '[...home.foreign, ...managed], stays', to: '[...managed], stays' },
     ],
   },
   {
     invariant: 3,
-    what: 'no second look before many are dropped',
+    what: 'many members are removed without a fresh list',
     edits: [
       {
         file: 'src/proxy-roles/removal-guard.ts',
@@ -56,12 +56,12 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 4,
-    what: 'with nobody in, the list of subjects is empty',
+    what: 'a role without members has an empty list of subjects',
     edits: [{ file: 'src/trust-policy/document.ts', from: 'managed.push(placeholderSubject)', to: 'managed.sort()' }],
   },
   {
     invariant: 2,
-    what: 'subjects of ours stay in a statement that somebody altered',
+    what: 'managed subjects stay in a statement that another tool altered',
     edits: [{ file: 'src/trust-policy/web-identity.ts', from: 'if (!values.some(leaves)) continue;', to: 'continue;' }],
   },
   {
@@ -77,7 +77,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 4,
-    what: ':aud is left out',
+    what: 'a statement is written without :aud',
     edits: [
       {
         file: 'src/trust-policy/web-identity.ts',
@@ -88,12 +88,12 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 5,
-    what: 'another user’s run is as good as one’s own',
+    what: 'a run of another user is accepted',
     edits: [{ file: 'src/runs/runs.ts', from: 'pod.run === id && pod.user === callerId', to: 'pod.run === id' }],
   },
   {
     invariant: 5,
-    what: 'an account that pods of two users share is accepted',
+    what: 'a service account that pods of two users share is accepted',
     edits: [
       {
         file: 'src/runs/runs.ts',
@@ -104,7 +104,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 6,
-    what: 'a run counts as in by its name alone, whatever it was let in for',
+    what: 'a run counts as a member by its name alone, whichever request it was added for',
     edits: [
       {
         file: 'src/grants/outcome.ts',
@@ -115,14 +115,14 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 7,
-    what: 'a pending pod does not live',
+    what: 'a pending pod does not count as live',
     edits: [
       { file: 'src/kubernetes/objects.ts', from: "live: phase !== 'Succeeded'", to: "live: phase !== 'Pending'" },
     ],
   },
   {
     invariant: 8,
-    what: 'the quota error is throttling',
+    what: 'the quota error is retried as throttling',
     edits: [{ file: 'src/aws/iam.ts', from: "LimitExceeded: 'trust_policy_full'", to: "LimitExceeded: 'throttled'" }],
   },
   {
@@ -143,7 +143,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 'Pod Identity',
-    what: 'associations that another tool made are taken over',
+    what: 'associations of another tool are taken over',
     edits: [
       {
         file: 'src/pod-identity/association-client.ts',
@@ -154,7 +154,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 'Pod Identity',
-    what: 'taking away begins with the association, before the Mutation’s entry',
+    what: 'the association is removed before the Mutation’s entry',
     edits: [
       {
         file: 'src/pod-identity/reconcile.ts',
@@ -165,7 +165,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 11,
-    what: 'a revoked run is given tokens',
+    what: 'a revoked run gets tokens',
     edits: [
       {
         file: 'src/grants/role-tokens.ts',
@@ -176,7 +176,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 'Role tokens',
-    what: 'the Deny is left out',
+    what: 'no Deny is written for a revoked run',
     edits: [
       {
         file: 'src/trust-policy/role-tokens.ts',
@@ -187,7 +187,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 'Role tokens',
-    what: 'the Deny goes when the pod ends',
+    what: 'the Deny is removed when the pod ends',
     edits: [
       {
         file: 'src/proxy-roles/token-trusts.ts',
@@ -199,7 +199,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 'Role tokens',
-    what: 'a Deny outlives the word that takes the revocation back',
+    what: 'the Deny stays after the run is allowed again',
     edits: [
       {
         file: 'src/proxy-roles/token-trusts.ts',
@@ -210,7 +210,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     invariant: 'Role tokens',
-    what: 'a Deny ends by the clock alone, also one that was set',
+    what: 'the Deny ends by the wall clock alone, even when the clock was moved',
     edits: [
       { file: 'src/lib/clock.ts', from: 'Math.min(clock.now(), passed())', to: 'clock.now()' },
       { file: 'src/lib/clock.ts', from: 'Math.max(clock.now(), passed())', to: 'clock.now()' },

@@ -1,15 +1,15 @@
-/** Owns how people call replicas: with tokens that are renewed, and what they make of an answer that is no 200. */
+/** Owns the calls of users and administrators to replicas: with renewed tokens, and with a client's retries. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Called, callReplica } from './client.ts';
 import type { Random } from './random.ts';
 import type { FaultSystem, Slot } from './system.ts';
 
 export interface People {
-  /** Asks a replica; whatever goes wrong on the way is no answer: status 0. */
+  /** Calls a replica; a call without an answer has status 0. */
   call(slot: Slot, path: string, user: string, body: object, method?: 'POST' | 'DELETE'): Promise<Called>;
-  /** Takes note of an answer that is no 200, and waits as a client would. */
+  /** Records an answer other than 200, and waits as a client would. */
   retry(what: string, status: number, text: string, user: string): Promise<void>;
-  /** Answers that no client should get, whatever goes on. */
+  /** Answers that no client should get, whatever the faults. */
   readonly odd: string[];
 }
 

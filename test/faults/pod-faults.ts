@@ -1,4 +1,4 @@
-/** Owns the faults of Pod Identity by name: what EKS does wrong, what people do by hand, and a holder that dies amid it. */
+/** Owns the faults of Pod Identity by name: errors of EKS, changes by hand, and a holder killed during a change. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Fault, type FaultContext, kill } from './fault.ts';
 import type { Random } from './random.ts';
@@ -6,7 +6,7 @@ import { forEks, forEksWrites, quietEks } from './system.ts';
 
 const create = 'CreatePodIdentityAssociation';
 
-/** Turns EKS's knobs for a while in which somebody is mapped. */
+/** Sets EKS's knobs for a while, and maps a user meanwhile. */
 const eks =
   (on: (random: Random) => Partial<typeof quietEks>, [least, most]: readonly [number, number]): Fault =>
   async ({ system, pods, random }) => {
@@ -20,16 +20,16 @@ const eks =
 async function killAmid(context: FaultContext, change: () => Promise<unknown>): Promise<void> {
   const { system, random } = context;
   const holder = await system.holder();
-  // The next holder waits for at least a second longer than this: what is on its way has arrived by then.
+  // The next holder waits for at least a second longer than this, so calls under way have arrived by then.
   await system.stack.knobs('aws', { latencyMs: forEksWrites(random.int(300, 900)) });
-  // Before, in or after the write to EKS, whichever comes.
+  // The kill comes before, in or after the write to EKS.
   const underWay = random.chance(0.6) ? system.eksWriteUnderWay() : delay(random.int(50, 900));
   await Promise.all([underWay, change()]);
   await kill(context, holder);
   await system.stack.knobs('aws', quietEks);
 }
 
-/** Maps somebody new, and kills the holder when the creation came to such an end. */
+/** Maps a new user, and kills the holder when the creation has ended with `outcome`. */
 async function killAfterCreate(context: FaultContext, knob: object, outcome: string | undefined): Promise<void> {
   const { system, pods } = context;
   const holder = await system.holder();
@@ -39,7 +39,7 @@ async function killAfterCreate(context: FaultContext, knob: object, outcome: str
   await system.stack.knobs('aws', quietEks);
 }
 
-/** Somebody's hand, where there may be nothing to lay it on: an order that is refused then. */
+/** A change by hand of an object that may not exist. @returns false where the order was refused for that. */
 async function byHand(act: Promise<unknown>): Promise<boolean> {
   return act.then(
     () => true,
@@ -50,7 +50,7 @@ async function byHand(act: Promise<unknown>): Promise<boolean> {
   );
 }
 
-function somebody({ pods, random }: FaultContext) {
+function anyMapped({ pods, random }: FaultContext) {
   const mapped = pods.mapped();
   return mapped.length > 0 ? random.pick(mapped)[1] : undefined;
 }
@@ -58,7 +58,7 @@ function somebody({ pods, random }: FaultContext) {
 async function overwriteMutation({ system, pods, random }: FaultContext): Promise<void> {
   const mapped = pods.mapped().map(([user, { account }]) => [user, account] as const);
   const [[, one = 'other-sa'] = []] = mapped;
-  // One is left out, others have the wrong account, and a stranger has one.
+  // One user is missing, others have the wrong account, and an unknown user has one.
   const users = Object.fromEntries([...mapped.slice(1).map(([user]) => [user, one]), ['svc-stranger', one]]);
   await system.stack.order('apply-mutation', users);
   await delay(random.int(0, 1_500));
@@ -90,7 +90,7 @@ export const podFaults: Readonly<Record<string, Fault>> = {
   'association deleted by hand': async (context) => {
     const { system, pods, random } = context;
     const { stack } = system;
-    const { account = '' } = somebody(context) ?? {};
+    const { account = '' } = anyMapped(context) ?? {};
     const isGone = await byHand(stack.order('remove-association', account));
     const isReplaced =
       isGone &&
@@ -103,7 +103,7 @@ export const podFaults: Readonly<Record<string, Fault>> = {
   'EKS create hung, holder killed': (context) => killAfterCreate(context, { hangNext: { [create]: 1 } }, undefined),
   'association changed by hand': async (context) => {
     const { system, pods, random } = context;
-    const { account = '', sessionTags = true } = somebody(context) ?? {};
+    const { account = '', sessionTags = true } = anyMapped(context) ?? {};
     const change = random.pick([{ roleArn: random.pick(pods.roles).arn }, { disableSessionTags: sessionTags }]);
     await byHand(system.stack.order('change-association', { account, change }));
     await delay(random.int(0, 1_500));
@@ -122,8 +122,8 @@ export const podFaults: Readonly<Record<string, Fault>> = {
   },
   'service account deleted': async (context) => {
     const { system, random } = context;
-    const { account = '' } = somebody(context) ?? {};
-    // The one that is not ours is not made again for good.
+    const { account = '' } = anyMapped(context) ?? {};
+    // The service does not recreate the account that it did not create.
     if (!account.startsWith('static')) {
       const name = { kind: 'serviceaccounts', namespace: 'domino-compute', name: account };
       await system.stack.order('remove-by-hand', name);

@@ -1,4 +1,4 @@
-/** Owns what people do with Pod Identity meanwhile: users who are mapped, changed and unmapped, and their workloads. */
+/** Owns the load of Pod Identity in a round: users who are mapped, changed and unmapped, and their workloads. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Document, foreignDocument } from './documents.ts';
 import { createPeople } from './people.ts';
@@ -11,26 +11,26 @@ const clusterAccount = '111111111111';
 const target = 'arn:aws:iam::222222222222:role/acme-pod-target';
 const users = ['svc-user-1', 'svc-user-2', 'svc-user-3', 'svc-user-4', 'svc-user-5'] as const;
 const roleNames = ['acme-pods-shared', 'acme-pods-one', 'acme-pods-two'] as const;
-/** An account that one user after the other is mapped to; and one that existed before. */
+/** An account to which one user after the other is mapped, and one that existed before. */
 const movingAccount = 'team-sa';
 const lasting = 'static-sa';
 const mostWorkloads = 6;
 
 export interface PodLoad {
-  /** Maps a user, or changes a mapping. @returns the user, once the service has told the administrator that it is done. */
+  /** Maps a user, or changes a mapping. @returns the user, once the service has confirmed the change. */
   mapSomebody(): Promise<string>;
   /** Maps a user without a mapping; `before` is called first, with the user's account. @returns undefined where all are mapped. */
   mapNewcomer(before: (account: string, role: string) => Promise<void>): Promise<string | undefined>;
   unmapSomebody(): Promise<void>;
-  /** Accounts that are mapped at this moment, as far as anybody knows. */
+  /** The mappings that may be in force at this moment. */
   mapped(): [user: string, mapped: Mapped][];
   readonly roles: readonly PodRole[];
   makeRole(name: string): Promise<void>;
-  /** Comes and goes until `ending` is aborted. */
+  /** Changes mappings and workloads until `ending` is aborted. */
   comeAndGo(ending: AbortSignal): Promise<void>;
-  /** The last change is made, and nobody's workload uses an account that is another's by now. */
+  /** Waits until the last change is made, and ends workloads whose account now belongs to another user. */
   calm(): Promise<void>;
-  /** What is not as the mappings say. */
+  /** The differences between the system and the mappings. */
   settled(): Promise<string[]>;
   past(): Promise<string[]>;
   readonly odd: string[];
@@ -79,7 +79,7 @@ export async function startPodLoad(system: FaultSystem, random: Random): Promise
     };
   }
 
-  /** One after the other, as one administrator would: what is sent later is what counts. */
+  /** Changes one after the other, as one administrator makes them, so that the latest one counts. */
   function inTurn<T>(act: () => Promise<T>): Promise<T> {
     const done = last.then(act);
     last = done.catch(() => undefined);
@@ -94,7 +94,7 @@ export async function startPodLoad(system: FaultSystem, random: Random): Promise
     counts.mapped += 1;
     while (!stopping) {
       const { status, text } = mapped ? await post(user, mapped) : await remove(user);
-      // 404: an earlier try took, and its answer was lost.
+      // 404: an earlier try took effect, and its answer was lost.
       if (status === 200 || (!mapped && status === 404)) return;
       await retry(`the Pod Identity of ${user}`, status, text, 'admin');
     }

@@ -1,4 +1,4 @@
-/** Owns what Pod Identity must look like once all is quiet, by what administrators mapped. Pure, and apart from the service. */
+/** Owns the state that Pod Identity must have in a quiet system, by the mappings. Pure, and apart from the service. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Orders } from '../stack/main.ts';
 import type { Document } from './documents.ts';
@@ -12,7 +12,7 @@ export interface Mapped {
   sessionTags: boolean;
 }
 
-/** In force from when it was sent, for all that anybody knows. */
+/** Mappings that may have been in force from the moment that they were sent. */
 export interface MappedUsers {
   at: number;
   users: ReadonlyMap<string, Mapped>;
@@ -21,7 +21,7 @@ export interface MappedUsers {
 export interface PodRole {
   name: string;
   arn: string;
-  /** What it was made with; several where it was deleted and made again. */
+  /** Its first trust policy; several where it was deleted and created again. */
   originals: readonly Document[];
 }
 
@@ -36,10 +36,10 @@ export interface PodFacts {
 
 export type PodState = ReturnType<Orders['pod-identity-state']>;
 
-/** What stands for every account in a trust policy: a statement without conditions. */
+/** Stands for every account in a trust policy: a statement without conditions. */
 export const anyAccount = '*';
 
-/** The accounts that a trust policy lets EKS Pod Identity in for, and all of it that others keep. */
+/** The accounts for which a trust policy admits EKS Pod Identity, and its unmanaged part. */
 export function podTrustIn(document: Document): { accounts: Set<string>; rest: Document; bad: string[] } {
   const statements = document.Statement as Document[];
   const isPods = ({ Principal }: Document) => isDeepStrictEqual(Principal, { Service: 'pods.eks.amazonaws.com' });
@@ -59,7 +59,7 @@ export function podTrustIn(document: Document): { accounts: Set<string>; rest: D
   return { accounts, rest: { ...document, Statement: statements.filter((one) => !isPods(one)) }, bad };
 }
 
-/** What is not so (yet) once all is quiet. */
+/** What is not right (yet) once the system is quiet. */
 export function podSettledProblems(facts: PodFacts): string[] {
   const { mappings, state } = facts;
   const now = mappings.at(-1)?.users ?? new Map<string, Mapped>();
@@ -97,7 +97,7 @@ function placeProblems(state: PodState, user: string, { account, role, target, s
   return problems;
 }
 
-/** Whatever is the service's and no mapping names. */
+/** All parts of the service that no mapping names. */
 function goneProblems({ mappings, lasting, state }: PodFacts, now: ReadonlyMap<string, Mapped>): string[] {
   const problems: string[] = [];
   const wanted = new Set([...now.values()].map(({ account }) => account));

@@ -1,4 +1,4 @@
-/** Owns what must never be of Pod Identity, whatever breaks: by all that was written meanwhile. Pure. */
+/** Owns what must never happen to Pod Identity, whatever breaks, judged by all writes of a round. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Orders } from '../stack/main.ts';
 import { anyAccount, type Mapped, type MappedUsers, type PodRole, podTrustIn } from './pod-model.ts';
@@ -11,7 +11,7 @@ export interface PodPastFacts {
   mappings: readonly MappedUsers[];
   roles: readonly PodRole[];
   past: PodPast;
-  /** By a replica's name, what it called itself in the lease; undefined where it never held it. */
+  /** By a replica's name, its identity in the lease; undefined where it never held the lease. */
   identities: ReadonlyMap<string, string>;
 }
 
@@ -115,7 +115,7 @@ function eksWriteProblems(facts: PodPastFacts, write: EksWrite, index: number): 
   return problems;
 }
 
-/** The user that a replica's Mutation gave the account to at that moment; none where another tool had written over it. */
+/** The user to whom a replica's Mutation gave the account at that moment; none where another tool overwrote it. */
 function usersOf(mutations: readonly MutationVersion[], at: number, account: string): string[] {
   const version = mutations.findLast((one) => one.at <= at);
   if (!version || version.byHand) return [];

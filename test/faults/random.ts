@@ -1,4 +1,4 @@
-/** Owns the suite's chance: choices that a seed determines. Pure. */
+/** Owns the suite's random choices, which a seed determines. Pure. */
 import { randomSeries } from '../stack/kubernetes-knobs.ts';
 
 export interface Random {
@@ -7,9 +7,9 @@ export interface Random {
   chance(share: number): boolean;
   /** @throws RangeError for an empty list. */
   pick<T>(list: readonly T[]): T;
-  /** So many different ones, in a random order. */
+  /** The given number of different items, in a random order. */
   some<T>(list: readonly T[], count: number): T[];
-  /** A series of its own: what is drawn from it later changes nothing here. */
+  /** A separate series: choices from it do not affect this one. */
   fork(): Random;
 }
 

@@ -1,4 +1,4 @@
-/** Owns one round: a system, some load, some faults, then quiet, and what the model says about all of it. */
+/** Owns one round: a system under load, some faults, then quiet, and the check of all of it by the models. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { connectionFaults } from './connection-faults.ts';
 import type { Fault } from './fault.ts';
@@ -19,7 +19,7 @@ export const faults = { ...platformFaults, ...podFaults, ...tokenFaults };
 
 export interface RoundPlan {
   kinds: string[];
-  /** The first two at the same time. */
+  /** Whether the first two faults come at the same time. */
   together: boolean;
   replicas: number;
   https: boolean;
@@ -30,27 +30,27 @@ export type Counts = Load['counts'] & TokenLoad['counts'] & { identities: number
 export interface RoundResult {
   plan: RoundPlan;
   problems: string[];
-  /** From the end of the last fault until all that was answered is so. */
+  /** From the end of the last fault until the system is as the clients were answered. */
   settleMs: number;
-  /** Of runs whose tokens still worked when the last fault ended: until STS refused them. */
+  /** For revoked runs whose tokens still worked when the last fault ended: the time until STS refused them. */
   revokedMs: number[];
-  /** From the revocation of a run when all was quiet until STS refused its tokens. */
+  /** From the revocation of a run in a quiet system until STS refused its tokens. */
   outMs: number;
-  /** From the moment that this was taken back until STS took them again. */
+  /** From the moment that this run was allowed again until STS accepted its tokens again. */
   allowedMs: number;
   counts: Counts;
-  /** What each replica said, for a round that failed. */
+  /** The output of each replica, for a round that failed. */
   logs: { name: string; lines: readonly string[] }[];
 }
 
-/** Waiting requests and all: a pass that failed again and again pauses for up to 30 s. */
+/** Includes waiting requests: a reconcile that failed again and again pauses for up to 30 s. */
 const settleLimitMs = 45_000;
-/** A revoked run is out so soon after the last fault: the lease may have to move first, as in `bounds.ts`. */
+/** STS must refuse a revoked run so soon after the last fault: the lease may have to move first, as in `bounds.ts`. */
 const afterFaultMs = (leaseSeconds + 2) * 1000 + revokedWithinMs;
-/** The whole of it, with time for what hangs to be told from what is slow. */
+/** The whole round, long enough to distinguish a hang from a slow round. */
 const roundLimitMs = 180_000;
 
-/** Of the platform's kinds, of Pod Identity's and of role tokens', each has its turn in one round of so many; more are drawn. */
+/** Each kind of the platform, of Pod Identity and of role tokens has its turn; further kinds are chosen at random. */
 export function planRound(seed: number, round: number): { plan: RoundPlan; random: Random } {
   const random = createRandom(seed);
   const turn = (kinds: object) => Object.keys(kinds)[round % Object.keys(kinds).length] ?? '';
@@ -97,7 +97,7 @@ async function carryOut(
     pods.comeAndGo(ending.signal),
     tokens.comeAndGo(ending.signal),
   ]);
-  // Where the round breaks off, nobody waits for it.
+  // Where the round breaks off, this promise is not awaited.
   coming.catch(() => undefined);
 
   const inject = (kind: string) =>
@@ -164,13 +164,13 @@ async function carryOut(
   return { plan, problems: [...new Set(problems)], settleMs, revokedMs, outMs, allowedMs, counts, logs };
 }
 
-/** How long the API server may keep a change from a replica that believes its watches: frozen, or on a silent connection. */
+/** How long a replica may miss a change of the API server: its watches may be frozen, or on a silent connection. */
 function graceMs({ kinds }: RoundPlan): number {
   const isHeldBack = kinds.some((kind) => ['watches frozen', 'lists empty'].includes(kind) || /silent/.test(kind));
   return isHeldBack ? 8_000 : 2_000;
 }
 
-/** A comparison of every role and association later, it must still be so. */
+/** Checks again after a comparison of every role and association. */
 async function comparedTwice(system: FaultSystem, load: Load, pods: PodLoad, problems: string[]): Promise<void> {
   const reads = async () => {
     const calls = (await (await fetch(`${system.stack.awsUrl}/__stack/calls`)).json()) as Calls;

@@ -18,6 +18,6 @@ process.stdin.setEncoding('utf8').on('data', (text: string) => {
   const wanted = Number(text.trim().split('\n').at(-1));
   if (Number.isFinite(wanted)) offsetMs = wanted;
 });
-// It keeps no process alive.
+// The listener must not keep the process alive.
 const { stdin } = process as unknown as { stdin: { unref?: () => void } };
 stdin.unref?.();

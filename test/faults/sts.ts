@@ -1,6 +1,6 @@
 /** Owns how a workload uses a role token: STS's own answer to it. */
 
-/** What STS says; undefined where it gives no answer, for another fault. */
+/** STS's answer; undefined where another fault prevents one. */
 export type Verdict = 'taken' | 'denied' | 'expired' | 'wrong audience' | undefined;
 
 const refusals: Readonly<Record<string, Verdict>> = {

@@ -1,4 +1,4 @@
-/** Owns the system under fault: the stack, replicas in slots that are filled again, and what can be seen of them. */
+/** Owns the system under fault: the stack, replicas in slots that are refilled, and what can be observed of them. */
 import { fileURLToPath } from 'node:url';
 import { type ReplicaProcess, type StackProcess, startReplica, startStack } from '../stack/processes.ts';
 import { until } from './waiting.ts';
@@ -14,38 +14,38 @@ const shiftedClock = fileURLToPath(new URL('shifted-clock.ts', import.meta.url))
 export interface Slot {
   readonly index: number;
   replica: ReplicaProcess;
-  /** What the replica calls itself to AWS, and so in the stand-in's records. */
+  /** The replica's name in its calls to AWS, and so in the stand-in's records. */
   name: string;
-  /** In the lease, once it held it. */
+  /** Its identity in the lease, once it has held the lease. */
   identity: string | undefined;
   paused: boolean;
-  /** What clients trust: certificates are replaced while they connect. */
+  /** The certificates that clients trust: the current one may be replaced while they connect. */
   cas: string[];
 }
 
 export interface FaultSystem {
   readonly stack: StackProcess;
   readonly slots: Slot[];
-  /** Every replica that there was, in order, with what it said. */
+  /** Every replica so far, in order of its start, with its output. */
   readonly all: { name: string; replica: ReplicaProcess }[];
-  /** Who holds the lease, waiting a little for somebody to; otherwise any. */
+  /** The holder of the lease; waits a little for one, and returns any replica otherwise. */
   holder(): Promise<Slot>;
   others(slot: Slot): Slot[];
   /** Starts a new replica in the slot. */
   refill(slot: Slot): Promise<void>;
   isAlive(slot: Slot): boolean;
-  /** A write is on its way to IAM. @returns false where none was in time. */
+  /** Waits until a write to IAM is under way. @returns false where none was in time. */
   writeUnderWay(): Promise<boolean>;
-  /** The same for EKS; `outcome`: one that ended so. */
+  /** The same for EKS; with `outcome`, until a write has ended with it. */
   eksWriteUnderWay(outcome?: string): Promise<boolean>;
-  /** All knobs of all stand-ins as they were, nobody paused, every slot filled. */
+  /** Resets all knobs of all stand-ins, continues paused replicas and fills every slot. */
   clearFaults(): Promise<void>;
   kubernetes(order: 'cut-watches' | 'expire'): Promise<void>;
   /** Moves the clock of a replica, until faults are cleared. */
   moveClock(slot: Slot, ms: number): void;
-  /** Lets time pass for tokens and for replicas, and for nothing else: it does not come back. */
+  /** Moves time on for tokens and replicas alone; it is never moved back. */
   passTime(ms: number): Promise<void>;
-  /** How much of it had passed at that moment. */
+  /** How much time had been added by that moment. */
   passedMs(at: number): number;
   stop(): Promise<void>;
 }
@@ -53,11 +53,11 @@ export interface FaultSystem {
 const eksWrites = ['Create', 'Update', 'Delete'].map((verb) => `${verb}PodIdentityAssociation`);
 const eksReads = ['DescribePodIdentityAssociation', 'ListPodIdentityAssociations'];
 const toEach = <T>(actions: readonly string[], value: T) => Object.fromEntries(actions.map((name) => [name, value]));
-/** A knob's value for EKS: as its actions have entries of their own, IAM's `*` is not theirs. */
+/** A knob's value for EKS: its actions have entries of their own, so that IAM's `*` does not apply to them. */
 export const forEksWrites = <T>(value: T) => toEach(eksWrites, value);
 export const forEks = <T>(value: T) => toEach([...eksWrites, ...eksReads], value);
 
-/** Latencies that leave time for things to happen in between. */
+/** Latencies that leave time for events in between. */
 export const quietEks = {
   latencyMs: { ...forEks(10), ...forEksWrites(20) },
   throttleRate: forEks(0),

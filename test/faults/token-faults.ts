@@ -1,4 +1,4 @@
-/** Owns the faults of role tokens by name: what the API server, the provider and people do wrong, amid revocations. */
+/** Owns the faults of role tokens by name: errors of the API server, the provider and people, during revocations. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Document } from './documents.ts';
 import { type Fault, type FaultContext, kill } from './fault.ts';
@@ -9,7 +9,7 @@ import type { TokenRole } from './token-model.ts';
 const update = 'UpdateAssumeRolePolicy';
 const account = '111111111111';
 
-/** Turns the API server's knobs while people ask for tokens, and does something meanwhile. */
+/** Sets the API server's knobs while users request tokens, and may revoke, allow or change a carrier meanwhile. */
 const tokenRequests =
   (on: (random: Random) => object, off: object, [least, most]: readonly [number, number]): Fault =>
   async (context) => {
@@ -17,7 +17,7 @@ const tokenRequests =
     await system.stack.knobs('kubernetes', on(random));
     await tokens.startRun();
     tokens.renewAll();
-    // What is on its way was asked for by somebody who may have it then.
+    // The requests under way were allowed when they were sent.
     await delay(random.int(50, 400));
     if (random.chance(0.6)) void tokens.revokeSomebody();
     if (random.chance(0.3)) void tokens.allowSomebody();
@@ -34,7 +34,7 @@ async function newestOf({ system }: FaultContext, { name }: TokenRole): Promise<
 const isTokens = ({ Sid }: Document) => Sid === 'IrsaRoleTokens';
 const isDeny = ({ Sid }: Document) => Sid === 'IrsaRevokedRoleTokens';
 
-/** Ways in which somebody may leave the statements of ours. */
+/** Ways in which a person may alter the service's statements. */
 const edits: Readonly<Record<string, (statements: Document[]) => Document[]>> = {
   'the Deny goes': (statements) => statements.filter((one) => !isDeny(one)),
   'the statement goes': (statements) => statements.filter((one) => !isTokens(one)),
@@ -59,17 +59,17 @@ export const tokenFaults: Readonly<Record<string, Fault>> = {
   'holder killed amid a revocation': async (context) => {
     const { system, tokens, random } = context;
     const holder = await system.holder();
-    // The next holder waits for at least a second longer than this: what is on its way has arrived by then.
+    // The next holder waits for at least a second longer than this, so calls under way have arrived by then.
     await system.stack.knobs('aws', { latencyMs: { [update]: random.int(300, 900) } });
     const revoking = tokens.revokeSomebody();
-    // Before, in or after the write of the Deny, and between it and that of the statement's end.
+    // The kill comes before, in or after the write of the Deny, or between this write and the removal of the statement.
     if (random.chance(0.7)) await system.writeUnderWay();
     else await delay(random.int(20, 800));
     if (random.chance(0.5)) {
       void tokens.changeCarrier();
       await delay(random.int(0, 900));
     }
-    // The word that takes it back follows the revocation, and meets the next holder.
+    // The request to allow the run again follows the revocation, and reaches the next holder.
     const allowing = random.chance(0.3) ? tokens.allowSomebody() : undefined;
     await kill(context, holder);
     await system.stack.knobs('aws', { latencyMs: { [update]: 20 } });
@@ -109,7 +109,7 @@ export const tokenFaults: Readonly<Record<string, Fault>> = {
     const { system, tokens, random } = context;
     const names = tokens.roles.map(({ name }) => name);
     await system.stack.order('list-audiences', random.some(names, random.int(0, names.length - 1)));
-    // Who takes over looks at once: what is listed stays listed, as a rule.
+    // The next holder reads the provider at once; otherwise the service usually keeps the audiences that it knows.
     if (random.chance(0.7)) await kill(context, await system.holder());
     await tokens.startRun();
     tokens.renewAll();

@@ -1,4 +1,4 @@
-/** Owns what people do with role tokens meanwhile: runs that ask and renew as a sidecar does, revocations, strangers. */
+/** Owns the load of role tokens in a round: runs that request and renew them like a sidecar, revocations, other users. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { foreignDocument } from './documents.ts';
 import { createPeople } from './people.ts';
@@ -26,11 +26,11 @@ const people = { dora: ['tok-org-one', 'tok-org-two'], erin: ['tok-org-one'] } a
 /** A member of no organization. */
 const stranger = 'trudy';
 const mostLive = 9;
-/** A revoked run is out so soon, of a leader that can act. */
+/** The time in which STS must refuse a revoked run, where the leader can act. */
 export const revokedWithinMs = 5_000;
-/** A run that is allowed again has its tokens back so soon. */
+/** The time in which STS must accept the tokens of a run that is allowed again. */
 export const allowedWithinMs = 5_000;
-/** What a role is refused for, where nobody can help it. */
+/** Reasons for which a role may be refused, since a fault or a change of the mappings causes them. */
 const refusals = new Set(['pending', 'audience_missing', 'token_refused', 'not_mapped']);
 
 interface Run extends TokenRun {
@@ -44,31 +44,31 @@ interface Tokens {
 
 export interface TokenLoad {
   startRun(): Promise<void>;
-  /** Every live run asks anew, and nobody waits for it. */
+  /** Makes every live run request its tokens again, without waiting for the answers. */
   renewAll(): void;
-  /** Shuts out a live run that has tokens, once no other change of an administrator is under way. @returns it, if there is one. */
+  /** Revokes a live run that has tokens, once no other administrator's change is under way. @returns the run, if any. */
   revokeSomebody(): Promise<TokenRun | undefined>;
-  /** Takes a revocation back, as a rule of a live run. @returns the run, if there is one. */
+  /** Allows a revoked run again, usually a live one. @returns the run, if any. */
   allowSomebody(): Promise<TokenRun | undefined>;
   endRun(run: TokenRun): Promise<void>;
   /** Maps an organization to its role by another carrier, or not at all. */
   changeCarrier(carrier?: Carrier): Promise<void>;
   readonly roles: readonly TokenRole[];
-  /** Comes and goes until `ending` is aborted. */
+  /** Starts, revokes and ends runs until `ending` is aborted. */
   comeAndGo(ending: AbortSignal): Promise<void>;
-  /** The last change is made, and everybody has an answer. */
+  /** Waits until the last change is made; usually maps each role by tokens again. */
   calm(): Promise<void>;
-  /** What is not so (yet): looked at until nothing is wrong, and anew after `lookAgain`. */
+  /** What is not right (yet): checked until nothing is wrong, and again after `lookAgain`. */
   settled(): Promise<string[]>;
   lookAgain(): void;
-  /** A run that has tokens which STS takes. */
+  /** Starts a run and waits until STS accepts its tokens. */
   heldRun(): Promise<void>;
-  /** Shuts out a run whose tokens STS takes. @returns after how many milliseconds it refuses them; 0: there was no such run. */
+  /** Revokes a run whose tokens STS accepts. @returns milliseconds until STS refuses them; 0: there was no such run. */
   revocation(): Promise<number>;
-  /** Allows a run again whose tokens were good. @returns after how many milliseconds STS takes them; 0: there was no such run. */
+  /** Allows a revoked run again. @returns milliseconds until STS accepts its tokens; 0: there was no such run. */
   allowance(): Promise<number>;
   past(graceMs: number): Promise<string[]>;
-  /** How long runs that were revoked amid faults got in, from when the last fault had ended. */
+  /** How long STS still accepted tokens of runs that were revoked during faults, from the end of the last fault. */
   revokedMs(quietAt: number): number[];
   readonly odd: string[];
   readonly counts: { tokens: number; revoked: number; allowed: number };
@@ -83,7 +83,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
   const given: Given[] = [];
   const carriers: Carriers[] = [];
   const counts = { tokens: 0, revoked: 0, allowed: 0 };
-  /** Runs that were looked at since all is quiet, with nothing wrong. */
+  /** Runs that were checked since the system is quiet, with nothing wrong. */
   let settledRuns = new Set<Run>();
   let isSettled = false;
   let stopping = false;
@@ -107,7 +107,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
   await stack.order('list-audiences', [...roleNames]);
   for (const role of roles) await set(role, 'token');
 
-  /** One after the other, as one administrator would: what is sent later is what counts. */
+  /** Changes one after the other, as one administrator makes them, so that the latest one counts. */
   function inTurn<T>(act: () => Promise<T>): Promise<T> {
     const done = last.then(act);
     last = done.catch(() => undefined);
@@ -127,7 +127,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
     const body = { domino_org: org, ...(gone ? {} : { role_data: data }) };
     while (!stopping) {
       const { status, text } = await call(random.pick(slots), path, 'admin', body, gone ? 'DELETE' : 'POST');
-      // 404: an earlier try took, and its answer was lost.
+      // 404: an earlier try took effect, and its answer was lost.
       if (status === 200 || (gone && status === 404)) {
         state.confirmedAt = Date.now();
         return;
@@ -171,7 +171,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
 
   const isOver = (run: Run) => !isLive(run) || stopping;
 
-  /** As a sidecar does: the config, then the tokens, and again until it has all that it is to have, or is shut out. */
+  /** As a sidecar does: requests the config, then the tokens, until the run has all of its roles or is revoked. */
   async function ask(run: Run): Promise<void> {
     let hasConfig = hasTokens(run);
     while (!isOver(run)) {
@@ -211,7 +211,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
   const newestOf = (run: TokenRun) =>
     roles.flatMap((role) => given.findLast((one) => one.run === run && one.role === role) ?? []);
 
-  /** Looks at STS until it refuses what the run has. */
+  /** Calls STS until it refuses all tokens of the run. */
   async function untilOut(run: TokenRun, revoked: NonNullable<TokenRun['revoked']>): Promise<void> {
     const isOut = async () =>
       (await Promise.all(newestOf(run).map(use))).every((said) => said === 'denied' || said === 'expired');
@@ -229,7 +229,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
       }
       const { status, text } = await call(random.pick(slots), '/revoke_run', 'admin', { run_id: run.id });
       if (status === 200) {
-        // An earlier try may have taken, and it is not known which.
+        // An earlier try may have taken effect, and it is not known which.
         Object.assign(run.revoked, { sentAt, confirmedAt: Date.now() });
         counts.revoked += 1;
         const isLeft = (JSON.parse(text) as { left: boolean }).left;
@@ -258,7 +258,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
     while (!stopping) {
       revoked.allowSentAt ??= Date.now();
       const { status, text } = await call(random.pick(slots), '/allow_run', 'admin', { run_id: run.id });
-      // 404: of a run that has ended, an earlier try took and its answer was lost, or the record of it went with the run.
+      // 404 for a run that has ended: an earlier try took effect without an answer, or the record ended with the run.
       if (status === 200 || (status === 404 && !isLive(run))) {
         revoked.allowedAt = Date.now();
         run.revoked = undefined;
@@ -296,7 +296,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
       await set(role, carrier ?? random.pick(choices));
     });
 
-  /** A user asks for the tokens of another user's run, or of a run that has ended. */
+  /** A user requests the tokens of another user's run, or of a run that has ended. */
   async function intrude(): Promise<void> {
     if (runs.length === 0) return;
     const run = random.pick(runs);
@@ -311,7 +311,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
     return { issuer, roles, carriers, given, histories, runs, passedMs: system.passedMs, graceMs };
   }
 
-  /** Asks for a run, once: what it is given has to be what the mappings and the revocations say. */
+  /** Requests the roles of a run once: the answer has to agree with the mappings and the revocations. */
   async function askOnce(run: Run): Promise<string[]> {
     const asks = roles.map((role) => ({ role, carrier: current()[role.org] ?? 'none' }));
     const mine = asks.filter(({ role }) => run.orgs.includes(role.org) && !run.revoked);
@@ -396,7 +396,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
     },
     calm: async () => {
       await last;
-      // Both roles come by tokens at the end, as a rule: what stays away teaches less.
+      // Usually both roles come by tokens at the end: a role without tokens leaves less to check.
       for (const role of roles) {
         if (current()[role.org] !== 'token' && random.chance(0.7)) await inTurn(() => set(role, 'token'));
       }
@@ -431,7 +431,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
     },
     allowance: async () => {
       const now = await facts(true);
-      // What STS would take of a run that was never revoked.
+      // Tokens that STS would accept if the run had never been revoked.
       const isGood = (one: Given) => shouldTake({ ...one, run: { ...one.run, revoked: undefined } }, now, Date.now());
       const run = live().findLast((each) => each.revoked && newestOf(each).some(isGood));
       if (!run) return 0;

@@ -1,4 +1,4 @@
-/** Owns what must be true of role tokens, by what clients asked and were told, and by what STS and IAM show. Pure. */
+/** Owns what must be true of role tokens, by the clients' requests and answers, and by what STS and IAM show. Pure. */
 import { isDeepStrictEqual } from 'node:util';
 import { type Document, documentProblems } from './documents.ts';
 import type { RoleVersion } from './model.ts';
@@ -10,15 +10,15 @@ export interface TokenRole {
   name: string;
   arn: string;
   target: string;
-  /** The organization that is mapped to it alone. */
+  /** The organization that is mapped to this role alone. */
   org: string;
   original: Document;
 }
 
-/** What the mappings said from one change to the next. Times are milliseconds since the epoch. */
+/** The mappings between two changes. Times are milliseconds since the epoch. */
 export interface Carriers {
   sentAt: number;
-  /** When an administrator was told 200. */
+  /** When the service confirmed the change with 200. */
   confirmedAt: number | undefined;
   /** By organization. */
   of: Readonly<Record<string, Carrier>>;
@@ -32,7 +32,7 @@ export interface TokenRun {
   orgs: readonly string[];
   /** Its pod and its service account were gone by then. */
   endedAt: number | undefined;
-  /** The revocation that stands, or is being made. */
+  /** The revocation that is in force or being made. */
   revoked: Revocation | undefined;
   /** All of them, oldest first. */
   revocations: Revocation[];
@@ -43,16 +43,16 @@ export interface Revocation {
   confirmedAt: number | undefined;
   /** When STS refused every token that the run had. */
   outAt: number | undefined;
-  /** When an administrator first asked to take it back: from then on it may be over. */
+  /** When an administrator first asked to allow the run again: from then on the revocation may be over. */
   allowSentAt: number | undefined;
-  /** When the administrator was told that it is. */
+  /** When the service confirmed that it is over. */
   allowedAt: number | undefined;
 }
 
 /** A token that a client was given. */
 export interface Given {
   run: TokenRun;
-  /** Who asked. */
+  /** The user who asked. */
   by: string;
   role: TokenRole;
   token: string;
@@ -71,7 +71,7 @@ export interface TokenFacts {
   /** Of each role, oldest first. */
   histories: readonly (readonly RoleVersion[])[];
   runs: readonly TokenRun[];
-  /** How much time had passed for tokens alone. */
+  /** How much time the suite had added for tokens by that moment. */
   passedMs: (at: number) => number;
   /** How long a replica may go without knowing of a change, where the API server is slow to send it. */
   graceMs: number;
@@ -104,7 +104,7 @@ function allowFor(role: TokenRole, issuer: string) {
   };
 }
 
-/** Whether the document lets the role's tokens in. */
+/** Whether the document admits the role's tokens. */
 export function isOpen(document: Document, role: TokenRole, issuer: string): boolean {
   return statementsOf(document).some((one) => isDeepStrictEqual(one, allowFor(role, issuer)));
 }
@@ -115,7 +115,7 @@ function accountsDenied(document: Document, issuer: string): Set<string> {
   return new Set(subjects.flatMap((subject) => /^\*(?:.*:run-)?([0-9a-f]{24})$/.exec(subject)?.[1] ?? []));
 }
 
-/** Whether IAM's document keeps the run out, which STS may see later. */
+/** Whether IAM's document refuses the run, which STS may see later. */
 export function isKeptOut(run: TokenRun, role: TokenRole, { roles, histories, issuer }: TokenFacts): boolean {
   const document = histories[roles.indexOf(role)]?.at(-1)?.document;
   return document !== undefined && (!isOpen(document, role, issuer) || accountsDenied(document, issuer).has(run.id));
@@ -134,7 +134,7 @@ function writtenProblems(document: Document, role: TokenRole, issuer: string): s
   return problems;
 }
 
-/** What became of a run and a role, in milliseconds from the run's first token, to tell why something is wrong. */
+/** The events of a run and a role, in milliseconds from the run's first token, to show why something is wrong. */
 export function story(run: TokenRun, role: TokenRole, facts: TokenFacts): string {
   const given = facts.given.filter((one) => one.run === run && one.role === role);
   const versions = facts.histories[facts.roles.indexOf(role)] ?? [];
@@ -176,7 +176,7 @@ export function whyNoRight({ run, role, by, sentAt, at }: Given, facts: TokenFac
   return undefined;
 }
 
-/** What should not have been: a token without a right to it, a bad document, a Deny that went too early. */
+/** What should never have happened: a token without a right to it, a bad document, a Deny removed too early. */
 export function tokenPastProblems(facts: TokenFacts): string[] {
   const stolen = facts.given.flatMap((one) => {
     const reason = whyNoRight(one, facts);
@@ -198,7 +198,7 @@ export function tokenPastProblems(facts: TokenFacts): string[] {
   return [...stolen, ...forged, ...written];
 }
 
-/** Denials that went while a token was left that the statement let in. */
+/** Denies that were removed while the statement still admitted a token that had not expired. */
 function lifted(facts: TokenFacts, role: TokenRole, versions: readonly RoleVersion[]): string[] {
   const all = facts.runs.flatMap((run) => run.revocations.map((revoked) => ({ run, revoked })));
   return all.flatMap(({ run, revoked }) => {
@@ -226,7 +226,7 @@ function claimsOf(token: string): { sub?: string; aud?: string | string[] } {
   return JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { sub?: string };
 }
 
-/** What STS has to say to a token once all is quiet; undefined where it may say either. */
+/** Whether STS has to accept a token once the system is quiet; undefined where both answers are right. */
 export function shouldTake(one: Given, facts: TokenFacts, now: number): boolean | undefined {
   const { run, role } = one;
   if (one.expiresAt <= now + facts.passedMs(now)) return false;
@@ -234,7 +234,7 @@ export function shouldTake(one: Given, facts: TokenFacts, now: number): boolean 
   const carrier = facts.carriers.at(-1)?.of[role.org];
   if (carrier === 'none') return false;
   if (run.endedAt !== undefined) return undefined;
-  // It goes on to be taken where the role moved to entries, as long as no time without a mapping came in between.
+  // STS still accepts it where the role moved to entries, unless the role had no mapping in between.
   const since = facts.carriers.findLast(({ of }) => of[role.org] === 'none');
   return carrier === 'token' || !since || since.sentAt < one.sentAt ? true : undefined;
 }
