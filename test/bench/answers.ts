@@ -1,4 +1,4 @@
-/** Owns what the loads ask with, and what they read from the answers. */
+/** Owns the requests of the loads, and what they read from the answers. */
 
 export interface Asked {
   url: string;
@@ -9,9 +9,9 @@ export interface Asked {
 export interface StormResult {
   /** Milliseconds from sending to the whole answer, of each 200. */
   ms: number[];
-  /** Answers that were no 200, with how often: `503 grant_pending`. */
+  /** How often each answer other than 200 came: `503 grant_pending`. */
   failed: Record<string, number>;
-  /** Runs that were told of a role whose trust policy did not let them in, or of too few roles. */
+  /** Runs that got a profile for a role whose trust policy did not admit them, or too few profiles. */
   lost: string[];
 }
 

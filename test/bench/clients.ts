@@ -1,4 +1,4 @@
-/** Owns the benchmark's two HTTP clients: a plain POST, and connections that ask for the same thing again and again. */
+/** Owns the benchmark's two HTTP clients: a plain POST, and connections that repeat one request. */
 import { Agent, request } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';

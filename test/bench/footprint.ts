@@ -1,4 +1,4 @@
-/** Owns what a replica needs: the time to be ready, and memory, with nothing to watch and with 10,000 live pods. */
+/** Owns the figures of a replica's start and memory, without pods and with 10,000 live pods. */
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ReplicaProcess } from '../stack/processes.ts';
@@ -52,7 +52,7 @@ async function memory(replica: ReplicaProcess): Promise<number> {
   return (await metric(replica, 'process_resident_memory_bytes')) / mebibyte;
 }
 
-/** The most that it ever had, where the system tells: https://man7.org/linux/man-pages/man5/proc_pid_status.5.html */
+/** Its peak, where the system reports it: https://man7.org/linux/man-pages/man5/proc_pid_status.5.html */
 async function peakMemory({ child }: ReplicaProcess): Promise<number | undefined> {
   const text = await readFile(`/proc/${child.pid}/status`, 'utf8').catch(() => '');
   const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(text)?.[1];

@@ -7,13 +7,13 @@ import { keepAsking, post } from './clients.ts';
 import { type PacedJob, paced } from './paced.ts';
 
 export type Job =
-  /** All at once; each 200 is held against the trust policies as soon as it is there, and when all is over. */
+  /** All at once; each 200 is compared with the trust policies as soon as it arrives, and again at the end. */
   | { kind: 'storm'; asked: Asked[]; controlUrl: string; roles: number }
-  /** So many a second, whatever the answers take: the config, and the token where the role comes by one. */
+  /** A fixed number per second, however long the answers take: the config, and the token where the role comes by one. */
   | PacedJob
   /** One after the other. */
   | { kind: 'serial'; asked: Asked[]; pauseMs: number }
-  /** GET over so many connections, each with one request under way. */
+  /** GET over a number of connections, each with one request under way. */
   | { kind: 'rate'; url: string; token: string; connections: number; seconds: number };
 
 export interface RateResult {
@@ -54,7 +54,7 @@ async function storm({ asked, controlUrl, roles }: Extract<Job, { kind: 'storm' 
       }
     }),
   );
-  // Once more when all is quiet: a later write must not have thrown anybody out.
+  // Once more at the end: a later write must not have removed a member.
   await delay(3_000);
   await Promise.all(granted.map(check));
   return { ...result, lost: [...lost] };

@@ -13,9 +13,9 @@ import { tokens } from './tokens.ts';
 const { values, positionals: asked } = commandLine({
   allowPositionals: true,
   options: {
-    /** How long the soak is. */
+    /** The length of the soak. */
     seconds: { type: 'string', default: '60' },
-    /** How many runs take their roles by tokens. */
+    /** The number of runs that get their roles by tokens. */
     runs: { type: 'string', default: '5000' },
   },
 });
@@ -31,9 +31,9 @@ const benches: Record<string, () => Promise<Report>> = {
   'pod-identity': podIdentity,
   soak: () => soak(soakSeconds),
 };
-/** Only where they are asked for by name. */
+/** These run only when they are named. */
 const onlyAsked = new Set(['soak']);
-/** The whole bench ends by then, whatever hangs. */
+/** The limit for the whole bench, in case a part hangs. */
 const limitMs = 7 * 60_000 + (asked.includes('soak') ? soakSeconds * 1000 : 0);
 
 const unknown = asked.filter((name) => !Object.hasOwn(benches, name));
@@ -59,5 +59,5 @@ for (const [name, bench] of Object.entries(benches)) {
     wrong = true;
   }
 }
-// A target that is missed is a figure like any other; what was lost is not.
+// A missed target does not fail the bench; lost runs and failed requests do.
 process.exit(wrong ? 1 : 0);

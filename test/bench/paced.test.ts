@@ -64,19 +64,19 @@ describe('the load at a steady rate', () => {
     assert.match(others[0] ?? '', /^0 \S/);
   });
 
-  it('counts a run as lost that has no role, no token, or a token that STS refuses', async () => {
+  it('counts a run without a role, without a token or with a token that STS refuses as lost', async () => {
     const runs = ['no-role', 'no-token', 'closed', 'good'];
     assert.deepEqual((await paced(job(true, 9, ...runs), () => undefined)).lost, ['no-role', 'no-token', 'closed']);
     assert.deepEqual((await paced(job(false, 9, ...runs), () => undefined)).lost, ['no-role', 'closed']);
   });
 
-  it('asks STS of as many as the sample has, spread over all of them', async () => {
+  it('checks as many different runs with STS as the sample has', async () => {
     assumed.length = 0;
     await paced(job(true, 4, ...Array.from({ length: 40 }, (_, index) => `run ${index}`)), () => undefined);
     assert.equal(new Set(assumed).size, 4);
   });
 
-  it('is given as long as its pace and its calls take', () => {
+  it('has a time limit above the time of its pace and its calls', () => {
     const long = { ...job(true, 50), perSecond: 200, callMs: 30_000 };
     const asked = Array.from({ length: 30_000 }, () => ({ url, token: '', run: '', pod: '' }));
     assert.ok(pacedLimitMs({ ...long, asked }) > 150_000 + 2 * 30_000);

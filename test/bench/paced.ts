@@ -10,7 +10,7 @@ export interface PacedJob {
   byToken: boolean;
   /** A run that has no answer by then counts as failed. */
   callMs: number;
-  /** Of so many runs, spread evenly, STS or the trust policy is asked whether what they were given opens the role. */
+  /** The number of runs, spread evenly, for which STS or the trust policy is asked whether the run can assume its role. */
   sample: number;
   stsUrl: string;
   controlUrl: string;
@@ -22,12 +22,12 @@ interface Given {
   token: string | undefined;
 }
 
-/** Two calls of a run, and one for the sample. @returns milliseconds after which the job is over, whatever its answers take. */
+/** Two calls of a run, and one for the sample. @returns milliseconds after which the job is over in any case. */
 export function pacedLimitMs({ asked, perSecond, callMs }: PacedJob): number {
   return (asked.length / perSecond) * 1000 + 3 * callMs + 30_000;
 }
 
-/** @param report is called every few seconds with how many of the runs have an end. */
+/** @param report is called every few seconds with the number of runs that are done. */
 export async function paced(job: PacedJob, report: (done: number) => void): Promise<StormResult> {
   const { asked, perSecond } = job;
   const result: StormResult = { ms: [], failed: {}, lost: [] };
@@ -81,7 +81,7 @@ function sampleOf(given: readonly Given[], size: number): Given[] {
   );
 }
 
-/** One after the other, so that STS has no storm of ours. @returns the runs that were given what does not open the role. */
+/** One after the other, so that STS gets no burst. @returns the runs that cannot assume their role. */
 async function closedTo(sample: readonly Given[], job: PacedJob): Promise<string[]> {
   const lost: string[] = [];
   for (const one of sample) if (!(await opens(one, job).catch(() => false))) lost.push(one.run);

@@ -1,17 +1,17 @@
-/** Owns the figures of Pod Identity: how long until a user's role is in place, what it costs, and what it costs runs. */
+/** Owns the figures of Pod Identity: the time until a user's role is in place, the calls for it, and the delay of runs. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { post } from './clients.ts';
 import { median, type Report } from './report.ts';
 import { metric, type System, withSystem } from './system.ts';
 
-/** How long the EKS stand-in takes: like IAM's reads and writes. */
+/** The latencies of the EKS stand-in, like those of IAM's reads and writes. */
 const eksLatencyMs = {
   ListPodIdentityAssociations: 60,
   DescribePodIdentityAssociation: 60,
   CreatePodIdentityAssociation: 120,
   DeletePodIdentityAssociation: 120,
 };
-/** What a user takes, one after the other: the role read and written, the association looked for and made. */
+/** The calls for one user, one after the other: the role is read and written, the association looked up and made. */
 const boundOfUserMs = 60 + 120 + 60 + 120;
 const many = 30;
 const trustsNobody = {

@@ -1,4 +1,4 @@
-/** Owns the rate of reads: how much a user's own mappings cost beside the cheapest call there is. */
+/** Owns the rate of reads: the cost of a user's own mappings, beside the cheapest call. */
 import { median, type Report } from './report.ts';
 import { metric, type System, withSystem } from './system.ts';
 
@@ -11,7 +11,7 @@ export async function reads(): Promise<Report> {
     await system.mapRoles(3, 2);
     const [user] = await system.addUsers(1);
     const measured = { '/healthz': [] as Sample[], '/my_role_mappings': [] as Sample[] };
-    // In turn, the first time unmeasured: both meet the same machine.
+    // In turn, the first time unmeasured, so that both have the same conditions.
     for (let round = 0; round <= rounds; round += 1) {
       for (const path of ['/healthz', '/my_role_mappings'] as const) {
         const sample = await measure(system, path, user?.token ?? '');
@@ -37,7 +37,7 @@ export async function reads(): Promise<Report> {
 
 interface Sample {
   perSecond: number;
-  /** Of the replica, for one request; it tells when the load, not the replica, was what limited the rate. */
+  /** The replica's CPU time for one request; a low one shows that the load, not the replica, limited the rate. */
   cpuMs: number;
 }
 

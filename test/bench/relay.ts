@@ -1,4 +1,4 @@
-/** Owns a relay that speaks TLS in the place of a plain server, and knows when each answer was complete. */
+/** Owns a relay that adds TLS to a plain server, and records when each answer was complete. */
 import { request as ask, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -7,7 +7,7 @@ import { readBody } from '../stack/server.ts';
 export interface Relay {
   /** `https://localhost:<port>` */
   readonly url: string;
-  /** Monotonic milliseconds of the newest 200, when the plain server's answer was there in whole. */
+  /** Monotonic milliseconds at which the plain server's newest 200 was complete. */
   readonly answeredAt: number | undefined;
   close(): void;
 }

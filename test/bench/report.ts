@@ -1,10 +1,10 @@
-/** Owns what a benchmark says: figures with their targets, as a table and as JSON. */
+/** Owns the output of a benchmark: figures with their targets, as a table and as JSON. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
-/** How long the stand-ins take: IAM and STS by action, and Domino. */
+/** The latencies of the stand-ins: IAM and STS by action, and Domino. */
 export const latency = {
   GetRole: 60,
   UpdateAssumeRolePolicy: 120,
@@ -12,20 +12,20 @@ export const latency = {
   AssumeRole: 30,
   domino: 5,
 };
-/** One IAM read and one IAM write, which no first grant can do without. */
+/** One IAM read and one IAM write, which every first grant needs. */
 export const boundMs = latency.GetRole + latency.UpdateAssumeRolePolicy;
 
 export interface Figure {
   name: string;
   value: number;
   unit: string;
-  /** What it should be: at most, or at least. */
+  /** Its target: at most, or at least. */
   target?: { atMost: number } | { atLeast: number };
 }
 
 export interface Report {
   figures: Figure[];
-  /** What must not be: something lost, or a request that failed. Empty when all is well. */
+  /** Errors: lost runs and failed requests. Empty when there are none. */
   wrong: string[];
 }
 
@@ -91,7 +91,7 @@ export function save(name: string, { figures, wrong }: Report): void {
   writeFileSync(new URL(`${name}.json`, folder), `${JSON.stringify(report, null, 2)}\n`);
 }
 
-/** `unknown` outside a repository; `+` says that the service's sources differed from it. */
+/** `unknown` outside a repository; `+` means that the service's sources differed from the commit. */
 function commit(): string {
   const git = (...args: string[]) =>
     execFileSync('git', args, {

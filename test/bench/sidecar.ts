@@ -12,7 +12,7 @@ import { type System, withSystem } from './system.ts';
 const starts = 20;
 /** As in a small organization: two roles, each proved. */
 const roles = 2;
-/** How many of each form of the config file stay, to be looked at when they are idle. */
+/** How many sidecars of each form of the config file stay, to be measured when they are idle. */
 const kept = 3;
 const idleMs = 10_000;
 
@@ -101,14 +101,14 @@ interface Surroundings {
   sts: Relay;
 }
 
-/** Asks for `/readyz` once the service has answered: not before, since that would keep the sidecar from its work. */
+/** Asks for `/readyz` only after the service has answered, since earlier requests would slow the sidecar down. */
 async function start({ stack }: System, around: Surroundings): Promise<Start> {
   const { folder, token, run, credentials, user, certificate, service, sts } = around;
   const pod = mkdtempSync(join(folder, 'pod-'));
   const files = { ...podFiles(pod), token };
   await fillPod(stack, files, run);
   const before = service.answeredAt;
-  // STS is trusted as in a cluster: by Node's own list.
+  // The sidecar trusts STS as in a cluster: by Node's own list of CAs.
   const settings = {
     AWS_ENDPOINT_URL_STS: sts.url,
     NODE_EXTRA_CA_CERTS: certificate,
@@ -129,7 +129,7 @@ async function start({ stack }: System, around: Surroundings): Promise<Start> {
   };
 }
 
-/** In MB of 1,000,000 bytes; not a number where the system does not tell. */
+/** In MB of 1,000,000 bytes; NaN where the system does not report it. */
 function resident(pid: number): number {
   try {
     const kibibytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];

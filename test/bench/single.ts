@@ -1,9 +1,9 @@
-/** Owns the figures of a quiet system: a first grant, one that stands already, and whether 10,000 pods slow them down. */
+/** Owns the figures of a quiet system: a first grant, a repeated one, and whether 10,000 pods slow them down. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { boundMs, median, percentile, type Report } from './report.ts';
 import { type System, withSystem } from './system.ts';
 
-/** Long enough for the budget of 5 writes a second never to be what is waited for. */
+/** Long enough that the rate limit of 5 writes per second never causes a wait. */
 const pauseMs = 60;
 
 export async function single(): Promise<Report> {

@@ -1,4 +1,4 @@
-/** Owns the long run: runs come and go on a busy cluster, and what that costs and takes is told. */
+/** Owns the long benchmark: runs start and end on a busy cluster, and calls, times and memory are reported. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { post } from './clients.ts';
 import { median, percentile, type Report } from './report.ts';
@@ -6,9 +6,9 @@ import { metric, type System, withSystem } from './system.ts';
 
 const alive = 500;
 const comingEveryMs = 500;
-/** How often a sidecar asks for what it has already. */
+/** How often a sidecar repeats its request. */
 const refreshEveryMs = 60_000;
-/** 805 places: 161 in each, and a role is never quite full while runs come before others are out. */
+/** Capacity for 805 members, 161 in each role: some is always left, although runs start before others are removed. */
 const proxies = 5;
 const replicas = 2;
 const sampleEveryMs = 2_000;
@@ -21,7 +21,7 @@ interface Run {
 }
 
 interface Sample {
-  /** MiB, one of each replica. */
+  /** In MiB, one value for each replica. */
   memory: number[];
   watches: number;
 }
@@ -35,7 +35,7 @@ interface Soaked {
   came: number;
 }
 
-/** @param seconds how long runs come and go; some 20 s of set-up come before. */
+/** @param seconds how long runs start and end; about 20 s of set-up come before. */
 export async function soak(seconds: number): Promise<Report> {
   return withSystem(replicas, async (system) => {
     await system.mapRoles(1, proxies);
@@ -47,10 +47,10 @@ export async function soak(seconds: number): Promise<Report> {
     }
     await delay(1_000);
     await Promise.all(runs.map((run) => ask(system, run)));
-    // What the storm left behind is not what the long run is about.
+    // The long benchmark does not count what the storm before it caused.
     await delay(5_000);
     const soaked = await comeAndGo(system, users, runs, seconds);
-    // The last to end are gathered for a while before they are written out.
+    // The leader collects the last removals for a while before it writes them.
     await delay(6_000);
     return report(seconds, soaked, await revokeMs(system, soaked.ended));
   });
@@ -120,7 +120,7 @@ async function sample(system: System): Promise<Sample> {
   return { watches: open, memory: (await Promise.all(memory)).map((bytes) => bytes / mebibyte) };
 }
 
-/** From each run's end until no trust policy has it; NaN for one that is still in. */
+/** The time from each run's end until no trust policy has it; NaN for a run that is still a member. */
 async function revokeMs(system: System, ended: Soaked['ended']): Promise<number[]> {
   const names = Array.from({ length: proxies }, (_, index) => `bench-1-proxy-${index + 1}`);
   const lastSeen = new Map<string, number>();
@@ -128,7 +128,7 @@ async function revokeMs(system: System, ended: Soaked['ended']): Promise<number[
     const [role] = await system.stack.order('trust-history', { proxies: [name] });
     const history = role?.history ?? [];
     for (const [index, { document }] of history.entries()) {
-      // In until the next version took its place.
+      // A member until the next version replaced this one.
       const until = history[index + 1]?.at ?? Number.NaN;
       for (const [, id = ''] of JSON.stringify(document).matchAll(/:run-([0-9a-f]{24})"/g)) lastSeen.set(id, until);
     }

@@ -1,4 +1,4 @@
-/** Owns the storms: many runs that ask for their roles at the same moment, over several replicas. */
+/** Owns the storms: many runs that request their roles at the same moment, over several replicas. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { StormResult } from './answers.ts';
 import { median, percentile, type Report } from './report.ts';

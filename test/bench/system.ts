@@ -23,15 +23,15 @@ export interface System {
   stack: StackProcess;
   replicas: ReplicaProcess[];
   addReplica(options?: ReplicaOptions): Promise<ReplicaProcess>;
-  /** Makes target roles, each with a pool of so many proxy roles, that all bench users may have. */
+  /** Creates target roles, each with a pool of this many proxy roles, and maps them to all bench users. */
   mapRoles(targets: number, proxies: number, carrier?: 'token'): Promise<void>;
-  /** Makes users of the mapped organization, with a token each. */
+  /** Creates users of the mapped organization, with a token each. */
   addUsers(count: number): Promise<{ name: string; token: string }[]>;
-  /** Starts so many new runs of a user. @returns their ids. */
+  /** Starts this many new runs of a user. @returns their ids. */
   startRuns(user: string, count: number): Promise<string[]>;
   /** As `startRuns`. @returns the ids with the name of each run's pod. */
   startPods(user: string, count: number): Promise<{ run: string; pod: string }[]>;
-  /** How often an action was asked of the AWS stand-in, since `forgetCalls`. */
+  /** The number of calls to the AWS stand-in by action, since `forgetCalls`. */
   awsCalls(): Promise<Record<string, number>>;
   forgetCalls(): Promise<void>;
   storm(job: Omit<Extract<Job, { kind: 'storm' }>, 'kind'>): Promise<StormResult>;
@@ -42,7 +42,7 @@ export interface System {
 
 let built: Promise<void> | undefined;
 
-/** Starts a system, hands it over, and ends all of its processes whatever happens. */
+/** Starts a system, passes it to the callback, and ends all of its processes in any case. */
 export async function withSystem<T>(replicas: number, use: (system: System) => Promise<T>): Promise<T> {
   built ??= buildService();
   await built;
@@ -141,7 +141,7 @@ async function startSystem(count: number, children: Child[]): Promise<System> {
   return system;
 }
 
-/** How long a job may take; a load ends by itself sooner, unless it hangs. */
+/** The time limit of a job; a load ends sooner unless it hangs. */
 function limitMs(job: Job): number {
   if (job.kind === 'paced') return pacedLimitMs(job);
   return 120_000 + (job.kind === 'rate' ? job.seconds * 1000 : 0);

@@ -12,11 +12,11 @@ interface Plan {
 }
 
 const [replicas, perSecond, runsOfOneUser] = [3, 200, 50];
-/** Before the measured ones: a new process compiles its code as it meets it, and all of them at once on few cores. */
+/** Runs before the measured ones: a new process compiles code at its first use, and all processes share few cores. */
 const firstRuns = 600;
-/** A call of the load without an answer by then has failed. */
+/** A call of the load that has no answer after this time has failed. */
 const callMs = 30_000;
-/** Of so many runs STS is asked whether their token opens the role. */
+/** The number of runs whose tokens are checked with STS. */
 const sample = 50;
 
 async function load({ name: carrier, runs, byToken, proxies }: Plan) {
