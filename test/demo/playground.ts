@@ -54,7 +54,7 @@ export const lines: readonly Line[] = [
     shows: /"role_data"/,
   },
   {
-    about: 'what the sidecar of alice’s run has, and whether AWS lets it work',
+    about: 'the roles that the sidecar of alice’s run has, and whether AWS accepts them',
     typed: 'curl -s $SIDECAR/status',
     shows: /"state": "ready"[\s\S]*"acme-read-bucket-role"[\s\S]*"proved": true/,
   },
@@ -64,7 +64,7 @@ export const lines: readonly Line[] = [
     shows: /"role_data"/,
   },
   {
-    about: 'have the sidecar look at once; by itself it does every 15 minutes',
+    about: 'make the sidecar refresh its roles now; by itself it does so every 15 minutes',
     typed: 'curl -s $SIDECAR/refresh',
     shows: /"added": \[ "acme-update-bucket-role" \]/,
   },
@@ -74,13 +74,13 @@ export const lines: readonly Line[] = [
     shows: /\[profile acme-list-bucket-role\]/,
   },
   {
-    about: 'take a role with them (a home of its own: the CLI keeps sessions there)',
+    about: 'assume a role with them (HOME is another folder, since the CLI keeps sessions there)',
     typed: 'HOME=$FOLDER aws sts get-caller-identity --profile acme-list-bucket-role',
     shows: /assumed-role\/acme-list-bucket-role\/alice-/,
     needs: 'aws',
   },
   {
-    about: 'who the trust policy of a proxy role lets in',
+    about: 'the subjects that the trust policy of a proxy role admits',
     typed: `curl -X POST $CONTROL/subjects -d '"acme-list-bucket-role"'`,
     shows: new RegExp(`domino-compute:run-${run}`),
   },
@@ -105,7 +105,7 @@ export const lines: readonly Line[] = [
     typed: `${map} -H "Authorization: Bearer $BOB" -d '{"run_id":"${otherRun}"}'`,
     shows: /acme-update-bucket-role/,
   },
-  { about: 'end it', typed: `curl -X POST $CONTROL/end-runs -d '["${otherRun}"]'`, shows: /\{\}/ },
+  { about: 'end bob’s run', typed: `curl -X POST $CONTROL/end-runs -d '["${otherRun}"]'`, shows: /\{\}/ },
   ...podIdentityLines,
   { about: 'metrics', typed: "curl -s $METRICS | grep '^irsa_'", shows: /irsa_proxy_role_members/ },
   {

@@ -12,37 +12,37 @@ const token = `$(curl -s -X POST $CONTROL/pod-token -d '{"serviceAccount":"svc-u
 /** The playground has svc-user-1 mapped. */
 export const podIdentityLines: readonly Line[] = [
   {
-    about: 'EKS Pod Identity: what svc-user-1 has by it',
+    about: 'EKS Pod Identity: the state of svc-user-1’s role',
     typed: 'curl --cacert $CA $IRSA/my_pod_identity -H "Authorization: Bearer $SVC_USER_1"',
     shows: /"state":"in_place"/,
   },
-  { about: 'what mapping svc-user-2 too would do', typed: update('?dry_run=true'), shows: /"dry_run":true/ },
-  { about: 'do it', typed: update(), shows: /"service_account":"svc-user-2-sa"/ },
+  { about: 'what a mapping of svc-user-2 would change', typed: update('?dry_run=true'), shows: /"dry_run":true/ },
+  { about: 'map svc-user-2', typed: update(), shows: /"service_account":"svc-user-2-sa"/ },
   {
-    about: 'all of these mappings',
+    about: 'all Pod Identity mappings',
     typed: `curl --cacert $CA $IRSA/pod_identity_mappings ${admin}`,
     shows: /svc-user-1-sa[\s\S]*svc-user-2-sa/,
   },
   {
-    about: 'the Mutation by which users get their accounts',
+    about: 'the Mutation that gives users their service accounts',
     typed: 'kubectl -n domino-platform get mutation irsa-pod-identity -o yaml',
     shows: /svc-user-1: svc-user-1-sa/,
     needs: 'kubectl',
   },
   {
-    about: 'start a run of svc-user-1: its pod, as domsed and EKS made it',
+    about: 'start a run of svc-user-1: its pod, as domsed and EKS changed it',
     typed: `curl -s -X POST $CONTROL/start-workload -d '{"user":"svc-user-1","run":"${run}"}'`,
     shows:
       /AWS_CONTAINER_CREDENTIALS_FULL_URI[\s\S]*"serviceAccountName":"svc-user-1-sa"|"serviceAccountName":"svc-user-1-sa"[\s\S]*AWS_CONTAINER_CREDENTIALS_FULL_URI/,
   },
   {
-    about: 'who that pod is to AWS, without a config file',
+    about: 'the identity of that pod in AWS, without a config file',
     typed: `HOME=$FOLDER AWS_CONFIG_FILE=/dev/null AWS_CONTAINER_CREDENTIALS_FULL_URI=$AGENT AWS_CONTAINER_AUTHORIZATION_TOKEN=${token} aws sts get-caller-identity`,
     shows: /assumed-role\/example-eks-pod-identity1-role\/eks-acme-/,
     needs: 'aws',
   },
   {
-    about: 'take the mapping of svc-user-2 away',
+    about: 'delete the mapping of svc-user-2',
     typed: `curl --cacert $CA -X DELETE $IRSA/delete_pod_identity_mapping ${json} ${admin} -d '{"domino_user":"svc-user-2"}'`,
     shows: /"deleted":true/,
   },
