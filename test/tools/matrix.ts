@@ -1,6 +1,6 @@
 /**
- * Owns what every tool has to do with the profiles that the sidecar writes: take the role, go on over an expiry, and say
- * why once the run was shut out.
+ * Owns what every tool has to do with the profiles that the sidecar writes: assume the role, continue after an expiry, and
+ * show the documented error once the run is revoked.
  */
 import assert from 'node:assert/strict';
 import { type AwsPod, startAwsPod } from '../sidecar/aws-pod.ts';
@@ -16,27 +16,27 @@ export interface Tool {
   /** Uses the profile of the environment, and prints `expected`. */
   run(environment: Record<string, string>): Promise<ProgramResult>;
   readonly expected: RegExp;
-  /** The tool's own words when it gets no credentials, as docs/tools.md has them. */
+  /** The tool's own error when it gets no credentials, as in docs/tools.md. */
   readonly refused: RegExp;
-  /** Where the tool shows nothing of what the script says. */
+  /** Whether the tool hides what the script prints. */
   readonly silent?: boolean;
-  /** How a silent tool is made to show more, as docs/tools.md has it. */
+  /** How a silent tool can be made to show more, as in docs/tools.md. */
   readonly louder?: Louder;
 }
 
 export interface Louder {
   run(environment: Record<string, string>): Promise<ProgramResult>;
-  /** What it shows then, with white space folded. */
+  /** Its output then, with white space folded. */
   readonly shows: RegExp;
 }
 
-/** What the profile's script says to a run that was shut out. */
+/** What the profile's script prints for a revoked run. */
 export const sentence = /irsa-svc: AWS profile acme-read: An administrator has shut this run out of its AWS roles/;
 
 const role = 'acme-read';
 const hour = 3_600_000;
 
-/** @param python the one that has moto. */
+/** @param python a Python that has moto. */
 export function describeTools(title: string, tools: readonly Tool[], python: () => string = () => 'python3'): void {
   describe(title, function () {
     // Interpreters start cold, and a JVM does so on a busy machine.
@@ -56,8 +56,8 @@ export function describeTools(title: string, tools: readonly Tool[], python: () 
     });
 
     for (const tool of tools) {
-      it(`${tool.name} takes the role, over an expiry, and says why when the run is shut out`, async function () {
-        // The first time, a tool is fetched and built.
+      it(`${tool.name} assumes the role, also after an expiry, and shows its documented error for a revoked run`, async function () {
+        // At its first use, a tool is fetched and built.
         this.timeout(20 * 60_000);
         const why = await tool.missing();
         if (why !== undefined) return skip(this, why);
@@ -66,7 +66,7 @@ export function describeTools(title: string, tools: readonly Tool[], python: () 
           await sidecar.ready;
           const first = world.session(role)?.AccessKeyId;
           await works(tool);
-          // The first session is over after this, to AWS, and its renewal was long before.
+          // After this the first session has expired for AWS, and the sidecar has renewed it long before.
           for (const part of [0.6, 0.6]) {
             const before = world.session(role)?.AccessKeyId;
             world.clock.skip(part * hour);
@@ -106,7 +106,7 @@ export function describeTools(title: string, tools: readonly Tool[], python: () 
       assert.match(stdout + stderr, tool.refused);
       const shown = folded(stdout + stderr);
       if (!tool.silent) assert.match(shown, sentence);
-      else assert.doesNotMatch(shown, sentence, 'it is silent no more: docs/tools.md says that it is');
+      else assert.doesNotMatch(shown, sentence, 'the tool now shows the reason: docs/tools.md says that it does not');
       if (tool.louder) {
         const louder = await tool.louder.run(environment());
         assert.notEqual(louder.code, 0, louder.stdout);

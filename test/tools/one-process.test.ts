@@ -1,4 +1,4 @@
-/** Proves that a process that runs on, as a notebook's kernel does, goes over an expiry of the session that it holds. */
+/** Proves that a long-running process, such as a notebook's kernel, gets a new session when its session expires. */
 import assert from 'node:assert/strict';
 import { devNull } from 'node:os';
 import { type AwsPod, startAwsPod } from '../sidecar/aws-pod.ts';
@@ -9,7 +9,7 @@ import { until } from '../support/clock.ts';
 const role = 'acme-read';
 const hour = 3_600_000;
 
-/** Each uses one client for its whole life. A line of stdin says by how much its clock is to be moved, and it says who it is. */
+/** Each program uses one client for its whole life. For each line of stdin it moves its clock by that much, and prints its ARN. */
 const boto3 = `import datetime, json, sys, types
 import boto3, botocore.credentials
 shift = datetime.timedelta()
@@ -54,7 +54,7 @@ const programs = [
   },
 ];
 
-describe('a process that runs on', function () {
+describe('a long-running process', function () {
   this.timeout(120_000);
   let world: AwsPod;
 
@@ -64,7 +64,7 @@ describe('a process that runs on', function () {
   after(() => world?.stop());
 
   for (const { name, command, args, isHere } of programs) {
-    it(`keeps its role over an expiry: ${name}`, async function () {
+    it(`keeps its role when its session expires: ${name}`, async function () {
       if (!(await isHere())) {
         process.stderr.write(`\nSKIPPED: ${this.test?.fullTitle()}: this machine has no ${name}\n`);
         return this.skip();
@@ -82,7 +82,7 @@ describe('a process that runs on', function () {
         };
         const expected = /:assumed-role\/acme-read\/alice-/;
         assert.match((await whoAmI()) ?? '', expected);
-        // The session that it holds is over after this; the sidecar has renewed it on the way.
+        // The session that it holds has expired after this; the sidecar has renewed it meanwhile.
         for (const part of [0.6, 0.6]) {
           const before = world.session(role)?.AccessKeyId;
           world.clock.skip(part * hour);

@@ -1,4 +1,4 @@
-/** Owns S3 in the tests of tools: moto keeps the objects, and the AWS stand-in says who may have them. */
+/** Owns S3 in the tests of tools: moto keeps the objects, and the AWS stand-in decides which sessions may read them. */
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { AwsStandIn } from '../stack/aws.ts';
 import { runProgram } from '../stack/clients.ts';
@@ -9,7 +9,7 @@ import { freePort } from '../support/free-port.ts';
 
 export interface S3 {
   readonly url: string;
-  /** Who asked, by method and path: a role's session, or nobody where the request has no session that lives. */
+  /** The requests by method and path, each with its role's session; without one where the session is not valid. */
   readonly asked: { method: string; path: string; arn: string | undefined }[];
   close(): Promise<void>;
 }
@@ -18,7 +18,7 @@ export async function hasMoto(python = 'python3'): Promise<boolean> {
   return (await runProgram(python, ['-c', 'import moto.server, flask'], {})).code === 0;
 }
 
-/** Starts moto with a bucket `data`, and in front of it a server that lets live sessions of `role` in, and nobody else. */
+/** Starts moto with a bucket `data`, and in front of it a server that admits only valid sessions of `role`. */
 export async function startS3(aws: AwsStandIn, role: string, python = 'python3'): Promise<S3> {
   const port = await freePort();
   const moto = startChild(python, ['-m', 'moto.server', '-H', '127.0.0.1', '-p', String(port)], { environment: {} });
@@ -58,7 +58,7 @@ export async function startS3(aws: AwsStandIn, role: string, python = 'python3')
   return { url: server.url, asked, close: () => Promise.all([server.close(), moto.stop()]).then(() => undefined) };
 }
 
-/** moto calls the answer's root another name than AWS does, and the AWS SDK for C++ looks at it. */
+/** moto gives the answer's root another name than AWS, and the AWS SDK for C++ checks it. */
 function asAws(body: Buffer): Buffer {
   const name = 'CompleteMultipartUploadRes';
   if (!body.subarray(0, 200).includes(name)) return body;
@@ -71,7 +71,7 @@ async function bytesOf(request: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** The stand-in looks at key, session token and expiry, and not at the signature: so these headers serve for another call. */
+/** The stand-in checks key, session token and expiry, not the signature, so these headers are valid for another call. */
 async function identityOf(url: string, headers: IncomingHttpHeaders): Promise<string | undefined> {
   const { authorization } = headers;
   if (authorization === undefined) return undefined;

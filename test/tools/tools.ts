@@ -1,4 +1,4 @@
-/** Owns the tools that are tried with the sidecar's profiles, each as a person would use it. */
+/** Owns the tools that are tested with the sidecar's profiles, each as a user would use it. */
 import { readNotebook } from '../notebooks/notebook.ts';
 import { hasAws, hasBoto3, runAws, runBoto3, runNode, runProgram } from '../stack/clients.ts';
 import { sentence, type Tool } from './matrix.ts';
@@ -54,13 +54,13 @@ export interface Library {
   readonly imports: readonly string[];
   readonly script: string;
   readonly refused: RegExp;
-  /** The AWS SDK for C++ keeps what the script says to itself. */
+  /** The AWS SDK for C++ does not show what the script prints. */
   readonly silent?: boolean;
-  /** What its variables of the environment make it show. */
+  /** What it shows with its environment variables for logging. */
   readonly louder?: { readonly environment: Readonly<Record<string, string>>; readonly shows: RegExp };
 }
 
-/** Of Python, in an interpreter that has the libraries: `import` names, and a script that prints the row of hello.csv. */
+/** Python libraries, in an interpreter that has them: `import` names, and a script that prints the row of hello.csv. */
 const libraries: readonly Library[] = [
   {
     name: 'pandas, CSV',
@@ -160,7 +160,7 @@ print(db.execute("SELECT concat_ws(',', name, count) FROM read_csv('s3://data/he
   },
 ];
 
-/** @param python undefined where there is none with them: then why. */
+/** @param python the interpreter; where there is none with the libraries, the reason. */
 export function pythonTools(python: () => { program: string } | { why: string }, wanted = libraries): Tool[] {
   return wanted.map(({ name, imports, script, refused, silent, louder }) => {
     const run = async (environment: Record<string, string>) => {
