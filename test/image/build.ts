@@ -5,7 +5,7 @@ import { startChild } from '../stack/process.ts';
 import { type DockerStage, parseDockerfile } from './dockerfile.ts';
 
 export interface BuiltImage {
-  /** What would be the image's working folder. */
+  /** The folder that stands for the image's working folder. */
   readonly folder: string;
   /** The stage that becomes the image. */
   readonly stage: DockerStage;
@@ -13,7 +13,7 @@ export interface BuiltImage {
 }
 
 /**
- * Only what a stage copies is in its folder, so that a file that the Dockerfile forgets is missing here too.
+ * A stage's folder has only what the stage copies, so that a file that the Dockerfile forgets is missing here too.
  * @param root the project; @param work an empty folder. @throws Error with what a step said when it failed.
  */
 export async function buildImage(root: string, work: string, say: (line: string) => void): Promise<BuiltImage> {
@@ -44,7 +44,7 @@ async function buildStage(
       }
     } else {
       say(`${stage.name}: ${step.command}`);
-      // With our own environment too: it may say how the package registry is reached.
+      // With this process's environment too: it may name the package registry.
       const ours = Object.entries(process.env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]));
       const child = startChild('sh', ['-c', step.command], {
         cwd: folder,

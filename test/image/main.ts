@@ -1,4 +1,4 @@
-/** Owns the proof that the Dockerfile's steps make an installation that works: built by hand, looked at, and started. */
+/** Owns the proof that the Dockerfile's steps make an installation that works: built by hand, inspected, and started. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -60,8 +60,8 @@ function contentsAreRight(built: BuiltImage): void {
     [],
     'packages of development in production',
   );
-  assert.match(stage.settings.get('USER') ?? '', /^1000(:1000)?$/, 'not root, and by number');
-  assert.equal(commandOf(built).join(' '), scripts.start, 'started as npm start does');
+  assert.match(stage.settings.get('USER') ?? '', /^1000(:1000)?$/, 'the user is not root, and is given by number');
+  assert.equal(commandOf(built).join(' '), scripts.start, 'the same command as npm start');
   say('it holds the production dependencies and no others, and runs as user 1000');
 }
 
@@ -99,7 +99,7 @@ async function publisherStarts({ folder, environment }: BuiltImage): Promise<voi
   child.kill('SIGTERM');
   assert.equal(await child.exited, 0, child.output.join('\n'));
   const template = readFileSync(join(root, 'deploy/helm/irsa/templates/ca-publisher.yaml'), 'utf8');
-  assert.ok(template.includes(`[node, ${words.join(', ')}]`), 'the chart starts it in another way');
+  assert.ok(template.includes(`[node, ${words.join(', ')}]`), 'the chart starts it by another command');
   say('the CA publisher starts, and ends in good order');
 }
 

@@ -46,7 +46,7 @@ export function isPinned({ stage }: BuiltImage, root: string, say: (line: string
   say(`its base is ${stages.at(-1)?.base}, its packages are those of the lockfile, its labels those of package.json`);
 }
 
-/** Builds once more, somewhere else, and compares each byte with what the first build made. */
+/** Builds once more, in another folder, and compares each byte with the first build. */
 export async function isReproducible(root: string, work: string, say: (line: string) => void): Promise<void> {
   const first = join(work, 'build');
   const again = join(work, 'elsewhere', 'again');
@@ -56,7 +56,7 @@ export async function isReproducible(root: string, work: string, say: (line: str
     if (step.kind !== 'copy') continue;
     for (const source of step.sources) cpSync(join(root, source), join(again, source), { recursive: true });
   }
-  // Moved, since esbuild looks through links: the first build has no more use for it.
+  // Moved rather than linked, since esbuild resolves links; the first build no longer needs it.
   renameSync(join(first, 'node_modules'), join(again, 'node_modules'));
   const child = startChild('npm', ['run', 'build'], { cwd: again });
   assert.equal(await child.exited, 0, child.output.join('\n'));

@@ -1,4 +1,4 @@
-/** Owns the proof that the image's SBOM lists what is in the image, all of it, under licences that we know. */
+/** Owns the proof that the image's SBOM lists exactly the parts of the image, all under known licences. */
 import assert from 'node:assert/strict';
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ interface Sbom {
   readonly components: readonly Component[];
 }
 
-/** Licences that ask for no more than a notice, which each package brings along. Another one is for a person to look at. */
+/** Licences that require only a notice, which each package includes. A person has to review any other. */
 const known = [
   '0BSD',
   'Apache-2.0',
@@ -44,7 +44,11 @@ export function listsItsParts({ folder }: BuiltImage, root: string, say: (line: 
   const { name, version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Component;
   assert.equal(bomFormat, 'CycloneDX');
   assert.deepEqual([metadata.component.name, metadata.component.version], [name, version]);
-  assert.deepEqual([serialNumber, metadata.timestamp], [undefined, undefined], 'the same for the same parts');
+  assert.deepEqual(
+    [serialNumber, metadata.timestamp],
+    [undefined, undefined],
+    'the list does not depend on the time of its build',
+  );
   const listed = components.map((part) => `${part.name}@${part.version}`);
   assert.deepEqual(listed.sort(), [...new Set(installedIn(join(folder, 'node_modules')))].sort());
   assert.deepEqual(
