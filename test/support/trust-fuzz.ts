@@ -60,7 +60,7 @@ export function fuzzRounds(options: { numRuns: number; seed?: number }): void {
         assert.ok(edit.kind !== 'refused');
         const after = JSON.parse(edit.document) as Document;
         checkEdit({ before: document, after, members, keep: [] });
-        assert.ok(statementsOf(after).length <= limit, 'the document grows from round to round');
+        assert.ok(statementsOf(after).length <= limit, 'the document must not grow from round to round');
         document = {
           ...after,
           Statement: statementsOf(after).map((one) => (isPlain(one) ? altered(one, names) : one)),

@@ -151,10 +151,10 @@ export function checkEdit({ before, after, members, keep }: Edited): void {
   const stays = (account: string) => keep.includes(account) && !members.includes(account);
   const [was, is] = [statementsOf(before), statementsOf(after)];
   assert.deepEqual({ ...after, Statement: 0 }, { ...before, Statement: 0 });
-  assert.ok(is.length === was.length || is.length === was.length + 1, 'one statement more at most');
+  assert.ok(is.length === was.length || is.length === was.length + 1, 'at most one statement is added');
   const cleaned = was.map((one) => stripped(one, stays));
   const touched = is.flatMap((one, index) => (isDeepStrictEqual(one, cleaned[index]) ? [] : [index]));
-  assert.ok(touched.length <= 1, 'but for our subjects one statement is touched at most: ours');
+  assert.ok(touched.length <= 1, 'except for managed subjects, only the service’s own statement changes');
   const [home] = touched;
   if (home !== undefined) checkHome(was[home], is[home] as Statement);
   for (const one of is.filter(isForUs)) {
@@ -194,7 +194,10 @@ function checkHome(was: Statement | undefined, is: Statement): void {
   assert.deepEqual([list?.operator, more], ['StringLike', []]);
   const audiences = audiencesOf(is);
   assert.ok(audiences.includes(scope.audience));
-  assert.ok(!audiences.some((one) => /[*?$]/.test(String(one))), 'no audience pattern is ours');
+  assert.ok(
+    !audiences.some((one) => /[*?$]/.test(String(one))),
+    'the service adopts no statement with an audience pattern',
+  );
   const others = (one: Statement) => listsOf(one).flatMap(({ values }) => values.filter(isOthers));
   if (was && others(was).length > 0) assert.deepEqual(others(is), others(was));
 }
