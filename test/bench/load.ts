@@ -9,7 +9,7 @@ import { type PacedJob, paced } from './paced.ts';
 export type Job =
   /** All at once; each 200 is compared with the trust policies as soon as it arrives, and again at the end. */
   | { kind: 'storm'; asked: Asked[]; controlUrl: string; roles: number }
-  /** A fixed number per second, however long the answers take: the config, and the token where the role comes by one. */
+  /** A fixed number per second, however long answers take: the config, and the token where the role comes by one. */
   | PacedJob
   /** One after the other. */
   | { kind: 'serial'; asked: Asked[]; pauseMs: number }

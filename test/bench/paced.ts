@@ -10,7 +10,7 @@ export interface PacedJob {
   byToken: boolean;
   /** A run that has no answer by then counts as failed. */
   callMs: number;
-  /** The number of runs, spread evenly, for which STS or the trust policy is asked whether the run can assume its role. */
+  /** The number of runs, spread evenly, for which STS or the trust policy shows whether they can assume their role. */
   sample: number;
   stsUrl: string;
   controlUrl: string;

@@ -1,4 +1,4 @@
-/** Owns the figures of Pod Identity: the time until a user's role is in place, the calls for it, and the delay of runs. */
+/** Owns the figures of Pod Identity: the time until a user's role is in place, its calls, and the delay of runs. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { post } from './clients.ts';
 import { median, type Report } from './report.ts';

@@ -115,7 +115,7 @@ function eksWriteProblems(facts: PodPastFacts, write: EksWrite, index: number): 
   return problems;
 }
 
-/** The user to whom a replica's Mutation gave the account at that moment; none where another tool overwrote it. */
+/** The user who had the account by a replica's Mutation at that moment; none where another tool overwrote it. */
 function usersOf(mutations: readonly MutationVersion[], at: number, account: string): string[] {
   const version = mutations.findLast((one) => one.at <= at);
   if (!version || version.byHand) return [];

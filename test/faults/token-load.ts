@@ -1,4 +1,4 @@
-/** Owns the load of role tokens in a round: runs that request and renew them like a sidecar, revocations, other users. */
+/** Owns the load of role tokens in a round: runs that request and renew them like a sidecar, revocations, intruders. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { foreignDocument } from './documents.ts';
 import { createPeople } from './people.ts';
@@ -46,7 +46,7 @@ export interface TokenLoad {
   startRun(): Promise<void>;
   /** Makes every live run request its tokens again, without waiting for the answers. */
   renewAll(): void;
-  /** Revokes a live run that has tokens, once no other administrator's change is under way. @returns the run, if any. */
+  /** Revokes a live run that has tokens, after an administrator's other changes. @returns the run, if any. */
   revokeSomebody(): Promise<TokenRun | undefined>;
   /** Allows a revoked run again, usually a live one. @returns the run, if any. */
   allowSomebody(): Promise<TokenRun | undefined>;

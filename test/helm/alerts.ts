@@ -1,4 +1,4 @@
-/** Owns the check of the alerts with promtool: their syntax, and their unit tests. Where it cannot be had, it says so. */
+/** Owns the check of the alerts with promtool: their syntax, and their unit tests. Without promtool it says so. */
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -113,7 +113,7 @@ async function answer(
   if (!stored) return refuse(404, 'NotFound');
   if (request.method === 'DELETE') objects.delete(pathname);
   if (request.method === 'PUT') objects.set(pathname, sent());
-  // Strategic merging differs in lists alone, and no test here looks at those.
+  // Strategic merging differs in lists alone, which no test here checks.
   if (request.method === 'PATCH') objects.set(pathname, merge(stored, sent()) as Stored);
   send(200, objects.get(pathname) ?? stored);
 }

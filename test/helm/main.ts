@@ -43,7 +43,7 @@ function compare(name: string): void {
   else fail(`golden ${name}, ${difference}`);
 }
 
-/** Every object, against every Kubernetes version; only a schema that could not be had is passed over. */
+/** Checks every object against every Kubernetes version; only a schema that could not be obtained is skipped. */
 function conform(program: string): void {
   const { location, missing: lacking } = makeSchemas();
   for (const why of lacking) say(`SKIPPED: schemas of ${why}`);

@@ -67,7 +67,7 @@ function isUser({ kind, name, namespace }: Subject, user: string): boolean {
   return name === 'system:serviceaccounts' && user.startsWith('system:serviceaccount:');
 }
 
-/** A rule with names does not allow a request that has none: creating, and listing without metadata.name. */
+/** A rule with names does not allow a request without a name: a creation, or a list without metadata.name. */
 function allows(rule: Rule, { verb, group, resource, name }: AccessRequest): boolean {
   const has = (values: readonly string[] | undefined, value: string) => {
     return values?.includes(value) || values?.includes('*') || false;

@@ -51,7 +51,7 @@ export function installTools(): Map<string, string> {
   return missing;
 }
 
-/** Runs a program to its end, outside any Go module of ours. */
+/** Runs a program to its end, outside the Go modules of this project. */
 export function run(program: string, args: readonly string[], env: Record<string, string> = {}) {
   return spawnSync(program, args, {
     cwd: root,

@@ -92,7 +92,7 @@ describe('a workload of the chart, run as processes', function () {
 
   const replace = () => ({ 'http://localhost:8899': proxy.url, [endpoint]: serviceUrl });
 
-  /** The command of the sidecar's container as it stands there, on a port of its own. */
+  /** Starts the sidecar by the command of its container, on a port of its own. */
   function startSidecar(onDisk: PodOnDisk, port: number): { child: Child; variables: Record<string, string> } {
     const { environment: own, command } = onDisk.container(sidecar, { replace: replace() });
     const [program, ...words] = command;

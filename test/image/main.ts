@@ -1,4 +1,4 @@
-/** Owns the proof that the Dockerfile's steps make an installation that works: built by hand, inspected, and started. */
+/** Owns the proof that the Dockerfile's steps make an installation that works: built by hand, inspected, started. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -111,7 +111,7 @@ for (const transport of ['h2', 'http1', 'plain'] satisfies Transport[]) {
       );
     });
 
-    it('invariant 3: is not whole after a list that is empty or half gone, until a later list confirms it', async () => {
+    it('invariant 3: is not whole after an empty or half-empty list, until a later list confirms it', async () => {
       const listAgain = () => {
         kubernetes.expire();
         kubernetes.cutWatches();

@@ -54,7 +54,7 @@ describe('the forward proxy', () => {
     ['.', sts, false],
   ];
   for (const [entry, url, direct] of cases) {
-    it(`with NO_PROXY=${entry || "''"} ${new URL(url).host} is called ${direct ? 'directly' : 'through the proxy'}`, () => {
+    it(`with NO_PROXY=${entry || "''"} calls to ${new URL(url).host} go ${direct ? 'directly' : 'by proxy'}`, () => {
       for (const list of [entry, `svc.cluster.local, ${entry}`, `169.254.169.254 ${entry},`]) {
         assert.equal(goesBy(url, { HTTPS_PROXY: proxy, NO_PROXY: list }) === undefined, direct, list);
         assert.equal(goesBy(url, { HTTPS_PROXY: proxy, no_proxy: list }) === undefined, direct, list);

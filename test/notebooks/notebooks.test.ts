@@ -249,7 +249,7 @@ describe('the notebooks', () => {
       assert.ok(existsSync(files.config));
     });
 
-    it('1-verify where STS refuses a target role: names the failed step, and shows the other role as working', async () => {
+    it('1-verify where STS refuses a target role: names the failed step; the other role works', async () => {
       const config = parseConfig(readFileSync(files.config, 'utf8'));
       const proofs = config.profiles.map(({ name }) => ({
         profile: name,
@@ -308,7 +308,7 @@ describe('the notebooks', () => {
       assert.equal(stored, `acme\n   ${role(read)} by way of ${proxy(read)}\n`);
     });
 
-    it('2-map and 3-try with a role by tokens: show whether tokens work, and the refusal without a sidecar', async () => {
+    it('2-map and 3-try with a role by tokens: show whether they work, and the refusal without a sidecar', async () => {
       const file = join(work, 'tokens.json');
       const data = [
         { iam_role_arn: role(list), proxy_iam_role_arn: proxy(list), carrier: 'token' },

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 /** Kept between clones; IRSA_TOOLS names another folder. */
 export const cacheFolder = process.env.IRSA_TOOLS || join(homedir(), '.cache', 'irsa-svc-tools');
 
-/** A peer that this machine cannot have, with the reason. */
+/** A peer that cannot be obtained on this machine, with the reason. */
 export class Unavailable extends Error {}
 
 /**
@@ -16,7 +16,7 @@ export class Unavailable extends Error {}
  * @param requirements pinned, as pip takes them: `openapi-python-client==0.29.1`.
  * @param minor the oldest Python 3 that they run on.
  * @returns the folder of its programs.
- * @throws Unavailable where Python or a package cannot be had.
+ * @throws Unavailable where Python or a package cannot be obtained.
  */
 export function pythonTool(name: string, requirements: readonly string[], minor = 9): string {
   const folder = join(cacheFolder, `${name}-${versionsOf(requirements)}`);
@@ -49,7 +49,7 @@ function pythonFrom(minor: number): string {
 /**
  * Installs a package of npm apart from this project's own.
  * @returns the folder of the package.
- * @throws Unavailable where it cannot be had.
+ * @throws Unavailable where it cannot be obtained.
  */
 export function npmPackage(name: string, version: string): string {
   const folder = join(cacheFolder, `${name.replace(/\W+/g, '-').replace(/^-/, '')}-${version}`);
@@ -62,7 +62,7 @@ export function npmPackage(name: string, version: string): string {
 /**
  * Builds a program from its Go module.
  * @returns the program's path.
- * @throws Unavailable where Go or the module cannot be had.
+ * @throws Unavailable where Go or the module cannot be obtained.
  */
 export function goTool(name: string, pkg: string, version: string): string {
   const folder = join(cacheFolder, `${name}-${version}`);
@@ -73,12 +73,12 @@ export function goTool(name: string, pkg: string, version: string): string {
 }
 
 /**
- * Builds programs whose versions a go.mod of ours pins, with other versions of what they require than their authors'.
+ * Builds programs whose versions a go.mod of this project pins, with other versions of what they require than their authors'.
  * @param module the folder of go.mod and go.sum.
  * @param programs each program's name and its package.
  * @param linking more flags of the linker: what the authors' own build writes into the program.
  * @returns the folder of the programs.
- * @throws Unavailable where Go or a module cannot be had.
+ * @throws Unavailable where Go or a module cannot be obtained.
  */
 export function goPrograms(
   name: string,
@@ -99,9 +99,9 @@ export function goPrograms(
 }
 
 /**
- * Fetches what a pom.xml of ours names.
+ * Fetches the jars that a pom.xml of this project names.
  * @returns the folder of the jars.
- * @throws Unavailable where Java's compiler, Maven or a jar cannot be had.
+ * @throws Unavailable where Java's compiler, Maven or a jar cannot be obtained.
  */
 export function mavenJars(name: string, pom: string): string {
   const folder = join(cacheFolder, `${name}-${versionsOf([readFileSync(pom, 'utf8')])}`);
@@ -114,10 +114,10 @@ export function mavenJars(name: string, pom: string): string {
 }
 
 /**
- * Builds the program of a crate of ours, whose Cargo.lock pins what it needs.
+ * Builds the program of a crate of this project, whose Cargo.lock pins its dependencies.
  * @param crate the folder of Cargo.toml, Cargo.lock and main.rs.
  * @returns the program's path.
- * @throws Unavailable where Rust or a crate cannot be had.
+ * @throws Unavailable where Rust or a crate cannot be obtained.
  */
 export function cargoProgram(name: string, crate: string, program: string): string {
   const source = ['Cargo.toml', 'Cargo.lock', 'main.rs'].map((file) => readFileSync(join(crate, file), 'utf8'));
@@ -148,7 +148,7 @@ export function cargoTool(name: string, version: string): string {
   });
 }
 
-/** Runs a program to its end. @returns what it printed. @throws Unavailable with the end of what it said. */
+/** Runs a program to its end. @returns its output. @throws Unavailable with the end of its output. */
 export function run(
   program: string,
   args: readonly string[],
@@ -167,7 +167,7 @@ export function run(
   throw new Unavailable(`${program} ${args[0]}: ${error?.message ?? `${stderr}${stdout}`.trim().slice(-1000)}`);
 }
 
-/** What `make` gives, or a loud skip where this machine cannot have it. */
+/** The result of `make`, or a skip with a message where the peer is unavailable. */
 export async function orSkip<T>(context: Mocha.Context, make: () => T | Promise<T>): Promise<T> {
   try {
     return await make();

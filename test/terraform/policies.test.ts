@@ -110,7 +110,7 @@ describe('the policy documents of deploy/terraform', function () {
         assert.ok(!allows(permissions, power, provider), power);
     });
 
-    it('with Pod Identity: allow the cluster’s associations, and passing the given roles to EKS pods only', async () => {
+    it('with Pod Identity: allow the cluster’s associations, and passing given roles to EKS pods only', async () => {
       const { permissions } = await documents('service-role/policies', withPodIdentity);
       const user = role('svc-user-1-role');
       const toPods = { 'iam:PassedToService': 'pods.eks.amazonaws.com' };

@@ -1,6 +1,6 @@
 /**
- * Owns what every tool has to do with the profiles that the sidecar writes: assume the role, continue after an expiry, and
- * show the documented error once the run is revoked.
+ * Owns what every tool has to do with the profiles that the sidecar writes: assume the role, continue after an expiry,
+ * and show the documented error once the run is revoked.
  */
 import assert from 'node:assert/strict';
 import { type AwsPod, startAwsPod } from '../sidecar/aws-pod.ts';
@@ -56,7 +56,7 @@ export function describeTools(title: string, tools: readonly Tool[], python: () 
     });
 
     for (const tool of tools) {
-      it(`${tool.name} assumes the role, also after an expiry, and shows its documented error for a revoked run`, async function () {
+      it(`${tool.name} assumes the role, also after an expiry, and fails as documented for a revoked run`, async function () {
         // At its first use, a tool is fetched and built.
         this.timeout(20 * 60_000);
         const why = await tool.missing();

@@ -9,7 +9,7 @@ import { until } from '../support/clock.ts';
 const role = 'acme-read';
 const hour = 3_600_000;
 
-/** Each program uses one client for its whole life. For each line of stdin it moves its clock by that much, and prints its ARN. */
+/** Each program uses one client for its whole life. A line of stdin moves its clock; it answers with its ARN. */
 const boto3 = `import datetime, json, sys, types
 import boto3, botocore.credentials
 shift = datetime.timedelta()

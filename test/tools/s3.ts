@@ -71,7 +71,7 @@ async function bytesOf(request: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** The stand-in checks key, session token and expiry, not the signature, so these headers are valid for another call. */
+/** The stand-in checks key, session token and expiry, not the signature, so these headers fit another call. */
 async function identityOf(url: string, headers: IncomingHttpHeaders): Promise<string | undefined> {
   const { authorization } = headers;
   if (authorization === undefined) return undefined;

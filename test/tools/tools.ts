@@ -42,7 +42,7 @@ export const cheapTools: readonly Tool[] = [
   },
 ];
 
-/** A cell as it stands in the notebook. */
+/** A cell of the notebook, unchanged. */
 function notebookCell(notebook: string, wanted: string): string {
   const cell = readNotebook(notebook).cells.find(({ id }) => id === wanted);
   if (!cell) throw new Error(`${notebook} has no cell ${wanted}`);

@@ -1,4 +1,4 @@
-/** Proves the contract by the fuzzer schemathesis, which calls the service as administrator, user and without a token. */
+/** Proves the contract by the fuzzer schemathesis, as an administrator, as a user and without a token. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -36,7 +36,7 @@ export interface Keycloak {
   stop(): Promise<void>;
 }
 
-/** @throws Unavailable where the distribution or a Java cannot be had. */
+/** @throws Unavailable where the distribution or a Java cannot be obtained. */
 export async function startKeycloak(): Promise<Keycloak> {
   const java = findJava();
   const home = await distribution();

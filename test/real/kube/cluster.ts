@@ -47,7 +47,7 @@ export interface RealCluster {
 const issuer = 'oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE';
 const startMs = 180_000;
 
-/** @throws Unavailable where the programs cannot be had. */
+/** @throws Unavailable where the programs cannot be obtained. */
 export async function startRealCluster(flags: readonly string[] = []): Promise<RealCluster> {
   const [major, minor] = versions['kube-apiserver'].split('.');
   // Helm asks for it, and a chart may be for some versions only.

@@ -12,7 +12,7 @@ interface Definition {
   metadata: { name: string };
 }
 
-/** Creates them, and waits until they are served. @throws Unavailable where a project's module cannot be had. */
+/** Creates them, and waits until they are served. @throws Unavailable where a project's module cannot be obtained. */
 export async function defineResources(cluster: RealCluster): Promise<void> {
   const path = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
   const definitions = [mutationDefinition(), ...crds.flatMap(({ module, files }) => definitionsIn(module, files))];

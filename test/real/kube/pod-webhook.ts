@@ -36,7 +36,7 @@ export async function startPodWebhook(
       'GET',
       '/apis/apps.dominodatalab.com/v1alpha1/namespaces/domino-platform/mutations',
     );
-    // What it may look at; the annotation of accounts has no part here.
+    // The objects that it may read; the annotation of service accounts has no effect here.
     const stored = { list: () => items, get: () => undefined } as unknown as Cluster;
     // A pod says which namespace it is for only if it likes to.
     const given = { ...object, metadata: { ...object.metadata, namespace } };

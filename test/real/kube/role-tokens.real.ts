@@ -1,4 +1,4 @@
-/** Proves role tokens on a real API server: it makes the token, the sidecar keeps it, boto3 assumes the role with it. */
+/** Proves role tokens on a real API server: it makes the token, the sidecar keeps it, boto3 uses it for the role. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -105,7 +105,7 @@ for (const [name, start] of Object.entries(stages)) {
     }
     const ask = (replica: ReplicaProcess | undefined, run: string, as: string) =>
       post(replica, '/map_iam_roles_to_pod_sa', as, { run_id: run });
-    /** The proxy roles whose trust policies let the run in. */
+    /** The proxy roles whose trust policies have the run as a member. */
     const rolesOf = (run: string) =>
       targets.flatMap((target) =>
         ['1', '2'].filter((each) =>

@@ -42,7 +42,7 @@ export interface RealWorld {
   podToken(account: string, pod: string, audience?: string): Promise<string>;
   addRolePair(name: string, proxies?: readonly string[]): { target: string; proxies: string[] };
   map(replica: Replica, org: string, ...pairs: { target: string; proxies: string[] }[]): Promise<void>;
-  /** The service accounts that the proxy role's trust policy lets in, in order. */
+  /** The members in the proxy role's trust policy, in order. */
   members(proxy: string): string[];
   stop(): Promise<void>;
 }
@@ -55,7 +55,7 @@ const atOnce = '?gracePeriodSeconds=0';
 
 export type Helm = (...args: string[]) => string;
 
-/** @param helm the program; that of the chart's own check unless given. @throws Unavailable where helm cannot be had. */
+/** @param helm the program; that of the chart's own check unless given. @throws Unavailable where helm cannot be obtained. */
 export function helmOn(cluster: RealCluster, helm = checksHelm()): Helm {
   const where = ['-n', release.namespace, '--kubeconfig', cluster.adminKubeconfig];
   return (...args: string[]): string => {
@@ -72,7 +72,7 @@ function checksHelm(): string {
   return helm;
 }
 
-/** @param flags of the API server. @throws Unavailable where the programs cannot be had. */
+/** @param flags of the API server. @throws Unavailable where the programs cannot be obtained. */
 export async function startRealWorld(
   settings: Record<string, string> = {},
   { values = {}, flags = [] }: { values?: Values; flags?: readonly string[] } = {},

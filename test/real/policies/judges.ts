@@ -24,7 +24,7 @@ export interface Judge {
   permissions(document: unknown): string[];
 }
 
-/** @throws Unavailable where the package cannot be had. */
+/** @throws Unavailable where the package cannot be obtained. */
 export async function iamPolicyJudge(): Promise<Judge> {
   const folder = npmPackage('@cloud-copilot/iam-policy', versions['@cloud-copilot/iam-policy']);
   const entry = pathToFileURL(join(folder, 'dist', 'esm', 'index.js')).href;

@@ -1,11 +1,11 @@
-/** Owns how the tools that must be fetched are had: each once, or with the reason why this machine has none. */
+/** Owns the fetching of tools: each once, or the reason why it is unavailable on this machine. */
 
 import { join } from 'node:path';
 import { pythonTool, Unavailable } from '../tools.ts';
 
 export type Fetched = { program: string } | { why: string };
 
-/** What `make` gives, or why this machine cannot have it. */
+/** The program that `make` returns, or the reason why it is unavailable on this machine. */
 export function fetched(make: () => string): Fetched {
   try {
     return { program: make() };
