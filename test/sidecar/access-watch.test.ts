@@ -1,4 +1,4 @@
-/** Proves the look between rounds at what the service says of the run: which losses begin a round, and what is logged. */
+/** Proves the check of the run's access between rounds: which losses begin a round, and what is logged. */
 import assert from 'node:assert/strict';
 import { createLog } from '../../src/lib/log.ts';
 import { lossesIn, watchAccess } from '../../src/sidecar/access-watch.ts';
@@ -10,9 +10,9 @@ const role = (name: string) => `arn:aws:iam::222222222222:role/${name}`;
 const access = (...entries: [code: string, name: string][]) =>
   JSON.stringify({ access: entries.map(([code, name]) => ({ code, iam_role_arn: role(name) })) });
 
-describe('the watch of the run’s access', () => {
+describe('the watch of a run’s access', () => {
   for (const code of ['run_revoked', 'not_a_member', 'mapping_gone', 'organization_id_mismatch']) {
-    it(`takes ${code} for a loss, and begins one round for it`, async () => {
+    it(`begins one round for each role lost with ${code}`, async () => {
       const clock = new FakeClock();
       const end = new AbortController();
       const answers = [access(['granted', 'a']), access(['granted', 'b'], [code, 'a']), access([code, 'a'])];
@@ -29,14 +29,14 @@ describe('the watch of the run’s access', () => {
         await clock.advance(60_000);
         seen.push(rounds);
       }
-      // The second loss is another one.
+      // The loss of another role begins another round.
       assert.deepEqual(seen, [0, 1, 1, 2, 2]);
       end.abort();
       await watch;
     });
   }
 
-  it('takes no other code for a loss, and no other text for an answer', () => {
+  it('ignores all other codes, and rejects an answer of another form', () => {
     assert.equal(lossesIn(access(['granted', 'a'], ['pending', 'b'], ['kept_elsewhere', 'c'])), '');
     assert.equal(lossesIn('{"access":[null]}'), '');
     for (const text of ['null', '<html>', '{}', '{"access":{}}']) {
@@ -54,7 +54,7 @@ describe('the sessions of a run that lost a role', () => {
   afterEach(() => world.stop());
 
   for (const code of ['not_a_member', 'mapping_gone', 'organization_id_mismatch']) {
-    it(`end within two minutes: ${code}`, async () => {
+    it(`end with a round after the next check of access: ${code}`, async () => {
       const sidecar = await world.start();
       await sidecar.ready;
       world.pod.service.next.push({ text: access([code, 'acme-read'], ['granted', 'acme-write']) });
@@ -73,10 +73,10 @@ describe('the sessions of a run that lost a role', () => {
       'unexpected_answer',
     ],
     ['a refusal', problem(403, 'forbidden'), 'forbidden'],
-    ['no access at all', { text: '<html>' }, 'unexpected_answer'],
+    ['something else', { text: '<html>' }, 'unexpected_answer'],
   ];
   for (const [what, reply, code] of odd) {
-    it(`go on where the answer is ${what}, which the log says once`, async () => {
+    it(`stay when the service answers with ${what}, which is logged once`, async () => {
       const sidecar = await world.start();
       await sidecar.ready;
       await roundsEnded(sidecar);

@@ -13,19 +13,19 @@ export interface AwsPod {
   readonly pod: Pod;
   readonly aws: AwsStandIn;
   readonly clock: ShiftedClock;
-  /** Of the sessions. */
+  /** The folder of the sessions. */
   readonly folder: string;
   start(settings?: Record<string, string>, options?: Partial<SidecarOptions>): ReturnType<Pod['start']>;
-  /** Whether AWS lets the run into the proxy role, from now on. */
+  /** Sets whether the proxy role's trust policy admits the run, from now on. */
   setAccess(name: string, open: boolean): void;
-  /** What a tool gets that runs the `credential_process` of a profile. */
+  /** Runs the `credential_process` of a profile, as a tool does. */
   runProfile(name: string): { status: number | null; stdout: string; stderr: string };
-  /** The session's file. */
+  /** The content of the session's file; undefined when there is none. */
   session(name: string): Record<string, unknown> | undefined;
   stop(): Promise<void>;
 }
 
-/** @param names of roles, each with a proxy role of its own; the service names them all. */
+/** @param names of target roles, each with its own proxy role; the service's config file has them all. */
 export async function startAwsPod(names: readonly string[]): Promise<AwsPod> {
   const clock = new ShiftedClock();
   const pod = await startPod();

@@ -1,4 +1,4 @@
-/** Proves the written file with real clients, against the real service; and the notebook's own way of asking for it. */
+/** Proves the config file with real clients and the real service, and the notebook's own request for it. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -62,7 +62,7 @@ describe('the sidecar with the real service', function () {
   const prints = ({ stdout, stderr, code }: ProgramResult, text: string) =>
     assert.deepEqual([stdout.trim(), code], [text, 0], stderr);
 
-  it('has a proved profile', () => {
+  it('proves its profile', () => {
     const { state, profiles } = sidecar.status();
     assert.deepEqual([state, profiles.map(({ proved }) => proved)], ['ready', [true]]);
   });
@@ -77,7 +77,7 @@ print(config.sections(), config['profile ${name}']['source_profile'])`;
     prints(await runBoto3(script, profile()), `['profile ${name}', 'profile src_${name}'] src_${name}`);
   });
 
-  it('boto3 lists the profiles, and goes through the chain', async function () {
+  it('boto3 lists the profiles, and assumes the target role through the proxy role', async function () {
     if (!(await hasBoto3())) return skip(this, 'python3 with boto3');
     const script = `
 import boto3
@@ -85,12 +85,12 @@ print(boto3.session.Session().available_profiles, boto3.client('sts').get_caller
     prints(await runBoto3(script, profile()), `['${name}', 'src_${name}'] ${arn}`);
   });
 
-  it('the AWS CLI goes through the chain', async function () {
+  it('the AWS CLI assumes the target role through the proxy role', async function () {
     if (!(await hasAws())) return skip(this, 'the AWS CLI');
     prints(await runAws(['sts', 'get-caller-identity', '--query', 'Arn', '--output', 'text'], profile()), arn);
   });
 
-  it('the AWS SDK for JavaScript goes through the chain', async () => {
+  it('the AWS SDK for JavaScript assumes the target role through the proxy role', async () => {
     const script = `
       import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
       console.log((await new STSClient({}).send(new GetCallerIdentityCommand({}))).Arn);`;
@@ -99,7 +99,7 @@ print(boto3.session.Session().available_profiles, boto3.client('sts').get_caller
 
   it("the notebook's emulation of the sidecar gets the same file", async function () {
     if (!(await hasPython('requests'))) return skip(this, 'python3 with requests');
-    // The notebook's cell as it is, but for the two addresses, which are the stand-ins'.
+    // The notebook's cell unchanged, except for the two addresses of the stand-ins.
     const script = `
 import requests
 import os
@@ -127,7 +127,7 @@ print(resp.status_code, resp.text)`;
     assert.equal(untimed(stdout.replace(/^200 /, '')), untimed(written));
   });
 
-  it('shows an added mapping at a refresh, refuses with reasons, and drops a deleted one', async () => {
+  it('adds newly mapped roles at a refresh, lists refusals with their codes, and removes deleted mappings', async () => {
     const refresh = async () => {
       tokenProxy.always = { text: world.domino.token('alice') };
       return await sidecar.refresh();

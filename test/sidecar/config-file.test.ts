@@ -1,4 +1,4 @@
-/** Proves that the config file is whole at any time: replaced at once, left alone when nothing changed, or kept. */
+/** Proves that the config file is complete at any time: replaced by a rename, unchanged when only its time would change, kept on errors. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -30,7 +30,7 @@ describe('the config file', () => {
   });
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-  it('is written with its folder, for all to read, and nothing is left beside it', () => {
+  it('is written with its folder and mode 0644, and leaves no temporary file', () => {
     const umask = process.umask(0o077);
     try {
       assert.equal(writeConfigFile(path, configText(['a'])), true);
@@ -42,7 +42,7 @@ describe('the config file', () => {
     assert.deepEqual(readdirSync(join(folder, '.aws')), ['config']);
   });
 
-  it('is not written again for another time alone', () => {
+  it('is not rewritten when only its time differs', () => {
     writeConfigFile(path, configText(['a'], '2026-11-21T12:00:00.000Z'));
     const { ino } = statSync(path);
     assert.equal(writeConfigFile(path, configText(['a'], '2026-11-21T12:15:00.000Z')), false);
@@ -52,13 +52,13 @@ describe('the config file', () => {
     assert.match(readFileSync(path, 'utf8'), /T12:15:00/);
   });
 
-  it('is not written again where nobody is mapped and only the time differs', () => {
+  it('is not rewritten when only its time differs and the user has no roles', () => {
     const text = (time: string) => `# irsa-svc: no roles of alice for run 1, written ${time}: no organization\n`;
     assert.equal(writeConfigFile(path, text('2026-11-21T12:00:00.000Z')), true);
     assert.equal(writeConfigFile(path, text('2026-11-21T12:15:00.000Z')), false);
   });
 
-  it('takes the place of what a killed process left, and follows no link that lies in its way', () => {
+  it('replaces a link at the path of its temporary file, and does not write through it', () => {
     mkdirSync(join(folder, '.aws'));
     const victim = join(folder, 'victim');
     writeFileSync(victim, 'untouched');
@@ -68,7 +68,7 @@ describe('the config file', () => {
     assert.equal(readFileSync(path, 'utf8'), configText(['a']));
   });
 
-  it('stays as it was on a full disk', function () {
+  it('stays unchanged when the disk is full', function () {
     if (!existsSync('/dev/full')) return skip(this, '/dev/full');
     writeConfigFile(path, configText(['a']));
     const full: Disk = { ...systemDisk, openSync: () => fs.openSync('/dev/full', 'w') };
@@ -79,7 +79,7 @@ describe('the config file', () => {
     assert.equal(readFileSync(path, 'utf8'), configText(['a']));
   });
 
-  it('that may not be written is a failure with its code', () => {
+  it('fails with config_not_writable where its folder cannot be written', () => {
     if (process.getuid?.() === 0) {
       writeFileSync(join(folder, '.aws'), 'a file where the folder should be');
     } else {
@@ -92,9 +92,9 @@ describe('the config file', () => {
     );
   });
 
-  it('is whole and old when the process is killed between writing and renaming', async () => {
+  it('keeps its old text when the process is killed between writing and renaming', async () => {
     writeConfigFile(path, configText(['old']));
-    // The child writes as the sidecar does, and stands still where the rename would be.
+    // The child writes as the sidecar does, and stops before the rename.
     const script = `
       import { writeSync } from 'node:fs';
       import { systemDisk, writeConfigFile } from './src/sidecar/config-file.ts';

@@ -1,4 +1,4 @@
-/** Proves what the sidecar lets into the AWS config file: what the service writes, and nothing that a thief would. */
+/** Proves which config texts the sidecar accepts: those that the service writes, and none with settings of an attacker. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { awsConfig, type RoleOutcome } from '../../src/grants/aws-config.ts';
@@ -22,8 +22,8 @@ const changed = (from: string, to: string) => {
   return good.replace(from, to);
 };
 
-describe('what may stand in the config file', () => {
-  it('lets proposals of a default profile in, each once, and ten at most', () => {
+describe('the check of the config file', () => {
+  it('accepts at most ten proposals of a default profile, each name once', () => {
     const proposing = (names: readonly string[]) => names.map((name) => `# default profile: ${name}\n`).join('') + good;
     const names = Array.from({ length: 11 }, (_, n) => `acme/role-${n}`);
     assert.equal(refusal(proposing(names.slice(1))), '');
@@ -33,7 +33,7 @@ describe('what may stand in the config file', () => {
     }
   });
 
-  it('is what the service writes, whatever the roles and users are called', () => {
+  it('accepts what the service writes, for any names of roles and users', () => {
     const name = fc.stringMatching(/^([\w+=,.@-]{1,9}\/){0,2}[\w+=,.@-]{1,12}$/);
     const outcome: fc.Arbitrary<RoleOutcome> = fc
       .record({ name, ok: fc.boolean(), text: fc.string({ unit: 'binary' }) })
@@ -59,7 +59,7 @@ describe('what may stand in the config file', () => {
     );
   });
 
-  it('is what release 1.8 writes, whose profiles lack some keys', () => {
+  it('accepts what release 1.8 writes, whose profiles lack some keys', () => {
     const text = `[profile src_a]\nweb_identity_token_file=${tokenFile}\nrole_arn=arn:aws:iam::111111111111:role/a\n\n[profile a]\nsource_profile=src_a\nrole_arn=arn:aws:iam::222222222222:role/a\n`;
     assert.equal(refusal(text), '');
     assert.equal(refusal(good.replaceAll('\n', '\r\n')), '');
@@ -71,19 +71,19 @@ describe('what may stand in the config file', () => {
     ['another STS', changed('region = us-west-2', 'endpoint_url = https://evil.example'), /endpoint_url/],
     ['a CA', changed('region = us-west-2', 'ca_bundle = /tmp/ca'), /ca_bundle/],
     [
-      'credentials of the machine',
+      'the credentials of the machine',
       changed('source_profile = src_acme-read', 'credential_source = x'),
       /credential_source/,
     ],
-    ['another file as the token', changed(tokenFile, '/etc/passwd'), /web_identity_token_file.*AWS_WEB_IDENTITY/],
+    ['another token file', changed(tokenFile, '/etc/passwd'), /web_identity_token_file.*AWS_WEB_IDENTITY/],
     [
-      'a region that leads elsewhere',
+      'a region with the host of another server',
       changed('us-west-2', 'x.evil.example/'),
       /line 6 has a region that is not of its/,
     ],
     ['a region with a user name', changed('us-west-2', 'a@evil-1'), /region/],
     [
-      'an ARN that is no role',
+      'an ARN that is not a role’s',
       changed('arn:aws:iam::222222222222:role/acme-read', 'arn:aws:iam::2:user/x'),
       /role_arn/,
     ],
@@ -94,14 +94,14 @@ describe('what may stand in the config file', () => {
       /no role/,
     ],
     [
-      'a source that is not there',
+      'a source that does not exist',
       changed('source_profile = src_acme-read', 'source_profile = other'),
       /acme-read is no role/,
     ],
-    ['a role without a way to it', changed('source_profile = src_acme-read\n', ''), /acme-read is no role/],
+    ['a role without a source', changed('source_profile = src_acme-read\n', ''), /acme-read is no role/],
     ['a profile without a role', `${good}[profile x]\nregion = us-west-2\n`, /profile x is no role/],
     [
-      'two ways at once',
+      'two sources at once',
       changed(
         'source_profile = src_acme-read',
         `source_profile = src_acme-read\nweb_identity_token_file = ${tokenFile}`,
@@ -109,30 +109,30 @@ describe('what may stand in the config file', () => {
       /no role/,
     ],
     ['the default profile', changed('[profile acme-read]', '[profile default]'), /line 2 names no new profile/],
-    ['a section of SSO', changed('[profile acme-read]', '[sso-session x]'), /line 2/],
+    ['an SSO section', changed('[profile acme-read]', '[sso-session x]'), /line 2/],
     ['[default]', changed('[profile acme-read]', '[default]'), /line 2/],
     ['a profile twice', good + good, /line 13 names no new profile/],
     ['a key twice', changed('region = us-west-2', 'region = us-west-2\nregion = us-west-2'), /line 7/],
     ['a key in another case', changed('region =', 'Region ='), /line 6/],
     [
-      'a line that goes on',
+      'a continuation line',
       changed('region = us-west-2', 'region = us-west-2\n credential_process = id'),
       /line 7 has char/,
     ],
     [
-      'a line end that only some see',
+      'a carriage return within a line',
       changed('# irsa-svc', '# irsa-svc\r[profile x]\rcredential_process = id\r'),
       /line 1 /,
     ],
-    ['another such', changed('# irsa-svc', '# irsa-svc\u2028credential_process = id'), /line 1 /],
-    ['a colour for the terminal', changed('# irsa-svc', '# \u001b[31mirsa-svc'), /line 1 /],
+    ['a Unicode line separator', changed('# irsa-svc', '# irsa-svc\u2028credential_process = id'), /line 1 /],
+    ['a terminal escape sequence', changed('# irsa-svc', '# \u001b[31mirsa-svc'), /line 1 /],
     ['a setting before any profile', `region = us-west-2\n${good}`, /line 1 is no setting/],
   ];
   for (const [what, text, says] of hostile) {
-    it(`is not ${what}`, () => assert.match(refusal(text), says));
+    it(`refuses ${what}`, () => assert.match(refusal(text), says));
   }
 
-  it('is looked at before the file is written: the old one stays, and the code says why', async () => {
+  it('happens before the file is written: the old file stays, and the error is config_refused', async () => {
     const pod: Pod = await startPod();
     try {
       const sidecar = await pod.start();
@@ -148,7 +148,7 @@ describe('what may stand in the config file', () => {
     }
   });
 
-  it('is read in one go, however a line is made to cost the square of its length', () => {
+  it('refuses long lines that would make a regular expression quadratic', () => {
     const blanks = ' '.repeat(100_000);
     for (const line of [`region = x${blanks}y`, `role_arn = x${blanks}`, `[profile y]${blanks}z`]) {
       const text = `[profile x]\n${line}\n`;

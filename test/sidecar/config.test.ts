@@ -14,7 +14,7 @@ function problems(env: Record<string, string>): readonly string[] {
 }
 
 describe("the sidecar's settings", () => {
-  it('are those of a Domino workload when nothing is set, or set to nothing', () => {
+  it('default to those of a Domino workload, also where a variable is empty', () => {
     const expected = {
       podInfoPath: '/var/run/podinfo/labels',
       runId: undefined,
@@ -48,7 +48,7 @@ describe("the sidecar's settings", () => {
     assert.ok(Object.isFrozen(loadSidecarConfig({})));
   });
 
-  it('hold sessions in a folder that a shell cannot misread, and not in a sidecar that ends', () => {
+  it('accept IRSA_CREDENTIALS=process only with a folder that is safe in a shell, and not with IRSA_ONCE', () => {
     const { credentials, credentialsDir } = loadSidecarConfig({
       IRSA_CREDENTIALS: 'process',
       IRSA_CREDENTIALS_DIR: '/s',
@@ -68,7 +68,7 @@ describe("the sidecar's settings", () => {
     );
   });
 
-  it('are read in the forms that people write', () => {
+  it('are read in the forms that people use', () => {
     const config = loadSidecarConfig({
       DOMINO_API_PROXY: 'http://localhost:8899/',
       DOMINO_IRSA_SSL_CERT: '/etc/ssl/certs/irsa/ca.crt',
@@ -89,7 +89,7 @@ describe("the sidecar's settings", () => {
     assert.equal(loadSidecarConfig(regions).region, 'eu-west-1');
   });
 
-  it('list every problem at once, and no value', () => {
+  it('list every problem at once, without values', () => {
     const secret = 'https://user:hunter2@irsa-svc.domino-field/map_iam_roles_to_pod_sa';
     const found = problems({
       DOMINO_IRSA_ENDPOINT: secret,
@@ -115,7 +115,7 @@ describe("the sidecar's settings", () => {
     assert.ok(!found.join('\n').includes('hunter2'));
   });
 
-  it('let a token leave the pod in clear only where verification is switched off by name', () => {
+  it('allow http to an address outside the pod only with IRSA_TLS_VERIFY=false', () => {
     const mesh = { DOMINO_IRSA_ENDPOINT: 'http://irsa-svc.domino-field/map_iam_roles_to_pod_sa' };
     assert.match(problems(mesh).join(), /^DOMINO_IRSA_ENDPOINT: expected https;.*IRSA_TLS_VERIFY=false$/);
     assert.deepEqual(problems({ ...mesh, IRSA_TLS_VERIFY: 'false' }), []);

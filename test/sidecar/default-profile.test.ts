@@ -1,4 +1,4 @@
-/** Proves the default profile: off unless asked for, chosen by a person, and served to SDKs that have the token. */
+/** Proves the default profile: off by default, chosen by the user or a mapping, and served to SDKs that have the token. */
 import assert from 'node:assert/strict';
 import { type PathLike, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,7 +25,7 @@ describe('the default profile', () => {
 
   const doctor = async (url: string) => (await fetch(`${url}/doctor`)).text();
 
-  it('is not there unless it is asked for', async () => {
+  it('has no calls unless it is switched on', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     assert.equal((await call(sidecar, '/default?profile=acme-read')).status, 404);
@@ -33,7 +33,7 @@ describe('the default profile', () => {
     assert.equal((await call(sidecar, '/default?profile=acme-read', 'POST')).status, 404);
   });
 
-  it('takes GET alone, and is among the calls that a 404 names', async () => {
+  it('has calls with GET only, and a 404 lists them', async () => {
     const sidecar = await world.start(on);
     await sidecar.ready;
     for (const path of ['/default?profile=acme-read', '/default/credentials']) {
@@ -43,7 +43,7 @@ describe('the default profile', () => {
     assert.match(String((await call(sidecar, '/nothing')).body.error), /\/default,/);
   });
 
-  it('is none until a person chooses one that there is, and another when she chooses again', async () => {
+  it('is none until the user chooses an existing profile, and changes with the next choice', async () => {
     const sidecar = await world.start(on);
     await sidecar.ready;
     assert.equal((await ask(sidecar.url)).body.code, 'NoDefaultProfile');
@@ -64,7 +64,7 @@ describe('the default profile', () => {
     return { text: [first, ...names.map((name) => `# default profile: ${name}`), ...rest].join('\n') };
   };
 
-  it('is the one that a mapping proposes, until a person chooses', async () => {
+  it('is the one that a mapping proposes, until the user chooses', async () => {
     world.pod.service.always = proposing('acme-write');
     const sidecar = await world.start(on);
     await sidecar.ready;
@@ -82,7 +82,7 @@ describe('the default profile', () => {
     assert.equal((await ask(sidecar.url)).body.code, 'NoDefaultProfile');
   });
 
-  it('is none where organizations propose different ones, which is said, until a person chooses', async () => {
+  it('is none while organizations propose different ones, with the reason, until the user chooses', async () => {
     world.pod.service.always = proposing('acme-read', 'acme-write');
     const sidecar = await world.start(on);
     await sidecar.ready;
@@ -99,7 +99,7 @@ describe('the default profile', () => {
     assert.equal((await ask(sidecar.url)).body.AccessKeyId, world.session('acme-write')?.AccessKeyId);
   });
 
-  it('is not taken from a mapping where it is not switched on', async () => {
+  it('ignores the proposal of a mapping where it is not switched on', async () => {
     world.pod.service.always = proposing('acme-write');
     const sidecar = await world.start();
     await sidecar.ready;
@@ -108,7 +108,7 @@ describe('the default profile', () => {
     assert.doesNotMatch(await doctor(sidecar.url), /Default profile/);
   });
 
-  it('is said to have no session where its role is refused, is gone, or ran out', async () => {
+  it('reports why it has no session: role refused, role no longer mapped, session expired', async () => {
     const sidecar = await world.start(on);
     await sidecar.ready;
     await call(sidecar, '/default?profile=acme-read');
@@ -136,7 +136,7 @@ describe('the default profile', () => {
     assert.equal((await ask(sidecar.url)).body.code, 'NoSession');
   });
 
-  it('has a failure with a name where its folder cannot be written, and works when it can', async () => {
+  it('fails with sessions_not_writable while its folder cannot be written', async () => {
     let full = true;
     const disk = {
       ...systemDisk,
@@ -157,7 +157,7 @@ describe('the default profile', () => {
     assert.equal((await ask(sidecar.url)).body.code, 'NoDefaultProfile');
   });
 
-  it('is for those who can read the token, and ends with the run’s access', async () => {
+  it('requires the token, and ends when the run is revoked', async () => {
     const sidecar = await world.start(on);
     await sidecar.ready;
     await call(sidecar, '/default?profile=acme-read');
@@ -172,7 +172,7 @@ describe('the default profile', () => {
     assert.match(String(body.message), /An administrator has shut this run out/);
   });
 
-  it('is what boto3 has without a profile', async function () {
+  it('gives boto3 credentials without a profile', async function () {
     this.timeout(60_000);
     if (!(await hasBoto3())) return this.skip();
     const sidecar = await world.start(on);

@@ -1,4 +1,4 @@
-/** Proves `/doctor`: who, which roles, hop by hop, and what is in the way, for people and as JSON. */
+/** Proves `/doctor`: the user, each role hop by hop, and the problems found, as text and as JSON. */
 import assert from 'node:assert/strict';
 import { request as httpRequest } from 'node:http';
 import type { DoctorView } from '../../src/sidecar/doctor.ts';
@@ -22,17 +22,17 @@ describe('the doctor of the sidecar', () => {
     return { type: answer.headers.get('content-type') ?? '', text: await answer.text() };
   }
 
-  it('says in text who the person is, and how each hop of each role fares', async () => {
+  it('reports in text the user, and the state of each hop of each role', async () => {
     world.setAccess('acme-write', false);
     const sidecar = await world.start();
     await until(() => world.session('acme-read') !== undefined);
     world.clock.skip(120_000);
     await roundsEnded(sidecar);
     let [type, text] = ['', ''];
-    // A round that tries again may take the answer that is meant for the doctor.
+    // A round that retries may consume the answer that is meant for the doctor.
     await until(async () => {
       ({ type, text } = await ask(sidecar.url));
-      // Nor is what a call found that the moved clock cut off.
+      // The moved clock may have timed out a call: such a report does not count either.
       return text.includes('You are') && !text.includes('no answer within');
     }, 10_000);
     assert.match(type, /^text\/plain/);
@@ -54,7 +54,7 @@ describe('the doctor of the sidecar', () => {
     assert.match(text, /env \| grep \^AWS_ \| curl -s --data-binary @- localhost:6003\/doctor/);
   });
 
-  it('gives JSON to programs that ask for it, with what the environment makes of it', async () => {
+  it('returns JSON on request, with its findings on the environment, and no keys', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const body = `AWS_PROFILE=nope\nAWS_ACCESS_KEY_ID=AKIAX\nAWS_SECRET_ACCESS_KEY=very-secret\nAWS_CONFIG_FILE=${world.pod.configFile}\n`;
@@ -70,7 +70,7 @@ describe('the doctor of the sidecar', () => {
     assert.equal(view.profiles[0].to_role, 'proved');
   });
 
-  it('answers also where the service does not', async () => {
+  it('answers even when the service does not', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     world.pod.service.always = 'cut';
@@ -78,7 +78,7 @@ describe('the doctor of the sidecar', () => {
     assert.match(text, /The service does not say who you are.*\nService: \S+ DOES NOT ANSWER \(connection_cut\): /);
   });
 
-  it('tells a refusal, an answer of something else and a call that was not made from silence', async () => {
+  it('distinguishes refusals, unexpected answers, no answer, and a call that was not made', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const view = async () => {
@@ -112,18 +112,18 @@ describe('the doctor of the sidecar', () => {
     assert.match(line, /WAS NOT ASKED \(token_proxy_unreachable\): /);
   });
 
-  it('takes no other method, and no endless body', async () => {
+  it('accepts GET and POST only, and answers before an endless body ends', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const put = await fetch(`${sidecar.url}/doctor`, { method: 'PUT', body: 'x' });
     assert.deepEqual([put.status, put.headers.get('allow')], [405, 'GET, POST']);
     const { status, bytes } = await sendEndless(`${sidecar.url}/doctor`, 64 * 1024 * 1024);
-    assert.equal(status, 200, 'it answers before the body ends');
-    // 64 KB are read; the rest is what the system's buffers of both ends take.
-    assert.ok(bytes < 32 * 1024 * 1024, `${bytes} bytes were taken`);
+    assert.equal(status, 200, 'the doctor answers before the body ends');
+    // The doctor reads 64 KB; the system's buffers on both ends hold the rest.
+    assert.ok(bytes < 32 * 1024 * 1024, `${bytes} bytes were accepted`);
   });
 
-  it('looks at the first 64 KB of a body and at nothing after them', async () => {
+  it('reads the first 64 KB of a body only', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const body = (blanks: number) => `${' '.repeat(blanks)}\nAWS_PROFILE=nope\n`;
@@ -135,7 +135,7 @@ describe('the doctor of the sidecar', () => {
   });
 });
 
-/** @returns the answer's status, or undefined where `most` bytes were taken without one. */
+/** @returns the answer's status, or undefined where `most` bytes were sent without an answer. */
 async function sendEndless(url: string, most: number): Promise<{ status: number | undefined; bytes: number }> {
   const request = httpRequest(url, { method: 'POST' });
   const answered = Promise.withResolvers<number | undefined>();
@@ -159,25 +159,26 @@ async function sendEndless(url: string, most: number): Promise<{ status: number 
   return { status: await answered.promise, bytes };
 }
 
-describe('the environment, as an SDK sees it', () => {
+describe('the findings on an environment', () => {
   const around = { configFile: '/c', profiles: ['acme'], configText: '[profile acme]\n' };
   const codes = (text: string) =>
     environmentFindings(readEnvironment(`AWS_CONFIG_FILE=/c\n${text}`), around).map(({ code }) => code);
 
-  it('is in order with a profile that is there', () => assert.deepEqual(codes('AWS_PROFILE=acme'), ['profile']));
-  it('has keys that win over a profile', () =>
+  it('have no problem where AWS_PROFILE names an existing profile', () =>
+    assert.deepEqual(codes('AWS_PROFILE=acme'), ['profile']));
+  it('report keys, which take precedence over a profile', () =>
     assert.deepEqual(codes('AWS_PROFILE=acme\nAWS_ACCESS_KEY_ID=x'), ['keys', 'profile']));
-  it('has a token variable that breaks Go, and boto3 without a profile', () => {
+  it('report a token variable, with a profile, without one, and with a role', () => {
     assert.deepEqual(codes('AWS_PROFILE=acme\nAWS_WEB_IDENTITY_TOKEN_FILE=/t'), ['token_variable', 'profile']);
     assert.deepEqual(codes('AWS_WEB_IDENTITY_TOKEN_FILE=/t'), ['token_variable', 'no_profile']);
     assert.deepEqual(codes('AWS_WEB_IDENTITY_TOKEN_FILE=/t\nAWS_ROLE_ARN=r'), ['web_identity']);
   });
-  it('names no profile, or another config file', () => {
+  it('report a missing profile, container credentials, and another config file', () => {
     assert.deepEqual(codes(''), ['no_profile']);
     assert.deepEqual(codes('AWS_CONTAINER_CREDENTIALS_FULL_URI=http://x'), ['container']);
     assert.deepEqual(codes('AWS_CONFIG_FILE=/other\nAWS_PROFILE=acme'), ['config_file', 'profile']);
   });
-  it('has a [default] that the sidecar did not write, or no file', () => {
+  it('report a [default] section, and a missing config file', () => {
     assert.deepEqual(fileFindings(around), []);
     assert.deepEqual(
       fileFindings({ ...around, configText: '[default]\n' }).map(({ code }) => code),

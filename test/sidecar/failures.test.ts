@@ -1,4 +1,4 @@
-/** Proves that nothing ends the sidecar: each failure is named, told in words, waited out, and over when it is over. */
+/** Proves that no failure ends the sidecar: each has a code and a message, and the sidecar retries until it has recovered. */
 import assert from 'node:assert/strict';
 import { existsSync, openSync, rmSync } from 'node:fs';
 import { systemDisk } from '../../src/sidecar/config-file.ts';
@@ -14,7 +14,7 @@ describe('the sidecar, when something fails', () => {
   });
   afterEach(() => pod.stop());
 
-  /** Starts it into a failure, looks at all places that report it, ends the failure, and lets time pass until it has recovered. */
+  /** Starts the sidecar with a failure, checks each place that reports it, ends the failure, and waits until the sidecar has recovered. */
   async function failsWith(code: string, says: RegExp, mend: () => void) {
     const sidecar = await pod.start();
     await roundsEnded(sidecar);
@@ -38,25 +38,25 @@ describe('the sidecar, when something fails', () => {
   }
 
   const fails = (title: string, reply: Reply, code: string, says: RegExp) =>
-    it(title, async () => {
+    it(`reports ${code}: ${title}`, async () => {
       pod.service.next.push(reply);
       await failsWith(code, says, () => undefined);
       assert.equal(pod.service.asked.length, 2);
     });
 
-  it('no labels and no run id', async () => {
+  it('reports run_unknown without a labels file and DOMINO_RUN_ID', async () => {
     rmSync(pod.environment.POD_INFO_PATH ?? '');
     const mend = () => void pod.put('labels', `app.kubernetes.io/name="${account}"\n`);
     await failsWith('run_unknown', /labels.*there is no labels file/, mend);
   });
 
-  it('labels that name no run', async () => {
+  it('reports run_unknown for labels that name no run', async () => {
     pod.put('labels', 'app.kubernetes.io/name="ray"\n');
     const mend = () => void pod.put('labels', `dominodatalab.com/execution-id="${runId}"\n`);
     await failsWith('run_unknown', /labels name none/, mend);
   });
 
-  it('an absent token proxy', async () => {
+  it('reports token_proxy_unreachable without a token proxy', async () => {
     // A port that was free a moment ago.
     const port = await freePort();
     const sidecar = await pod.start({ DOMINO_API_PROXY: `http://127.0.0.1:${port}` });
@@ -67,34 +67,34 @@ describe('the sidecar, when something fails', () => {
     assert.equal(pod.service.asked.length, 0);
   });
 
-  it('a token proxy that is cut off', async () => {
+  it('reports token_proxy_unreachable when the token proxy drops the connection', async () => {
     pod.tokenProxy.next.push('cut');
     await failsWith('token_proxy_unreachable', /token proxy.*does not answer/, () => undefined);
   });
 
-  it('a token proxy that refuses', async () => {
+  it('reports token_proxy_failed when the token proxy answers 500', async () => {
     pod.tokenProxy.next.push({ status: 500, text: 'oops' });
     await failsWith('token_proxy_failed', /GET http\S+\/access-token: HTTP 500/, () => undefined);
   });
 
-  it('a token proxy with a login page', async () => {
+  it('reports token_proxy_failed when the token proxy answers with a login page, which is not logged', async () => {
     pod.tokenProxy.next.push({ text: '<!doctype html><title>Sign in</title>' });
     await failsWith('token_proxy_failed', /not have the form/, () => undefined);
     assert.ok(!JSON.stringify(pod.lines).includes('Sign in'));
   });
 
-  it('a token proxy with an endless answer', async () => {
+  it('reports token_proxy_failed when the token proxy’s answer is too long', async () => {
     pod.tokenProxy.next.push({ text: 'x'.repeat(500_000) });
     await failsWith('token_proxy_failed', /more than 65536 bytes/, () => undefined);
   });
 
-  it('a service whose name is unknown', async () => {
+  it('reports service_unknown_host when the service’s name is unknown', async () => {
     const sidecar = await pod.start({ DOMINO_IRSA_ENDPOINT: 'https://irsa-svc.invalid/map_iam_roles_to_pod_sa' });
     await roundsEnded(sidecar);
     assert.equal(sidecar.status().last_error?.code, 'service_unknown_host');
   });
 
-  it('a service that is away', async () => {
+  it('reports service_unreachable when the service does not listen', async () => {
     const port = await freePort();
     const sidecar = await pod.start({ DOMINO_IRSA_ENDPOINT: `http://127.0.0.1:${port}/map` });
     await roundsEnded(sidecar);
@@ -109,43 +109,48 @@ describe('the sidecar, when something fails', () => {
   );
   fails('401', problem(401, 'unauthenticated'), 'unauthenticated', /did not accept your Domino token/);
   fails('403', problem(403, 'forbidden'), 'forbidden', /does not allow you to do this \(HTTP 403, .*POST http/);
-  fails('403: shut out', problem(403, 'run_revoked'), 'run_revoked', /has shut this run out/);
-  fails('404: the pod is not visible yet', problem(404, 'run_not_found'), 'run_not_found', /does not see this run yet/);
+  fails('403 for a revoked run', problem(403, 'run_revoked'), 'run_revoked', /has shut this run out/);
   fails(
-    '404 of something else',
+    '404 for a pod that the service does not see yet',
+    problem(404, 'run_not_found'),
+    'run_not_found',
+    /does not see this run yet/,
+  );
+  fails(
+    '404 from another server',
     { status: 404, text: 'nginx' },
     'endpoint_not_found',
     /leads somewhere else.*HTTP 404/,
   );
   fails('409', problem(409, 'shared_service_account'), 'shared_service_account', /shares its service account/);
   fails(
-    '409 of too many roles',
+    '409 for too many roles',
     problem(409, 'too_many_roles'),
     'too_many_roles',
     /more AWS roles than one run can carry/,
   );
   fails('409', problem(409, 'kubernetes_refused'), 'kubernetes_refused', /Kubernetes refuses/);
   fails('429', problem(429, 'too_many_requests'), 'too_many_requests', /too many requests/);
-  fails('503 while roles are written', problem(503, 'grant_pending'), 'grant_pending', /still writing your roles/);
-  fails('503 for want of room', problem(503, 'trust_policy_full'), 'trust_policy_full', /no room left/);
-  fails('503 of Domino', problem(503, 'domino_unavailable'), 'service_unavailable', /cannot do its work/);
-  fails('503 of a load balancer', { status: 503, text: 'no healthy upstream' }, 'service_unavailable', /HTTP 503/);
+  fails('503 while the grant is pending', problem(503, 'grant_pending'), 'grant_pending', /still writing your roles/);
+  fails('503 for a full trust policy', problem(503, 'trust_policy_full'), 'trust_policy_full', /no room left/);
+  fails('503 without Domino', problem(503, 'domino_unavailable'), 'service_unavailable', /cannot do its work/);
+  fails('503 from a load balancer', { status: 503, text: 'no healthy upstream' }, 'service_unavailable', /HTTP 503/);
   fails('500', problem(500, 'internal'), 'service_failed', /failed \(HTTP 500/);
   fails('502', { status: 502, text: '<html>' }, 'service_failed', /HTTP 502/);
   fails('a redirect', { status: 302, headers: { location: '/login' } }, 'unexpected_answer', /HTTP 302/);
   fails('a login page', { text: '<!doctype html>\n' }, 'unexpected_answer', /no AWS config file/);
   fails('an empty answer', { text: '' }, 'unexpected_answer', /it is empty/);
-  fails('an endless answer', { text: '#'.repeat(2_000_000) }, 'unexpected_answer', /more than 1048576 bytes/);
+  fails('an answer that is too long', { text: '#'.repeat(2_000_000) }, 'unexpected_answer', /more than 1048576 bytes/);
   fails(
-    'an endless answer of few characters',
+    'an answer with too many bytes in fewer characters',
     { text: '\u{1f600}'.repeat(300_000) },
     'unexpected_answer',
     /more than 1048576 bytes/,
   );
-  fails('a cut connection', 'cut', 'connection_cut', /cut before its answer was complete/);
+  fails('a connection cut before the answer', 'cut', 'connection_cut', /cut before its answer was complete/);
   fails('a connection cut in the middle of the answer', 'cut in the middle', 'connection_cut', /ECONNRESET/);
 
-  it('no answer: the request has a deadline', async () => {
+  it('reports service_timeout after 60 s without an answer of the service', async () => {
     pod.service.next.push('hang');
     const sidecar = await pod.start();
     await until(() => pod.service.asked.length === 1);
@@ -157,7 +162,7 @@ describe('the sidecar, when something fails', () => {
     assert.match(sidecar.status().last_error?.message ?? '', /no answer within 60 s/);
   });
 
-  it('no answer of the token proxy: that request has one too', async () => {
+  it('reports token_proxy_unreachable after 5 s without an answer of the token proxy', async () => {
     pod.tokenProxy.next.push('hang');
     const sidecar = await pod.start();
     await until(() => pod.tokenProxy.asked.length === 1);
@@ -166,7 +171,7 @@ describe('the sidecar, when something fails', () => {
     assert.equal(sidecar.status().last_error?.code, 'token_proxy_unreachable');
   });
 
-  it('a full disk is an error in /status, and the old file stays', async function () {
+  it('reports disk_full in /status, and keeps the old config file', async function () {
     if (!existsSync('/dev/full')) {
       console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine has no /dev/full`);
       return this.skip();
@@ -187,7 +192,7 @@ describe('the sidecar, when something fails', () => {
       (status.profiles as { name: string }[]).map(({ name }) => name),
       ['acme-read'],
     );
-    // What is there works, so that the workload is not held up.
+    // The old config works, so the workload is not delayed.
     assert.equal((await call(sidecar, '/readyz')).status, 200);
     full = false;
     await pod.clock.advance(30_000);
@@ -195,7 +200,7 @@ describe('the sidecar, when something fails', () => {
     assert.equal(pod.config(), configText(['acme-write']));
   });
 
-  it('the token is asked for anew for each try, and is in no log line', async () => {
+  it('fetches a new bearer token for each try, and logs none', async () => {
     pod.tokenProxy.next.push({ text: ' first.secret.token \n' }, { text: 'second.secret.token' });
     pod.service.next.push(problem(401, 'unauthenticated'));
     await failsWith('unauthenticated', /./, () => undefined);
@@ -206,7 +211,7 @@ describe('the sidecar, when something fails', () => {
     assert.ok(!/secret\.token/.test(JSON.stringify(pod.lines)));
   });
 
-  it('waits longer each time, up to 30 s, and as long as Retry-After says', async () => {
+  it('waits longer after each failure, up to 30 s, or as long as Retry-After says', async () => {
     pod.service.always = problem(503, 'grant_pending');
     const sidecar = await pod.start();
     const waits: number[] = [];
@@ -225,7 +230,7 @@ describe('the sidecar, when something fails', () => {
     assert.equal(pod.lines.filter(({ level }) => level === 'error').length, 1);
   });
 
-  it('honours Retry-After as a date, and against people who refresh', async () => {
+  it('honours Retry-After as a date, and refuses refreshes until then', async () => {
     const until40 = new Date(pod.clock.now() + 40_000).toUTCString();
     pod.service.next.push(problem(429, 'too_many_requests', { 'retry-after': until40 }));
     const sidecar = await pod.start();

@@ -1,4 +1,4 @@
-/** Proves that STS is asked by way of a forward proxy where one is set, and that nothing else ever is. */
+/** Proves that the sidecar calls STS through a forward proxy where one is set, and nothing else. */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
@@ -22,14 +22,14 @@ import {
 
 interface ForwardProxy {
   url: string;
-  /** What it was asked for, and with which credentials. */
+  /** Its requests, with their credentials. */
   asked: string[];
-  /** What it answers to CONNECT in place of opening a tunnel. */
+  /** The answer to CONNECT in place of a tunnel. */
   refuse: string | undefined;
   close(): Promise<void>;
 }
 
-/** It knows one name, `sts.only-by-proxy.example`, which leads to the given port. */
+/** Starts a forward proxy whose tunnels lead to the given port, for any name. */
 async function startProxy(port: number): Promise<ForwardProxy> {
   const note = (request: IncomingMessage) =>
     proxy.asked.push(`${request.method} ${request.url} ${request.headers['proxy-authorization'] ?? '-'}`);
@@ -81,7 +81,7 @@ describe('the forward proxy of the proof', () => {
 
   async function problems(endpoint: string, proxyEnv: Record<string, string>) {
     let elapsed = 0;
-    // One try of each hop: a wait uses up the patience, and no call meets its deadline.
+    // One try of each hop: a wait uses up the time for the proof, and no call reaches its deadline.
     const clock: Clock = {
       now: () => 1_800_000_000_000,
       monotonic: () => elapsed,
@@ -96,7 +96,7 @@ describe('the forward proxy of the proof', () => {
     return (await prove(parseConfig(configText(['acme-read'])), options)).map(({ problem }) => problem);
   }
 
-  it('carries a call by its tunnel', async () => {
+  it('carries a call through its tunnel', async () => {
     const proxied = new URL(proxy.url);
     const call = { method: 'POST' as const, body: 'x=1', deadlineMs: 5_000, maxBytes: 1_000, clock: systemClock };
     const { signal } = new AbortController();
@@ -110,8 +110,8 @@ describe('the forward proxy of the proof', () => {
     );
   });
 
-  it('is asked for a tunnel, and STS is told from others by its own certificate', async () => {
-    // The proxy's stand-in for STS has a certificate that nobody vouches for, so that the tunnel is all that works.
+  it('opens a tunnel, in which the sidecar verifies the certificate of STS', async () => {
+    // The stand-in for STS has a self-signed certificate, so only the tunnel works.
     const [problem] = await problems(`https://${name}/`, { HTTPS_PROXY: proxy.url });
     assert.equal(problem?.code, 'sts_unreachable');
     assert.match(problem?.text ?? '', /DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED|UNABLE_TO_VERIFY/);
@@ -119,7 +119,7 @@ describe('the forward proxy of the proof', () => {
     assert.equal(sts.asked.length, 0);
   });
 
-  it('gets its user and password, in either case of the name, and nobody else sees them', async () => {
+  it('gets the user and password of https_proxy, and the error does not contain the password', async () => {
     const withPassword = proxy.url.replace('//', '//user:hunter%402@');
     proxy.refuse = '407 Proxy Authentication Required';
     const [problem] = await problems(`https://${name}/`, { https_proxy: withPassword });
@@ -130,32 +130,32 @@ describe('the forward proxy of the proof', () => {
     assert.equal(proxy.asked[0], `CONNECT ${name}:443 Basic ${basic}`);
   });
 
-  it('that is away is told from an STS that is away', async () => {
+  it('is reported as proxy_failed when it is unreachable', async () => {
     await proxy.close();
     const [problem] = await problems(`https://${name}/`, { HTTPS_PROXY: proxy.url });
     assert.equal(problem?.code, 'proxy_failed');
     assert.match(problem?.text ?? '', /the proxy 127\.0\.0\.1:\d+: ECONNREFUSED/);
   });
 
-  it('gets the whole URL of a call in clear', async () => {
+  it('gets the whole URL of a call over http', async () => {
     assert.deepEqual(await problems(`http://${name}/`, { HTTP_PROXY: proxy.url }), [undefined]);
     assert.deepEqual(proxy.asked, [`POST http://${name}/ -`, `POST http://${name}/ -`]);
   });
 
-  it('is passed over for what NO_PROXY names', async () => {
+  it('is not used for hosts that NO_PROXY names', async () => {
     const [problem] = await problems(`https://${name}/`, { HTTPS_PROXY: proxy.url, NO_PROXY: 'example' });
     assert.match(problem?.text ?? '', /ENOTFOUND|EAI_AGAIN/);
     assert.deepEqual(proxy.asked, []);
   });
 
-  it('is asked for STS alone: not for the service, nor for Domino in the pod', async () => {
+  it('is used for STS only, and not for the service or the token proxy', async () => {
     const environment = {
       HTTPS_PROXY: proxy.url,
       HTTP_PROXY: proxy.url,
       https_proxy: proxy.url,
       http_proxy: proxy.url,
     };
-    // The service and Domino's proxy under a name that is no loopback to the rule.
+    // Then the service, and then the token proxy, have a name other than loopback.
     const sidecar = await pod.start({ ...environment, IRSA_PROVE: 'true', AWS_ENDPOINT_URL_STS: `http://${name}/` });
     await sidecar.ready;
     assert.deepEqual([pod.service.asked.length, pod.tokenProxy.asked.length], [1, 1]);

@@ -1,4 +1,4 @@
-/** Proves that the sidecar stays small: what it imports, all the way down. */
+/** Proves that the sidecar stays small: which modules it loads, directly and indirectly. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -7,7 +7,7 @@ const root = join(import.meta.dirname, '..', '..');
 const named =
   /^\s*(?:import|export)\b(?!\s+type\b)[^'"]*?\bfrom\s+'([^']+)'|\bimport\(\s*'([^']+)'|^\s*import\s+'([^']+)'/gm;
 
-/** Every module that is loaded from an entry: files by their path from the root, packages by name. */
+/** Every module that an entry loads: files by their path from the root, packages by name. */
 function importsOf(entry: string): Set<string> {
   const found = new Set<string>();
   const visit = (file: string) => {
@@ -24,28 +24,28 @@ function importsOf(entry: string): Set<string> {
   return found;
 }
 
-describe('what the sidecar is made of', () => {
+describe('the modules of the sidecar', () => {
   const loaded = [...importsOf('src/sidecar/main.ts')];
 
-  it('is found by this test', () => {
+  it('are found by this test, as are those of the service', () => {
     for (const name of ['src/sidecar/trusted-cas.ts', 'src/sidecar/round.ts', 'pino'])
       assert.ok(loaded.includes(name), name);
     const service = [...importsOf('src/main.ts')];
     for (const name of ['@kubernetes/client-node', '@aws-sdk/client-iam', 'express']) assert.ok(service.includes(name));
   });
 
-  it('is the log, the clock, the errors, the signals and three pure files of the service, and nothing else of it', () => {
+  it('include only the log, clock, errors, signals and three pure files of src/lib', () => {
     const shared = loaded.filter((name) => /^(src|routes)\//.test(name) && !name.startsWith('src/sidecar/'));
     for (const name of shared)
       assert.match(name, /^src\/lib\/(log|clock|errors|arn|default-proposal|forward-proxy|signals)\.ts$/);
   });
 
-  it('is pino and Node, with no Kubernetes client, AWS SDK or framework', () => {
+  it('include no package other than pino', () => {
     const packages = loaded.filter((name) => !name.startsWith('src/') && !name.startsWith('node:'));
     assert.deepEqual(packages, ['pino']);
   });
 
-  it('loads the heavy modules of Node by name alone', () => {
+  it('import only two modules of Node statically', () => {
     const node = loaded.filter((name) => name.startsWith('node:')).sort();
     assert.deepEqual(node, ['node:path', 'node:timers/promises']);
   });

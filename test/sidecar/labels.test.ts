@@ -25,7 +25,7 @@ describe('pod labels', () => {
     });
   });
 
-  it('tell the run: by execution id, by name, by DOMINO_RUN_ID, in this order', () => {
+  it('identify the run by execution id, by name, or else by DOMINO_RUN_ID', () => {
     const byId = `dominodatalab.com/execution-id="${runId}"`;
     const byName = `app.kubernetes.io/name="run-${runId}"`;
     assert.equal(identifyRun(`${byId}\napp.kubernetes.io/name="run-${other}"`, other).run, runId);
@@ -34,7 +34,7 @@ describe('pod labels', () => {
     assert.equal(identifyRun(undefined, `run-${runId}`).run, runId);
   });
 
-  it('tell the workload type, unless it is no label', () => {
+  it('give the workload type, unless it is not a valid label', () => {
     const text = (type: string) =>
       `dominodatalab.com/execution-id="${runId}"\ndominodatalab.com/irsa-workload-type="${type}"`;
     assert.equal(identifyRun(text('cluster-worker'), undefined).workloadType, 'cluster-worker');
@@ -42,7 +42,7 @@ describe('pod labels', () => {
     assert.equal(identifyRun(undefined, runId).workloadType, undefined);
   });
 
-  it('that name no run are a failure with its code', () => {
+  it('that name no run are refused with run_unknown', () => {
     for (const text of [undefined, '', 'app.kubernetes.io/name="ray"', 'dominodatalab.com/execution-id="../x"']) {
       assert.throws(
         () => identifyRun(text, undefined),

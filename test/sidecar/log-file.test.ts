@@ -1,4 +1,4 @@
-/** Proves that the log file stays small, and that a full volume ends nothing. */
+/** Proves that the log file stays small, and that a file that cannot be written ends nothing. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -17,7 +17,7 @@ describe('the log file', () => {
   const open = (...path: string[]) => openLogFile(join(folder, ...path), 100, (error) => void troubles.push(error));
   const text = (...path: string[]) => readFileSync(join(folder, ...path), 'utf8');
 
-  it('is moved aside when it is full, and only one older one is kept', () => {
+  it('is renamed when it is full, and one older file is kept', () => {
     const file = open('irsa', 'app.log');
     for (let line = 10; line < 40; line += 1) file.write(`${line}${' '.repeat(37)}\n`);
     assert.deepEqual(readdirSync(join(folder, 'irsa')).sort(), ['app.log', 'app.log.1']);
@@ -26,13 +26,13 @@ describe('the log file', () => {
     assert.deepEqual(text('irsa', 'app.log.1').match(/\d+/g), ['36', '37']);
   });
 
-  it('is gone on with after a restart, and counts what is there', () => {
+  it('continues after a restart, and counts what it already holds', () => {
     open('app.log').write(`${'a'.repeat(59)}\n`);
     open('app.log').write(`${'b'.repeat(59)}\n`);
     assert.deepEqual([text('app.log.1')[0], text('app.log')[0]], ['a', 'b']);
   });
 
-  it('that cannot be written is told once, until it can be again', () => {
+  it('reports once that it cannot be written, and continues when it can', () => {
     writeFileSync(join(folder, 'irsa'), 'a file where the folder should be');
     const file = open('irsa', 'app.log');
     file.write('one\n');

@@ -1,4 +1,4 @@
-/** Proves what people without roles see: members of no mapped organization, and owners of a revoked run. */
+/** Proves what users without roles see: those whose organizations are not mapped, and those whose run is revoked. */
 import assert from 'node:assert/strict';
 import { awsConfig } from '../../src/grants/aws-config.ts';
 import { until } from '../support/clock.ts';
@@ -16,7 +16,7 @@ const nobody = (user: string, orgs: readonly string[]) =>
     outcomes: [],
   });
 
-describe('the sidecar of a person without roles', () => {
+describe('the sidecar of a user without roles', () => {
   let pod: Pod;
 
   beforeEach(async () => {
@@ -25,7 +25,7 @@ describe('the sidecar of a person without roles', () => {
   afterEach(() => pod.stop());
 
   describe('whose organizations are not mapped', () => {
-    it('says who she is, where Domino has her, and that none is mapped, wherever one looks', async () => {
+    it('reports the user, the organizations and that none is mapped, in /status, /refresh and /readyz', async () => {
       pod.service.always = { text: nobody('bob', ['acme', 'a, "b"']) };
       const sidecar = await pod.start();
       await sidecar.ready;
@@ -42,13 +42,13 @@ describe('the sidecar of a person without roles', () => {
       assert.deepEqual([status.state, status.notice, status.last_error], ['unmapped', notice, null]);
       const { body: refreshed } = await call(sidecar, '/refresh');
       assert.deepEqual([refreshed.result, refreshed.notice], ['ok', notice]);
-      // The workload is not held up for it.
+      // The workload is not delayed for this.
       const ready = await call(sidecar, '/readyz');
       assert.deepEqual([ready.status, ready.body], [200, { status: 'Ready', notice }]);
       assert.equal(pod.config(), nobody('bob', ['acme', 'a, "b"']));
     });
 
-    it('says so of a user in no organization, in very many, and of one that an older service does not name', async () => {
+    it('reports it also for no organization, for many, and where an older service names none', async () => {
       const sidecar = await pod.start();
       await sidecar.ready;
       const told = async (text: string) => {
@@ -63,7 +63,7 @@ describe('the sidecar of a person without roles', () => {
       assert.match((await told(older)) ?? '', /as bob\. No organization of yours is mapped/);
     });
 
-    it('is over when a mapping comes', async () => {
+    it('drops the notice when a mapping is added', async () => {
       pod.service.next.push({ text: nobody('alice', ['acme']) });
       const sidecar = await pod.start();
       await sidecar.ready;
@@ -74,8 +74,8 @@ describe('the sidecar of a person without roles', () => {
     });
   });
 
-  describe('whose run is shut out', () => {
-    it('says revoked, proves nothing, is not ready, and the file says it at its top; until it is allowed again', async () => {
+  describe('whose run is revoked', () => {
+    it('is revoked and not ready, with the reason at the top of the config file, until the run is allowed again', async () => {
       const sidecar = await pod.start();
       await sidecar.ready;
       pod.service.always = problem(403, 'run_revoked');
@@ -91,7 +91,7 @@ describe('the sidecar of a person without roles', () => {
       assert.match(first, /^# irsa-svc: this run is shut out of its AWS roles, written 20\S+Z: .*It says run_revoked/);
       assert.equal(rest.join('\n'), configText(['acme-read']));
 
-      // Once, however often it is refused.
+      // Further refusals do not change the file.
       const before = pod.config();
       await pod.clock.advance(31_000);
       await until(() => pod.service.asked.length >= 3 && !sidecar.status().refreshing);
@@ -104,7 +104,7 @@ describe('the sidecar of a person without roles', () => {
       assert.equal((await call(sidecar, '/readyz')).status, 200);
     });
 
-    it('says so in a file of its own where there was none, with a hostile reason in one line', async () => {
+    it('writes a config file with the reason where there was none, and keeps a hostile reason on one line', async () => {
       const reason = 'x\n[profile default]\ncredential_process = id\r\u2028[y]';
       const body = { type: 'x', title: 'x', status: 403, code: 'run_revoked', detail: reason, request_id: 'req-1' };
       pod.service.always = { status: 403, text: JSON.stringify(body) };

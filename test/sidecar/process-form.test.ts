@@ -1,4 +1,4 @@
-/** Proves the process form of the config file: which comments stay, and that no profile's name gets out of its word or folder. */
+/** Proves the process form of the config file: which comments stay, and that no profile's name escapes its word or folder. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ const session = {
 };
 
 describe('the process form', () => {
-  it('keeps every comment of the service, and no role_arn that a tool could follow', () => {
+  it('keeps the service’s comments, and has no role_arn or source_profile', () => {
     const [target, proxy] = ['222222222222', '111111111111'].map((account) => `arn:aws:iam::${account}:role/acme`) as [
       string,
       string,
@@ -51,7 +51,7 @@ describe('the process form', () => {
     assert.match(form, /^credential_process = sh \/var\/run\/irsa-credentials\/session acme$/m);
   });
 
-  it('says that nobody mapped the person, as the service does', () => {
+  it('keeps the service’s text for a user without mapped organizations', () => {
     const text = awsConfig({
       user: 'bob',
       orgs: [],
@@ -65,10 +65,10 @@ describe('the process form', () => {
     assert.equal(processForm(text, parseConfig(text), folder), text);
   });
 
-  // What config-form.ts lets into a profile's name.
+  // The characters that config-form.ts accepts in a profile's name.
   const names = fc.string({ unit: fc.constantFrom(...'aZ0_+=,.@/-'), minLength: 1, maxLength: 700 });
 
-  it('makes one word and one file of every name, in its folder, and two of two', () => {
+  it('makes of each name one distinct word, and one file in its folder', () => {
     fc.assert(
       fc.property(names, names, (one, other) => {
         const key = sessionKey(one);
@@ -80,7 +80,7 @@ describe('the process form', () => {
     );
   });
 
-  it('gets through a shell, as SDKs run it, with the names that would leave its folder or its word', () => {
+  it('works in a shell, as SDKs run it, with names that could escape the folder or the word', () => {
     const base = mkdtempSync(join(tmpdir(), 'irsa-process-form-'));
     const files = sessionFiles(join(base, 'sessions'), systemDisk);
     try {
@@ -106,7 +106,7 @@ describe('the process form', () => {
     }
   });
 
-  it('has a script that shells other than bash read, also without date', () => {
+  it('has a script that runs in sh, bash and dash, also without date', () => {
     const base = mkdtempSync(join(tmpdir(), 'irsa-process-form-'));
     try {
       writeFileSync(join(base, 'session'), sessionScript(6003));
@@ -127,7 +127,7 @@ describe('the process form', () => {
     }
   });
 
-  it('takes no folder that a shell could read otherwise', () => {
+  it('refuses folders that a shell could misread', () => {
     for (const wrong of ['/a b', "/a'b", '/a;b', '/$a', '/a`b', 'a', '/a/', '/~a'])
       assert.doesNotMatch(wrong, folderForm);
     assert.match(folder, folderForm);

@@ -29,7 +29,7 @@ describe('the process of the sidecar', () => {
   const running: Running[] = [];
 
   before(async () => {
-    // Under node_modules, from where its packages are found.
+    // Under node_modules, where Node finds its packages.
     folder = mkdtempSync(join(root, 'node_modules', '.irsa-sidecar-'));
     await build({
       entryPoints: [join(root, 'src/sidecar/main.ts')],
@@ -72,13 +72,13 @@ describe('the process of the sidecar', () => {
   }
   const said = ({ lines }: Running, text: string) => lines.find(({ msg }) => msg === text);
 
-  it('does not start with settings that cannot be used, and lists them all', async () => {
+  it('exits with 1 on invalid settings, and lists them all', async () => {
     const started = run({ IRSA_PROVE: 'perhaps', POD_INFO_PATH: 'x' });
     assert.equal(await started.ended, 1);
     assert.match(started.stderr(), /cannot start: 2 setting.*\nPOD_INFO_PATH: .*\nIRSA_PROVE: /);
   });
 
-  it('writes JSON lines on stdout and to the log file, and ends with SIGTERM at once, whatever it does', async () => {
+  it('logs JSON lines to stdout and the log file, and ends within a second of SIGTERM during a refresh', async () => {
     const logFile = join(pod.folder, 'irsa', 'app.log');
     const started = run({ IRSA_LOG_FILE: logFile });
     await until(() => said(started, 'round done') !== undefined);
@@ -99,7 +99,7 @@ describe('the process of the sidecar', () => {
     assert.equal(said(started, 'ending')?.signal, 'SIGTERM');
   });
 
-  it('says so when its port is taken', async () => {
+  it('exits with 1 when its port is taken, and logs why', async () => {
     const first = run();
     await until(() => said(first, 'listening') !== undefined);
     const second = run({ IRSA_SIDECAR_PORT: String(said(first, 'listening')?.port) });
@@ -107,21 +107,21 @@ describe('the process of the sidecar', () => {
     assert.match(JSON.stringify(said(second, 'cannot listen')), /EADDRINUSE/);
   });
 
-  it('IRSA_ONCE: one whole round, however many tries it takes, then 0', async () => {
+  it('IRSA_ONCE: retries until one round succeeds, then exits with 0', async () => {
     pod.service.next.push(problem(404, 'run_not_found'));
     assert.equal(await run({ IRSA_ONCE: 'true' }).ended, 0);
     assert.equal(pod.config(), configText(['acme-read']));
     assert.equal(pod.service.asked.length, 2);
   });
 
-  it('IRSA_ONCE: not 0 when it was not to be had', async () => {
+  it('IRSA_ONCE: exits with 1 when no round succeeds in time', async () => {
     pod.service.always = 'hang';
     const started = run({ IRSA_ONCE: 'true', IRSA_ONCE_TIMEOUT_SECONDS: '1' });
     assert.equal(await started.ended, 1);
     assert.ok(said(started, 'no proved AWS config in time'));
   });
 
-  it('IRSA_ONCE: ends with SIGTERM as well', async () => {
+  it('IRSA_ONCE: ends on SIGTERM with 1 before a round has succeeded', async () => {
     pod.service.always = 'hang';
     const started = run({ IRSA_ONCE: 'true' });
     await until(() => pod.service.asked.length === 1);
@@ -129,7 +129,7 @@ describe('the process of the sidecar', () => {
     assert.equal(await started.ended, 1);
   });
 
-  it('answers a probe by its exit code', async () => {
+  it('exits a probe with 1 until it is ready, then with 0', async () => {
     pod.service.next.push('hang');
     const started = run();
     await until(() => pod.service.asked.length === 1);
@@ -142,9 +142,9 @@ describe('the process of the sidecar', () => {
     assert.equal(await run({ IRSA_SIDECAR_PORT: String(said(ready, 'listening')?.port) }, ['probe']).ended, 0);
   });
 
-  it('idles under 60 MB, after its start and after many refreshes over TLS', async function () {
+  it('idles below 60 MB after its start and after 20 refreshes over TLS', async function () {
     if (!existsSync('/proc/self/status')) {
-      console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine tells no memory under /proc`);
+      console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine shows no memory under /proc`);
       return this.skip();
     }
     const pair = makeCertificate();
@@ -155,7 +155,7 @@ describe('the process of the sidecar', () => {
       const started = run({
         DOMINO_IRSA_ENDPOINT: `${service.url}/map`,
         DOMINO_IRSA_SSL_CERT: certificate,
-        // The stand-in for STS is trusted as STS is: by Node's own list.
+        // The stand-in for STS is trusted the way STS is: through Node's own list of CAs.
         NODE_EXTRA_CA_CERTS: certificate,
         AWS_ENDPOINT_URL_STS: sts.url,
         IRSA_PROVE: 'true',
@@ -179,7 +179,7 @@ describe('the process of the sidecar', () => {
     }
   });
 
-  it('IRSA_ONCE has a time limit that counts all tries', async () => {
+  it('IRSA_ONCE: has one time limit for all tries', async () => {
     pod.service.always = problem(503, 'grant_pending');
     const config = loadSidecarConfig({ ...pod.environment, IRSA_ONCE: 'true' });
     const { clock, log } = pod;

@@ -1,4 +1,4 @@
-/** Proves the reading of the config text, by the service's own leader of it, and the comparison of two. */
+/** Proves that the sidecar reads the config text that the service writes, and compares two of them. */
 import assert from 'node:assert/strict';
 import { awsConfig, type RoleOutcome } from '../../src/grants/aws-config.ts';
 import { Failure } from '../../src/sidecar/failure.ts';
@@ -18,7 +18,7 @@ function written(outcomes: readonly RoleOutcome[]) {
 }
 
 describe('the config text', () => {
-  it('that the service writes is read: profiles, their sources, and refusals with reasons', () => {
+  it('gives the profiles, their sources, and refusals with reasons', () => {
     const detail = 'no IAM role acme-read-proxy in account 111111111111';
     const refused: RoleOutcome = { kind: 'refused', target: target('acme-read'), code: 'role_not_found', detail };
     const config = written([granted('team/acme-list', 'acme-proxy'), refused]);
@@ -42,7 +42,7 @@ describe('the config text', () => {
     assert.deepEqual(config.refused, [{ name: 'acme-read', code: 'role_not_found', reason: detail }]);
   });
 
-  it('of somebody who is mapped to nothing holds nothing', () => {
+  it('of a user without roles has no profiles, and names the organizations', () => {
     assert.deepEqual(written([]), {
       profiles: [],
       sources: [],
@@ -52,7 +52,7 @@ describe('the config text', () => {
     });
   });
 
-  it('of an earlier release, without spaces around the signs, is read too', () => {
+  it('of an earlier release, without spaces around the equals signs, is read too', () => {
     const text =
       '[profile src_a]\nweb_identity_token_file = /t\nrole_arn=arn:aws:iam::1:role/a\n[profile a]\nsource_profile=src_a\nrole_arn=b\n';
     assert.deepEqual(parseConfig(text).profiles, [
@@ -60,7 +60,7 @@ describe('the config text', () => {
     ]);
   });
 
-  it('is not what a proxy or a login page answers', () => {
+  it('is refused with unexpected_answer where a proxy or a login page answered', () => {
     for (const text of ['', '\n', '<!doctype html>\n<title>Sign in</title>', '{"status":"ok"}', 'role_arn = x']) {
       assert.throws(
         () => parseConfig(text),
@@ -70,7 +70,7 @@ describe('the config text', () => {
     }
   });
 
-  it('is compared by what its profiles lead to', () => {
+  it('is compared by the roles of its profiles', () => {
     const before = written([granted('a'), granted('b'), granted('c', 'pool-1')]);
     const after = written([granted('b'), granted('c', 'pool-2'), granted('d')]);
     assert.deepEqual(compareConfigs(before, after), { added: ['d'], removed: ['a'], changed: ['c'], kept: ['b'] });

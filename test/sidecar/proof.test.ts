@@ -1,4 +1,4 @@
-/** Proves the proof: STS is asked until it agrees or a minute has passed, with the token of that moment, and told in words. */
+/** Proves the proof: the sidecar calls STS until it succeeds or a minute has passed, reads the token for each try, and reports problems. */
 import assert from 'node:assert/strict';
 import { parseConfig } from '../../src/sidecar/profiles.ts';
 import { type Proof, prove } from '../../src/sidecar/proof.ts';
@@ -20,7 +20,7 @@ import {
   tokenFile,
 } from './support.ts';
 
-/** Tells the waits from the deadlines of calls: while a call is under way, its answer is waited for and not time. */
+/** Distinguishes waits from the deadlines of calls: while a call is under way, the test waits for its answer and moves no time. */
 class CallClock extends FakeClock {
   calls = 0;
 
@@ -58,7 +58,7 @@ describe('the proof', () => {
     pod.put('token', `${await issuer.podToken({ serviceAccount: account, now: clock.now(), ...more })}\n`);
   const trust = (subject: string) => proxyTrust(issuer.issuer, `*:domino-compute:${subject}`);
   const trustOfTarget = (proxy: string) => targetTrust(`arn:aws:iam::${clusterAccount}:role/${proxy}`);
-  /** As the service writes it, so that it takes time to spread. */
+  /** Admits the run with a write like the service's, which takes time to propagate. */
   const letIn = () => aws.setTrust('111111111111', 'acme-read', trust(account));
   const tries = () => aws.calls.AssumeRoleWithWebIdentity ?? 0;
   const targetTries = () => aws.calls.AssumeRole ?? 0;
@@ -77,7 +77,7 @@ describe('the proof', () => {
     return prove(parseConfig(text), options);
   }
 
-  /** Lets time pass while nothing but time is waited for, a little at a time, and no further than `over`. */
+  /** Advances the clock in small steps while no call is under way, until `over`. */
   async function pass(over: () => boolean): Promise<void> {
     while (!over()) {
       await until(() => over() || (clock.calls === 0 && clock.sleeping > 0));
@@ -94,13 +94,13 @@ describe('the proof', () => {
     return proof;
   }
 
-  it('is had at the first try where IAM needs no time', async () => {
+  it('succeeds on the first try when IAM is consistent at once', async () => {
     letIn();
     assert.deepEqual(await proveIt(), [{ profile: 'acme-read', seconds: 0, tries: 2, problem: undefined }]);
     assert.deepEqual([tries(), targetTries()], [1, 1]);
   });
 
-  it('waits while IAM spreads the change, and says how long that took', async () => {
+  it('waits while IAM propagates the change, and reports how long that took', async () => {
     aws.knobs.propagationMs = 7_000;
     letIn();
     const [proof] = await passing(proveIt());
@@ -109,7 +109,7 @@ describe('the proof', () => {
     assert.ok((proof?.seconds ?? 0) >= 7 && (proof?.seconds ?? 0) <= 11, String(proof?.seconds));
   });
 
-  it('gives up after a minute, in words', async () => {
+  it('gives up after a minute with source_refused and a message', async () => {
     const [proof] = await passing(proveIt());
     assert.deepEqual([proof?.problem?.hop, proof?.problem?.code], ['source', 'source_refused']);
     assert.match(proof?.problem?.text ?? '', /trust policy does not let this run in \(yet\).*\(AccessDenied: Not auth/);
@@ -118,7 +118,7 @@ describe('the proof', () => {
     assert.ok(tries() <= 26, String(tries()));
   });
 
-  it('takes the token anew for each try', async () => {
+  it('reads the pod’s token again for each try', async () => {
     letIn();
     await putToken({ expiresInSeconds: -10 });
     const proof = proveIt();
@@ -128,17 +128,17 @@ describe('the proof', () => {
     assert.deepEqual([proved?.problem, (proved?.tries ?? 0) > 1], [undefined, true]);
   });
 
-  it('outlasts throttling, failures and an outage of STS', async () => {
+  it('retries after throttling, failures and a lost answer of STS', async () => {
     letIn();
     aws.knobs.throttleNext = { AssumeRoleWithWebIdentity: 2 };
     aws.knobs.failNext = { AssumeRoleWithWebIdentity: { code: 'ServiceUnavailable', times: 1 } };
     aws.knobs.loseAnswerNext = { AssumeRoleWithWebIdentity: 1 };
     const [proof] = await passing(proveIt());
-    // The first try fails, and its answer is lost on top of it.
+    // The first try fails, and its answer is lost as well.
     assert.deepEqual([proof?.problem, proof?.tries], [undefined, 5]);
   });
 
-  it('tells what is wrong where it is not the trust policy', async () => {
+  it('reports problems other than the trust policy: audience, STS failing or unreachable, no token', async () => {
     const told = async (endpoint?: string) => {
       const problem = (await passing(proveIt(endpoint)))[0]?.problem;
       return `${problem?.hop} ${problem?.code}: ${problem?.text}`;
@@ -156,14 +156,14 @@ describe('the proof', () => {
     assert.match(await told(), /^source no_token: there is no web identity token \(\//);
   });
 
-  describe('of the second hop', () => {
+  describe('at the second hop', () => {
     const target = (document: object) => aws.setTrust('222222222222', 'acme-read', document);
     const refusals: [what: string, does: () => void][] = [
       ['that does not trust the proxy role', () => target(trustOfTarget('another'))],
       ['that does not exist', () => aws.removeRole('222222222222', 'acme-read')],
     ];
     for (const [what, does] of refusals) {
-      it(`is not had for a role ${what}: STS says the same, and so does the sidecar`, async () => {
+      it(`fails with target_refused for a role ${what}`, async () => {
         letIn();
         does();
         const [proof] = await passing(proveIt());
@@ -173,12 +173,12 @@ describe('the proof', () => {
           /does not exist, does not trust.*not authorized to perform: sts:Assume/,
         );
         assert.match(proof?.problem?.advice ?? '', /trust policy/);
-        // The first session serves all tries of the second hop.
+        // All tries of the second hop use the first session.
         assert.deepEqual([tries(), targetTries() > 10, targetTries() <= 26], [1, true, true]);
       });
     }
 
-    it('waits while IAM spreads it', async () => {
+    it('waits while IAM propagates the target role’s trust policy', async () => {
       letIn();
       target(trustOfTarget('another'));
       const proof = proveIt();
@@ -188,7 +188,7 @@ describe('the proof', () => {
       assert.deepEqual([proved?.problem, (proved?.tries ?? 0) > 2], [undefined, true]);
     });
 
-    it('is not needed by a role that the token leads to itself', async () => {
+    it('makes no call for a role that the run assumes directly with the pod’s token', async () => {
       letIn();
       const [, direct = ''] = configText(['acme-read']).split(/(?=\[profile src_)/);
       assert.deepEqual(await proveIt(aws.url, direct), [
@@ -197,7 +197,7 @@ describe('the proof', () => {
       assert.equal(targetTries(), 0);
     });
 
-    it('is not made where the first gave no session, and an answer of something else proves nothing', async () => {
+    it('makes no call without a session of the first hop, and reports an unexpected answer', async () => {
       sts = await startScripted({ text: '<html>Sign in</html>' });
       const [proof] = await passing(proveIt(sts.url));
       assert.deepEqual([proof?.problem?.hop, proof?.problem?.code], ['source', 'sts_odd_answer']);
@@ -205,13 +205,13 @@ describe('the proof', () => {
     });
   });
 
-  it('reads no more of an answer than STS would give', async () => {
+  it('refuses an answer of more than 64 KB', async () => {
     sts = await startScripted({ text: `${sessionXml}${' '.repeat(500_000)}` });
     const [proof] = await passing(proveIt(sts.url));
     assert.match(proof?.problem?.text ?? '', /more than 65536 bytes/);
   });
 
-  it('asks no more than eight at once, however many profiles there are', async () => {
+  it('makes at most eight calls at once for many profiles', async () => {
     sts = await startScripted('hang');
     const names = Array.from({ length: 20 }, (_, index) => `role-${index}`);
     const proof = proveIt(sts.url, configText(names));
@@ -225,7 +225,7 @@ describe('the proof', () => {
     );
   });
 
-  it('asks the regional STS of the partition', () => {
+  it('calls the regional STS of the partition', () => {
     const arn = (partition: string) => `arn:${partition}:iam::111111111111:role/acme-read`;
     assert.equal(stsEndpoint(arn('aws'), 'us-west-2'), 'https://sts.us-west-2.amazonaws.com/');
     assert.equal(stsEndpoint(arn('aws-us-gov'), 'us-gov-west-1'), 'https://sts.us-gov-west-1.amazonaws.com/');
@@ -234,7 +234,7 @@ describe('the proof', () => {
     assert.equal(stsEndpoint(arn('aws'), undefined), undefined);
   });
 
-  it('sends what STS needs, without a signature, for the shortest session', async () => {
+  it('signs the second hop only, and requests the shortest sessions', async () => {
     sts = await startScripted({ text: sessionXml });
     await proveIt(sts.url);
     const [asked, second] = sts.asked;
@@ -261,7 +261,7 @@ describe('the proof', () => {
   describe('in a round', () => {
     const settings = () => ({ IRSA_PROVE: 'true', IRSA_RECHECK_SECONDS: '0', AWS_ENDPOINT_URL_STS: aws.url });
 
-    it('makes the sidecar ready, with its time in /status, and no credentials anywhere', async () => {
+    it('makes the sidecar ready, with its duration in /status, and no credentials in status or log', async () => {
       aws.knobs.propagationMs = 1_000;
       letIn();
       const sidecar = await pod.start(settings());
@@ -276,7 +276,7 @@ describe('the proof', () => {
       assert.ok(!/ASIA|AccessKey|SecretAccess|SessionToken|eyJ/.test(everything));
     });
 
-    it('that does not come is an error that names the profile, and the round is tried again', async () => {
+    it('that fails is an error that names the profile, and the round is retried', async () => {
       const sidecar = await pod.start(settings());
       await pass(() => sidecar.status().last_round !== null);
       const status = sidecar.status();
@@ -288,7 +288,7 @@ describe('the proof', () => {
       assert.equal(pod.service.asked.length, 2);
     });
 
-    it('names the hop that failed, its code and what to do, for the profile that it concerns', async () => {
+    it('reports the failed hop, its code and advice with the profile', async () => {
       letIn();
       aws.removeRole('222222222222', 'acme-read');
       const sidecar = await pod.start(settings());
@@ -300,7 +300,7 @@ describe('the proof', () => {
       assert.match(error?.message ?? '', /acme-read: at the target hop, the role does not exist, does not trust/);
     });
 
-    it('is taken back within a minute when AWS does not let the run in any more', async () => {
+    it('is withdrawn within 90 s after a revocation in AWS', async () => {
       letIn();
       const sidecar = await pod.start({ ...settings(), IRSA_RECHECK_SECONDS: '40' });
       await sidecar.ready;
@@ -314,7 +314,7 @@ describe('the proof', () => {
       assert.deepEqual([sidecar.status().last_round?.cause, sidecar.status().profiles[0]?.proved], ['recheck', false]);
     });
 
-    it('is taken back too where the service cannot say why', async () => {
+    it('is withdrawn also when the service is unavailable', async () => {
       letIn();
       const sidecar = await pod.start({ ...settings(), IRSA_RECHECK_SECONDS: '40' });
       await sidecar.ready;
@@ -325,7 +325,7 @@ describe('the proof', () => {
       assert.deepEqual([profile?.proved, profile?.problem_code], [false, 'source_refused']);
     });
 
-    it('stands while STS is away or busy between rounds', async () => {
+    it('stays while STS throttles or is unreachable between rounds', async () => {
       letIn();
       const sidecar = await pod.start({ ...settings(), IRSA_RECHECK_SECONDS: '40' });
       await sidecar.ready;
@@ -337,7 +337,7 @@ describe('the proof', () => {
       assert.deepEqual([sidecar.status().profiles[0]?.proved, pod.service.asked.length], [true, 1]);
     });
 
-    it('comes again when the token file is replaced, and not otherwise', async () => {
+    it('is repeated when the token file is replaced, and not otherwise', async () => {
       letIn();
       const sidecar = await pod.start({ ...settings(), IRSA_REFRESH_SECONDS: '0' });
       await sidecar.ready;

@@ -1,4 +1,4 @@
-/** Proves what a renewal does that comes late: the profile was ended meanwhile, or leads to another role. */
+/** Proves what a late renewal does: the profile was removed meanwhile, or leads to another role. */
 import assert from 'node:assert/strict';
 import { createLog } from '../../src/lib/log.ts';
 import { type ParsedConfig, parseConfig } from '../../src/sidecar/profiles.ts';
@@ -10,7 +10,7 @@ import { configText } from './support.ts';
 
 type Hooks = Parameters<SessionsOptions['renew']>[1];
 
-describe('a renewal that comes late', () => {
+describe('a late renewal', () => {
   const config = parseConfig(configText(['acme']));
   const moved = parseConfig(configText(['acme']).replace('222222222222:role/acme', '222222222222:role/other'));
   const proof: Proof = { profile: 'acme', seconds: 0, tries: 1, problem: undefined };
@@ -60,7 +60,7 @@ describe('a renewal that comes late', () => {
   }
   const halfAnHour = 31 * 60_000;
 
-  it('leaves the session of the role that the profile leads to now', async () => {
+  it('keeps the session of the role that the profile now leads to', async () => {
     const { clock, files, lost, asked, answer, sessions, take, stop } = start();
     take(config, 'old');
     await clock.advance(halfAnHour);
@@ -74,7 +74,7 @@ describe('a renewal that comes late', () => {
     stop();
   });
 
-  it('brings back no session of a profile that was ended', async () => {
+  it('does not restore the session of a removed profile', async () => {
     const { clock, files, asked, sessions, take, stop } = start();
     take(config, 'old');
     await clock.advance(halfAnHour);
@@ -84,7 +84,7 @@ describe('a renewal that comes late', () => {
     stop();
   });
 
-  it('says nothing of a newer session, and leaves it', async () => {
+  it('keeps a newer session, and reports no refusal', async () => {
     const { clock, files, lost, asked, answer, take, stop } = start();
     take(config, 'old');
     await clock.advance(halfAnHour);
@@ -96,19 +96,19 @@ describe('a renewal that comes late', () => {
     stop();
   });
 
-  it('is why a session that ran out is not there', async () => {
+  it('that was refused is the reason for an expired session', async () => {
     const { clock, answer, sessions, take, stop } = start();
     take(config, 'old');
     assert.equal(sessions.lapsed('acme'), undefined);
     answer.resolve([refused]);
     await clock.advance(halfAnHour);
-    assert.equal(sessions.lapsed('acme'), undefined, 'the session lives');
+    assert.equal(sessions.lapsed('acme'), undefined, 'the session is still valid');
     await clock.advance(halfAnHour);
     assert.deepEqual([sessions.expiresAt('acme'), sessions.lapsed('acme')], [undefined, refused.problem]);
     stop();
   });
 
-  it('of a look between rounds takes back no proof of the role that the source names now', () => {
+  it('of a recheck withdraws no proof of a source that now names another role', () => {
     const problem = refused.problem;
     const [old, now] = [config, moved].map(({ sources }) => sources[0]);
     assert.ok(problem && old && now);
@@ -119,7 +119,7 @@ describe('a renewal that comes late', () => {
     assert.deepEqual([doubtIn(config), doubtIn(other)], [problem, undefined]);
   });
 
-  it('is taken where nothing changed meanwhile', async () => {
+  it('is used where nothing changed meanwhile', async () => {
     const { clock, files, asked, take, stop } = start();
     take(config, 'old');
     await clock.advance(halfAnHour);

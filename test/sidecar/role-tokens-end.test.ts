@@ -1,4 +1,4 @@
-/** Proves the end of role tokens: of a run that is shut out, of a role that a profile leads to no more, and of odd answers. */
+/** Proves the end of role tokens: of a revoked run, of a role that a profile no longer leads to, and after unexpected answers. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -12,7 +12,7 @@ import type { ServiceCall } from '../../src/sidecar/service-client.ts';
 import { FakeClock } from '../support/clock.ts';
 import { runId, type Scripted, startScripted } from './support.ts';
 
-describe('role tokens end', () => {
+describe('role tokens', () => {
   let folder: string;
   let service: Scripted;
   const clock = new FakeClock();
@@ -59,7 +59,7 @@ describe('role tokens end', () => {
   const text = (profile: string) =>
     existsSync(join(folder, profile)) ? readFileSync(join(folder, profile), 'utf8') : undefined;
 
-  it('with the run, also those that a sidecar before this one wrote, and no other file', () => {
+  it('of a revoked run are removed, with those of an earlier sidecar, and no other file', () => {
     mkdirSync(join(folder, 'team'));
     for (const [name, content] of [
       ['acme', 'eyJ.old.token'],
@@ -78,7 +78,7 @@ describe('role tokens end', () => {
     ]);
   });
 
-  /** A renewal whose answer is held back while `meanwhile` happens. @returns the tokens, when the answer has come. */
+  /** A renewal whose answer is delayed until `meanwhile` has happened. @returns the tokens after the answer. */
   async function renewLate(meanwhile: (tokens: ReturnType<typeof start>) => unknown, when: 'asking' | 'asked') {
     const tokens = start();
     service.always = answer('acme', 'eyJ.first.token');
@@ -111,13 +111,13 @@ describe('role tokens end', () => {
   }
 
   for (const when of ['asking', 'asked'] as const) {
-    it(`with the run, and a renewal that was ${when} brings none back`, async () => {
+    it(`of a revoked run are not restored by a renewal under way (${when})`, async () => {
       const tokens = await renewLate(({ drop }) => drop(), when);
       assert.deepEqual([text('acme'), tokens.endOf('acme')], [undefined, undefined]);
     });
   }
 
-  it('with a role that the profile leads to no more, and a late renewal brings none of it', async () => {
+  it('of a role that the profile no longer leads to are not restored by a late renewal', async () => {
     await renewLate(async (tokens) => {
       service.always = answer('acme', 'eyJ.second.token');
       await tokens.bring(config('acme', 'other'), call(), false);
@@ -125,7 +125,7 @@ describe('role tokens end', () => {
     assert.equal(text('acme'), 'eyJ.second.token');
   });
 
-  it('with a role that the profile leads to no more: another one is fetched', async () => {
+  it('are replaced when the profile leads to another role, and removed when the profile is gone', async () => {
     const tokens = start();
     service.always = answer('acme', 'eyJ.first.token');
     await tokens.bring(config('acme'), call(), false);
@@ -138,7 +138,7 @@ describe('role tokens end', () => {
     assert.equal(text('acme'), undefined);
   });
 
-  it('with their own time, of which people are told', async () => {
+  it('are reported as token_expired after they expired', async () => {
     const tokens = start();
     service.always = answer('acme', 'eyJ.first.token');
     await tokens.bring(config('acme'), call(), false);
@@ -147,7 +147,7 @@ describe('role tokens end', () => {
     assert.equal(tokens.lapsed('acme')?.code, 'token_expired');
   });
 
-  it('with an answer of another form as one failure, which has a name', async () => {
+  it('fail with unexpected_answer for an answer of another form', async () => {
     const one = { profile: 'acme', token: 'a.b.c', expires_at: 'tomorrow' };
     const odd = [null, [], 1, { tokens: [null], refused: [] }, { tokens: [], refused: [null] }, { tokens: {} }];
     for (const body of [
@@ -160,7 +160,7 @@ describe('role tokens end', () => {
     }
   });
 
-  it('with a folder that cannot be read or written as a failure, which has a name', async () => {
+  it('fail with tokens_not_writable where the folder cannot be read or written', async () => {
     rmSync(folder, { recursive: true });
     writeFileSync(folder, 'a file');
     assert.throws(() => start().drop(), { code: 'tokens_not_writable' });

@@ -1,4 +1,4 @@
-/** Proves that the sidecar keeps role tokens: fetched, written, proved, renewed, and gone with the run, against the real service. */
+/** Proves that the sidecar keeps role tokens with the real service: it fetches, writes, proves and renews them. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -68,7 +68,7 @@ describe('the sidecar and role tokens', function () {
   const file = () => join(folder, 'tokens', 'by-token');
   const idIn = () => decodeJwt(readFileSync(file(), 'utf8')).jti;
 
-  it('writes a token for the pod’s group, proves both hops with it, and shows its end', async () => {
+  it('writes a token for the pod’s group, proves the role with it, and shows when it expires', async () => {
     const sidecar = await start();
     const { state, profiles } = sidecar.status();
     assert.deepEqual([state, profiles.map(({ name, proved }) => [name, proved])], ['ready', [['by-token', true]]]);
@@ -91,7 +91,7 @@ describe('the sidecar and role tokens', function () {
     assert.match(stdout, new RegExp(`^arn:aws:sts::${assetAccount}:assumed-role/by-token/alice-`), stderr);
   });
 
-  it('renews it at half its life, at once on /refresh, and goes on with it while the service is away', async () => {
+  it('renews the token at half its life and on a refresh, and keeps it while the API server makes none', async () => {
     const [sidecar] = running;
     assert.ok(sidecar);
     const first = idIn();
@@ -112,7 +112,7 @@ describe('the sidecar and role tokens', function () {
     world.kubernetes.knobs.refuseTokens = '';
   });
 
-  it('keeps it in memory where the sidecar holds the sessions', async () => {
+  it('keeps the token in memory where the sidecar holds the sessions', async () => {
     await running.pop()?.stop();
     rmSync(file());
     const sidecar = await start({ IRSA_CREDENTIALS: 'process', IRSA_CREDENTIALS_DIR: join(folder, 'sessions') });
@@ -121,7 +121,7 @@ describe('the sidecar and role tokens', function () {
     assert.throws(() => statSync(file()), /ENOENT/);
   });
 
-  it('says no token in its log, and takes no path out of its folder from the service', () => {
+  it('logs no token, and refuses token paths outside its folder', () => {
     assert.ok(!lines.join().includes('eyJ'));
     const config = (path: string) =>
       `[profile a]\nweb_identity_token_file = ${path}\nrole_arn = arn:aws:iam::111111111111:role/a\n`;

@@ -1,4 +1,4 @@
-/** Proves when rounds happen, with a clock that moves when told to. */
+/** Proves when rounds happen, with a clock that the test moves. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { Failure } from '../../src/sidecar/failure.ts';
@@ -6,7 +6,7 @@ import { backOffMs, createRounds, type Outcome } from '../../src/sidecar/rounds.
 import { FakeClock, settle } from '../support/clock.ts';
 
 describe('rounds', () => {
-  it('wait between half a second and 30 s, by a bound that doubles', () => {
+  it('wait between half a second and 30 s after failures, with a limit that doubles each time', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 2000 }),
@@ -33,7 +33,7 @@ describe('rounds', () => {
     return { clock, ends, outcomes, rounds };
   }
 
-  it('are shared by all who ask while one is under way', async () => {
+  it('are shared by all requests that arrive while one is under way', async () => {
     const { ends, rounds } = setUp();
     const asked = [rounds.ask('start'), rounds.ask('refresh'), rounds.ask('refresh')];
     assert.equal(ends.length, 1);
@@ -43,7 +43,7 @@ describe('rounds', () => {
     assert.ok(one === two && two === three);
   });
 
-  it('come after the one under way, for what that one cannot have seen', async () => {
+  it('begin after the one under way for a change that it cannot have seen', async () => {
     const { ends, rounds, outcomes } = setUp();
     void rounds.ask('start');
     void rounds.askAfter('token');
@@ -60,7 +60,7 @@ describe('rounds', () => {
     );
   });
 
-  it('come again after the refresh time, counted from the last one, whatever caused it', async () => {
+  it('repeat after the refresh interval, counted from the last round of any cause', async () => {
     const { clock, ends, rounds, outcomes } = setUp();
     void rounds.ask('start');
     ends[0]?.resolve('1');
@@ -69,7 +69,7 @@ describe('rounds', () => {
     ends[1]?.resolve('2');
     await clock.advance(809_999);
     assert.equal(ends.length, 2);
-    // Nine tenths, since the random number is always nothing.
+    // Nine tenths, since the random number is always 0.
     await clock.advance(1);
     assert.equal(ends.length, 3);
     ends[2]?.resolve('3');
@@ -81,7 +81,7 @@ describe('rounds', () => {
     assert.equal(rounds.nextAt, clock.now() + 810_000);
   });
 
-  it('do not come by themselves when refreshing is off', async () => {
+  it('do not repeat when the refresh interval is 0', async () => {
     const { clock, ends, rounds } = setUp(0);
     void rounds.ask('start');
     ends[0]?.resolve('1');
@@ -89,7 +89,7 @@ describe('rounds', () => {
     assert.deepEqual([ends.length, rounds.nextAt], [1, undefined]);
   });
 
-  it('that fail in an unforeseen way are failures too', async () => {
+  it('that fail with an unexpected error are failures with code internal', async () => {
     const { ends, rounds } = setUp();
     const asked = rounds.ask('start');
     ends[0]?.reject(new TypeError('oops'));
@@ -97,7 +97,7 @@ describe('rounds', () => {
     assert.equal(rounds.failures, 1);
   });
 
-  it('end with the sidecar, and tell nobody', async () => {
+  it('are aborted when the sidecar stops, and report no outcome', async () => {
     const { clock, ends, rounds, outcomes } = setUp();
     void rounds.ask('start');
     rounds.stop();

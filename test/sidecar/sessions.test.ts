@@ -1,4 +1,4 @@
-/** Proves the sessions that the sidecar holds: their files, their renewal, their end, and what a tool is told then. */
+/** Proves the sessions that the sidecar holds: their files, their renewal, their end, and the message that a tool then gets. */
 import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,10 +22,10 @@ describe('the sessions of the sidecar', () => {
     const { status, stdout, stderr } = world.runProfile(name);
     assert.deepEqual([status, stdout], [1, ''], stderr);
     assert.match(stderr, form);
-    assert.equal(stderr.trim().split('\n').length, 1, 'one line');
+    assert.equal(stderr.trim().split('\n').length, 1, 'the message is one line');
   };
 
-  it('are what the profiles print', async () => {
+  it('are printed by the profiles’ credential_process', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const expected = ['acme-read', 'acme-write'].flatMap((name) => [
@@ -52,7 +52,7 @@ describe('the sessions of the sidecar', () => {
     );
   });
 
-  it('are for the group of the pod alone, and lie in no other place', async () => {
+  it('are readable for the pod’s group only, and appear in no answer, log or config file', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const modes = readdirSync(world.folder).map((name) => [name, statSync(join(world.folder, name)).mode & 0o777]);
@@ -78,7 +78,7 @@ describe('the sessions of the sidecar', () => {
     }
   });
 
-  it('are renewed at half their life: at most two renewals an hour, so at most four calls to STS for each profile', async () => {
+  it('are renewed at half their life: at most two renewals, so four calls to STS, an hour and profile', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const hours = 6;
@@ -95,7 +95,7 @@ describe('the sessions of the sidecar', () => {
     assert.equal(sidecar.status().state, 'ready');
   }).timeout(60_000);
 
-  it('share the session of a proxy role that leads to several roles', async () => {
+  it('share the session of a proxy role that leads to several target roles', async () => {
     const shared = configText(['acme-read', 'acme-write']).replace(
       '111111111111:role/acme-write',
       '111111111111:role/acme-read',
@@ -112,7 +112,7 @@ describe('the sessions of the sidecar', () => {
     assert.deepEqual(stsCalls(), [1, 2]);
   });
 
-  it('are taken anew at a refresh, and by no other round while they live', async () => {
+  it('are renewed at a refresh, and in no other round while they are valid', async () => {
     const sidecar = await world.start({ IRSA_REFRESH_SECONDS: '600' });
     await sidecar.ready;
     world.clock.skip(11 * minute);
@@ -122,7 +122,7 @@ describe('the sessions of the sidecar', () => {
     assert.deepEqual(stsCalls(), [4, 4]);
   });
 
-  it('end at once when the run is shut out, with the reason for people, and do not come back', async () => {
+  it('end at the next check after the run was revoked, with the reason, until the run is allowed again', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const lost = { access: [{ code: 'run_revoked', iam_role_arn: 'arn:aws:iam::222222222222:role/acme-read' }] };
@@ -146,11 +146,11 @@ describe('the sessions of the sidecar', () => {
     assert.equal(world.runProfile('acme-read').status, 0);
   });
 
-  it('all end with the run, and the config file says so, also where a sentence cannot be written', async () => {
+  it('all end when the run is revoked, also where a reason cannot be written', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     mkdirSync(join(world.folder, 'acme-read.why'));
-    // What a sidecar left that was ended while it wrote.
+    // A temporary file of a sidecar that was killed while it wrote.
     world.pod.put('sessions/.acme-write.json.irsa-new', '{}');
     world.pod.service.always = problem(403, 'run_revoked');
     await sidecar.refresh();
@@ -158,7 +158,7 @@ describe('the sessions of the sidecar', () => {
     assert.match(world.pod.config() ?? '', /^# irsa-svc: this run is shut out/);
   });
 
-  it('end when a mapping is gone, of this role alone', async () => {
+  it('end for a role that is no longer mapped, and for no other', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     world.pod.service.always = { text: configText(['acme-write']) };
@@ -168,7 +168,7 @@ describe('the sessions of the sidecar', () => {
     assert.equal(world.runProfile('acme-write').status, 0);
   });
 
-  it('end when the service refuses a role, with its reason, as they do not begin for one that it refuses from the start', async () => {
+  it('of a role that the service refuses end with the reason, or give it where the role never had one', async () => {
     const refused = ['acme-read', 'acme-third'].map((name) => `# ${name}: refused, trust_policy_full: no room for it.`);
     const sidecar = await world.start();
     await sidecar.ready;
@@ -185,7 +185,7 @@ describe('the sessions of the sidecar', () => {
     tells('acme-read', /not mapped to its role any more/);
   });
 
-  it('end when a profile leads to another role, until that is proved', async () => {
+  it('end when a profile leads to another role that is not yet proved', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const moved = configText(['acme-read', 'acme-write']).replace(
@@ -198,7 +198,7 @@ describe('the sessions of the sidecar', () => {
     tells('acme-read', /leads to another role now/);
   });
 
-  it('say why AWS refuses a role, and the others work', async () => {
+  it('that AWS refuses give the reason, and the others work', async () => {
     world.setAccess('acme-read', false);
     const sidecar = await world.start();
     await until(() => world.session('acme-write') !== undefined);
@@ -213,7 +213,7 @@ describe('the sessions of the sidecar', () => {
     assert.equal(world.runProfile('acme-read').status, 0);
   });
 
-  it('live on while STS is away, say so when they have run out, and come back', async () => {
+  it('stay valid while STS is unreachable, give the reason once expired, and return with STS', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     const first = ends('acme-read');
@@ -229,7 +229,7 @@ describe('the sessions of the sidecar', () => {
           return;
         world.clock.skip(minute);
       }
-      assert.fail('not so after 200 minutes');
+      assert.fail('the condition does not hold after 200 minutes');
     };
     await pass(() => world.clock.now() > first - 3 * minute);
     assert.equal(ends('acme-read'), first);
@@ -242,7 +242,7 @@ describe('the sessions of the sidecar', () => {
     assert.equal(sidecar.status().profiles.length, 2);
   }).timeout(60_000);
 
-  it('outlive a restart of the sidecar while STS is away, and are renewed after it', async () => {
+  it('outlive a restart of the sidecar while STS is unreachable, and are renewed with STS', async () => {
     const first = await world.start();
     await first.ready;
     await first.stop();
@@ -252,14 +252,14 @@ describe('the sessions of the sidecar', () => {
     await until(() => second.status().profiles.length === 2);
     world.clock.skip(2 * minute);
     await until(() => second.status().last_error?.code === 'not_proved', 10_000);
-    assert.equal(ends('acme-read'), end, 'the failed proof leaves a session that is valid');
+    assert.equal(ends('acme-read'), end, 'the failed proof keeps a valid session');
     assert.equal(world.runProfile('acme-read').status, 0);
     world.aws.knobs.down = false;
     world.clock.skip(3 * minute);
     await until(() => ends('acme-read') > end, 10_000);
   }).timeout(30_000);
 
-  it('are renewed after a restart while the service is away, but for those that ran out', async () => {
+  it('are renewed after a restart without the service, except expired ones', async () => {
     const first = await world.start();
     await first.ready;
     await first.stop();
@@ -277,7 +277,7 @@ describe('the sessions of the sidecar', () => {
     assert.equal(ends('acme-write'), Date.parse('2026-01-01T00:00:00Z'));
   });
 
-  it('are not told as proved when they ran out and nobody noticed yet', async () => {
+  it('are not reported as proved once they have expired', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     world.aws.knobs.down = true;
@@ -291,7 +291,7 @@ describe('the sessions of the sidecar', () => {
     assert.doesNotMatch(await (await fetch(`${sidecar.url}/doctor`)).text(), /role\/acme-(read|write): proved/);
   });
 
-  it('are told as run out by the script itself, where the sidecar is gone', async () => {
+  it('are reported as expired by the script itself after the sidecar has stopped', async () => {
     const sidecar = await world.start();
     await sidecar.ready;
     await sidecar.stop();
@@ -301,7 +301,7 @@ describe('the sessions of the sidecar', () => {
     tells('acme-read', /ran out at 2026-01-01T00:00:00Z, and the sidecar did not renew it/);
   });
 
-  it('have a failure of their own where their folder cannot be written', async () => {
+  it('fail with sessions_not_writable where their folder cannot be written', async () => {
     world.pod.put('sessions', 'a file');
     const sidecar = await world.start();
     await roundsEnded(sidecar);

@@ -1,4 +1,4 @@
-/** Proves the sidecar's HTTP, and what a refresh does and tells. */
+/** Proves the sidecar's HTTP calls, and what a refresh does and reports. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request } from 'node:http';
@@ -16,7 +16,7 @@ describe('the sidecar', () => {
   });
   afterEach(() => pod.stop());
 
-  it('asks the service as the contract says, and writes what it answers', async () => {
+  it('sends the run and the workload type to the service, and writes the answer to the config file', async () => {
     pod.put(
       'labels',
       `dominodatalab.com/execution-id="${runId}"\ndominodatalab.com/irsa-workload-type="cluster-worker"\n`,
@@ -34,7 +34,7 @@ describe('the sidecar', () => {
     assert.equal(pod.config(), configText(['acme-read']));
   });
 
-  it('says that it lives, to the letter of earlier releases, and on loopback alone', async () => {
+  it('answers /healthz with the text of earlier releases, on loopback only', async () => {
     pod.service.always = 'hang';
     const sidecar = await pod.start();
     const health = await call(sidecar, '/healthz');
@@ -42,7 +42,7 @@ describe('the sidecar', () => {
     assert.match(sidecar.url, /^http:\/\/127\.0\.0\.1:\d+$/);
   });
 
-  it('is ready once a config is written, and stays so', async () => {
+  it('becomes ready when a config is written, and stays ready when a later refresh fails', async () => {
     pod.service.next.push('hang');
     const sidecar = await pod.start();
     await until(() => pod.service.asked.length === 1);
@@ -60,7 +60,7 @@ describe('the sidecar', () => {
     assert.equal(sidecar.status().state, 'stale');
   });
 
-  it('tells a probe', async () => {
+  it('answers a probe while it runs, and the probe reports when it does not', async () => {
     const sidecar = await pod.start();
     await sidecar.ready;
     const port = Number(new URL(sidecar.url).port);
@@ -71,7 +71,7 @@ describe('the sidecar', () => {
     assert.match(after.text, /ECONNREFUSED/);
   });
 
-  it('tells what a refresh changed: added, removed, changed, kept, refused', async () => {
+  it('reports what a refresh changed: added, removed, changed, kept, refused', async () => {
     pod.service.next.push({ text: configText(['a', 'b', 'c']) });
     const sidecar = await pod.start();
     await sidecar.ready;
@@ -102,7 +102,7 @@ describe('the sidecar', () => {
     });
   });
 
-  it('takes POST as it takes GET, and nothing else', async () => {
+  it('accepts GET and POST on /refresh, GET only on /status, and no other path', async () => {
     const sidecar = await pod.start();
     await sidecar.ready;
     assert.equal((await call(sidecar, '/refresh', 'POST')).status, 200);
@@ -113,7 +113,7 @@ describe('the sidecar', () => {
     assert.equal((await call(sidecar, '/refresh?now=1')).status, 200);
   });
 
-  it('answers before a body that never ends, and closes', async () => {
+  it('answers before an endless body ends, and closes the connection', async () => {
     const sidecar = await pod.start();
     await sidecar.ready;
     const socket = connect(Number(new URL(sidecar.url).port), '127.0.0.1').setEncoding('utf8');
@@ -121,7 +121,7 @@ describe('the sidecar', () => {
     socket.on('data', (chunk) => {
       answer += chunk;
     });
-    // The connection is reset under the hands of a client that goes on sending.
+    // The connection is reset while the client goes on sending.
     socket.on('error', () => undefined);
     const closed = new Promise<void>((resolve) => socket.on('close', () => resolve()));
     socket.write('POST /refresh HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000000\r\n\r\nx');
@@ -136,13 +136,13 @@ describe('the sidecar', () => {
     assert.ok(sent < 100, `${sent} MB`);
   });
 
-  it('makes one call of two refreshes at once', async () => {
+  it('makes one call to the service for two simultaneous refreshes', async () => {
     const sidecar = await pod.start();
     await sidecar.ready;
     pod.service.next.push('hang');
     const [one, two] = [call(sidecar, '/refresh'), call(sidecar, '/refresh', 'POST')];
     await until(() => pod.service.asked.length === 2);
-    // Sockets tell nothing of an answer that waits; a third call, answered, shows that the first two were taken.
+    // No event shows that the sidecar received a call; the answer to a third call shows that it received the first two.
     await call(sidecar, '/status');
     await pod.clock.advance(60_000);
     const answers = await Promise.all([one, two]);
@@ -153,7 +153,7 @@ describe('the sidecar', () => {
     assert.equal(pod.service.asked.length, 2);
   });
 
-  it('goes on with a round when the one who asked has left', async () => {
+  it('continues a round after the client that requested it has disconnected', async () => {
     const sidecar = await pod.start();
     await sidecar.ready;
     pod.service.always = { text: configText(['acme-write']) };
@@ -168,7 +168,7 @@ describe('the sidecar', () => {
     await until(() => pod.config() === configText(['acme-write']));
   });
 
-  it('tells its state in a few lines', async () => {
+  it('shows its state in /status in fewer than 30 lines', async () => {
     pod.service.always = { text: configText(['a', 'b'], undefined, '# c: refused, role_not_found: no IAM role c') };
     const sidecar = await pod.start();
     await sidecar.ready;
@@ -193,7 +193,7 @@ describe('the sidecar', () => {
     assert.match(text, /^ {4}\{ "name": "a", "role": ".*", "proved": "off" \},$/m);
   });
 
-  it('refreshes by itself, so that mappings arrive', async () => {
+  it('refreshes every 15 minutes, and so gets new mappings', async () => {
     const sidecar = await pod.start();
     await sidecar.ready;
     pod.service.always = { text: configText(['acme-read', 'acme-new']) };
@@ -202,7 +202,7 @@ describe('the sidecar', () => {
     assert.equal(sidecar.status().last_round?.cause, 'timer');
   });
 
-  it('knows after a restart what the file held', async () => {
+  it('reads the existing config file after a restart, and reports only changes to it', async () => {
     const first = await pod.start();
     await first.ready;
     await first.stop();

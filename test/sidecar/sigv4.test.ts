@@ -1,4 +1,4 @@
-/** Proves the signature of a call, with the AWS SDK's own for the same call as the judge. */
+/** Proves the signature of a call by comparing it with the AWS SDK's for the same call. */
 import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -32,7 +32,7 @@ async function sentBySdk(region: string): Promise<{ request: IncomingMessage; bo
 
 describe('the signature of a call to AWS', () => {
   for (const region of ['us-west-2', 'cn-north-1']) {
-    it(`is the one that the AWS SDK makes, in ${region}`, async () => {
+    it(`equals the AWS SDK's in ${region}`, async () => {
       const { request, body, port } = await sentBySdk(region);
       const given = request.headers.authorization ?? '';
       const names = (/SignedHeaders=([^,]+)/.exec(given)?.[1] ?? '').split(';');

@@ -1,4 +1,4 @@
-/** Proves that what STS refuses is told apart, by its code and by its message, in one line. */
+/** Proves that each refusal of STS gets a code of its own by its code and message, in one line. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -62,13 +62,13 @@ describe("STS's refusals", () => {
     });
   }
 
-  it('have words of their own for each kind', () => {
+  it('have a distinct sentence for each code', () => {
     const texts = cases.map(([hop, code, message]) => [told(hop, code, message)].map(({ code: c, text }) => [c, text]));
     const words = new Map(texts.flat().map(([code = '', text = '']) => [code, text.split(' (')[0]]));
     assert.equal(new Set(words.values()).size, words.size);
   });
 
-  it('are one line of a bounded length, without tokens', () => {
+  it('are one line of limited length, without tokens', () => {
     const token = `eyJhbGciOiJSUzI1NiJ9.${'x'.repeat(200)}.y`;
     const long = told('source', invalid, `one\ntwo\u001b[31m ${token} ${'z'.repeat(5_000)}`);
     assert.match(long.text, /^[\x20-\x7e]{20,400}$/);
@@ -76,7 +76,7 @@ describe("STS's refusals", () => {
     assert.match(told('source', invalid, `bad ${token}`).text, /bad \(token\)\)$/);
   });
 
-  it('are all in docs/sidecar.md, and no other is', () => {
+  it('are listed in docs/sidecar.md, exactly', () => {
     const root = join(import.meta.dirname, '..', '..');
     const source = readFileSync(join(root, 'src/sidecar/sts-problem.ts'), 'utf8');
     const [, words = ''] = /const words = \{\n([\s\S]*?)\n\} as const/.exec(source) ?? [];
@@ -89,7 +89,7 @@ describe("STS's refusals", () => {
     assert.deepEqual(told.sort(), codes.sort());
   });
 
-  it('without a code are the status: of STS itself, or of something else', () => {
+  it('without a code are classified by the HTTP status', () => {
     assert.equal(refusedBySts('source', 500, 'no XML').code, 'sts_failed');
     assert.equal(refusedBySts('source', 404, '<html>').code, 'sts_odd_answer');
     assert.match(refusedBySts('source', 404, '<html>').text, /\(HTTP 404\)$/);

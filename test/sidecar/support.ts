@@ -1,4 +1,4 @@
-/** Owns the sidecar's surroundings in tests: a pod's files, a token proxy, and a service that answers what it is told. */
+/** Owns the sidecar's surroundings in tests: a pod's files, a token proxy, and a service with scripted answers. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createPlain, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTls } from 'node:https';
@@ -19,7 +19,7 @@ export const account = `run-${runId}`;
 export const tokenFile = join(mkdtempSync(join(tmpdir(), 'irsa-sidecar-token-')), 'token');
 process.once('exit', () => rmSync(join(tokenFile, '..'), { recursive: true, force: true }));
 
-/** What a config text is made of: a name each, with the text that the contract says. */
+/** A config text with a profile for each name, in the form of the contract. */
 export function configText(names: readonly string[], written = '2026-11-21T12:00:00.000Z', refused = ''): string {
   const blocks = names.map((name) =>
     [
@@ -39,7 +39,7 @@ export function configText(names: readonly string[], written = '2026-11-21T12:00
   return `${[first, ...blocks, ...(refused ? [refused] : [])].join('\n')}\n`;
 }
 
-/** What STS gives, as far as it is read. */
+/** STS's answer, as far as the sidecar reads it. */
 export const sessionXml = `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIAEXAMPLE</AccessKeyId>
 <SecretAccessKey>secret</SecretAccessKey><SessionToken>session-token</SessionToken></Credentials></AssumeRoleResult></AssumeRoleResponse>`;
 
@@ -50,7 +50,7 @@ export interface Asked {
   body: string;
 }
 
-/** An answer, or what is done to the connection instead of one. */
+/** An answer, or what happens to the connection instead. */
 export type Reply =
   | { status?: number; headers?: Record<string, string>; text?: string }
   | 'cut'
@@ -63,7 +63,7 @@ export interface Scripted {
   /** The next answers, first to last; when none is left, `always`. */
   readonly next: Reply[];
   always: Reply;
-  /** Other certificates for connections from now on. */
+  /** Sets the certificate of later connections. */
   useCertificate(pair: { cert: string; key: string }): void;
   close(): Promise<void>;
 }
@@ -103,7 +103,7 @@ export async function startScripted(always: Reply, pair?: { cert: string; key: s
   return scripted;
 }
 
-/** The service's refusal, as the contract has it. */
+/** The service's refusal, in the form of the contract. */
 export function problem(status: number, code: string, headers: Record<string, string> = {}): Reply {
   const body = { type: `urn:irsa-svc:problem:${code}`, title: code, status, code, detail: `It says ${code}.` };
   return {
@@ -131,7 +131,7 @@ export interface Pod {
   stop(): Promise<void>;
 }
 
-/** A pod with its labels and web identity token, and all that its sidecar talks to but AWS; proofs are off. */
+/** A pod with its labels and web identity token, and everything that its sidecar calls except AWS; proofs are off. */
 export async function startPod(pair?: { cert: string; key: string }, clock: FakeClock = new FakeClock()): Promise<Pod> {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-sidecar-'));
   const put = (name: string, text: string) => {
@@ -186,7 +186,7 @@ export async function startPod(pair?: { cert: string; key: string }, clock: Fake
   };
 }
 
-/** Waits until the sidecar's last round has ended, and no other is under way. */
+/** Waits until a round of the sidecar has ended, and no other is under way. */
 export async function roundsEnded(sidecar: Sidecar): Promise<void> {
   await until(() => sidecar.status().last_round !== null && !sidecar.status().refreshing);
 }

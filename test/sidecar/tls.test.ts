@@ -1,4 +1,4 @@
-/** Proves which certificates the sidecar trusts: those of the file it was given, read for each connection, and others only where it was told to. */
+/** Proves which certificates the sidecar trusts: those in the file, read for each connection, and any with IRSA_TLS_VERIFY=false. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -30,7 +30,7 @@ describe('the sidecar over TLS', () => {
     assert.equal(await errorOf(trusting), null);
   });
 
-  it('trusts what a CA in the file has signed', async function () {
+  it('trusts a certificate that a CA in the file signed', async function () {
     if (!which('openssl')) {
       console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine has no openssl`);
       return this.skip();
@@ -44,14 +44,14 @@ describe('the sidecar over TLS', () => {
     assert.equal(await errorOf({ DOMINO_IRSA_SSL_CERT: pod.put('leaf.crt', leaf.cert) }), null);
   });
 
-  it('sends nothing to a server that it does not trust', async () => {
+  it('sends no request to an untrusted server', async () => {
     const error = await errorOf({});
     assert.equal(error?.code, 'certificate_refused');
     assert.match(error?.message ?? '', /does not trust.*SELF_SIGNED/);
     assert.equal(pod.service.asked.length, 0);
   });
 
-  it('refuses a certificate for another name, whichever CA signed it', async function () {
+  it('refuses a certificate for another name, even if a CA in the file signed it', async function () {
     if (!which('openssl')) {
       console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine has no openssl`);
       return this.skip();
@@ -62,14 +62,14 @@ describe('the sidecar over TLS', () => {
     assert.match(error?.message ?? '', /ERR_TLS_CERT_ALTNAME_INVALID/);
   });
 
-  it('refuses a certificate whose time is over', async () => {
+  it('refuses an expired certificate', async () => {
     const old = makeCertificate(new Date('2020-01-01T00:00:00Z'));
     pod.service.useCertificate(old);
     const expired = await errorOf({ DOMINO_IRSA_SSL_CERT: pod.put('old.crt', old.cert) });
     assert.match(expired?.message ?? '', /CERT_HAS_EXPIRED/);
   });
 
-  it('follows a certificate that rotates, without a restart', async () => {
+  it('accepts a rotated certificate without a restart', async () => {
     const sidecar = await pod.start(trusting);
     await sidecar.ready;
     pod.service.useCertificate(second);
@@ -80,7 +80,7 @@ describe('the sidecar over TLS', () => {
     assert.equal((await sidecar.refresh()).result, 'ok');
   });
 
-  it('says so where the file cannot be used, and trusts the system alone', async () => {
+  it('reports a file that it cannot use, and trusts only the system’s CAs', async () => {
     const garbage = pod.put('garbage.crt', 'not a certificate');
     const absent = join(pod.folder, 'absent.crt');
     for (const [file, says] of [
@@ -95,7 +95,7 @@ describe('the sidecar over TLS', () => {
     assert.equal(warned.length, 2);
   });
 
-  it('IRSA_TLS_VERIFY=false trusts anybody, and warns each time', async () => {
+  it('IRSA_TLS_VERIFY=false accepts any certificate and logs a warning on each call', async () => {
     const sidecar = await pod.start({ IRSA_TLS_VERIFY: 'false' });
     await sidecar.ready;
     assert.equal((await sidecar.refresh()).result, 'ok');
@@ -105,13 +105,13 @@ describe('the sidecar over TLS', () => {
     assert.equal(warned.length, 2);
   });
 
-  it('tells an endpoint that speaks no TLS from a bad certificate', async () => {
+  it('reports tls_failed for an endpoint without TLS', async () => {
     const plain = pod.tokenProxy.url.replace('http:', 'https:');
     assert.equal((await errorOf({ ...trusting, DOMINO_IRSA_ENDPOINT: `${plain}/map` }))?.code, 'tls_failed');
   });
 });
 
-/** A CA and a certificate of its making. */
+/** A CA and a certificate that it signed. */
 function signedByCa(names = 'IP:127.0.0.1,DNS:localhost'): { ca: string; cert: string; key: string } {
   const folder = mkdtempSync(join(tmpdir(), 'irsa-ca-'));
   const file = (name: string) => join(folder, name);
