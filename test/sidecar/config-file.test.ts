@@ -1,4 +1,4 @@
-/** Proves that the config file is complete at any time: replaced by a rename, unchanged when only its time would change, kept on errors. */
+/** Proves that the config file is complete at any time: replaced by a rename, and kept on errors. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-/** Proves which config texts the sidecar accepts: those that the service writes, and none with settings of an attacker. */
+/** Proves which config texts the sidecar accepts: those of the service, and none with settings of an attacker. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { awsConfig, type RoleOutcome } from '../../src/grants/aws-config.ts';

@@ -1,4 +1,4 @@
-/** Proves the default profile: off by default, chosen by the user or a mapping, and served to SDKs that have the token. */
+/** Proves the default profile: off by default, chosen by the user or a mapping, served to SDKs that have the token. */
 import assert from 'node:assert/strict';
 import { type PathLike, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-/** Proves that no failure ends the sidecar: each has a code and a message, and the sidecar retries until it has recovered. */
+/** Proves that no failure ends the sidecar: it reports each with a code and a message, and retries. */
 import assert from 'node:assert/strict';
 import { existsSync, openSync, rmSync } from 'node:fs';
 import { systemDisk } from '../../src/sidecar/config-file.ts';
@@ -14,7 +14,7 @@ describe('the sidecar, when something fails', () => {
   });
   afterEach(() => pod.stop());
 
-  /** Starts the sidecar with a failure, checks each place that reports it, ends the failure, and waits until the sidecar has recovered. */
+  /** Starts the sidecar with a failure, checks each place that reports it, ends the failure, and waits for recovery. */
   async function failsWith(code: string, says: RegExp, mend: () => void) {
     const sidecar = await pod.start();
     await roundsEnded(sidecar);

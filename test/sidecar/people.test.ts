@@ -75,7 +75,7 @@ describe('the sidecar of a user without roles', () => {
   });
 
   describe('whose run is revoked', () => {
-    it('is revoked and not ready, with the reason at the top of the config file, until the run is allowed again', async () => {
+    it('is revoked and not ready, with the reason on top of the config file, until the run is allowed', async () => {
       const sidecar = await pod.start();
       await sidecar.ready;
       pod.service.always = problem(403, 'run_revoked');

@@ -1,4 +1,4 @@
-/** Proves the process form of the config file: which comments stay, and that no profile's name escapes its word or folder. */
+/** Proves the process form of the config file: its comments stay, and no profile's name escapes its word or folder. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';

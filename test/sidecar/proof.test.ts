@@ -1,4 +1,4 @@
-/** Proves the proof: the sidecar calls STS until it succeeds or a minute has passed, reads the token for each try, and reports problems. */
+/** Proves the proof: the sidecar calls STS until it succeeds or a minute has passed, and reports problems. */
 import assert from 'node:assert/strict';
 import { parseConfig } from '../../src/sidecar/profiles.ts';
 import { type Proof, prove } from '../../src/sidecar/proof.ts';
@@ -20,7 +20,7 @@ import {
   tokenFile,
 } from './support.ts';
 
-/** Distinguishes waits from the deadlines of calls: while a call is under way, the test waits for its answer and moves no time. */
+/** Distinguishes waits from deadlines of calls: while a call is under way, the test awaits its answer. */
 class CallClock extends FakeClock {
   calls = 0;
 

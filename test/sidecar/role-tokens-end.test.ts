@@ -1,4 +1,4 @@
-/** Proves the end of role tokens: of a revoked run, of a role that a profile no longer leads to, and after unexpected answers. */
+/** Proves the end of role tokens: of a revoked run, and of a role that a profile no longer leads to. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';

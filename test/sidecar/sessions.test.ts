@@ -1,4 +1,4 @@
-/** Proves the sessions that the sidecar holds: their files, their renewal, their end, and the message that a tool then gets. */
+/** Proves the sessions that the sidecar holds: their files, renewal and end, and the message that a tool then gets. */
 import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';

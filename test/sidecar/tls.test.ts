@@ -1,4 +1,4 @@
-/** Proves which certificates the sidecar trusts: those in the file, read for each connection, and any with IRSA_TLS_VERIFY=false. */
+/** Proves which certificates the sidecar trusts: those in the file, or any with IRSA_TLS_VERIFY=false. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
