@@ -1,4 +1,4 @@
-/** Proves GET /access over the wire: an administrator learns why any run or user has no role, and nobody else does. */
+/** Proves GET /access over the wire: an administrator, and no other user, learns why a run or user has no role. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { type Replica, runId, startWorld, type World } from '../support/world.ts';
@@ -28,7 +28,7 @@ describe('GET /access', () => {
     return run;
   }
 
-  it('says of a run what its user reads of it', async () => {
+  it('shows for a run what /my_access shows to its user', async () => {
     const run = start('alice');
     await until(async () => (await ask(`run_id=${run}`)).status === 200);
     const before = await ask(`run_id=run-${run}`);
@@ -46,7 +46,7 @@ describe('GET /access', () => {
     assert.equal(body.user_id, world.domino.user('alice').id);
   });
 
-  it('lists the live runs of a user, the newest first, by name and by id', async () => {
+  it('lists the live runs of a user, given by name or id, the newest first', async () => {
     const runs = [start('bob'), start('bob')];
     await until(async () => (await ask('user=bob')).body.runs?.length === 2);
     for (const user of ['bob', world.domino.user('bob').id]) {
@@ -60,7 +60,7 @@ describe('GET /access', () => {
     }
   });
 
-  it('knows on another replica what Domino said, by the activity record', async () => {
+  it('takes a user’s organizations on another replica from the activity record', async () => {
     const run = start('carol');
     await until(async () => (await ask(`run_id=${run}`)).status === 200);
     await grant('carol', run, replica);
@@ -71,7 +71,7 @@ describe('GET /access', () => {
     assert.deepEqual(body.access, []);
   });
 
-  it('tells administrators who revoked a run and why, also by a shared service account', async () => {
+  it('shows who revoked a run and why, also for a run that shares its service account', async () => {
     const [run, sharing] = [start('alice', { account: 'alice-sa' }), start('alice', { account: 'alice-sa' })];
     await until(
       async () => (await ask(`run_id=${sharing}`)).status === 200 && (await ask(`run_id=${run}`)).status === 200,
@@ -85,7 +85,7 @@ describe('GET /access', () => {
     }
   });
 
-  it('tells two people of one name apart', async () => {
+  it('distinguishes two users of the same name', async () => {
     const { id } = world.domino.user('bob');
     world.kubernetes.put('pods', {
       kind: 'Pod',
@@ -112,7 +112,7 @@ describe('GET /access', () => {
     assert.deepEqual(stranger.membership, { known_from: 'nothing' });
   });
 
-  it('is for administrators, whatever is asked: a user sees nothing of others, nor of herself', async () => {
+  it('refuses users who are not administrators, for any query', async () => {
     const run = start('bob');
     for (const query of [`run_id=${run}`, 'user=bob', 'user=alice', 'user=nobody', 'user=admin', '']) {
       const refused = await ask(query, 'alice');
@@ -122,7 +122,7 @@ describe('GET /access', () => {
     assert.equal((await replica.call('GET', '/access?user=bob')).status, 401);
   });
 
-  it('refuses what is no run, no user, neither or both', async () => {
+  it('refuses invalid runs and users, both at once, and neither', async () => {
     const run = runId(1);
     const wrong = ['', `run_id=${run}&user=alice`, 'run_id=__proto__', 'run_id=', `run_id=${run}%0a`, 'run_id=RUN-1'];
     const more = [`run_id=${run}&run_id=${run}`, 'user=', `user=${'a'.repeat(254)}`, 'user=a%00b', 'user[x]=1', 'x=1'];
@@ -133,7 +133,7 @@ describe('GET /access', () => {
     }
   });
 
-  it('does not know names that JavaScript does', async () => {
+  it('answers 404 for unknown users and runs, also for names of JavaScript properties', async () => {
     for (const user of ['constructor', 'toString', 'hasOwnProperty', '__proto__', 'nobody', '%7B%7D', '"', '.*']) {
       const response = await ask(`user=${encodeURIComponent(user)}`);
       assert.equal(response.status, 404, user);
@@ -142,7 +142,7 @@ describe('GET /access', () => {
     assert.equal((await ask(`run_id=${runId(77)}`)).body.code, 'run_not_found');
   });
 
-  it('takes a user of such a name as any other', async () => {
+  it('shows a user called __proto__ like any other', async () => {
     const run = start('__proto__');
     await until(async () => (await ask(`run_id=${run}`)).status === 200);
     await grant('__proto__', run);

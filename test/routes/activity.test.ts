@@ -42,7 +42,7 @@ describe('GET /activity', () => {
   const entries = async (query = '', at = first()): Promise<Entry[]> => (await ask(query, 'admin', at)).body.activity;
   const all = 5;
 
-  it('shows what every replica did, the newest first', async () => {
+  it('shows the entries of all replicas on each replica, the newest first', async () => {
     for (const replica of replicas) {
       await until(async () => (await entries('', replica)).length === all);
       const found = await entries('', replica);
@@ -64,7 +64,7 @@ describe('GET /activity', () => {
     }
   });
 
-  it('is filtered by user, run, role and time, together or alone', async () => {
+  it('filters by user, run, role, kind and time', async () => {
     const kinds = async (query: string) => (await entries(query)).map(({ kind, decision }) => `${kind} ${decision}`);
     const revoked = 'revocation revoked';
     assert.deepEqual(await kinds('?user=alice'), [
@@ -79,12 +79,16 @@ describe('GET /activity', () => {
     assert.deepEqual(await kinds('?kind=revocation'), [revoked]);
     assert.deepEqual(await kinds('?kind=grant&user=bob'), ['grant refused']);
     assert.deepEqual(await kinds('?kind=nothing'), []);
-    assert.deepEqual((await ask('?kind=mapping&limit=1')).body.activity.length, 1, 'however old it is');
+    assert.deepEqual(
+      (await ask('?kind=mapping&limit=1')).body.activity.length,
+      1,
+      'an entry of this kind is found however old it is',
+    );
     assert.deepEqual(await kinds(`?since=2100-01-01T00:00:00Z`), []);
     for (const name of ['__proto__', 'constructor', 'nobody']) assert.deepEqual(await kinds(`?user=${name}`), []);
   });
 
-  it('comes in pages that add up to all of it', async () => {
+  it('has pages that together hold every entry', async () => {
     const seen: string[] = [];
     let next: string | undefined;
     do {
@@ -99,7 +103,7 @@ describe('GET /activity', () => {
     );
   });
 
-  it('refuses odd pages and times, and takes a made-up place as one', async () => {
+  it('refuses invalid filters and page sizes, and accepts a made-up continue token', async () => {
     for (const query of ['limit=0', 'limit=501', 'limit=1e9', 'limit=-1', 'limit=x', 'limit=1.5', 'limit=1&limit=2']) {
       assert.equal((await ask(`?${query}`)).status, 400, query);
     }
@@ -122,7 +126,7 @@ describe('GET /activity', () => {
     }
   });
 
-  it('is for administrators: a user does not see even what she did', async () => {
+  it('refuses users who are not administrators, even for their own entries', async () => {
     for (const query of ['', '?user=alice', `?run_id=${run}`]) {
       const refused = await ask(query, 'alice');
       assert.equal(refused.status, 403);
@@ -131,7 +135,7 @@ describe('GET /activity', () => {
     assert.equal((await first().call('GET', '/activity')).status, 401);
   });
 
-  it('says again what a run has only when that changes', async () => {
+  it('has one entry for repeated grants of the same roles to a run', async () => {
     const other = runId(9701);
     world.startRun(other, 'alice');
     for (let time = 0; time < 3; time += 1)
@@ -143,7 +147,7 @@ describe('GET /activity', () => {
     assert.equal(granted.length, 1);
   });
 
-  it('holds no credential, in the answer or in Kubernetes', async () => {
+  it('has no credential in the answer or in Kubernetes', async () => {
     const { text } = await ask();
     await until(() => stored().length > 0);
     for (const where of [text, stored()]) {

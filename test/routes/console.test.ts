@@ -1,8 +1,8 @@
-/** Proves GET / and GET /console/config, and the policy of the console's page: nothing in it is unsafe or from elsewhere. */
+/** Proves GET / and GET /console/config, and that the console's content security policy is strict. */
 import assert from 'node:assert/strict';
 import { type Replica, startWorld, type World } from '../support/world.ts';
 
-describe('the way to the console', () => {
+describe('the console’s routes', () => {
   let world: World;
   let replica: Replica;
   const browser = { Accept: 'text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' };
@@ -13,7 +13,7 @@ describe('the way to the console', () => {
   });
   after(() => world.stop());
 
-  it('leads a browser to the page, by a relative address, and others to where things are', async () => {
+  it('redirect a browser from / to the console by a relative URL, and give other clients JSON', async () => {
     const sent = await replica.call('GET', '/', { headers: browser });
     assert.equal(sent.status, 302);
     assert.equal(sent.headers.location, 'console');
@@ -26,7 +26,7 @@ describe('the way to the console', () => {
     }
   });
 
-  it('tells how to log in, before anybody has', async () => {
+  it('give the login settings without a token', async () => {
     const { body } = await replica.call('GET', '/console/config');
     const { version } = (await replica.call('GET', '/')).body;
     assert.deepEqual(body, { issuer: world.domino.issuer, client_id: null, version, runbook_url: null });
@@ -37,7 +37,7 @@ describe('the way to the console', () => {
     assert.equal(configured.runbook_url, 'https://wiki.example.com/runbook');
   });
 
-  it('lets the page load from here alone, and call the issuer besides', async () => {
+  it('allow the page to load from its own origin only, and to call the issuer', async () => {
     for (const path of ['/console/config', '/console/any.js', '/CONSOLE/any.js', '/console']) {
       const response = await fetch(`${replica.url}${path}`);
       const policy = String(response.headers.get('content-security-policy'));
@@ -49,13 +49,13 @@ describe('the way to the console', () => {
     }
   });
 
-  it('leads to the contract where the console is turned off', async () => {
+  it('redirect / to the contract page where the console is off', async () => {
     const without = await world.startReplica({ CONSOLE_ENABLED: 'false' });
     assert.equal((await without.call('GET', '/', { headers: browser })).headers.location, 'docs');
     assert.equal('console' in (await without.call('GET', '/')).body, false);
   });
 
-  it('reaches the contract page from whatever address: its calls are relative', async () => {
+  it('include a contract with a relative server URL', async () => {
     const { text } = await replica.call('GET', '/openapi.yaml');
     assert.match(text, /^servers:\n {2}- url: \.\/$/m);
   });

@@ -26,9 +26,9 @@ describe('the HTTP contract', () => {
   });
   after(() => world.stop());
 
-  it('has every route, and every route is in it', () => {
+  it('names exactly the routes that the service has', () => {
     const { stack } = replica.service.app.router as unknown as { stack: Layer[] };
-    // The pages' own files are no calls.
+    // The files of the pages are not calls.
     const isCall = (route: string) => !/^GET \/(docs|console)\//.test(route) || route === 'GET /console/config';
     const served = routesOf(stack).filter(isCall);
     const written = Object.entries(contract.paths).flatMap(([path, operations]) =>
@@ -37,33 +37,33 @@ describe('the HTTP contract', () => {
     assert.deepEqual(served.sort(), written.sort());
   });
 
-  it('is served as it is, without a token', async () => {
+  it('is served without a token', async () => {
     const response = await replica.call('GET', '/openapi.yaml');
     assert.equal(response.status, 200);
     assert.match(response.text, /^openapi: 3\.1/);
   });
 
-  it('has a page that takes nothing from elsewhere', async () => {
+  it('has a page that loads nothing from other servers', async () => {
     const page = await replica.call('GET', '/docs');
     assert.equal(page.status, 200);
     const sources = [...page.text.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, url]) => url as string);
     assert.ok(sources.length >= 3);
     for (const source of sources) {
-      assert.ok(!/^(?:https?:)?\/\//.test(source), `${source} is elsewhere`);
+      assert.ok(!/^(?:https?:)?\/\//.test(source), `${source} is on another server`);
       const asset = await supertest(replica.url).get(`/${source}`);
       assert.equal(asset.status, 200, source);
     }
     assert.match(String(page.headers['content-security-policy']), /script-src 'self'/);
   });
 
-  it('answers health and readiness without a token', async () => {
+  it('lets clients ask for health and readiness without a token', async () => {
     assert.deepEqual((await replica.call('GET', '/healthz')).body, { status: 'Healthy' });
     const ready = await replica.call('GET', '/readyz');
     assert.equal(ready.status, 200);
     assert.ok(Object.values(ready.body.checks).every((check) => check === true));
   });
 
-  it('refuses what it does not have', async () => {
+  it('has an error for unknown paths, methods and query parameters', async () => {
     const unknown = await replica.call('GET', '/nothing', { as: 'alice' });
     assert.equal(unknown.status, 404);
     assert.equal(unknown.body.code, 'not_found');
@@ -77,27 +77,27 @@ describe('the HTTP contract', () => {
     assert.equal(query.body.code, 'invalid_request');
   });
 
-  it('says nothing of an unknown call to who is not known', async () => {
+  it('has 401 for an unknown path without a credential', async () => {
     const response = await replica.call('GET', '/nothing');
     assert.equal(response.status, 401);
     assert.match(String(response.headers['www-authenticate']), /^Bearer/);
   });
 
-  it('gives each answer a request id, a sound one of the client where there is one', async () => {
+  it('has a request id in each answer: the client’s where it is valid, else a new one', async () => {
     const own = await replica.call('GET', '/healthz', { headers: { 'X-Request-Id': 'notebook-12345' } });
     assert.equal(own.headers['x-request-id'], 'notebook-12345');
     const bad = await replica.call('GET', '/healthz', { headers: { 'X-Request-Id': 'a b<script>' } });
     assert.match(String(bad.headers['x-request-id']), /^[0-9a-f-]{36}$/);
   });
 
-  it('hardens its answers', async () => {
+  it('has security headers in its answers, and no X-Powered-By', async () => {
     const { headers } = await replica.call('GET', '/healthz');
     assert.equal(headers['x-powered-by'], undefined);
     assert.equal(headers['x-content-type-options'], 'nosniff');
     assert.ok(headers['strict-transport-security']);
   });
 
-  it('refuses bodies that are too large, no JSON, or of another type', async () => {
+  it('has an error for bodies that are too large, not JSON, of another type, or missing', async () => {
     const post = () => supertest(replica.url).post('/map_iam_roles_to_pod_sa').set(authorization('alice'));
     const large = await post()
       .set('Content-Type', 'application/json')
@@ -116,7 +116,7 @@ describe('the HTTP contract', () => {
     for (const response of [large, broken, form, none]) assertConforms('POST', '/map_iam_roles_to_pod_sa', response);
   });
 
-  it('refuses bodies before it reads them where the caller is not known', async () => {
+  it('has 401 for a large body without a credential', async () => {
     const response = await supertest(replica.url)
       .post('/update_role_mapping')
       .set('Content-Type', 'application/json')
@@ -133,13 +133,13 @@ describe('the rate limit', () => {
   let world: World;
   after(() => world.stop());
 
-  it('counts per caller, and tells when to come again', async () => {
+  it('counts requests per caller, and sends Retry-After', async () => {
     world = await startWorld();
     for (const name of ['alice', 'bob']) world.domino.addUser({ name, orgs: [] });
     const replica = await world.startReplica({ RATE_LIMIT_PER_MINUTE: '3' });
     const ask = (as: string) => replica.call('GET', '/my_role_mappings', { as });
     const statuses = [];
-    // Another token of the same person is the same caller.
+    // Another token of the same user counts as the same caller.
     for (let i = 0; i < 4; i += 1) statuses.push((await ask('alice')).status);
     assert.deepEqual(statuses, [200, 200, 200, 429]);
     const refused = await ask('alice');

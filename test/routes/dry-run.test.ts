@@ -1,4 +1,4 @@
-/** Proves `?dry_run=true` on the mapping calls over the wire: it tells what would happen, and nothing does. */
+/** Proves `?dry_run=true` on the mapping calls over the wire: it reports what would change, and changes nothing. */
 import assert from 'node:assert/strict';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
 import { until } from '../support/clock.ts';
@@ -52,7 +52,7 @@ describe('a dry run of a mapping call', () => {
   }
   const affected = () => ({ service_account: `run-${run}`, run_id: run, user: 'alice' });
 
-  it('says who would lose which role, and what members would gain', async () => {
+  it('reports which run would lose which role, and what members of the organization would gain', async () => {
     const { status, body } = await changesNothing(() => many([entry('new', 'new')]));
     assert.equal(status, 200);
     const filled = { domino_org: 'acme', update_iam_role_trust_policy: true };
@@ -67,7 +67,7 @@ describe('a dry run of a mapping call', () => {
     assert.deepEqual(body.proxy_roles, [{ proxy_iam_role_arn: arn('new'), published: false }]);
   });
 
-  it('says who would move, and whether it fits', async () => {
+  it('reports which run would move to another proxy role, and whether all fit', async () => {
     const { body } = await changesNothing(() => many([entry('listed', 'listed'), entry('pool', 'pool-2')]));
     assert.deepEqual(body.loses, []);
     const move = { ...affected(), iam_role_arn: target('pool'), from: arn('pool-1'), to: [arn('pool-2')] };
@@ -78,7 +78,7 @@ describe('a dry run of a mapping call', () => {
     assert.ok(second.characters_free > 1_000);
   });
 
-  it('does not name a later run of a shared account that never asked', async () => {
+  it('omits a service account after the run that requested the role has ended', async () => {
     const [first, second] = [runId(6), runId(7)];
     const account = 'static-alice';
     world.startRun(first, 'alice', { account });
@@ -94,12 +94,12 @@ describe('a dry run of a mapping call', () => {
     world.endRun(second);
   });
 
-  it('of what is so already says that nothing would happen', async () => {
+  it('reports no change for the mappings in force', async () => {
     const { body } = await changesNothing(() => many(whole));
     assert.deepEqual([body.loses, body.moves, body.gains_at_next_refresh, body.fits], [[], [], [], true]);
   });
 
-  it('of one mapping and of a deletion', async () => {
+  it('works for a single mapping and for a deletion', async () => {
     const one = { domino_org: 'acme', ...entry('listed', 'listed') };
     const call = () => replica.call('POST', '/update_role_mapping?dry_run=true', { as: 'admin', body: one });
     assert.deepEqual(
@@ -116,7 +116,7 @@ describe('a dry run of a mapping call', () => {
     assert.equal(missing.body.code, 'mapping_not_found');
   });
 
-  it('says of a role that IAM does not have that it does not fit, and of one that it cannot read that it is not known', async () => {
+  it('reports that a missing role does not fit, and that a role which IAM fails to read is not checked', async () => {
     const missing = await changesNothing(() => many([...whole, entry('listed', 'no-such-role')]));
     assert.equal(missing.body.fits, false);
     assert.deepEqual(
@@ -135,7 +135,7 @@ describe('a dry run of a mapping call', () => {
     assert.deepEqual([there.body.fits, there.body.warnings], [true, []]);
   });
 
-  it('says which organizations would reach the roles of others through a shared proxy role, as the status does', async () => {
+  it('warns of organizations that would reach each other’s roles through a shared proxy role', async () => {
     world.domino.addUser({ name: 'owner', admin: true, orgs: ['labs'] });
     const body = { domino_org: 'labs', role_data: [entry('new', 'listed')] };
     const call = (query: string) => replica.call('POST', `/update_multirole_mapping${query}`, { as: 'owner', body });
@@ -166,14 +166,14 @@ describe('a dry run of a mapping call', () => {
     }
   });
 
-  it('that is none writes', async () => {
+  it('with dry_run=false writes', async () => {
     const { status, body } = await many(whole, '?dry_run=false');
     assert.equal(status, 200);
     assert.deepEqual(Object.keys(body), ['domino_org', 'role_data']);
     assert.equal(snapshot().audits, 4);
   });
 
-  it('told the truth', async () => {
+  it('predicts what the real call does', async () => {
     const told = (await many([entry('pool', 'pool-2')])).body;
     assert.equal((await many([entry('pool', 'pool-2')], '')).status, 200);
     const subject = `*:domino-compute:run-${run}`;

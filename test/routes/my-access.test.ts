@@ -1,4 +1,4 @@
-/** Proves GET /my_access over the wire: a user learns how each mapping fares for a run, and changes nothing by asking. */
+/** Proves GET /my_access over the wire: a user learns the state of each mapping for a run. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
@@ -44,13 +44,13 @@ describe('GET /my_access', () => {
   }
   const seen = (user: string, run: string) => until(async () => (await ask(user, run)).status === 200);
 
-  it('without a run reports the mappings and their proxy roles', async () => {
+  it('reports the user’s mappings and the state of their proxy roles without a run', async () => {
     await until(async () => Object.values(await codes('alice')).every((code) => code === 'ready'));
     assert.deepEqual(await codes('alice'), { listed: 'ready', 'pool-1': 'ready', 'pool-2': 'ready' });
     assert.deepEqual((await ask('carol')).body, { user: 'carol', domino_orgs: [], access: [] });
   });
 
-  it('before the run asked, and after it', async () => {
+  it('reports not_requested before the run’s request, and the grant after it', async () => {
     const run = start('alice');
     await seen('alice', run);
     const none = 'not_requested';
@@ -73,7 +73,7 @@ describe('GET /my_access', () => {
     });
   });
 
-  it('changes nothing, and asks nobody', async () => {
+  it('does not change the service account, and calls no AWS API', async () => {
     const run = start('alice');
     await seen('alice', run);
     const calls = { ...world.aws.calls };
@@ -84,7 +84,7 @@ describe('GET /my_access', () => {
     assert.deepEqual({ ...world.aws.calls }, calls);
   });
 
-  it('reveals no other user’s runs, nor that there are any', async () => {
+  it('answers for another user’s run as for one that does not exist', async () => {
     const run = start('bob');
     await seen('bob', run);
     const theirs = await ask('alice', run);
@@ -95,7 +95,7 @@ describe('GET /my_access', () => {
     assert.equal((await ask('admin', run)).status, 404);
   });
 
-  it('says why a role is refused, and what to do', async () => {
+  it('reports why a role is refused, with advice', async () => {
     const target = `arn:aws:iam::${assetAccount}:role/gone`;
     const proxies = [`arn:aws:iam::${clusterAccount}:role/gone`];
     world.domino.addUser({ name: 'dave', orgs: ['gone'] });
@@ -109,7 +109,7 @@ describe('GET /my_access', () => {
     assert.equal((await codes('dave')).gone, 'role_not_found');
   });
 
-  it('reports a mapping that came later, and one that is gone', async () => {
+  it('reports refresh_needed for a later mapping, and mapping_gone for a deleted one', async () => {
     world.domino.addUser({ name: 'erin', orgs: ['early', 'late'] });
     await world.map(replica, 'early', world.addRolePair('early'));
     const run = start('erin');
@@ -120,7 +120,7 @@ describe('GET /my_access', () => {
     assert.deepEqual(await codes('erin', run), { late: 'refresh_needed', early: 'mapping_gone' });
   });
 
-  it('reports a shared account, and an unmanaged role', async () => {
+  it('reports a shared service account, and an unmanaged role', async () => {
     const run = start('alice', { account: 'shared-sa' });
     start('bob', { account: 'shared-sa' });
     await until(async () => (await codes('alice', run)).listed === 'shared_service_account');
@@ -131,7 +131,7 @@ describe('GET /my_access', () => {
     assert.deepEqual(await codes('frank'), { kept: 'kept_elsewhere' });
   });
 
-  it('refuses what is no run id, and other parameters', async () => {
+  it('refuses invalid run ids, and other parameters', async () => {
     for (const bad of ['', 'x', '*', `${runId(1)}0`, 'run-', `${runId(1)}&run_id=${runId(2)}`, `${runId(1)}&x=1`]) {
       const answer = await ask('alice', bad);
       assert.equal(answer.status, 400, bad);

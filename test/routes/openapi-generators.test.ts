@@ -1,4 +1,4 @@
-/** Proves that the contract has only forms that the code generators of Python, Go and Java read. */
+/** Proves that the contract has only forms that the code generators of Python, Go and Java support. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
@@ -7,21 +7,21 @@ import { projectFile } from '../../src/lib/project-file.ts';
 type Node = { [key: string]: unknown };
 const isNode = (value: unknown): value is Node => typeof value === 'object' && value !== null;
 
-describe('openapi.yaml, as generators read it', () => {
+describe('openapi.yaml for generators', () => {
   const contract = parse(readFileSync(projectFile('openapi.yaml'), 'utf8')) as {
     servers: { url: string }[];
     components: { [section: string]: { [name: string]: Node } };
   };
 
   function* nodes(value: unknown, path = ''): Generator<[string, Node]> {
-    // An example is data, whatever its keys are called.
+    // An example is data, even where its keys look like a schema's.
     if (!isNode(value) || /\/(example|examples)$/.test(path)) return;
     yield [path, value];
     for (const [key, child] of Object.entries(value)) yield* nodes(child, `${path}/${key}`);
   }
   const all = [...nodes(contract)];
 
-  it('has no component name twice: generators make one class for each name', () => {
+  it('has each component name once, since generators make one class for each name', () => {
     const names = Object.values(contract.components).flatMap((section) => Object.keys(section));
     assert.deepEqual(
       names.filter((name, index) => names.indexOf(name) !== index),
@@ -29,7 +29,7 @@ describe('openapi.yaml, as generators read it', () => {
     );
   });
 
-  it('gives every enum and const a type: generators cannot name a type that is not said', () => {
+  it('gives every enum and const a type, which generators need', () => {
     const closed = all.filter(([, node]) => Array.isArray(node.enum) || 'const' in node);
     assert.ok(closed.length > 30);
     const untyped = closed.filter(([, node]) => typeof node.type !== 'string').map(([path]) => path);
@@ -47,7 +47,7 @@ describe('openapi.yaml, as generators read it', () => {
     for (const [path, part] of parts) assert.ok(part.type === 'object' || part.$ref, path);
   });
 
-  it('puts the more demanding form of an anyOf first: generated clients take the first that fits', () => {
+  it('puts the stricter form of an anyOf first, since generated clients use the first that fits', () => {
     const schema = (part: Node): Node => {
       const name = typeof part.$ref === 'string' ? part.$ref.split('/').pop() : undefined;
       return name === undefined ? part : (contract.components.schemas?.[name] ?? {});
@@ -64,11 +64,11 @@ describe('openapi.yaml, as generators read it', () => {
         assert.deepEqual(later, [], path);
       });
       const preview = parts.findIndex((part) => String(part.$ref).endsWith('Preview'));
-      assert.ok(preview <= 0, `${path}: a preview comes first`);
+      assert.ok(preview <= 0, `${path}: the preview is the first form`);
     }
   });
 
-  it('reaches the service at the address of the page, and sends ARNs in queries as they are', () => {
+  it('has a relative server URL, and allows ARNs unescaped in queries', () => {
     assert.deepEqual(
       contract.servers.map(({ url }) => url),
       ['./'],

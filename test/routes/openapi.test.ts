@@ -1,4 +1,4 @@
-/** Proves that the contract loads where it is enforced, names every error code, and refuses what it should. */
+/** Proves that the contract loads in its validator, names every error code, and refuses invalid requests. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -29,7 +29,7 @@ describe('openapi.yaml', () => {
     app.use(onError);
   });
 
-  it('names the codes of the service, all of them, and pairs each with its status', () => {
+  it('names exactly the error codes of the service, and gives each example its status', () => {
     const text = readFileSync(contract, 'utf8');
     const problem = text.slice(text.indexOf('\n    Problem:'));
     const codes = [...problem.matchAll(/^ {12}- (\w+)$/gm)].map(([, code]) => code);
@@ -46,8 +46,8 @@ describe('openapi.yaml', () => {
     ['/map_iam_roles_to_pod_sa', 'a bare run id', { run_id: run }],
     ['/map_iam_roles_to_pod_sa', 'a run id with run-', { run_id: `run-${run}`, irsa_workload_type: 'cluster-edge' }],
     ['/update_role_mapping', 'a mapping', mapping],
-    ['/update_role_mapping', 'false as a boolean', { ...mapping, update_iam_role_trust_policy: false }],
-    ['/update_role_mapping', 'true as a string', { ...mapping, update_iam_role_trust_policy: 'true' }],
+    ['/update_role_mapping', 'the boolean false', { ...mapping, update_iam_role_trust_policy: false }],
+    ['/update_role_mapping', 'the string "true"', { ...mapping, update_iam_role_trust_policy: 'true' }],
     ['/update_role_mapping', 'another partition', { ...mapping, iam_role_arn: target.replace('aws', 'aws-us-gov') }],
     ['/update_role_mapping', 'an org like .a_B-1', { ...mapping, domino_org: '.a_B-1..' }],
     [
@@ -58,7 +58,7 @@ describe('openapi.yaml', () => {
     ['/service_account', 'a name with dots', { service_account_name: 'svc-user-1.sa' }],
   ];
   for (const [path, what, body] of accepted) {
-    it(`${path} takes ${what}, and passes it on unchanged`, async () => {
+    it(`accepts ${what} in ${path}, and passes it on unchanged`, async () => {
       const response = await post(path, body).expect(200);
       assert.deepEqual(response.body, body);
     });
@@ -68,9 +68,9 @@ describe('openapi.yaml', () => {
   const refused: [string, string, object, string][] = [
     ['/map_iam_roles_to_pod_sa', 'no run id', {}, '/body/run_id'],
     ['/map_iam_roles_to_pod_sa', 'a short run id', { run_id: run.slice(1) }, '/body/run_id'],
-    ['/map_iam_roles_to_pod_sa', 'a run id with more', { run_id: `${run}\n` }, '/body/run_id'],
-    ['/map_iam_roles_to_pod_sa', 'capital hex', { run_id: run.toUpperCase() }, '/body/run_id'],
-    ['/map_iam_roles_to_pod_sa', 'a run id list', { run_id: [run] }, '/body/run_id'],
+    ['/map_iam_roles_to_pod_sa', 'a run id with a line end', { run_id: `${run}\n` }, '/body/run_id'],
+    ['/map_iam_roles_to_pod_sa', 'a run id in capital letters', { run_id: run.toUpperCase() }, '/body/run_id'],
+    ['/map_iam_roles_to_pod_sa', 'a list of run ids', { run_id: [run] }, '/body/run_id'],
     ['/map_iam_roles_to_pod_sa', 'another field', { run_id: run, user: 'bob' }, '/body/user'],
     [
       '/map_iam_roles_to_pod_sa',
@@ -80,8 +80,13 @@ describe('openapi.yaml', () => {
     ],
     ['/update_role_mapping', 'no org', noOrg, '/body/domino_org'],
     ['/update_role_mapping', 'role_data', { ...mapping, role_data: [] }, '/body/role_data'],
-    ['/update_role_mapping', '1 for true', { ...mapping, update_iam_role_trust_policy: 1 }, '/body/update_iam'],
-    ['/update_role_mapping', '"yes" for true', { ...mapping, update_iam_role_trust_policy: 'yes' }, '/body/update_iam'],
+    ['/update_role_mapping', '1 instead of true', { ...mapping, update_iam_role_trust_policy: 1 }, '/body/update_iam'],
+    [
+      '/update_role_mapping',
+      '"yes" instead of true',
+      { ...mapping, update_iam_role_trust_policy: 'yes' },
+      '/body/update_iam',
+    ],
     ['/update_multirole_mapping', 'no entries', { domino_org: 'acme', role_data: [] }, '/body/role_data'],
     [
       '/update_multirole_mapping',
@@ -123,7 +128,7 @@ describe('openapi.yaml', () => {
     refused.push(['/update_role_mapping', JSON.stringify(arn.slice(0, 50)), body, '/body/proxy_iam_role_arn']);
   }
   for (const [path, what, body, where] of refused) {
-    it(`${path} refuses ${what}, and says where`, async () => {
+    it(`refuses ${what} in ${path}, and names the field`, async () => {
       const response = await post(path, body).expect(400);
       const paths = response.body.errors.map((error: { path: string }) => error.path);
       assert.ok(
@@ -133,7 +138,7 @@ describe('openapi.yaml', () => {
     });
   }
 
-  it('takes DELETE with a JSON body', async () => {
+  it('requires a JSON body for DELETE', async () => {
     const response = await request(app).delete('/delete_role_mapping').send({ domino_org: 'acme' }).expect(200);
     assert.deepEqual(response.body, { domino_org: 'acme' });
     await request(app).delete('/delete_role_mapping').expect(415);
@@ -149,7 +154,7 @@ describe('openapi.yaml', () => {
     await request(app).get('/healthz').expect(200);
   });
 
-  describe('as the measure of answers', () => {
+  describe('as the contract of responses', () => {
     let answer: { status: number; type: string; body: string };
     let strict: Express;
 
@@ -174,7 +179,7 @@ describe('openapi.yaml', () => {
     };
     const json = 'application/json';
     const problemType = 'application/problem+json';
-    // express-openapi-validator looks at no answer of 500 and more, so those are left out.
+    // express-openapi-validator does not check responses of 500 and above, so these are left out.
     const answers: [string, number, string, unknown, boolean][] = [
       ['/my_role_mappings', 200, json, { my_role_mappings: [{ ...mapping, update_iam_role_trust_policy: 'x' }] }, true],
       ['/my_role_mappings', 200, json, { my_role_mappings: [mapping] }, false],

@@ -1,4 +1,4 @@
-/** Proves over the wire that a mapped name stands for one organization: no other one of that name gets its roles. */
+/** Proves over the wire that a mapped name stands for one organization: no other of that name gets its roles. */
 import assert from 'node:assert/strict';
 import { organizationConfigMap } from '../../src/mappings/organizations.ts';
 import { organizationIdOf } from '../stack/domino.ts';
@@ -42,7 +42,7 @@ describe('an organization', () => {
   const subjectOf = (account: string) => `*:domino-compute:${account}`;
   const isGranted = (text: string) => text.includes('[profile listed]');
 
-  it('that an administrator maps is the administrator’s own: a later one of that name gets nothing', async () => {
+  it('is recorded when an administrator who is its member maps it, and another of that name gets no role', async () => {
     assert.deepEqual((await map('owner')).body.warnings, undefined);
     const { organizations, all_role_mappings: all } = await listed();
     assert.equal(organizations.acme.organization_id, own);
@@ -59,7 +59,7 @@ describe('an organization', () => {
     }
   });
 
-  it('of which nothing is on record, as after an upgrade, is recorded when its member asks first', async () => {
+  it('without a record, as after an upgrade, is recorded with the first request of a member', async () => {
     await map();
     assert.deepEqual((await listed()).organizations, {});
     const { answer } = await ask('alice', replicas[1]);
@@ -74,7 +74,7 @@ describe('an organization', () => {
     assert.ok(!isGranted((await ask('mallory')).answer.text));
   });
 
-  it('and another one of that name whose members ask at once, on two replicas: one of them counts', async () => {
+  it('or another of that name gets the role, not both, when members of both ask two replicas at once', async () => {
     await map();
     const answers = await Promise.all([ask('alice', replicas[0]), ask('mallory', replicas[1])]);
     assert.deepEqual(
@@ -84,7 +84,7 @@ describe('an organization', () => {
     assert.equal(answers.filter(({ answer }) => isGranted(answer.text)).length, 1);
   });
 
-  it('that is refused is in the log, a metric and the list, until an administrator has decided', async () => {
+  it('that is refused is in the log, a metric and the list, until an administrator decides', async () => {
     await map('owner');
     await ask('mallory');
     await ask('mallory');
@@ -106,7 +106,7 @@ describe('an organization', () => {
     }
   });
 
-  it('that an administrator accepts has the roles from then on, and runs of the former one lose them', async () => {
+  it('gets the roles when an administrator accepts it, and runs of the former organization lose them', async () => {
     await map('owner');
     const former = await ask('alice');
     assert.ok(world.subjects('listed').includes(subjectOf(former.account)));
@@ -119,7 +119,7 @@ describe('an organization', () => {
     assert.ok(!isGranted((await ask('alice', replicas[1])).answer.text));
   });
 
-  it('that was accepted before it was mapped is the one that counts', async () => {
+  it('that was accepted before it was mapped is the one that gets the roles', async () => {
     assert.deepEqual((await accept(own)).body.before, null);
     const { warnings } = (await map()).body;
     assert.equal(warnings, undefined);
@@ -127,7 +127,7 @@ describe('an organization', () => {
     assert.ok(isGranted((await ask('alice')).answer.text));
   });
 
-  it('that is not known warns in the dry run and in the answer; a known one does not', async () => {
+  it('without a record causes a warning in a dry run and in the answer, until it is recorded', async () => {
     for (const query of ['?dry_run=true', '']) {
       const { status, body } = await map('admin', query);
       assert.equal(status, 200);
@@ -141,7 +141,7 @@ describe('an organization', () => {
     assert.deepEqual((await map('admin', '?dry_run=true')).body.warnings, []);
   });
 
-  it('that does not count is told in /my_access, and its mappings are not listed as the caller’s', async () => {
+  it('that is not the recorded one gets a reason in /my_access and no mappings in /my_role_mappings', async () => {
     await map('owner');
     const get = async (path: string, as: string) => (await replicas[0].call('GET', path, { as })).body;
     const [entry] = (await get('/my_access', 'mallory')).access;
@@ -152,7 +152,7 @@ describe('an organization', () => {
     assert.equal((await get('/my_role_mappings', 'alice')).my_role_mappings.length, 1);
   });
 
-  it('without an id, as a Domino may give it, counts by its name until an id is on record', async () => {
+  it('without an id from Domino counts by its name until an id is recorded', async () => {
     await map();
     world.domino.addUser({ name: 'bob', orgs: ['acme'], orgIds: { acme: null } });
     assert.ok(isGranted((await ask('bob')).answer.text));
@@ -160,7 +160,7 @@ describe('an organization', () => {
     assert.match((await ask('bob')).answer.text, /organization_id_mismatch/);
   });
 
-  it('costs no write and no call of Kubernetes once it is on record', async () => {
+  it('is neither read from Kubernetes nor written again once it is recorded', async () => {
     await map();
     const { run } = await ask('alice');
     const stored = () => world.kubernetes.get('configmaps', 'domino-field', organizationConfigMap);
@@ -171,7 +171,7 @@ describe('an organization', () => {
     assert.notEqual(before[0], undefined);
   });
 
-  it('has a record that is kept apart from the mappings, which release 1.8 reads as it wrote them', async () => {
+  it('has its record in another ConfigMap than the mappings, as release 1.8 needs', async () => {
     await map('owner');
     const stored = (name: string) =>
       world.kubernetes.get<{ data: Record<string, string> }>('configmaps', 'domino-field', name)?.data ?? {};

@@ -1,4 +1,4 @@
-/** Proves what the calls on Pod Identity mappings refuse, what they never write, and what they are without a cluster. */
+/** Proves what the calls on Pod Identity mappings refuse, what they never write, and how they answer without EKS. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { mutationName, type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
@@ -39,7 +39,7 @@ describe('Pod Identity over HTTP', () => {
   const stored = () => world.kubernetes.get<Stored>('configmaps', field, mappingName);
   const pathsOf = (body: unknown) => (body as { errors?: { path: string }[] }).errors?.map(({ path }) => path);
 
-  it('is for administrators, all but a user’s own', async () => {
+  it('is for administrators, except GET /my_pod_identity', async () => {
     for (const [method, path] of calls) {
       const body = bodyOf(method, path);
       const given = body === undefined ? {} : { body };
@@ -53,28 +53,32 @@ describe('Pod Identity over HTTP', () => {
   const role = (name: string, account = clusterAccount, partition = 'aws') =>
     `arn:${partition}:iam::${account}:role/${name}`;
   const refused: [string, object, string][] = [
-    ['a role of another account', { iam_role_arn: role('x', assetAccount) }, '/body/iam_role_arn'],
-    ['a role of another partition', { iam_role_arn: role('x', clusterAccount, 'aws-cn') }, '/body/iam_role_arn'],
+    ['a role in another AWS account', { iam_role_arn: role('x', assetAccount) }, '/body/iam_role_arn'],
+    ['a role in another partition', { iam_role_arn: role('x', clusterAccount, 'aws-cn') }, '/body/iam_role_arn'],
     [
-      'a target of another partition',
+      'a target role in another partition',
       { target_role_arn: role('x', assetAccount, 'aws-us-gov') },
       '/body/target_role_arn',
     ],
-    ['what is no role', { iam_role_arn: `arn:aws:iam::${clusterAccount}:user/x` }, '/body/iam_role_arn'],
-    ['the account of all', { service_account: 'default' }, '/body/service_account'],
-    ['the account of a run', { service_account: `run-${runId(1)}` }, '/body/service_account'],
-    ['the account of a run’s cluster', { service_account: `ray-${runId(1)}-ray` }, '/body/service_account'],
-    ['a wildcard for an account', { service_account: '*' }, '/body/service_account'],
-    ['an empty account', { service_account: '' }, '/body/service_account'],
-    ['a variable for an account', { service_account: ['$', '{aws:x}'].join('') }, '/body/service_account'],
-    ['a user of nothing', { domino_user: '' }, '/body/domino_user'],
+    ['the ARN of a user', { iam_role_arn: `arn:aws:iam::${clusterAccount}:user/x` }, '/body/iam_role_arn'],
+    ['the default service account', { service_account: 'default' }, '/body/service_account'],
+    ['the service account of a run', { service_account: `run-${runId(1)}` }, '/body/service_account'],
+    ['the service account of a run’s cluster', { service_account: `ray-${runId(1)}-ray` }, '/body/service_account'],
+    ['a wildcard as the service account', { service_account: '*' }, '/body/service_account'],
+    ['an empty service account', { service_account: '' }, '/body/service_account'],
+    [
+      'a policy variable as the service account',
+      { service_account: ['$', '{aws:x}'].join('') },
+      '/body/service_account',
+    ],
+    ['an empty user', { domino_user: '' }, '/body/domino_user'],
     ['a user with a slash', { domino_user: 'a/b' }, '/body/domino_user'],
     ['a user with a line end', { domino_user: 'alice\n' }, '/body/domino_user'],
-    ['the prototype', { domino_user: '__proto__' }, '/body/domino_user'],
-    ['a name that no account can be made of', { domino_user: '___' }, '/body/service_account'],
-    ['a text for a boolean', { disable_session_tags: 'true' }, '/body/disable_session_tags'],
-    ['null', { target_role_arn: null }, '/body/target_role_arn'],
-    ['a field that there is not', { iam_role: 'x' }, '/body/iam_role'],
+    ['the user __proto__', { domino_user: '__proto__' }, '/body/domino_user'],
+    ['a user name that gives no service account name', { domino_user: '___' }, '/body/service_account'],
+    ['a string instead of a boolean', { disable_session_tags: 'true' }, '/body/disable_session_tags'],
+    ['null as the target role', { target_role_arn: null }, '/body/target_role_arn'],
+    ['an unknown field', { iam_role: 'x' }, '/body/iam_role'],
   ];
   for (const [what, more, path] of refused) {
     it(`refuses ${what}, with and without dry_run, and writes nothing`, async () => {
@@ -87,7 +91,7 @@ describe('Pod Identity over HTTP', () => {
     });
   }
 
-  it('takes names that JavaScript has a meaning for', async () => {
+  it('accepts users called like JavaScript properties', async () => {
     for (const user of ['constructor', 'toString', 'hasOwnProperty']) {
       world.domino.addUser({ name: user, orgs: [] });
       const arn = world.addPodRole(`acme-${user}`);
@@ -101,7 +105,7 @@ describe('Pod Identity over HTTP', () => {
     assert.equal((await replica.call('DELETE', '/delete_pod_identity_mapping', gone)).status, 404);
   });
 
-  it('two users whose names make the same account: the second has to name one', async () => {
+  it('refuses a user whose name gives another user’s service account, unless the mapping names one', async () => {
     const arns = [world.addPodRole('acme-dot'), world.addPodRole('acme-dash')];
     for (const user of ['bob.smith', 'bob-smith']) world.domino.addUser({ name: user, orgs: [] });
     assert.equal((await post({ domino_user: 'bob.smith', iam_role_arn: arns[0] })).status, 200);
@@ -113,7 +117,7 @@ describe('Pod Identity over HTTP', () => {
     assert.equal((await post(named)).status, 200);
   });
 
-  it('a role is an organization’s proxy or a user’s, and not both', async () => {
+  it('refuses a role as both a proxy role of an organization and the role of a user', async () => {
     const pair = world.addRolePair('acme-proxy');
     await world.map(replica, 'acme', pair);
     const asUser = await post({ ...anyBody, iam_role_arn: pair.proxies[0] });
@@ -124,10 +128,10 @@ describe('Pod Identity over HTTP', () => {
     assert.equal(asProxy.status, 400, asProxy.text);
   });
 
-  it('dry_run tells who would be touched, and writes nothing', async () => {
+  it('reports in a dry run which pods would be affected, and writes nothing', async () => {
     const one = await mappedUser(world, replica);
     const { pod } = world.startWorkload(one.user);
-    // The first workload says who the user is, which is written down.
+    // The leader learns the user's id from the first workload, and records it.
     await until(() => stored()?.data?.[one.user]?.includes(world.domino.user(one.user).id) ?? false);
     const two = newUser(world);
     const before = [stored()?.metadata.resourceVersion, world.aws.eksWrites.length, world.aws.writes.length];
@@ -145,7 +149,7 @@ describe('Pod Identity over HTTP', () => {
     assert.equal(statusOf(world, two.account), undefined);
   });
 
-  it('dry_run tells to restart what is told to be restarted then: who has the account already, and not the role', async () => {
+  it('reports in a dry run the same pods to restart as after the change', async () => {
     const one = newUser(world);
     const { pod } = world.startRun(runId(7), one.user, { account: one.account });
     const toRestart = async () => {
@@ -167,7 +171,7 @@ describe('GET /pod_identity_mappings in pages', () => {
     JSON.stringify({ service_account: `${user}-sa`, iam_role_arn: `arn:aws:iam::${clusterAccount}:role/${user}` });
 
   before(async () => {
-    // Without Mutations nothing is made of them: here they are listed alone.
+    // Without Mutations the leader makes nothing of the mappings: this test only lists them.
     const rbac = ({ resource }: { resource: string }) => resource !== 'mutations';
     world = await startPodIdentityWorld({}, { access: { rbac, user: 'irsa-svc' } });
     world.domino.addUser({ name: 'alice', orgs: [] });
@@ -196,9 +200,13 @@ describe('GET /pod_identity_mappings in pages', () => {
     }
   }
 
-  it('adds up to what it says without them, with how each fares, and each user on one page', async () => {
+  it('gives in all pages together what it gives without pages, and the reports of each page’s users', async () => {
     const { body: whole } = await ask();
-    assert.deepEqual(Object.keys(whole).sort(), ['pod_identity_mappings', 'unusable'], 'as it was before pages');
+    assert.deepEqual(
+      Object.keys(whole).sort(),
+      ['pod_identity_mappings', 'unusable'],
+      'the answer without pages has its earlier form',
+    );
     assert.deepEqual(usersOf(whole.unusable), ['svc-250']);
     for (const [limit, count] of [
       [100, 5],
@@ -224,7 +232,7 @@ describe('GET /pod_identity_mappings in pages', () => {
     }
   });
 
-  it('goes on after a user who is gone by then', async () => {
+  it('continues after a user whose mapping was deleted meanwhile', async () => {
     const { next } = (await ask('?limit=10')).body as Listed;
     const last = { as: 'admin', body: { domino_user: 'svc-009' } };
     assert.equal((await replica.call('DELETE', '/delete_pod_identity_mapping', last)).status, 200);
@@ -234,7 +242,7 @@ describe('GET /pod_identity_mappings in pages', () => {
     assert.equal(((await ask(`?continue=${next}`)).body as Listed).pod_identity_mappings.length, 100);
   });
 
-  it('is for administrators, refuses odd pages, and takes a place of somebody’s making for one', async () => {
+  it('is for administrators, refuses invalid pages, and accepts a made-up continue token', async () => {
     assert.equal((await ask('?limit=1', 'alice')).status, 403);
     assert.equal((await replica.call('GET', '/pod_identity_mappings?limit=1')).status, 401);
     const long = 'A'.repeat(1025);
@@ -261,8 +269,8 @@ describe('GET /pod_identity_mappings in pages', () => {
   });
 });
 
-describe('without EKS_CLUSTER_NAME', () => {
-  it('all calls say so, EKS is not asked, and roles come all the same', async () => {
+describe('a replica without EKS_CLUSTER_NAME', () => {
+  it('answers Pod Identity calls with pod_identity_disabled, does not call EKS, and grants roles to runs', async () => {
     const world = await startWorld();
     try {
       world.domino.addUser({ name: 'alice', orgs: ['acme'] });
@@ -287,8 +295,8 @@ describe('without EKS_CLUSTER_NAME', () => {
   });
 });
 
-describe('without domsed, or the right to see its Mutations', () => {
-  it('it is ready, gives runs their roles, and tells what is missing', async () => {
+describe('a replica without permission to read Mutations', () => {
+  it('is ready, grants roles to runs, and reports mutations_unknown', async () => {
     const rbac = ({ resource }: { resource: string }) => resource !== 'mutations';
     const world = await startPodIdentityWorld({}, { access: { rbac, user: 'irsa-svc' } });
     try {

@@ -1,10 +1,10 @@
-/** Proves POST /revoke_run and /allow_run over the wire: a run leaves at once, and stays out until it is allowed or ends. */
+/** Proves POST /revoke_run and /allow_run over the wire: a run is removed at once, until it is allowed or has ended. */
 import assert from 'node:assert/strict';
 import { revokedConfigMap } from '../../src/runs/revocations.ts';
 import { until } from '../support/clock.ts';
 import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
-describe('runs that are shut out', () => {
+describe('revoked runs', () => {
   let world: World;
   let replicas: Replica[];
   let next = 9000;
@@ -26,7 +26,7 @@ describe('runs that are shut out', () => {
   const isIn = (account: string) => world.subjects('listed').includes(`*:domino-compute:${account}`);
   const recorded = () =>
     world.kubernetes.get<{ data?: Record<string, string> }>('configmaps', 'domino-field', revokedConfigMap)?.data ?? {};
-  /** Another replica learns of it within milliseconds. */
+  /** Waits until the replica refuses the run: another replica learns of a revocation within milliseconds. */
   const refusedBy = (replica: Replica, run: string) => until(async () => (await ask(run, replica)).status === 403);
   async function granted(options = {}) {
     const run = runId(next++);
@@ -35,7 +35,7 @@ describe('runs that are shut out', () => {
     return { run, account };
   }
 
-  it('leave within a second, and are refused everywhere with the reason', async () => {
+  it('are removed within a second, and every replica refuses them with the reason', async () => {
     const { run, account } = await granted();
     const start = performance.now();
     const answer = await admin('/revoke_run', run, { reason: 'a lost laptop.' });
@@ -62,7 +62,7 @@ describe('runs that are shut out', () => {
     assert.equal(isIn(account), false);
   });
 
-  it('have left when it is said, also where the write that lets them in is under way', async () => {
+  it('are removed when the call returns, even if the write that adds them is under way', async () => {
     const isHolder = ({ log }: Replica) => log.some(({ msg }) => String(msg).startsWith('holding the lease'));
     const holder = replicas.find(isHolder) as Replica;
     const run = runId(next++);
@@ -85,7 +85,7 @@ describe('runs that are shut out', () => {
     }
   });
 
-  it('come back when they are allowed, without being asked for again', async () => {
+  it('become members again when they are allowed, without a new request', async () => {
     const { run, account } = await granted();
     await admin('/revoke_run', run);
     const allowed = await admin('/allow_run', `run-${run}`);
@@ -95,7 +95,7 @@ describe('runs that are shut out', () => {
     assert.deepEqual((await admin('/allow_run', run)).body, { run_id: run, revoked: false, was_revoked: false });
   });
 
-  it('stay as they were first revoked when it is done again', async () => {
+  it('keep the time and reason of the first revocation when revoked again', async () => {
     const { run } = await granted();
     const first = await admin('/revoke_run', run, { reason: 'first' });
     const second = await admin('/revoke_run', run, { reason: 'second' });
@@ -108,7 +108,7 @@ describe('runs that are shut out', () => {
     for (const answer of many) assert.equal(answer.status, 200);
   });
 
-  it('are seen so by their user', async () => {
+  it('are shown to their user with the reason in /my_access', async () => {
     const { run } = await granted();
     await admin('/revoke_run', run, { reason: 'an audit' });
     await until(async () => {
@@ -119,7 +119,7 @@ describe('runs that are shut out', () => {
     });
   });
 
-  it('answer a request that waits already', async () => {
+  it('end a waiting request with 403', async () => {
     const run = runId(next++);
     const { account } = world.startRun(run, 'alice');
     world.aws.knobs.hangNext = { GetRole: 1 };
@@ -137,7 +137,7 @@ describe('runs that are shut out', () => {
     await until(() => !isIn(account));
   });
 
-  it('take along an account that another run of the same user shares', async () => {
+  it('share the revocation with another run of the same service account, until they end', async () => {
     const { run } = await granted({ account: 'static-sa' });
     const other = runId(next++);
     world.startRun(other, 'alice', { account: 'static-sa' });
@@ -149,7 +149,7 @@ describe('runs that are shut out', () => {
     await until(async () => (await ask(other)).status === 200);
   });
 
-  it('leave also where an earlier release put them in', async () => {
+  it('are removed also where an earlier release made them members', async () => {
     const run = runId(next++);
     const { account } = world.startRun(run, 'alice');
     const document = structuredClone(world.aws.role(clusterAccount, 'listed').document) as {
@@ -162,7 +162,7 @@ describe('runs that are shut out', () => {
     await until(() => !isIn(account));
   });
 
-  it('are dropped even where they are most of a role', async () => {
+  it('are removed even where they are all members of a role', async () => {
     await world.map(any(), 'crowd', world.addRolePair('crowded'));
     world.domino.addUser({ name: 'carol', orgs: ['crowd'] });
     const runs = Array.from({ length: 14 }, () => runId(next++));
@@ -174,7 +174,7 @@ describe('runs that are shut out', () => {
     assert.deepEqual(world.subjects('crowded'), ['irsa-svc:no-live-runs']);
   });
 
-  it('stay out when the leader starts anew', async () => {
+  it('stay revoked after a change of leader', async () => {
     const { run, account } = await granted();
     await admin('/revoke_run', run);
     const holding = replicas.findIndex(({ log }) => log.some(({ msg }) => String(msg).startsWith('holding the lease')));
@@ -186,7 +186,7 @@ describe('runs that are shut out', () => {
     assert.equal((await ask(run)).status, 403);
   });
 
-  it('are forgotten when the run ends, not before, and not in a hurry', async () => {
+  it('are forgotten after the run has ended, and kept while it lives', async () => {
     const [ended, alive] = [await granted(), await granted()];
     for (const { run } of [ended, alive]) await admin('/revoke_run', run);
     world.endRun(ended.run);
@@ -196,13 +196,13 @@ describe('runs that are shut out', () => {
     assert.equal((await ask(alive.run)).status, 403);
   });
 
-  it('are known by pods or wants; others are not found', async () => {
+  it('need not be in the replica’s watch yet; unknown runs get 404', async () => {
     for (const path of ['/revoke_run', '/allow_run']) {
       const answer = await admin(path, runId(next++));
       assert.equal(answer.status, 404);
       assert.equal(answer.body.code, 'run_not_found');
     }
-    // Not in the watch yet.
+    // The replica's watch does not have this run yet.
     world.kubernetes.knobs.freezeWatches = true;
     const run = runId(next++);
     world.startRun(run, 'alice');
@@ -212,7 +212,7 @@ describe('runs that are shut out', () => {
     assert.equal((await answer).status, 200);
   });
 
-  it('are for administrators, and need a run id and a reason of one line', async () => {
+  it('require an administrator, a valid run id and a reason of one line', async () => {
     const { run } = await granted();
     for (const path of ['/revoke_run', '/allow_run']) {
       assert.equal((await admin(path, run, {}, 'alice')).status, 403);
@@ -237,8 +237,8 @@ describe('runs that are shut out', () => {
     ]);
   });
 
-  describe('tried before', () => {
-    it('names what the run would lose and who with it, and writes nothing', async () => {
+  describe('in a dry run', () => {
+    it('are listed with their roles and the runs that share the service account, and nothing is written', async () => {
       const { run, account } = await granted({ account: 'alice-shared' });
       const sharing = runId(next++);
       world.startRun(sharing, 'alice', { account: 'alice-shared' });
@@ -260,7 +260,7 @@ describe('runs that are shut out', () => {
       assert.equal((await ask(run)).status, 200);
     });
 
-    it('says who revoked it where that was done, and refuses as the call itself does', async () => {
+    it('show an earlier revocation, and invalid requests are refused as in the real call', async () => {
       const { run } = await granted();
       await admin('/revoke_run', run, { reason: 'first' });
       const dry = (run_id: unknown, as = 'admin') =>
@@ -277,7 +277,7 @@ describe('runs that are shut out', () => {
   });
 
   describe('in a list', () => {
-    it('stand with who did it, whose they are and why, the newest first, in pages', async () => {
+    it('have the administrator, the user and the reason, the newest first, in pages', async () => {
       const one = await granted();
       const two = await granted();
       await admin('/revoke_run', one.run, { reason: 'one' });
@@ -296,7 +296,7 @@ describe('runs that are shut out', () => {
       assert.equal((await list(`?limit=500`)).next, undefined);
     });
 
-    it('are for administrators', async () => {
+    it('are shown to administrators only', async () => {
       assert.equal((await any().call('GET', '/revoked_runs', { as: 'alice' })).status, 403);
       assert.equal((await any().call('GET', '/revoked_runs')).status, 401);
       assert.equal((await any().call('GET', '/revoked_runs?limit=1000000', { as: 'admin' })).status, 400);

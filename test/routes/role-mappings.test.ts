@@ -29,7 +29,7 @@ describe('role mappings', () => {
   const stored = () =>
     world.kubernetes.get<{ data: Record<string, string> }>('configmaps', 'domino-field', mappingConfigMap);
 
-  it('that somebody edited into what cannot be read are told, by name in the log and as a number', async () => {
+  it('that cannot be parsed are logged by organization and counted in a metric', async () => {
     const told = () => replica.metrics.registry.metrics();
     assert.match(await told(), /irsa_unusable_mappings\{to="roles"\} 0/);
     const metadata = { name: mappingConfigMap, namespace: 'domino-field' };
@@ -40,7 +40,7 @@ describe('role mappings', () => {
     await until(async () => /irsa_unusable_mappings\{to="roles"\} 1/.test(await told()));
   });
 
-  it('are set, listed, seen by the members of the organization, and deleted', async () => {
+  it('are set, listed, shown to members of the organization, and deleted', async () => {
     const sent = { domino_org: 'acme', iam_role_arn: target, proxy_iam_role_arn: proxy };
     assert.equal((await update(sent)).status, 200);
     const full = { ...sent, update_iam_role_trust_policy: true };
@@ -55,7 +55,7 @@ describe('role mappings', () => {
     assert.equal(again.body.code, 'mapping_not_found');
   });
 
-  it('are given back as they were sent, in type and value', async () => {
+  it('are returned with the types and values that were sent', async () => {
     const entries = [
       { iam_role_arn: target, proxy_iam_role_arn: proxy, update_iam_role_trust_policy: 'false' },
       {
@@ -72,7 +72,7 @@ describe('role mappings', () => {
     assert.deepEqual(await all(), { acme: entries.map((entry) => ({ ...filled, ...entry })) });
   });
 
-  it('of older releases are read as they are, and only what is written changes its form', async () => {
+  it('of older releases are read, and their stored text stays unchanged', async () => {
     const old = { iam_role_arn: target, proxy_iam_role_arn: proxy };
     world.kubernetes.put('configmaps', {
       metadata: { name: mappingConfigMap, namespace: 'domino-field' },
@@ -92,12 +92,12 @@ describe('role mappings', () => {
     assert.deepEqual(JSON.parse(stored()?.data.acme ?? '').length, 1);
   });
 
-  it('of many administrators at once all survive', async () => {
+  it('that administrators set at the same time are all stored', async () => {
     const orgs = Array.from({ length: 12 }, (_, index) => `org-${index}`);
     const answers = await Promise.all(
       orgs.map((domino_org) => update({ domino_org, iam_role_arn: target, proxy_iam_role_arn: proxy })),
     );
-    // A run with a 200 is a member; another was told to ask again.
+    // An answer is a success, or a conflict after which the administrator tries again.
     for (const answer of answers) assert.ok([200, 409].includes(answer.status), answer.text);
     const told = orgs.filter((_, index) => answers[index]?.status === 200);
     assert.deepEqual(Object.keys(await all()).sort(), told.sort());
@@ -109,13 +109,13 @@ describe('role mappings', () => {
     );
   });
 
-  it('make their ConfigMap where there is none', async () => {
+  it('are stored in a new ConfigMap where there is none', async () => {
     world.kubernetes.remove('configmaps', 'domino-field', mappingConfigMap);
     assert.equal((await update({ domino_org: 'acme', iam_role_arn: target, proxy_iam_role_arn: proxy })).status, 200);
     assert.deepEqual(Object.keys(await all()), ['acme']);
   });
 
-  it('that Kubernetes could not keep are refused whole', async () => {
+  it('too large for a ConfigMap are refused as a whole', async () => {
     const text = JSON.stringify([{ iam_role_arn: target, proxy_iam_role_arn: proxy, padding: 'x'.repeat(1_048_000) }]);
     world.kubernetes.put('configmaps', {
       metadata: { name: mappingConfigMap, namespace: 'domino-field' },
@@ -131,7 +131,7 @@ describe('role mappings', () => {
     assert.deepEqual(Object.keys(stored()?.data ?? {}), ['big']);
   });
 
-  it('are for administrators alone', async () => {
+  it('are for administrators only', async () => {
     const body = { domino_org: 'acme', iam_role_arn: target, proxy_iam_role_arn: proxy };
     const calls = [
       update(body, 'alice'),
@@ -153,20 +153,20 @@ describe('role mappings', () => {
 
   const refused: [string, Record<string, unknown>][] = [
     ['the ARN of a user', { iam_role_arn: `arn:aws:iam::${assetAccount}:user/bob` }],
-    ['no ARN', { iam_role_arn: 'acme-list-bucket-role' }],
+    ['a role name instead of an ARN', { iam_role_arn: 'acme-list-bucket-role' }],
     ['an ARN with a line break', { iam_role_arn: `${target}\n[profile x]` }],
     ['an ARN with a wildcard', { proxy_iam_role_arn: `arn:aws:iam::${clusterAccount}:role/*` }],
-    ['a proxy role of another account', { proxy_iam_role_arn: `arn:aws:iam::${assetAccount}:role/acme` }],
-    ['another partition', { iam_role_arn: `arn:aws-us-gov:iam::${assetAccount}:role/acme` }],
+    ['a proxy role in another AWS account', { proxy_iam_role_arn: `arn:aws:iam::${assetAccount}:role/acme` }],
+    ['a target role in another partition', { iam_role_arn: `arn:aws-us-gov:iam::${assetAccount}:role/acme` }],
     ['an organization that cannot be a key', { domino_org: 'a/b' }],
     ['the organization ..', { domino_org: '..' }],
     ['the organization __proto__', { domino_org: '__proto__' }],
     ['an empty organization', { domino_org: '' }],
     ['an organization of 1 kB', { domino_org: 'a'.repeat(1_000) }],
-    ['a number for an organization', { domino_org: 7 }],
+    ['a number as the organization', { domino_org: 7 }],
     ['an unknown field', { surprise: true }],
-    ['another word than true or false', { update_iam_role_trust_policy: 'yes' }],
-    ['null', { update_iam_role_trust_policy: null }],
+    ['a word other than true or false', { update_iam_role_trust_policy: 'yes' }],
+    ['null instead of a boolean', { update_iam_role_trust_policy: null }],
   ];
   for (const [what, change] of refused) {
     it(`with ${what} are refused, naming the field`, async () => {
@@ -187,13 +187,13 @@ describe('role mappings', () => {
     assert.equal(answer.body.title, 'Invalid request');
   });
 
-  it('may lie in another account where the trust policy is unmanaged, and may have a path', async () => {
+  it('may name an unmanaged proxy role in another AWS account, and roles with a path', async () => {
     const foreign = `arn:aws:iam::${assetAccount}:role/team/x/acme`;
     const entry = { iam_role_arn: foreign, proxy_iam_role_arn: foreign, update_iam_role_trust_policy: 'false' };
     assert.equal((await update({ domino_org: 'acme', ...entry })).status, 200);
   });
 
-  it('that contradict themselves are refused, naming each entry', async () => {
+  it('that contradict each other are refused, naming the entry', async () => {
     const pair = { iam_role_arn: target, proxy_iam_role_arn: proxy };
     const lists: [string, object[]][] = [
       ['/body/role_data/0/domino_org', [{ ...pair, domino_org: 'other' }]],
@@ -210,13 +210,13 @@ describe('role mappings', () => {
     assert.deepEqual(stored()?.data, {});
   });
 
-  it('of an empty list, or of none, are refused', async () => {
+  it('without entries are refused', async () => {
     assert.equal((await updateMany({ domino_org: 'acme', role_data: [] })).status, 400);
     assert.equal((await updateMany({ domino_org: 'acme' })).status, 400);
     assert.equal((await update([])).status, 400);
   });
 
-  it('changes are audited with what was before and after', async () => {
+  it('have an audit line for a change, with the mappings before and after', async () => {
     replica.log.length = 0;
     await update({ domino_org: 'acme', iam_role_arn: target, proxy_iam_role_arn: proxy });
     const [line] = replica.log.filter(({ audit }) => audit === 'mapping');
@@ -238,7 +238,7 @@ describe('service accounts', () => {
   const call = (method: 'POST' | 'DELETE', name: unknown) =>
     replica.call(method, '/service_account', { as: 'admin', body: { service_account_name: name } });
 
-  it('are created with our label and deleted again', async () => {
+  it('are created with the service’s label, and deleted', async () => {
     assert.equal((await call('POST', 'svc-user-1-sa')).status, 200);
     const made = world.kubernetes.get<{ metadata: { labels: object } }>(
       'serviceaccounts',
@@ -255,7 +255,7 @@ describe('service accounts', () => {
     assert.equal(gone.body.code, 'service_account_not_found');
   });
 
-  it('of others are not deleted', async () => {
+  it('without the service’s label are not deleted', async () => {
     world.kubernetes.put('serviceaccounts', { metadata: { name: 'theirs', namespace: 'domino-compute' } });
     const answer = await call('DELETE', 'theirs');
     assert.equal(answer.status, 409);
@@ -263,13 +263,13 @@ describe('service accounts', () => {
     assert.ok(world.kubernetes.get('serviceaccounts', 'domino-compute', 'theirs'));
   });
 
-  it('need a name of the right form', async () => {
+  it('need a valid name', async () => {
     for (const name of ['', 'A', 'a_b', '../x', 'a'.repeat(254), '__proto__', 5, null]) {
       assert.equal((await call('POST', name)).status, 400, String(name));
     }
   });
 
-  it('are refused with a 503 while Kubernetes does not answer', async () => {
+  it('are refused with 503 while Kubernetes fails', async () => {
     world.kubernetes.knobs.failRate = 1;
     try {
       const answer = await call('POST', 'svc-user-2-sa');

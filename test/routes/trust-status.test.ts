@@ -1,4 +1,4 @@
-/** Proves GET /trust_status over the wire: who is in, what room there is, and a comparison with IAM on demand. */
+/** Proves GET /trust_status over the wire: members, free capacity, and a comparison with IAM on demand. */
 import assert from 'node:assert/strict';
 import { statusName, trustStatusForm } from '../../src/proxy-roles/status.ts';
 import { until } from '../support/clock.ts';
@@ -31,7 +31,7 @@ describe('GET /trust_status', () => {
     return run;
   }
 
-  it('reports of each proxy role its members, whose runs these are, and its free capacity', async () => {
+  it('reports each proxy role with its members, their runs and users, and its free capacity', async () => {
     const empty = (await ask(one('listed'))).body.proxy_roles[0];
     const run = await granted();
     const body = await status();
@@ -51,7 +51,7 @@ describe('GET /trust_status', () => {
     assert.ok(role.written_at && role.compared_at);
   });
 
-  it('adds up the room of pools', async () => {
+  it('adds up the free capacity of a pool', async () => {
     const { pools, proxy_roles } = await status();
     const rooms = proxy_roles.slice(1).map((role: { runs_that_still_fit: number }) => role.runs_that_still_fit);
     const [pool] = pools;
@@ -60,7 +60,7 @@ describe('GET /trust_status', () => {
     assert.equal(pool.runs_that_still_fit, rooms[0] + rooms[1]);
   });
 
-  it('compares one role at once, and repairs what it finds', async () => {
+  it('compares one role with IAM at once, and repairs an external change', async () => {
     const run = await granted();
     world.aws.setTrust(clusterAccount, 'listed', {
       Version: '2012-10-17',
@@ -75,12 +75,12 @@ describe('GET /trust_status', () => {
     assert.ok(body.proxy_roles[0].drift.count >= 1);
   });
 
-  it('answers two administrators who ask at once', async () => {
+  it('answers simultaneous comparisons of one role', async () => {
     const answers = await Promise.all([ask(one('pool-1')), ask(one('pool-1')), ask(one('pool-1'))]);
     for (const { body } of answers) assert.equal(body.compared, true);
   });
 
-  it('says what is wrong with a role, in the words of IAM, and who waits', async () => {
+  it('reports a role’s error with IAM’s message, and the runs that wait', async () => {
     world.domino.addUser({ name: 'bob', orgs: ['gone'] });
     const target = `arn:aws:iam::222222222222:role/gone`;
     await world.map(replica, 'gone', { target, proxies: [arn('gone')] });
@@ -96,7 +96,7 @@ describe('GET /trust_status', () => {
     await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'gone' } });
   });
 
-  it('does not know roles that no mapping names, or unmanaged ones', async () => {
+  it('answers 404 for unmapped and unmanaged roles', async () => {
     for (const name of ['unmapped', 'kept']) world.addRolePair(name);
     const kept = { iam_role_arn: arn('kept'), proxy_iam_role_arn: arn('kept'), update_iam_role_trust_policy: false };
     await replica.call('POST', '/update_role_mapping', { as: 'admin', body: { domino_org: 'kept', ...kept } });
@@ -107,7 +107,7 @@ describe('GET /trust_status', () => {
     }
   });
 
-  it('is for administrators, and refuses what is no ARN', async () => {
+  it('is for administrators, and refuses invalid ARNs and parameters', async () => {
     assert.equal((await ask('', 'alice')).status, 403);
     assert.equal((await ask(one('listed'), 'alice')).status, 403);
     for (const query of [
@@ -126,7 +126,7 @@ describe('GET /trust_status', () => {
     const rolesOf = (body: { proxy_roles: { proxy_iam_role_arn: string }[] }) =>
       body.proxy_roles.map((role) => role.proxy_iam_role_arn);
 
-    it('adds up to what it says without them, with the pools first', async () => {
+    it('lists all roles once, with totals, and with the pools on the first page', async () => {
       const seen: string[] = [];
       let next: string | undefined;
       do {
@@ -142,7 +142,7 @@ describe('GET /trust_status', () => {
       assert.equal(whole.totals, undefined);
     });
 
-    it('says how many replicas are ready, as the service’s own Deployment has it, and null where that is not known', async () => {
+    it('reports the ready replicas from the service’s Deployment, and null where that is unknown', async () => {
       const replicasOf = async (of: Replica) =>
         (await of.call('GET', '/trust_status?limit=1', { as: 'admin' })).body.totals.replicas;
       assert.equal(await replicasOf(replica), null);
@@ -157,7 +157,7 @@ describe('GET /trust_status', () => {
       await named.stop();
     });
 
-    it('shows what needs somebody alone where that is asked for', async () => {
+    it('lists only roles that need attention with needs_attention=true', async () => {
       const { body } = await ask('?needs_attention=true&limit=10');
       const { proxy_roles: all } = await status();
       const wrong = all.filter((role: Record<string, unknown>) => role.error || role.brake || role.drift);
@@ -165,7 +165,7 @@ describe('GET /trust_status', () => {
       assert.equal(body.totals.proxy_roles, 3);
     });
 
-    it('refuses pages of one role, and odd ones', async () => {
+    it('refuses pages of a single role, and invalid pages', async () => {
       const odd = ['limit=0', 'limit=501', 'limit=9999999999999999999', 'limit=x', 'needs_attention=yes', 'continue='];
       const ofOne = ['limit=1', 'continue=AAAA', 'needs_attention=false'].map(
         (more) => `${one('listed').slice(1)}&${more}`,
@@ -191,7 +191,7 @@ describe('POST /release_brake', () => {
 
   const release = (proxy_iam_role_arn: unknown, as = 'admin') =>
     replica.call('POST', '/release_brake', { as, body: { proxy_iam_role_arn } });
-  /** The caches of the replica are as empty as the lists. */
+  /** The removal guard's entry in the published status. */
   const brake = () => {
     const found = world.kubernetes.get<{ data: Record<string, string> }>(
       'configmaps',
@@ -201,7 +201,7 @@ describe('POST /release_brake', () => {
     return trustStatusForm.parse(found?.data ?? {})?.brake;
   };
 
-  it('lets those go that are held back, and tells who they are', async () => {
+  it('removes the members that the removal guard holds, and names them', async () => {
     const runs = Array.from({ length: 12 }, (_, index) => runId(index + 1));
     for (const run of runs) world.startRun(run, 'alice');
     const ask = (run_id: string) => replica.call('POST', '/map_iam_roles_to_pod_sa', { as: 'alice', body: { run_id } });
@@ -219,7 +219,7 @@ describe('POST /release_brake', () => {
     assert.deepEqual([line?.user, line?.role, line?.held], ['admin', role, accounts]);
   }).timeout(30_000);
 
-  it('is for administrators, of roles that are kept here', async () => {
+  it('is for administrators, and refuses unmanaged roles and invalid ARNs', async () => {
     assert.equal((await release(role, 'alice')).status, 403);
     assert.equal((await release(`${role}-2`)).body.code, 'role_not_managed');
     for (const bad of ['', 'x', 7, null]) assert.equal((await release(bad)).status, 400);
