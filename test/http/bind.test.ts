@@ -1,4 +1,4 @@
-/** Proves that the service listens on both families of IP addresses by default, and on IPv4 where the kernel has no more. */
+/** Proves that the service listens on IPv6 and IPv4 by default, and on IPv4 where the kernel has no IPv6. */
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { createServer } from 'node:http';
@@ -17,7 +17,7 @@ const hasIpv6 = () =>
   Object.values(networkInterfaces()).some((found) => found?.some(({ address }) => address === '::1'));
 
 describe('the address that the service listens on', () => {
-  it('is every address of both families by default, as the kubelet of an IPv6 cluster calls it', async function () {
+  it('is every IPv4 and IPv6 address by default, as an IPv6 cluster needs', async function () {
     if (!hasIpv6()) {
       process.stdout.write('SKIPPED, listening on both families: this machine has no ::1\n');
       this.skip();
@@ -38,11 +38,11 @@ describe('the address that the service listens on', () => {
       const kernel = new Kernel(code);
       assert.equal((await bind(kernel, { host, port: 7 })).address, '0.0.0.0');
       assert.deepEqual(kernel.tried, ['::', '0.0.0.0']);
-      assert.equal(kernel.listenerCount('error'), 0, 'a later error is not swallowed');
+      assert.equal(kernel.listenerCount('error'), 0, 'no error listener is left that would hide a later error');
     });
   }
 
-  it('is no other one where a port is taken, or where an operator chose the address', async () => {
+  it('does not fall back to 0.0.0.0 where the port is taken, or where the operator chose the address', async () => {
     const taken = new Kernel('EADDRINUSE');
     await assert.rejects(bind(taken, { host, port: 7 }), { code: 'EADDRINUSE' });
     const chosen = new Kernel('EADDRNOTAVAIL');

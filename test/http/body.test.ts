@@ -1,4 +1,4 @@
-/** Proves that bodies are read only for callers who may call, up to what the call takes, and cut where they go on. */
+/** Proves that bodies are read only for permitted callers, and only up to the call's limit. */
 import assert from 'node:assert/strict';
 import { metricsHandler } from '../../src/http/metrics.ts';
 import { type Listening, listen } from '../../src/http/server.ts';
@@ -28,7 +28,7 @@ describe('the body of a request', () => {
     await world.stop();
   });
 
-  /** Sends a request whose body goes on for as long as the other side takes it. @returns the answer, and bytes sent. */
+  /** Sends a request whose body continues as long as the server accepts it. @returns the answer, and the bytes sent. */
   async function flood(path: string, headers: Record<string, string>, method = 'POST', port = server.port) {
     const { socket, answer, ended } = connectRaw(port);
     const lines = Object.entries({ Host: 'irsa', 'Content-Type': 'application/json', ...headers });
@@ -56,16 +56,16 @@ describe('the body of a request', () => {
     ['without a credential', '/update_multirole_mapping', () => declared, 401],
     ['without a credential, in chunks', '/update_multirole_mapping', () => chunked, 401],
     [
-      'of a user for an administrator’s call',
+      'from a user for an administrator’s call',
       '/update_multirole_mapping',
       () => ({ ...declared, ...bearer('alice') }),
       403,
     ],
-    ['of a user', '/map_iam_roles_to_pod_sa', () => ({ ...declared, ...bearer('alice') }), 413],
-    ['of a user, in chunks', '/map_iam_roles_to_pod_sa', () => ({ ...chunked, ...bearer('alice') }), 413],
-    ['of an administrator, in chunks', '/update_multirole_mapping', () => ({ ...chunked, ...bearer('admin') }), 413],
-    ['for a path that is none', '/nothing', () => ({ ...declared, ...bearer('alice') }), 404],
-    ['for a path that takes no POST', '/healthz', () => declared, 405],
+    ['from a user', '/map_iam_roles_to_pod_sa', () => ({ ...declared, ...bearer('alice') }), 413],
+    ['from a user, in chunks', '/map_iam_roles_to_pod_sa', () => ({ ...chunked, ...bearer('alice') }), 413],
+    ['from an administrator, in chunks', '/update_multirole_mapping', () => ({ ...chunked, ...bearer('admin') }), 413],
+    ['for an unknown path', '/nothing', () => ({ ...declared, ...bearer('alice') }), 404],
+    ['for a path without POST', '/healthz', () => declared, 405],
   ];
   for (const [what, path, headers, status] of floods) {
     it(`of gigabytes ${what} gets ${status}, and its connection ends`, async () => {
@@ -73,17 +73,17 @@ describe('the body of a request', () => {
       assert.equal(found.status, status, found.text);
       assert.equal(found.headers.connection, 'close');
       assert.equal(JSON.parse(found.body).status, status);
-      assert.ok(found.sent < 64 * 1024 ** 2, `${found.sent} bytes were taken`);
+      assert.ok(found.sent < 64 * 1024 ** 2, `${found.sent} bytes were accepted`);
     });
   }
 
-  it('of gigabytes to a GET does not outlast its answer', async () => {
+  it('of gigabytes to a GET is cut after the answer', async () => {
     const found = await flood('/healthz', declared, 'GET');
     assert.equal(found.status, 200);
-    assert.ok(found.sent < 64 * 1024 ** 2, `${found.sent} bytes were taken`);
+    assert.ok(found.sent < 64 * 1024 ** 2, `${found.sent} bytes were accepted`);
   });
 
-  it('of gigabytes to the metrics is cut as well', async () => {
+  it('of gigabytes to the metrics server is cut as well', async () => {
     const address = { host: '127.0.0.1', port: 0, maxConnections: 100 };
     const metrics = await listen(metricsHandler(replica.metrics), address, undefined, createLog('silent'));
     for (const [path, method, status] of [
@@ -93,12 +93,12 @@ describe('the body of a request', () => {
     ] as const) {
       const found = await flood(path, declared, method, metrics.port);
       assert.equal(found.status, status);
-      assert.ok(found.sent < 64 * 1024 ** 2, `${found.sent} bytes were taken`);
+      assert.ok(found.sent < 64 * 1024 ** 2, `${found.sent} bytes were accepted`);
     }
     await metrics.drain(0);
   });
 
-  it('that waits for 100 Continue is asked for only where it is wanted', async () => {
+  it('gets 100 Continue only with a valid credential', async () => {
     const text = JSON.stringify({ run_id: 'x' });
     const head = (more: string) =>
       `POST /map_iam_roles_to_pod_sa HTTP/1.1\r\nHost: irsa\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: ${text.length}\r\n${more}\r\n`;
@@ -113,7 +113,7 @@ describe('the body of a request', () => {
     for (const { socket } of [stranger, known]) socket.destroy();
   });
 
-  it('that was refused whole leaves the connection as it is', async () => {
+  it('that was sent completely and refused keeps the connection open', async () => {
     const { socket, answer, ended } = connectRaw(server.port);
     const head = 'POST /map_iam_roles_to_pod_sa HTTP/1.1\r\nHost: irsa\r\nContent-Type: application/json\r\n';
     socket.write(`${head}Content-Length: 2\r\n\r\n{}`);
@@ -124,7 +124,7 @@ describe('the body of a request', () => {
     socket.destroy();
   });
 
-  it('is 2 KiB where an id is all', async () => {
+  it('is limited to 2 KiB for a call that takes only a run id', async () => {
     const ask = (bytes: number) =>
       replica.call('POST', '/map_iam_roles_to_pod_sa', {
         as: 'alice',
@@ -143,7 +143,7 @@ describe('the body of a request', () => {
       update_iam_role_trust_policy: 'false',
     });
     const body = { domino_org, role_data: Array.from({ length: 100 }, (_, index) => entry(index)) };
-    // As a file that people edit, from a program that writes slashes in its own way.
+    // Indented like a hand-edited file, and with escaped slashes, as some programs write them.
     const text = JSON.stringify(body, null, 4).replaceAll('/', '\\/');
     const response = await fetch(`${replica.url}/update_multirole_mapping?dry_run=true`, {
       method: 'POST',
@@ -155,7 +155,7 @@ describe('the body of a request', () => {
 
   const numbered = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, index) => [`k${index}`, 0]));
   const oversized: [string, object][] = [
-    ['a list that is far too long', { role_data: Array.from({ length: 50_000 }, () => ({})) }],
+    ['a far too long list', { role_data: Array.from({ length: 50_000 }, () => ({})) }],
     ['far too many fields', numbered(20_000)],
     ['an entry with far too many fields', { role_data: [numbered(20_000)] }],
     ['lists in lists', { role_data: Array.from({ length: 3000 }, () => ['"', ',\\', []]) }],
@@ -169,7 +169,7 @@ describe('the body of a request', () => {
     });
   }
 
-  it('is not measured by what stands in its strings', async () => {
+  it('is limited by its number of values, in which brackets and commas within strings do not count', async () => {
     const { target, proxies } = world.addRolePair('acme');
     const reason = `${'\\",{[,'.repeat(40)}x`;
     const body = { domino_org: 'acme', role_data: [{ iam_role_arn: target, proxy_iam_role_arn: proxies[0] }] };
@@ -182,7 +182,7 @@ describe('the body of a request', () => {
     assert.ok(response.body.errors.length > 1);
   });
 
-  it('has all its wrong fields named where it is of a valid size', async () => {
+  it('of a valid size gets an error for each wrong field', async () => {
     const body = { domino_org: 'a b', role_data: [{}, { misspelt: 1 }] };
     const response = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
     assert.equal(response.body.errors.length, 6);
@@ -204,7 +204,7 @@ describe('the body of a request', () => {
     assert.equal(response.status, 415);
   });
 
-  it('has a bound for each list in the contract', () => {
+  it('has a maximum length for each list in the contract', () => {
     const text = JSON.stringify(contract.components);
     const { schemas } = JSON.parse(text) as { schemas: Record<string, unknown> };
     const lists = (value: unknown): object[] => {

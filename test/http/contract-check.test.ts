@@ -1,4 +1,4 @@
-/** Owns the tests of the contract's check: compiled before the first request, with nothing left for a request to compile. */
+/** Proves that the contract's check is compiled before the first request, so that requests compile nothing. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import express, { type Express } from 'express';
@@ -17,7 +17,7 @@ describe('the check of requests against the contract', () => {
 
   beforeEach(() => {
     compiled = 0;
-    // The check's code is made by it, and by nothing else here.
+    // Here only the check constructs functions.
     globalThis.Function = new Proxy(native, {
       construct: (target, given) => {
         compiled += 1;
@@ -45,12 +45,12 @@ describe('the check of requests against the contract', () => {
     ),
   );
 
-  it('is compiled by the requests where it was not prepared', async () => {
+  it('compiles during a request where it was not prepared', async () => {
     await request(app).post('/revoke_run').send({ run_id: '1' });
     assert.ok(compiled > 0);
   });
 
-  it('leaves nothing for the calls of runs to compile once it is prepared', async () => {
+  it('compiles nothing during the calls of runs once it is prepared', async () => {
     await prepare();
     assert.ok(compiled > 0);
     compiled = 0;
@@ -79,7 +79,7 @@ describe('a replica that has just started', () => {
     await stack?.stop();
   });
 
-  it('has compiled before what the first request of a run needs', async () => {
+  it('compiles nothing during the first request of a run', async () => {
     const compiled = () => replica.child.output.filter((line) => line.includes('"compiled"')).length;
     const before = compiled();
     assert.ok(before > 0);

@@ -1,4 +1,4 @@
-/** Proves that what Node itself refuses is answered with a problem, and that the times promised for requests hold. */
+/** Proves that requests which Node itself refuses get a problem answer, and that the time limits of requests hold. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { type Replica, startWorld, type World } from '../support/world.ts';
 const log = createLog('silent');
 const address = { host: '127.0.0.1', port: 0, maxConnections: 100 };
 
-describe('what Node refuses', () => {
+describe('a request that Node refuses', () => {
   let world: World;
   let replica: Replica;
   let server: Listening;
@@ -28,7 +28,7 @@ describe('what Node refuses', () => {
     world.domino.addUser({ name: 'alice', orgs: ['acme'] });
     replica = await world.startReplica();
     server = await listen(replica.service.app, address, undefined, log);
-    // A fiftieth of the real times.
+    // A fiftieth of the real limits.
     const limits = { headersTimeout: 200, requestTimeout: 600, connectionsCheckingInterval: 20 };
     hurried = await listen(replica.service.app, { ...address, limits }, undefined, log);
   });
@@ -45,13 +45,13 @@ describe('what Node refuses', () => {
     assert.match(String(headers['x-request-id']), /^[0-9a-f-]{36}$/);
     assert.equal(problem.request_id, headers['x-request-id']);
     assert.equal(headers['cache-control'], 'no-store');
-    // A path that the contract does not have is held against its Problem.
+    // For an unknown path, the answer must conform to the contract's Problem.
     assertConforms('GET', '/not-there', { status, headers, body: problem, text: body } as never);
   }
 
   const get = 'GET /healthz HTTP/1.1\r\nHost: irsa\r\n';
   const refused: [string, string, number, string][] = [
-    ['no HTTP', 'hello\r\n\r\n', 400, 'invalid_request'],
+    ['another protocol', 'hello\r\n\r\n', 400, 'invalid_request'],
     ['a header without a colon', `${get}oops\r\n\r\n`, 400, 'invalid_request'],
     ['no Host', 'GET /healthz HTTP/1.1\r\n\r\n', 400, 'invalid_request'],
     ['two Hosts', `${get}Host: other\r\n\r\n`, 400, 'invalid_request'],
@@ -59,7 +59,7 @@ describe('what Node refuses', () => {
     ['another Expect', `${get}Expect: a miracle\r\n\r\n`, 417, 'expectation_failed'],
   ];
   for (const [what, sent, status, code] of refused) {
-    it(`${what} gets ${status} with a problem`, async () => {
+    it(`with ${what} gets ${status} and a problem`, async () => {
       const { socket, answer, ended } = connectRaw(server.port);
       socket.write(sent);
       assertProblem(await answer(), status, code);
@@ -68,7 +68,7 @@ describe('what Node refuses', () => {
     });
   }
 
-  it('chunk extensions without end are cut with a problem', async () => {
+  it('with too long chunk extensions gets 413 and a problem', async () => {
     const known = connectRaw(server.port);
     const head = `POST /map_iam_roles_to_pod_sa HTTP/1.1\r\nHost: irsa\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer ${world.domino.token('alice')}\r\n\r\n`;
     known.socket.write(head);
@@ -77,7 +77,7 @@ describe('what Node refuses', () => {
     known.socket.destroy();
   });
 
-  it('a token of a user with 420 realm roles is taken', async () => {
+  it('is not one with the 18 KiB token of a user with 420 realm roles', async () => {
     const roles = Array.from({ length: 420 }, (_, index) => `domino-project-collaborator-${index}-x`);
     const token = world.domino.token('alice', { claims: { realm_access: { roles } } });
     assert.ok(token.length > 18 * 1024, `${token.length}`);
@@ -88,8 +88,8 @@ describe('what Node refuses', () => {
     socket.destroy();
   });
 
-  it('headers and bodies that do not come are cut with a problem, soon after their time', async () => {
-    // What keeps the real times is how often they are looked at.
+  it('whose headers or body do not arrive in time gets 408 and a problem', async () => {
+    // How often Node checks the limits decides how well they are kept.
     assert.ok(serverLimits.connectionsCheckingInterval <= 1000);
     assert.equal(serverLimits.headersTimeout, 10_000);
     assert.equal(serverLimits.requestTimeout, 30_000);
@@ -110,11 +110,11 @@ describe('what Node refuses', () => {
   });
 });
 
-describe('a cap on connections', () => {
+describe('the limit of connections', () => {
   let server: Listening;
   afterEach(() => server.drain(0));
 
-  it('lets the one that waits longest make room, so that a new caller is answered', async () => {
+  it('closes the longest idle connection for a new caller', async () => {
     const handler = (_req: unknown, res: { end(text: string): void }) => res.end('ok');
     server = await listen(handler, { ...address, maxConnections: 5 }, undefined, log);
     const idle: RawConnection[] = [];
@@ -132,7 +132,7 @@ describe('a cap on connections', () => {
     for (const { socket } of idle) socket.destroy();
   });
 
-  it('counts connections that never finish their TLS handshake, and those that idle after it', async () => {
+  it('applies to connections that never finish their TLS handshake, and to idle ones after it', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'irsa-cap-'));
     const { cert, key } = makeCertificate();
     const files = { certFile: join(folder, 'tls.crt'), keyFile: join(folder, 'tls.key'), onReload: () => undefined };
@@ -155,7 +155,7 @@ describe('a cap on connections', () => {
     };
     for (let count = 0; count < 2; count += 1) await ask();
     await until(() => bare.some(({ ended }) => ended()));
-    // The two that a bare connection does not make room for.
+    // The bare connections also displace the two idle TLS connections.
     for (let count = 0; count < 6; count += 1) {
       const late = connectRaw(server.port);
       await new Promise((resolve) => late.socket.once('connect', resolve));
@@ -167,7 +167,7 @@ describe('a cap on connections', () => {
     rmSync(folder, { recursive: true });
   });
 
-  it('cuts a new one where all are answered, and none of these', async () => {
+  it('closes a new connection where all others have a request under way', async () => {
     const open: { end(text: string): void }[] = [];
     const handler = (_req: unknown, res: { end(text: string): void }) => void open.push(res);
     server = await listen(handler, { ...address, maxConnections: 3 }, undefined, log);

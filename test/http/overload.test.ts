@@ -1,9 +1,9 @@
-/** Proves that hostile requests, several at once, leave a replica in a process of its own answering and small. */
+/** Proves that a replica stays responsive and small under simultaneous hostile requests. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { buildService, type ReplicaProcess, type StackProcess, startReplica, startStack } from '../stack/processes.ts';
 
-/** The slowest health check of the best of some tries, since this machine may have other work. */
+/** Limit for the slowest health check in the best of some tries, since this machine may have other work. */
 const healthLimitMs = 100;
 const memoryLimit = 60e6;
 const tries = 5;
@@ -66,12 +66,12 @@ describe('hostile requests, 8 at once', function () {
   const long = 'x'.repeat(240_000);
   const mappings = '/update_multirole_mapping';
   const cases: [string, () => Promise<number>, number][] = [
-    ['170,000 empty mappings of a user', () => post(mappings, 'alice', list(170_000, '{}')), 403],
-    ['170,000 empty mappings of nobody', () => post(mappings, 'nobody', list(170_000, '{}')), 401],
-    ['80,000 empty mappings of an administrator', () => post(mappings, 'root', list(80_000, '{}')), 400],
-    ['100 mappings of 300 wrong fields', () => post(mappings, 'root', list(100, fields(300))), 400],
+    ['170,000 empty mappings from a user', () => post(mappings, 'alice', list(170_000, '{}')), 403],
+    ['170,000 empty mappings without a credential', () => post(mappings, 'nobody', list(170_000, '{}')), 401],
+    ['80,000 empty mappings from an administrator', () => post(mappings, 'root', list(80_000, '{}')), 400],
+    ['100 mappings with 300 wrong fields each', () => post(mappings, 'root', list(100, fields(300))), 400],
     ['an ARN of 240,000 characters', () => post(mappings, 'root', list(1, `{"iam_role_arn":"${long}"}`)), 400],
-    ['100,000 lists in each other', () => post(mappings, 'root', `${'['.repeat(100_000)}${']'.repeat(100_000)}`), 400],
+    ['100,000 nested lists', () => post(mappings, 'root', `${'['.repeat(100_000)}${']'.repeat(100_000)}`), 400],
     [
       'a run id of half a megabyte',
       () => post('/map_iam_roles_to_pod_sa', 'alice', `{"run_id":"${long}${long}"}`),
@@ -89,12 +89,12 @@ describe('hostile requests, 8 at once', function () {
   }
 
   for (const [what, send, status] of cases) {
-    it(`${what}: /healthz stays quick and memory small`, async function () {
+    it(`${what}: /healthz stays fast and memory small`, async function () {
       if (process.platform !== 'linux') {
-        console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine tells no memory under /proc`);
+        console.warn(`SKIPPED: ${this.test?.fullTitle()}: this machine shows no memory under /proc`);
         return this.skip();
       }
-      // What this machine's other work costs a health check, while nothing hostile is sent.
+      // The baseline: the slowest health check on this machine under harmless requests.
       const idle = Promise.all(Array.from({ length: 30 }, () => post('/allow_run', 'nobody', '{}')));
       const limit = healthLimitMs + (await worstHealth(idle));
       const before = resident();
@@ -106,7 +106,7 @@ describe('hostile requests, 8 at once', function () {
       }
       assert.ok(best < limit, `/healthz took ${Math.round(best)} ms`);
       const grown = resident() - before;
-      assert.ok(grown < memoryLimit, `it grew by ${Math.round(grown / 1e6)} MB`);
+      assert.ok(grown < memoryLimit, `memory grew by ${Math.round(grown / 1e6)} MB`);
     });
   }
 });

@@ -1,4 +1,4 @@
-/** Proves that bad credentials are counted apart from callers, by the address that the trusted proxies tell. */
+/** Proves that bad credentials are counted apart from callers, by the address that trusted proxies report. */
 import assert from 'node:assert/strict';
 import { type Replica, startWorld, type World } from '../support/world.ts';
 
@@ -28,16 +28,16 @@ describe('rate limits', () => {
     return statuses;
   }
 
-  it('bad tokens are refused as such, then for being so many, and lock nobody else out', async () => {
+  it('refuse bad tokens with 401, then 429, and do not affect other callers', async () => {
     replica = await world.startReplica();
     assert.deepEqual(await times(limit + 2, badToken), [401, 401, 401, 401, 401, 429, 429]);
     assert.equal(await withKey('alice'), 200);
     assert.equal((await replica.call('GET', '/my_role_mappings', { as: 'bob' })).status, 200);
-    // The other way round as well: those who are known use up no one's failures.
+    // Nor do successful calls count as failures.
     assert.equal(await withKey('carol'), 200);
   });
 
-  it('bad API keys cost Domino no more than the limit, and lock out no key that was good before', async () => {
+  it('limit the calls to Domino for bad API keys, and still accept a key that was valid before', async () => {
     replica = await world.startReplica();
     assert.equal(await withKey('alice'), 200);
     const before = world.domino.callsOf('principal');
@@ -45,19 +45,19 @@ describe('rate limits', () => {
     assert.deepEqual(statuses, [401, 401, 401, 401, 401, 429, 429, 429]);
     assert.equal(world.domino.callsOf('principal') - before, limit);
     assert.equal(await withKey('alice'), 200);
-    // Also when Domino has to be asked about it again.
+    // Also after the cached answer of Domino has expired.
     world.clock.skip(60_000);
     assert.equal(await withKey('alice'), 200);
     assert.equal((await replica.call('GET', '/my_role_mappings', { as: 'bob' })).status, 200);
   });
 
-  it('each good API key has its own count', async () => {
+  it('count each valid API key separately', async () => {
     replica = await world.startReplica();
     assert.deepEqual(await times(limit + 2, () => withKey('alice')), [200, 200, 200, 200, 200, 200, 429]);
     assert.equal(await withKey('bob'), 200);
   });
 
-  it('addresses are those that a trusted proxy tells, and no others', async () => {
+  it('use the forwarded address from trusted proxies only', async () => {
     replica = await world.startReplica({ TRUSTED_PROXIES: '127.0.0.0/8' });
     await times(limit, () => badKey('192.0.2.1'));
     assert.equal(await badKey('192.0.2.1'), 429);

@@ -38,7 +38,7 @@ describe('the HTTPS server', () => {
     writeFileSync(join(into, 'tls.key'), key);
   }
 
-  /** The serial number of the certificate that a client trusting only `ca` is shown. */
+  /** The serial number of the server's certificate, for a client that trusts only `ca`. */
   async function serial(ca: string, port: number): Promise<string> {
     const call = request({ host: '127.0.0.1', port, ca, agent: new Agent() }).end();
     const [response] = await once(call, 'response');
@@ -46,9 +46,9 @@ describe('the HTTPS server', () => {
     return (response.socket as TLSSocket).getPeerCertificate().serialNumber;
   }
 
-  it('uses a new certificate without a restart, in the way that Kubernetes replaces a secret', async () => {
+  it('uses a new certificate without a restart when Kubernetes replaces the mounted secret', async () => {
     const [first, second] = [makeCertificate(new Date(Date.now() - 5_000)), makeCertificate()];
-    // A mounted secret: the files are links into a folder that is itself a link, which is moved.
+    // A mounted secret: the files are links into a folder that is itself a link, which Kubernetes replaces.
     for (const [name, pair] of [
       ['one', first],
       ['two', second],
@@ -67,17 +67,17 @@ describe('the HTTPS server', () => {
     await assert.rejects(serial(first.cert, server.port));
   });
 
-  it('keeps the old certificate while the new one cannot be used', async () => {
+  it('keeps the old certificate while the new one is unusable', async () => {
     const pair = makeCertificate();
     write(folder, pair);
     server = await listen((_req, res) => void res.end('ok'), address, files(), log);
-    // A key that belongs to another certificate: half of a replacement.
+    // The key of another certificate, as halfway through a replacement.
     writeFileSync(join(folder, 'tls.key'), makeCertificate().key);
     await until(() => outcomes.includes('failed'));
     assert.ok(await serial(pair.cert, server.port));
   });
 
-  it('does not start with files that are missing or do not belong together', async () => {
+  it('does not start where files are missing or do not match', async () => {
     await assert.rejects(
       listen(() => undefined, address, files(), log),
       /ENOENT/,
@@ -89,7 +89,7 @@ describe('the HTTPS server', () => {
     );
   });
 
-  it('lets requests under way end, and takes no new ones', async () => {
+  it('finishes requests under way while draining, and accepts no new connections', async () => {
     const pair = makeCertificate();
     write(folder, pair);
     const asked = Promise.withResolvers<ServerResponse>();

@@ -1,4 +1,4 @@
-/** Proves who may call what: before a body is read, as the contract says, and as HTTP and RFC 6750 tell it. */
+/** Proves who may call what: checked before a body is read, as the contract, HTTP and RFC 6750 require. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request } from 'node:http';
@@ -12,7 +12,7 @@ import { type Replica, startWorld, type World } from '../support/world.ts';
 
 type Operations = Record<string, Record<string, { security?: unknown[]; responses: Record<string, unknown> }>>;
 
-describe('who may call', () => {
+describe('a call', () => {
   let world: World;
   let replica: Replica;
 
@@ -32,7 +32,7 @@ describe('who may call', () => {
   for (const { method, path, responses, security } of calls) {
     const isForAdmins = forbidden(responses);
     if (!isForAdmins) continue;
-    it(`${method} ${path} is refused to a user before its body is looked at`, async () => {
+    it(`${method} ${path} is refused to a user before its body is parsed`, async () => {
       assert.match(JSON.stringify(security), /admin/);
       const options = { as: 'alice', headers: { 'Content-Type': 'application/json' } };
       const body = method === 'GET' ? {} : { body: '{"not":' };
@@ -41,7 +41,7 @@ describe('who may call', () => {
     });
   }
 
-  it('users may make just these calls: the contract asks for an administrator for all others', () => {
+  it('without the administrator scope in the contract is one of a fixed list', () => {
     const forUsers = calls.filter(({ security }) => !JSON.stringify(security ?? '').includes('admin'));
     const named = forUsers.map(({ method, path }) => `${method} ${path}`);
     assert.deepEqual(named.sort(), [
@@ -60,7 +60,7 @@ describe('who may call', () => {
     ]);
   });
 
-  it('a path answers a method that it does not have with 405 and those that it has', async () => {
+  it('with an unsupported method gets 405 and the supported methods', async () => {
     const allow = async (method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, as?: string) => {
       const response = await replica.call(method, path, as === undefined ? {} : { as });
       assert.equal(response.status, 405);
@@ -73,7 +73,7 @@ describe('who may call', () => {
     assert.equal((await replica.call('PUT', '/role_mappings')).status, 401);
   });
 
-  it('HEAD is answered as GET is, without the body', async () => {
+  it('with HEAD gets the status and headers of GET, without the body', async () => {
     for (const path of ['/healthz', '/readyz', '/docs', '/my_role_mappings', '/my_access?run_id=1', '/role_mappings']) {
       const headers = { Authorization: `Bearer ${world.domino.token('alice')}` };
       const get = await fetch(`${replica.url}${path}`, { headers });
@@ -87,7 +87,7 @@ describe('who may call', () => {
     assert.equal(line?.status, 200);
   });
 
-  it('a query that the contract does not have is refused on open paths too', async () => {
+  it('with an unknown query parameter gets 400, also on paths without authentication', async () => {
     for (const path of ['/healthz?x=1', '/readyz?x=1', '/docs?x=1', '/openapi.yaml?x=1']) {
       const response = await replica.call('GET', path);
       assert.equal(response.status, 400, path);
@@ -95,7 +95,7 @@ describe('who may call', () => {
     }
   });
 
-  it('a 401 names an error only where there was a credential', async () => {
+  it('gets a 401 with error="invalid_token" only where a credential was sent', async () => {
     const challenge = async (headers: Record<string, string>) =>
       (await replica.call('GET', '/my_role_mappings', { headers })).headers['www-authenticate'];
     assert.equal(await challenge({}), 'Bearer realm="irsa-svc"');
@@ -103,7 +103,7 @@ describe('who may call', () => {
     assert.equal(await challenge({ 'X-Domino-Api-Key': 'x' }), 'Bearer realm="irsa-svc", error="invalid_token"');
   });
 
-  it('two Authorization headers are refused, whichever comes first', async () => {
+  it('with two Authorization headers is refused, in either order', async () => {
     const tokens = [world.domino.token('alice'), world.domino.token('admin')];
     for (const [first, second] of [tokens, tokens.toReversed()]) {
       const headers = ['Host', 'irsa', 'Authorization', `Bearer ${first}`, 'authorization', `Bearer ${second}`];
@@ -114,7 +114,7 @@ describe('who may call', () => {
     }
   });
 
-  it('no answer with roles, of success or of failure, may be kept by a cache', async () => {
+  it('gets an answer with no-store, on each GET with authentication and on a grant', async () => {
     for (const { path, method, security } of calls) {
       if (security?.length === 0 || method !== 'GET') continue;
       for (const as of ['admin', 'alice', undefined]) {
@@ -126,8 +126,8 @@ describe('who may call', () => {
     assert.equal(grant.headers['cache-control'], 'no-store');
   });
 
-  it('of what clients make up as content types, the contract’s check sees one spelling', async () => {
-    // Its validator keeps what it compiled for each spelling, for good.
+  it('has one spelling of its content type in the contract’s check', async () => {
+    // The validator never frees what it compiles for a spelling.
     const found = readContract();
     const app = express().use(findCall(found), readBody(callOf));
     app.use((req, res) => void res.json({ type: req.headers['content-type'] ?? null }));
