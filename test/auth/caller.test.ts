@@ -1,4 +1,4 @@
-/** Proves who a credential is taken for, how long that is remembered, and what happens when Domino cannot be asked. */
+/** Proves which user a credential stands for, how long that is cached, and what happens when Domino is unavailable. */
 import assert from 'node:assert/strict';
 import { type Callers, createCallers } from '../../src/auth/caller.ts';
 import { createDomino, type DominoCall } from '../../src/auth/domino.ts';
@@ -40,7 +40,7 @@ describe('caller', () => {
   });
   afterEach(() => stack.close());
 
-  it('is a user with sorted organizations, each once', async () => {
+  it('has sorted organizations, each once', async () => {
     assert.deepEqual(await callers.resolve(bearer()), {
       id: '60faf443e43b3c7a6f5f5eea',
       name: 'alice',
@@ -54,12 +54,12 @@ describe('caller', () => {
     ]);
   });
 
-  it('is an admin when Domino says so', async () => {
+  it('is an administrator when Domino says so', async () => {
     const { admin, orgs } = await callers.resolve(bearer('root'));
     assert.deepEqual([admin, orgs], [true, []]);
   });
 
-  it('is found by API key, where those are accepted', async () => {
+  it('is identified by an API key where those are accepted', async () => {
     assert.equal((await callers.resolve(apiKey())).name, 'alice');
     await assert.rejects(callers.resolve({ kind: 'api-key', key: 'made-up' }), unauthenticated);
     const calls = stack.calls.length;
@@ -68,19 +68,19 @@ describe('caller', () => {
     assert.equal(stack.calls.length, calls);
   });
 
-  it('is nobody when Domino finds a good token anonymous', async () => {
+  it('is refused when Domino calls a valid token anonymous', async () => {
     stack.knobs.bodies = { [principalPath]: { isAnonymous: true, canonicalId: '60faf443e43b3c7a6f5f5eea' } };
     await assert.rejects(callers.resolve(bearer()), unauthenticated);
   });
 
-  it('is not asked of Domino for a token that is not believed', async () => {
+  it('with a forged token is refused without a call to Domino', async () => {
     const forged = stack.token('alice', { signer: 'stranger' });
     await assert.rejects(callers.resolve({ kind: 'bearer', token: forged }), unauthenticated);
     assert.equal(stack.callsOf('/v4/'), 0);
   });
 
-  describe('memory', () => {
-    it('spares every call for thirty seconds, and no longer', async () => {
+  describe('cache', () => {
+    it('holds a caller for thirty seconds, and no longer', async () => {
       const credential = bearer();
       const first = await callers.resolve(credential);
       stack.addUser({ name: 'alice', orgs: ['left'] });
@@ -91,7 +91,7 @@ describe('caller', () => {
       assert.deepEqual((await callers.resolve(credential)).orgs, ['left']);
     });
 
-    it('ends with the token, before its own time', async () => {
+    it('holds a caller no longer than the token is valid', async () => {
       const credential = bearer('alice', 10);
       await callers.resolve(credential);
       await clock.advance(9999);
@@ -102,7 +102,7 @@ describe('caller', () => {
       await assert.rejects(callers.identify(credential), unauthenticated);
     });
 
-    it('is not prolonged by a wall clock that is set back, and ends when it is set forward', async () => {
+    it('does not last longer when the wall clock is set back, and ends when it passes the token’s expiry', async () => {
       const credential = bearer();
       await callers.resolve(credential);
       clock.jump(-3_600_000);
@@ -113,14 +113,14 @@ describe('caller', () => {
       await assert.rejects(callers.resolve(credential), unauthenticated);
     });
 
-    it('is shared by 100 requests at the same time', async () => {
+    it('shares one call to Domino among 100 simultaneous requests', async () => {
       const credential = bearer();
       const all = await Promise.all(Array.from({ length: 100 }, () => callers.resolve(credential)));
       assert.equal(new Set(all).size, 1);
       assert.deepEqual([stack.callsOf(principalPath), stack.callsOf(organizationsPath)], [1, 1]);
     });
 
-    it('keeps people apart, and drops the one not seen for longest when full', async () => {
+    it('keeps credentials apart, and drops the least recently used one when full', async () => {
       const small = make({ max: 2 });
       const credentials = [bearer('alice'), bearer('root'), apiKey('alice')] as const;
       const names: string[] = [];
@@ -131,7 +131,7 @@ describe('caller', () => {
       assert.equal(stack.callsOf(principalPath), 4);
     });
 
-    it('holds no failure', async () => {
+    it('does not hold failures', async () => {
       const credential = bearer();
       Object.assign(stack.knobs, { scope: 'api', failStatus: 503 });
       await assert.rejects(callers.resolve(credential), unavailable);
@@ -139,7 +139,7 @@ describe('caller', () => {
       assert.equal((await callers.resolve(credential)).name, 'alice');
     });
 
-    it('says which call Domino refused', async () => {
+    it('of a call that Domino refused stays empty, and the error names the call', async () => {
       Object.assign(stack.knobs, { scope: 'api', failStatus: 401 });
       const said = { ...unauthenticated, message: /\(GET \/v4\/\S+: status 401\)/ };
       await assert.rejects(callers.resolve(bearer()), said);
@@ -148,19 +148,19 @@ describe('caller', () => {
   });
 
   describe('identity for the rate limit', () => {
-    it('is the verified subject, whatever the token, without asking Domino', async () => {
+    it('is the verified subject for any token of the user, without a call to Domino', async () => {
       const ids = await Promise.all([callers.identify(bearer('alice', 100)), callers.identify(bearer('alice', 200))]);
       assert.equal(ids[0]?.key, `subject:${stack.user('alice').subject}`);
       assert.equal(ids[0]?.key, ids[1]?.key);
       assert.equal(ids[1]?.expiresAt, clock.now() + 200_000);
       assert.equal(stack.callsOf('/v4/'), 0);
     });
-    it('is an API key’s hash', async () => {
+    it('is the hash of an API key', async () => {
       const { key, expiresAt } = await callers.identify(apiKey());
       assert.match(key, /^api-key:[\w-]{43}$/);
       assert.equal(expiresAt, Number.POSITIVE_INFINITY);
     });
-    it('is refused for a token that is not believed', async () => {
+    it('is refused for an invalid token', async () => {
       await assert.rejects(callers.identify({ kind: 'bearer', token: 'x' }), unauthenticated);
     });
   });
@@ -194,7 +194,7 @@ describe('caller', () => {
       await assert.rejects(impatient.resolve(bearer()), unavailable);
     });
 
-    it('cannot give the keys: 503', async () => {
+    it('does not return the realm’s keys: 503', async () => {
       Object.assign(stack.knobs, { scope: 'keys', down: true });
       await assert.rejects(callers.resolve(bearer()), unavailable);
     });
@@ -216,13 +216,13 @@ describe('caller', () => {
       ['an id like __proto__', { ...good, canonicalId: '__proto__' }, { id: '__proto__', name: 'name', admin: false }],
     ];
     for (const [what, body, expected] of principals) {
-      it(`answers a principal with ${what}: it is read`, async () => {
+      it(`answers a principal with ${what}: the caller is accepted`, async () => {
         stack.knobs.bodies = { [principalPath]: body };
         const rest = { orgs: ['acme', 'labs'], organizationIds: idsOf('acme', 'labs') };
         assert.deepEqual(await callers.resolve(bearer()), { ...expected, ...rest });
       });
     }
-    const nobodies: [string, unknown, object][] = [
+    const invalid: [string, unknown, object][] = [
       ['no id', { isAnonymous: false, isAdmin: true }, unauthenticated],
       ['an empty id', { ...good, canonicalId: '' }, unauthenticated],
       ['isAnonymous as text', { ...good, isAnonymous: 'false' }, unauthenticated],
@@ -231,14 +231,14 @@ describe('caller', () => {
       ['null', null, unavailable],
       ['megabytes', { ...good, padding: 'x'.repeat(200_000) }, unavailable],
     ];
-    for (const [what, body, expected] of nobodies) {
-      it(`answers a principal with ${what}: it is refused`, async () => {
+    for (const [what, body, expected] of invalid) {
+      it(`answers a principal with ${what}: the caller is refused`, async () => {
         stack.knobs.bodies = { [principalPath]: body };
         await assert.rejects(callers.resolve(bearer()), expected);
       });
     }
 
-    it('answers organizations with more, or with none that has a name: what can be read counts', async () => {
+    it('answers organizations with extra, missing or wrong fields: those with a name count', async () => {
       const list = [
         { name: 'b', members: null, id: 7 },
         { name: 'a', extra: 1, id: '2' },

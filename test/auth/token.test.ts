@@ -1,4 +1,4 @@
-/** Proves that a bearer token is believed when, and only when, Domino's realm made it for now and for us. */
+/** Proves that a bearer token is accepted only if Domino's realm issued it, for this audience, and it is valid now. */
 import assert from 'node:assert/strict';
 import { compareIssuers } from '../../src/auth/realm-issuer.ts';
 import {
@@ -15,7 +15,7 @@ import { FakeClock, until } from '../support/clock.ts';
 /** Asserts an ApiError of `code` with `reason` in its public sentence, and returns it. */
 async function refused(promise: Promise<unknown>, code: string, reason: RegExp): Promise<ApiError> {
   const error = await promise.then(
-    () => assert.fail('it was believed'),
+    () => assert.fail('the token was accepted'),
     (thrown: unknown) => thrown,
   );
   assert.ok(error instanceof ApiError, String(error));
@@ -42,7 +42,7 @@ describe('auth', () => {
   afterEach(() => domino.close());
 
   describe('a token', () => {
-    it('of the realm is believed', async () => {
+    it('of the realm is accepted', async () => {
       assert.deepEqual(await auth.verify(domino.token('alice')), {
         subject: domino.user('alice').subject,
         expiresAt: (seconds() + 300) * 1000,
@@ -51,7 +51,7 @@ describe('auth', () => {
       });
     });
 
-    it('needs no audience unless one is asked for, as a list or as a string', async () => {
+    it('needs an audience only where one is configured, as a list or a string', async () => {
       const strict = authenticator({ audience: 'domino-platform' });
       await strict.verify(domino.token('alice'));
       await strict.verify(domino.token('alice', { aud: 'domino-platform' }));
@@ -60,27 +60,27 @@ describe('auth', () => {
       await auth.verify(domino.token('alice', { claims: { aud: undefined } }));
     });
 
-    it('may be off by five seconds, and no more', async () => {
+    it('may be off by up to five seconds in exp and nbf', async () => {
       await auth.verify(domino.token('alice', { exp: seconds() - 4 }));
       await refused(auth.verify(domino.token('alice', { exp: seconds() - 5 })), 'unauthenticated', /expired/);
       await auth.verify(domino.token('alice', { nbf: seconds() + 5 }));
       await refused(auth.verify(domino.token('alice', { nbf: seconds() + 6 })), 'unauthenticated', /not yet valid/);
     });
 
-    it('expires by the clock that was passed in', async () => {
+    it('expires by the given clock', async () => {
       const token = domino.token('alice');
       await auth.verify(token);
       await clock.advance(306_000);
       await refused(auth.verify(token), 'unauthenticated', /expired/);
     });
 
-    it('that is an access token is believed, however its type is written', async () => {
+    it('is accepted with any spelling of the access token type', async () => {
       for (const typ of ['JWT', 'jwt', 'at+jwt', 'application/at+jwt'])
         await auth.verify(domino.token('alice', { typ }));
       for (const typ of ['Bearer', 'bearer', undefined]) await auth.verify(domino.token('alice', { claims: { typ } }));
     });
 
-    it('of Keycloak’s lightweight kind is believed where it carries the subject', async () => {
+    it('of Keycloak’s lightweight kind is accepted where it has a subject', async () => {
       const without = ['preferred_username', 'email', 'given_name', 'realm_access', 'user_groups', 'aud'];
       const claims = Object.fromEntries(without.map((name) => [name, undefined]));
       assert.equal((await auth.verify(domino.token('alice', { claims }))).subject, domino.user('alice').subject);
@@ -89,30 +89,34 @@ describe('auth', () => {
     });
 
     const bad: [string, () => string, RegExp][] = [
-      ['that is no token', () => 'nonsense', /malformed/],
+      ['of a single word', () => 'nonsense', /malformed/],
       ['of three empty parts', () => '..', /malformed/],
-      ['with a header that is no JSON', () => `xx${domino.token('alice')}`, /malformed/],
+      ['with a header that is not JSON', () => `xx${domino.token('alice')}`, /malformed/],
       ['of another issuer', () => domino.token('alice', { iss: 'https://evil.example.com' }), /another issuer/],
       ['of the same issuer with a slash', () => domino.token('alice', { iss: `${domino.issuer}/` }), /another issuer/],
       ['with no issuer', () => domino.token('alice', { claims: { iss: undefined } }), /"iss"/],
       ['with alg none', () => domino.token('alice', { alg: 'none' }), /algorithm/],
-      ['HMACed with the public key', () => domino.token('alice', { alg: 'HS256' }), /algorithm/],
+      ['with an HMAC by the public key', () => domino.token('alice', { alg: 'HS256' }), /algorithm/],
       ['of an unknown key', () => domino.token('alice', { signer: 'stranger', kid: 'made-up' }), /unknown key/],
-      ['re-signed under our key id', () => domino.token('alice', { signer: 'stranger' }), /bad signature/],
+      [
+        'signed by a stranger under the realm’s key id',
+        () => domino.token('alice', { signer: 'stranger' }),
+        /bad signature/,
+      ],
       ['without exp', () => domino.token('alice', { claims: { exp: undefined } }), /"exp"/],
       ['with exp as text', () => domino.token('alice', { claims: { exp: '2999-01-01' } }), /"exp"/],
       ['without sub', () => domino.token('alice', { claims: { sub: undefined } }), /"sub"/],
       ['with an empty sub', () => domino.token('alice', { claims: { sub: '' } }), /malformed/],
       ['with sub as a number', () => domino.token('alice', { claims: { sub: 7 } }), /malformed/],
-      ['with claims swapped in', () => swapPayload(domino.token('alice'), domino.token('mallory')), /bad signature/],
+      [
+        'with the claims of another token',
+        () => swapPayload(domino.token('alice'), domino.token('mallory')),
+        /bad signature/,
+      ],
       ['that is an ID token', () => domino.token('alice', { claims: { typ: 'ID' } }), /not an access token/],
       ['that is a refresh token', () => domino.token('alice', { claims: { typ: 'Refresh' } }), /not an access token/],
       ['that is a logout token', () => domino.token('alice', { claims: { typ: 'Logout' } }), /not an access token/],
-      [
-        'with a typ that is no text',
-        () => domino.token('alice', { claims: { typ: ['Bearer'] } }),
-        /not an access token/,
-      ],
+      ['with a list as typ', () => domino.token('alice', { claims: { typ: ['Bearer'] } }), /not an access token/],
       ['with the header of a logout token', () => domino.token('alice', { typ: 'logout+jwt' }), /not an access token/],
       ['with the header of a DPoP proof', () => domino.token('alice', { typ: 'dpop+jwt' }), /not an access token/],
       ['that is bound by DPoP', () => domino.token('alice', { claims: { cnf: { jkt: 'x' } } }), /bound to a key/],
@@ -125,7 +129,7 @@ describe('auth', () => {
       ['of 28 KiB and more', () => domino.token('alice', { claims: { x: 'x'.repeat(21_504) } }), /longer than/],
     ];
     for (const [what, make, reason] of bad) {
-      it(`${what} is refused, and no error shows it`, async () => {
+      it(`${what} is refused, and the error shows no part of it`, async () => {
         domino.addUser({ name: 'mallory' });
         const token = make();
         const error = await refused(auth.verify(token), 'unauthenticated', reason);
@@ -138,7 +142,7 @@ describe('auth', () => {
   });
 
   describe('the keys', () => {
-    it('are fetched once for 50 verifications at the same time, and kept', async () => {
+    it('are fetched once for 50 simultaneous verifications, and cached', async () => {
       assert.equal(auth.ready(), false);
       await Promise.all(Array.from({ length: 50 }, () => auth.verify(domino.token('alice'))));
       assert.equal(auth.ready(), true);
@@ -146,7 +150,7 @@ describe('auth', () => {
       assert.equal(domino.callsOf('certs'), 1);
     });
 
-    it('of a rotation are picked up at once, by one fetch', async () => {
+    it('are fetched once right after a rotation, and tokens of old keys are refused', async () => {
       await auth.verify(domino.token('alice'));
       const old = domino.token('alice');
       await clock.advance(2000);
@@ -159,7 +163,7 @@ describe('auth', () => {
       await withdrawn;
     });
 
-    it('that are made up cause one fetch in two seconds at most, which all of them wait for', async () => {
+    it('are fetched at most every two seconds for made-up key ids', async () => {
       await auth.verify(domino.token('alice'));
       const start = clock.monotonic();
       let settled = 0;
@@ -178,7 +182,7 @@ describe('auth', () => {
       assert.ok(domino.callsOf('certs') <= most, `${domino.callsOf('certs')} fetches, ${most} are allowed`);
     });
 
-    it('that were just rotated in are waited for, though a stranger’s made-up key spent the fetch', async () => {
+    it('of a rotation are awaited when a made-up key id has just caused a fetch', async () => {
       await auth.verify(domino.token('alice'));
       await clock.advance(2000);
       await refused(auth.verify(domino.token('alice', { kid: 'made-up' })), 'unauthenticated', /unknown key/);
@@ -187,13 +191,13 @@ describe('auth', () => {
       const waiting = Array.from({ length: 50 }, () => auth.verify(domino.token('alice')));
       await until(() => clock.sleeping > 0);
       await clock.advance(1999);
-      assert.equal(domino.callsOf('certs'), before, 'no sooner than strangers may');
+      assert.equal(domino.callsOf('certs'), before, 'no fetch before the two seconds have passed');
       await clock.advance(1);
       assert.equal((await Promise.all(waiting)).length, 50);
       assert.equal(domino.callsOf('certs'), before + 1);
     });
 
-    it('that were rotated in while a fetch was under way are found by the one after it', async () => {
+    it('of a rotation just after a fetch are found by the next fetch', async () => {
       await auth.verify(domino.token('alice'));
       await clock.advance(2000);
       domino.knobs.latencyMs = 100;
@@ -211,7 +215,7 @@ describe('auth', () => {
       await verified;
     });
 
-    it('that were rotated in while their server failed are fetched two seconds later, not ten minutes', async () => {
+    it('of a rotation while their server fails are fetched two seconds later', async () => {
       await auth.verify(domino.token('alice'));
       await clock.advance(2000);
       domino.rotateKeys();
@@ -219,13 +223,13 @@ describe('auth', () => {
       await refused(auth.verify(domino.token('alice')), 'domino_unavailable', /keys/);
       const before = domino.callsOf('certs');
       await refused(auth.verify(domino.token('alice')), 'domino_unavailable', /keys/);
-      assert.equal(domino.callsOf('certs'), before, 'a failure has a pause too');
+      assert.equal(domino.callsOf('certs'), before, 'the next fetch waits after a failure too');
       domino.knobs.failStatus = 0;
       await clock.advance(2000);
       await auth.verify(domino.token('alice'));
     });
 
-    it('that are made up by the thousand wait in bounded numbers, and for no longer than two seconds', async () => {
+    it('are awaited by at most 500 of 600 tokens with made-up key ids, for at most two seconds', async () => {
       await auth.verify(domino.token('alice'));
       let settled = 0;
       const all = Array.from({ length: 600 }, (_, n) => {
@@ -242,7 +246,7 @@ describe('auth', () => {
       assert.equal(domino.callsOf('certs'), 2);
     });
 
-    it('that are gone from the realm stop counting within ten minutes', async () => {
+    it('that the realm removed are refused after ten minutes', async () => {
       const token = domino.token('alice', { exp: seconds() + 3600 });
       await auth.verify(token);
       domino.rotateKeys();
@@ -258,21 +262,21 @@ describe('auth', () => {
       ['hangs', () => Object.assign(domino.knobs, { hang: true })],
     ];
     for (const [what, breakIt] of failures) {
-      it(`cannot be had when their server ${what}: 503, and fine again after two seconds`, async () => {
+      it(`are unavailable when their server ${what}: 503, and a new fetch after two seconds`, async () => {
         const impatient = authenticator({ fetchTimeoutMs: 50 });
         breakIt();
         const error = await refused(impatient.verify(domino.token('alice')), 'domino_unavailable', /keys/);
         assert.equal(error.status, 503);
         assert.ok(error.cause instanceof Error);
         await refused(impatient.verify(domino.token('alice')), 'domino_unavailable', /keys/);
-        assert.equal(domino.callsOf('certs'), 1, 'a failure has a pause too');
+        assert.equal(domino.callsOf('certs'), 1, 'the next fetch waits after a failure too');
         Object.assign(domino.knobs, { down: false, failStatus: 0, garbage: false, hang: false });
         await clock.advance(2000);
         await impatient.verify(domino.token('alice'));
       });
     }
 
-    it('outlast a server that is away for less than an hour; an unknown key is then nobody’s fault', async () => {
+    it('are used for up to an hour while their server is down; an unknown key then gets 503', async () => {
       await auth.verify(domino.token('alice'));
       domino.knobs.down = true;
       await clock.advance(30 * 60_000);
@@ -282,7 +286,7 @@ describe('auth', () => {
       await refused(auth.verify(domino.token('alice')), 'domino_unavailable', /keys/);
     });
 
-    it('that still serve wait half a second for a server that hangs, and no longer', async () => {
+    it('from the cache are used after half a second when their server hangs', async () => {
       await auth.verify(domino.token('alice'));
       domino.knobs.hang = true;
       await clock.advance(11 * 60_000);
@@ -292,10 +296,10 @@ describe('auth', () => {
         await clock.advance(500);
         await verified;
       }
-      assert.equal(domino.callsOf('certs'), 2, 'one fetch is under way for all');
+      assert.equal(domino.callsOf('certs'), 2, 'all verifications share one fetch');
     });
 
-    it('are fetched at start until it worked', async () => {
+    it('are fetched at the start until a fetch succeeds', async () => {
       domino.knobs.down = true;
       const warmed = auth.warm();
       for (const [tries, pause] of [500, 1000, 2000].entries()) {
@@ -308,7 +312,7 @@ describe('auth', () => {
       assert.equal(auth.ready(), true);
     });
 
-    it('are given up at start when told to', async () => {
+    it('are no longer fetched at the start once the signal is aborted', async () => {
       domino.knobs.down = true;
       const stop = new AbortController();
       const warmed = auth.warm(stop.signal);
@@ -319,7 +323,7 @@ describe('auth', () => {
     });
   });
 
-  describe('what goes wrong', () => {
+  describe('a problem', () => {
     let lines: Record<string, unknown>[];
     let reasons: string[];
     const watched = (more: Partial<AuthenticatorOptions> = {}) => {
@@ -353,7 +357,7 @@ describe('auth', () => {
       assert.equal(lines.at(-1)?.not_logged_before, 4);
     });
 
-    it('with the fetch of the keys is logged with the status, and where a redirect leads, without its query', async () => {
+    it('with the fetch of the keys is logged with the status and a redirect’s target, without its query', async () => {
       const one = watched();
       Object.assign(domino.knobs, { failStatus: 302, location: '/login?session=secret' });
       await refused(one.verify(domino.token('alice')), 'domino_unavailable', /keys/);
@@ -362,13 +366,13 @@ describe('auth', () => {
       assert.ok(!JSON.stringify(lines).includes('secret'));
     });
 
-    it('with the answer of the keys’ server, which never ends, is a 503', async () => {
+    it('of a 2 MB answer of the keys’ server is a 503', async () => {
       const one = watched();
       domino.knobs.bodies = { [new URL(domino.jwksUrl).pathname]: { keys: [], padding: 'x'.repeat(2_000_000) } };
       await refused(one.verify(domino.token('alice')), 'domino_unavailable', /keys/);
     });
 
-    it('with DOMINO_ISSUER, or with keys of another realm, keeps the replica from being ready, and is an error', async () => {
+    it('with DOMINO_ISSUER is logged once as an error, until a token of that issuer is accepted', async () => {
       const one = watched({ issuer: 'https://wrong.example.com/auth/realms/DominoRealm' });
       const stop = new AbortController();
       let isWarm = false;
@@ -382,7 +386,7 @@ describe('auth', () => {
       await clock.advance(1000);
       await until(() => clock.sleeping === 1);
       assert.equal(errors().length, 1);
-      // Whatever the document says: a token that is believed shows that the settings fit.
+      // An accepted token shows that the settings fit, even against the realm's document.
       await one.verify(domino.token('alice', { iss: 'https://wrong.example.com/auth/realms/DominoRealm' }));
       assert.equal(one.issuerFits(), true);
       await clock.advance(2000);
@@ -390,7 +394,7 @@ describe('auth', () => {
       stop.abort();
     });
 
-    it('with tokens of strangers makes no replica unready', async () => {
+    it('with tokens of another issuer keeps the replica ready', async () => {
       const one = watched();
       await one.warm();
       for (let time = 0; time < 20; time += 1) {
@@ -411,19 +415,19 @@ describe('auth', () => {
       ['a slash at the end', `${outer}/`, 'other'],
       ['http for https', outer.replace('https', 'http'), 'other'],
       [
-        'the name by which it was asked',
+        'the host of the request',
         'http://keycloak-http.domino-platform.svc.cluster.local:80/auth/realms/DominoRealm',
         'unknown',
       ],
       [
-        'that name with another realm',
+        'that host with another realm',
         'http://keycloak-http.domino-platform.svc.cluster.local/auth/realms/master',
         'other',
       ],
-      ['no address at all', 'realm', 'other'],
+      ['a word that is not a URL', 'realm', 'other'],
     ];
     for (const [what, said, expected] of verdicts) {
-      it(`when the realm names ${what}: ${expected}`, () => {
+      it(`with a realm that names ${what} as its issuer: ${expected}`, () => {
         assert.equal(compareIssuers(said, outer, inner).kind, expected);
       });
     }
@@ -431,7 +435,7 @@ describe('auth', () => {
 
   describe('a request', () => {
     const both = { allowApiKey: true };
-    it('carries a bearer token, its scheme in any case', () => {
+    it('carries a bearer token, with the scheme in any case', () => {
       for (const scheme of ['Bearer', 'bearer', 'BEARER']) {
         assert.deepEqual(readCredential({ authorization: `${scheme} a.b.c` }, both), {
           kind: 'bearer',
@@ -439,7 +443,7 @@ describe('auth', () => {
         });
       }
     });
-    it('carries an API key, which gives way to a bearer token', () => {
+    it('carries an API key, over which a bearer token takes precedence', () => {
       assert.deepEqual(readCredential({ 'x-domino-api-key': 'k1' }, both), { kind: 'api-key', key: 'k1' });
       const headers = { authorization: 'Bearer a.b.c', 'x-domino-api-key': 'k1' };
       assert.deepEqual(readCredential(headers, both), { kind: 'bearer', token: 'a.b.c' });
@@ -464,7 +468,7 @@ describe('auth', () => {
         assert.throws(() => readCredential(headers, both), { code: 'unauthenticated', status: 401 });
       });
     }
-    it('with just an API key is refused where those are not accepted', () => {
+    it('with only an API key is refused where those are not accepted', () => {
       const read = () => readCredential({ 'x-domino-api-key': 'k1' }, { allowApiKey: false });
       assert.throws(read, { code: 'unauthenticated', message: /not accepted/ });
     });
