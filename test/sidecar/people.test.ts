@@ -4,7 +4,7 @@ import { awsConfig } from '../../src/grants/aws-config.ts';
 import { until } from '../support/clock.ts';
 import { call, configText, type Pod, problem, roundsEnded, runId, startPod, tokenFile } from './support.ts';
 
-const nobody = (user: string, orgs: readonly string[]) =>
+const unmappedConfig = (user: string, orgs: readonly string[]) =>
   awsConfig({
     user,
     orgs,
@@ -26,7 +26,7 @@ describe('the sidecar of a user without roles', () => {
 
   describe('whose organizations are not mapped', () => {
     it('reports the user, the organizations and that none is mapped, in /status, /refresh and /readyz', async () => {
-      pod.service.always = { text: nobody('bob', ['acme', 'a, "b"']) };
+      pod.service.always = { text: unmappedConfig('bob', ['acme', 'a, "b"']) };
       const sidecar = await pod.start();
       await sidecar.ready;
       const notice = {
@@ -45,26 +45,29 @@ describe('the sidecar of a user without roles', () => {
       // The workload is not delayed for this.
       const ready = await call(sidecar, '/readyz');
       assert.deepEqual([ready.status, ready.body], [200, { status: 'Ready', notice }]);
-      assert.equal(pod.config(), nobody('bob', ['acme', 'a, "b"']));
+      assert.equal(pod.config(), unmappedConfig('bob', ['acme', 'a, "b"']));
     });
 
     it('reports it also for no organization, for many, and where an older service names none', async () => {
       const sidecar = await pod.start();
       await sidecar.ready;
-      const told = async (text: string) => {
+      const noticeOf = async (text: string) => {
         pod.service.always = { text };
         return (await sidecar.refresh()).notice?.message;
       };
-      assert.match((await told(nobody('bob', []))) ?? '', /as bob, in no organization\. /);
+      assert.match((await noticeOf(unmappedConfig('bob', []))) ?? '', /as bob, in no organization\. /);
       const many = Array.from({ length: 50 }, (_, index) => `org-${index}`);
-      assert.match((await told(nobody('bob', many))) ?? '', /in 50 organizations: org-0, .*org-19, and 30 more\. None/);
-      assert.match((await told(nobody('bob', ['acme']))) ?? '', /in the organization acme\. None/);
-      const older = nobody('bob', []).replace(/; Domino names.*/, '');
-      assert.match((await told(older)) ?? '', /as bob\. No organization of yours is mapped/);
+      assert.match(
+        (await noticeOf(unmappedConfig('bob', many))) ?? '',
+        /in 50 organizations: org-0, .*org-19, and 30 more\. None/,
+      );
+      assert.match((await noticeOf(unmappedConfig('bob', ['acme']))) ?? '', /in the organization acme\. None/);
+      const older = unmappedConfig('bob', []).replace(/; Domino names.*/, '');
+      assert.match((await noticeOf(older)) ?? '', /as bob\. No organization of yours is mapped/);
     });
 
     it('drops the notice when a mapping is added', async () => {
-      pod.service.next.push({ text: nobody('alice', ['acme']) });
+      pod.service.next.push({ text: unmappedConfig('alice', ['acme']) });
       const sidecar = await pod.start();
       await sidecar.ready;
       const refreshed = await sidecar.refresh();

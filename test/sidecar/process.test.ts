@@ -129,7 +129,7 @@ describe('the process of the sidecar', () => {
     assert.equal(await started.ended, 1);
   });
 
-  it('exits a probe with 1 until it is ready, then with 0', async () => {
+  it('makes the probe exit with 1 until it is ready, then with 0', async () => {
     pod.service.next.push('hang');
     const started = run();
     await until(() => pod.service.asked.length === 1);
