@@ -52,20 +52,20 @@ describe('membership', () => {
     });
   }
 
-  it('of a name that is not mapped is left as it is, and nothing of it is recorded', () => {
+  it('of an unmapped organization counts, and its id is not recorded', () => {
     const { orgs, refused, unrecorded } = of(['2'], '1', false);
     assert.deepEqual([orgs, refused.size, unrecorded.size], [['acme'], 0, 0]);
     assert.equal(of(['2'], undefined, false).unrecorded.size, 0);
   });
 
-  it('that was recorded counts while its organization does; what older releases recorded counts until it is renewed', () => {
+  it('on a role request counts while its organization is the recorded one, or where either has no id', () => {
     assert.equal(isSameOrganization(record('1'), '1'), true);
     assert.equal(isSameOrganization(record('1'), '2'), false);
     assert.equal(isSameOrganization(record('1'), undefined), true);
     assert.equal(isSameOrganization(undefined, '2'), true);
   });
 
-  it('records that cannot be read match no organization, and take no contender', () => {
+  it('counts for no organization where its record cannot be read, and such a record gets no contender', () => {
     for (const text of ['', '{', '{}', '{"id":""}', 'null', '{"id":7}']) {
       const one = parseOrganizations({ acme: text }).get('acme');
       assert.equal(one?.id, '', text);
@@ -73,7 +73,7 @@ describe('membership', () => {
     }
   });
 
-  it('keeps the last five contenders, each once', () => {
+  it('has the last five contenders on record, each once', () => {
     let one = record('1');
     for (const id of ['1', '2', '3', '2', '4', '5', '6', '7']) {
       one = withContender(one, { id, user: 'mallory', at }) ?? one;
@@ -94,7 +94,7 @@ describe('membership at a request', () => {
   let refusals: number;
   let lines: Record<string, unknown>[];
 
-  /** @param shown what the watch shows. @param kept what the API server has. */
+  /** @param shown the records in the watch. @param kept the records in the API server. */
   function memberships(shown: OrganizationRecords, kept: OrganizationRecords, clock = new FakeClock()) {
     [contended, refusals, lines] = [[], 0, []];
     const organizations = {
@@ -114,14 +114,14 @@ describe('membership at a request', () => {
     return createMemberships({ organizations, mappings, clock, log, onRefused });
   }
 
-  it('is by what the API server has, where the watch does not show it yet', async () => {
+  it('depends on the API server’s record where the watch does not have it yet', async () => {
     const late = memberships(new Map(), new Map([['acme', record('1')]]));
     assert.deepEqual((await late.settle(caller('2'))).orgs, []);
     assert.equal(refusals, 1);
     assert.deepEqual((await late.settle(caller('1'))).orgs, ['acme']);
   });
 
-  it('is recorded at a request alone, and not by a call that only looks', async () => {
+  it('is recorded by a role request, and not by a call that only reads', async () => {
     const one = memberships(new Map(), new Map());
     assert.deepEqual(one.of(caller('2')).orgs, ['acme']);
     assert.equal(lines.length, 0);
@@ -129,7 +129,7 @@ describe('membership at a request', () => {
     assert.deepEqual([lines.length, lines[0]?.organization_id], [1, '2']);
   });
 
-  it('that is refused is logged every ten minutes, counted each time, and written down where it is new', async () => {
+  it('that is refused is logged every ten minutes, counted each time, and recorded where it is new', async () => {
     const clock = new FakeClock();
     const records = new Map([['acme', record('1', '2')]]);
     const one = memberships(records, records, clock);
@@ -153,7 +153,7 @@ describe('organization ids', () => {
     clock = new FakeClock();
   });
 
-  /** A replica's store; its watch shows nothing until `told`. */
+  /** A replica's store. @param isWatching whether its watch sees the writes. */
   function replica(isWatching = true): OrganizationStore {
     const listeners: ((name: string, value: ConfigMap | undefined) => void)[] = [];
     let shown: ConfigMap | undefined;
@@ -186,13 +186,13 @@ describe('organization ids', () => {
     return new OrganizationStore({ kubernetes, watched, clock });
   }
 
-  it('of two replicas that meet two organizations of one name at once: the first wins on both', async () => {
+  it('are the same on two replicas that record two organizations of one name at once', async () => {
     const [one, two] = [replica(), replica()];
     const both = Promise.all([
       one.pin(new Map([['acme', '1']]), 'alice'),
       two.pin(new Map([['acme', '2']]), 'mallory'),
     ]);
-    // The one that meets the other's write pauses before it tries again.
+    // The replica that meets a conflict waits before it tries again.
     await clock.advance(1_000);
     const [first, second] = await both;
     assert.equal(first.get('acme')?.id, second.get('acme')?.id);
@@ -200,7 +200,7 @@ describe('organization ids', () => {
     assert.equal(writes, 1);
   });
 
-  it('of one replica: whose request comes first wins, and the others are told which', async () => {
+  it('are decided by the first of several requests on one replica', async () => {
     const one = replica();
     const answers = await Promise.all(['1', '2', '3'].map((id) => one.pin(new Map([['acme', id]]), `user ${id}`)));
     assert.deepEqual(
@@ -210,14 +210,14 @@ describe('organization ids', () => {
     assert.equal(writes, 1);
   });
 
-  it('of many organizations at once take few writes, as after an upgrade', async () => {
+  it('of 50 organizations recorded at once, as after an upgrade, take at most three writes', async () => {
     const one = replica();
     await Promise.all(Array.from({ length: 200 }, (_, n) => one.pin(new Map([[`org-${n % 50}`, `${n % 50}`]]), 'u')));
     assert.equal(one.current().size, 50);
     assert.ok(writes <= 3, `${writes} writes`);
   });
 
-  it('stay until an administrator accepts another one, which ends the list of contenders', async () => {
+  it('stay until an administrator accepts another one, which empties the list of contenders', async () => {
     const one = replica();
     await one.pin(new Map([['acme', '1']]), 'alice');
     await one.contend('acme', '2', 'mallory');
@@ -232,7 +232,7 @@ describe('organization ids', () => {
     assert.equal((await one.pin(new Map([['acme', '1']]), 'alice')).get('acme')?.id, '2');
   });
 
-  it('outlast a failure of one change', async () => {
+  it('can be recorded after an earlier attempt failed', async () => {
     const one = replica();
     stored = { name: 'x', resourceVersion: '9', data: { big: 'x'.repeat(1_048_576) }, annotations: {} };
     await assert.rejects(one.pin(new Map([['acme', '1']]), 'alice'), { code: 'invalid_request' });

@@ -1,4 +1,4 @@
-/** Proves how stored role mappings are read, and which roles a caller's organizations lead to. */
+/** Proves how stored role mappings are read, and which roles the caller's organizations give. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
@@ -27,19 +27,19 @@ const full = (org: string, to: string, through: string, update: boolean | string
   update_iam_role_trust_policy: update,
 });
 
-describe('mappings: as stored', () => {
-  it('of earlier releases are one object, of this one a list', () => {
+describe('stored role mappings', () => {
+  it('are one object from earlier releases, and a list from this one', () => {
     const { byOrg } = stored({ acme: entry('t', 'p'), labs: [entry('t', 'p'), entry('u', 'q')], none: [] });
     assert.deepEqual(byOrg.get('acme'), [full('acme', 't', 'p')]);
     assert.deepEqual(byOrg.get('labs'), [full('labs', 't', 'p'), full('labs', 'u', 'q')]);
     assert.deepEqual(byOrg.get('none'), []);
   });
 
-  it('come by organization, sorted', () => {
+  it('are sorted by organization', () => {
     assert.deepEqual([...stored({ b: [], A: [], a: [] }).byOrg.keys()], ['A', 'a', 'b']);
   });
 
-  it("that cannot be read take away their organization's roles and nobody else's", () => {
+  it('that cannot be read remove the roles of their own organization only', () => {
     const { byOrg, unreadable } = parseMappings({
       acme: JSON.stringify([entry('t', 'p')]),
       a: '',
@@ -58,7 +58,7 @@ describe('mappings: as stored', () => {
     );
   });
 
-  it('give back what was sent, value and type alike, and fill in the rest', () => {
+  it('keep the values and types that were sent, and get defaults for the rest', () => {
     for (const update of [true, false, 'true', 'false', 'False', 'yes']) {
       assert.deepEqual(
         completeMapping('acme', entry('t', 'p', { domino_org: 'own', update_iam_role_trust_policy: update })),
@@ -72,12 +72,12 @@ describe('mappings: as stored', () => {
     );
   });
 
-  it('are read as they were written', () => {
+  it('are read with the values that were written', () => {
     const list = [full('acme', 't', 'p', 'false'), full('own', 'u', 'q', true)];
     assert.deepEqual(parseMappings({ acme: storedText(list) }).byOrg.get('acme'), list);
   });
 
-  it('are managed unless they say false', () => {
+  it('are managed unless update_iam_role_trust_policy is false', () => {
     for (const [update, managed] of [
       [true, true],
       ['true', true],
@@ -91,13 +91,13 @@ describe('mappings: as stored', () => {
     }
   });
 
-  it('of a few organizations are those of these, in their order', () => {
+  it('of given organizations are sorted by organization, each once', () => {
     const mappings = stored({ b: entry('t', 'p'), a: entry('u', 'q'), c: entry('v', 'r') });
     const mine = mappingsOf(['b', 'a', 'b', 'missing'], mappings);
     assert.deepEqual(mine, [full('a', 'u', 'q'), full('b', 't', 'p')]);
   });
 
-  it('no text makes the reader throw', () => {
+  it('of any text are either read or unreadable, without an exception', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.string(), fc.oneof(fc.string(), fc.json())), (data) => {
         const mappings = parseMappings(data);
@@ -108,8 +108,8 @@ describe('mappings: as stored', () => {
   });
 });
 
-describe('mappings: whose policy is written', () => {
-  it('false anywhere wins: one mapping keeps a proxy role from being written for all', () => {
+describe('the managed proxy roles', () => {
+  it('exclude a proxy role that any mapping has as unmanaged', () => {
     for (const no of [false, 'false']) {
       const { managedProxies, allows } = stored({
         acme: [entry('t', 'p'), entry('t', 'q')],
@@ -120,12 +120,12 @@ describe('mappings: whose policy is written', () => {
     }
   });
 
-  it('an ARN that is none is never written', () => {
+  it('exclude an invalid ARN', () => {
     const { managedProxies } = stored({ acme: { iam_role_arn: target('t'), proxy_iam_role_arn: 'p' } });
     assert.equal(managedProxies.size, 0);
   });
 
-  it('a pair is allowed as a mapping of that organization names it, and not otherwise', () => {
+  it('are allowed for a target role only where a mapping of that organization names the pair', () => {
     const { allows } = stored({ acme: [entry('t', 'p'), entry('u', 'q')], labs: entry('t', 'q') });
     assert.ok(allows('acme', target('t'), proxy('p')));
     assert.ok(!allows('acme', target('t'), proxy('q')), 'another pair of the same organization');
@@ -134,10 +134,10 @@ describe('mappings: whose policy is written', () => {
   });
 });
 
-describe('mappings: resolved for a caller', () => {
+describe('role mappings of a caller', () => {
   const pool = (...proxies: [string, string][]) => proxies.map(([name, org]) => ({ arn: proxy(name), org }));
 
-  it('are targets by ARN, each with its proxies in the order of the mapping', () => {
+  it('give target roles by ARN, each with its proxy roles in the order of the mapping', () => {
     const mappings = stored({ acme: [entry('u', 'r'), entry('t', 'q'), entry('t', 'p'), entry('t', 'q')] });
     assert.deepEqual(resolve(member(['acme']), mappings), {
       targets: [
@@ -154,13 +154,13 @@ describe('mappings: resolved for a caller', () => {
     assert.deepEqual(only?.proxies, pool(['q', 'acme'], ['p', 'acme'], ['p', 'labs']));
   });
 
-  it('are nothing for who is in no organization, or in none with a mapping', () => {
+  it('give nothing without an organization, or without a mapped one', () => {
     const mappings = stored({ acme: entry('t', 'p') });
     assert.deepEqual(resolve(member([]), mappings), { targets: [], refused: [] });
     assert.deepEqual(resolve(member(['none', '__proto__']), mappings), { targets: [], refused: [] });
   });
 
-  it('name the first proxy where it is unmanaged, and leave unmanaged ones out of a managed pool', () => {
+  it('give only the first proxy role where it is unmanaged, else only the managed ones', () => {
     const no = { update_iam_role_trust_policy: false };
     const first = resolve(member(['acme']), stored({ acme: [entry('t', 'q', no), entry('t', 'p')] }));
     assert.deepEqual(first.targets, [{ arn: target('t'), proxies: pool(['q', 'acme']), managed: false }]);
@@ -168,7 +168,7 @@ describe('mappings: resolved for a caller', () => {
     assert.deepEqual(second.targets, [{ arn: target('t'), proxies: pool(['p', 'acme']), managed: true }]);
   });
 
-  it('refuse what is not the ARN of a role, unless another mapping leads there', () => {
+  it('refuse a mapping with an invalid ARN, unless another mapping gives the target role', () => {
     const bad = { iam_role_arn: target('t'), proxy_iam_role_arn: 'p' };
     const { targets, refused } = resolve(member(['acme']), stored({ acme: [bad, { ...bad, iam_role_arn: 'x\n[y]' }] }));
     assert.deepEqual(targets, []);
