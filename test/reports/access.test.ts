@@ -1,4 +1,4 @@
-/** Proves what users are told of their roles, code by code, from made-up statuses and wants. */
+/** Proves what the access report says of a user's roles, code by code, from made-up statuses and role requests. */
 import assert from 'node:assert/strict';
 import { parseMappings } from '../../src/mappings/role-mappings.ts';
 import type { TrustStatus } from '../../src/proxy-roles/status.ts';
@@ -26,7 +26,7 @@ function want(proxies: string[], changes: Partial<RoleRequest> = {}): RoleReques
   return { id: 'w1', run: id, user: { id: 'u1', name: 'alice' }, at: '2026-11-21T12:00:00.000Z', roles, ...changes };
 }
 
-/** A run that was given a token for the role, and asks for no entry. */
+/** The role request of a run that has a token for the role, and requests no entry in the trust policy. */
 function tokenOf(changes: Partial<HeldToken> = {}): RoleRequest {
   return want([], { roles: [], tokens: [{ target, arn: proxy('p'), org: 'acme', ...changes }] });
 }
@@ -36,10 +36,10 @@ interface Case {
   pool?: string[];
   managed?: boolean;
   carrier?: 'token';
-  /** Why membership of acme does not count. */
+  /** The reason why membership of acme does not count. */
   mismatch?: string;
   statuses?: TrustStatus[];
-  /** One for each account, `a`, `b`, …; no run where left out. */
+  /** One for each service account `a`, `b`, …; without it there is no run. */
   wants?: (RoleRequest | undefined)[];
   shared?: boolean;
   revoked?: string;
@@ -77,83 +77,87 @@ const inside = (...names: string[]) => ({
 const refused = (code: string) => ({ refused: [{ account: 'a', want: 'w1', target, code, detail: 'no room' }] });
 const error = { code: 'access_denied', detail: 'not allowed', at: '2026-11-21T12:00:01.000Z' };
 
-describe('what users are told of their roles', () => {
+describe('the access report', () => {
   const cases: [string, Case, string[]][] = [
     ['a role in order', {}, ['ready']],
-    ['a role that was not looked at', { statuses: [] }, ['not_checked_yet']],
-    ['a role that cannot be kept', { statuses: [status('p', { error })] }, ['access_denied']],
-    ['a role that is full', { statuses: [status('p', { characters_used: 2010 })] }, ['trust_policy_full']],
+    ['a role that was not checked', { statuses: [] }, ['not_checked_yet']],
+    ['a role with an error', { statuses: [status('p', { error })] }, ['access_denied']],
+    ['a full role', { statuses: [status('p', { characters_used: 2010 })] }, ['trust_policy_full']],
     ['an unmanaged role', { managed: false }, ['kept_elsewhere']],
     ['no mapping', { pool: [] }, []],
-    ['an organization of others', { orgs: ['other'] }, []],
-    ['a run that did not ask', { wants: [undefined] }, ['not_requested']],
-    ['an account with the request of another run', { wants: [want(['p'], { run: 'x' })] }, ['not_requested']],
+    ['an organization of other users', { orgs: ['other'] }, []],
+    ['a run without a request', { wants: [undefined] }, ['not_requested']],
+    ['a service account with the request of another run', { wants: [want(['p'], { run: 'x' })] }, ['not_requested']],
     [
-      'an account with the request of another user',
+      'a service account with the request of another user',
       { wants: [want(['p'], { user: { id: 'u2', name: 'b' } })] },
       ['not_requested'],
     ],
-    ['a run that is in', { wants: [want(['p'])], statuses: [status('p', inside('a'))] }, ['granted']],
+    ['a member', { wants: [want(['p'])], statuses: [status('p', inside('a'))] }, ['granted']],
     [
-      'a run that is in, of a role that fails now',
+      'a member of a role with an error',
       { wants: [want(['p'])], statuses: [status('p', { ...inside('a'), error })] },
       ['granted'],
     ],
     ['a run that waits', { wants: [want(['p'])] }, ['pending']],
-    ['a run that asked before the mapping', { wants: [want([])] }, ['refresh_needed']],
+    ['a run whose request is older than the mapping', { wants: [want([])] }, ['refresh_needed']],
     [
-      'a run that was refused',
+      'a refused run',
       { wants: [want(['p'])], statuses: [status('p', refused('trust_policy_full'))] },
       ['trust_policy_full'],
     ],
     [
-      'an older refusal',
+      'a refusal of an older request',
       { wants: [want(['p'], { id: 'w2' })], statuses: [status('p', refused('role_not_found'))] },
       ['pending'],
     ],
     [
-      'some accounts of a run',
+      'one of two service accounts',
       { wants: [want(['p']), want(['p'])], statuses: [status('p', inside('b'))] },
       ['partly_granted'],
     ],
     ['a revoked run', { wants: [want(['p'])], statuses: [status('p', inside('a'))], revoked: 'Why.' }, ['run_revoked']],
-    ['a revoked run, of an unmanaged role', { managed: false, wants: [want(['p'])], revoked: 'Why.' }, ['run_revoked']],
     [
-      'a shared account, of an unmanaged role',
+      'a revoked run with an unmanaged role',
+      { managed: false, wants: [want(['p'])], revoked: 'Why.' },
+      ['run_revoked'],
+    ],
+    [
+      'a shared service account with an unmanaged role',
       { managed: false, wants: [want(['p'])], shared: true },
       ['shared_service_account'],
     ],
-    ['a run, of an unmanaged role', { managed: false, wants: [want(['p'])] }, ['kept_elsewhere']],
+    ['a run with an unmanaged role', { managed: false, wants: [want(['p'])] }, ['kept_elsewhere']],
     [
-      'a run whose organization is another one',
+      'a run of another organization of the name',
       { wants: [want(['p'])], statuses: [status('p', inside('a'))], mismatch: 'it is another one' },
       ['organization_id_mismatch'],
     ],
     [
-      'a run with a token whose organization is another one',
+      'a run with a token of another organization of the name',
       { carrier: 'token', wants: [tokenOf()], mismatch: 'it is another one' },
       ['organization_id_mismatch'],
     ],
-    ['a token whose mapping is gone', { pool: [], wants: [tokenOf()] }, ['mapping_gone']],
+    ['a token whose mapping was deleted', { pool: [], wants: [tokenOf()] }, ['mapping_gone']],
     ['a token after the membership ended', { orgs: [], wants: [tokenOf()] }, ['not_a_member']],
-    ['a token that was taken back', { pool: [], wants: [tokenOf({ until: '2026-11-21T13:00:00.000Z' })] }, []],
+    ['a withdrawn token', { pool: [], wants: [tokenOf({ until: '2026-11-21T13:00:00.000Z' })] }, []],
     ['a token of another user', { pool: [], wants: [{ ...tokenOf(), user: { id: 'u2', name: 'b' } }] }, []],
-    ['a token whose role comes by an entry now', { wants: [tokenOf()] }, ['refresh_needed']],
-    ['an entry whose role comes by a token now', { carrier: 'token', wants: [want(['p'])] }, ['not_checked_yet']],
-    ['a shared account', { wants: [want(['p'])], shared: true }, ['shared_service_account']],
+    ['a token for a role whose carrier is now entry', { wants: [tokenOf()] }, ['refresh_needed']],
+    ['an entry for a role whose carrier is now token', { carrier: 'token', wants: [want(['p'])] }, ['not_checked_yet']],
+    ['a shared service account', { wants: [want(['p'])], shared: true }, ['shared_service_account']],
     [
       'a membership that ended',
       { orgs: [], wants: [want(['p'])], statuses: [status('p', inside('a'))] },
       ['not_a_member'],
     ],
-    ['a mapping that is gone', { pool: [], wants: [want(['p'])] }, ['mapping_gone']],
+    ['a deleted mapping', { pool: [], wants: [want(['p'])] }, ['mapping_gone']],
     [
       'a pool',
       { pool: ['p', 'q'], wants: [want(['p', 'q'])], statuses: [status('p'), status('q', inside('a'))] },
       ['in_another_proxy', 'granted'],
     ],
     [
-      'a full pool, whose refusal stands with the first',
+      'a full pool with a refusal at the first proxy role',
       {
         pool: ['p', 'q'],
         wants: [want(['p', 'q'])],
@@ -177,7 +181,7 @@ describe('what users are told of their roles', () => {
     });
   }
 
-  it('reports each account', () => {
+  it('lists each service account of the run', () => {
     const [entry] = report({ wants: [want(['p']), want(['p'])], statuses: [status('p', inside('a', 'toString'))] });
     assert.deepEqual(entry?.service_accounts, [
       { service_account: 'a', in_trust_policy: true, since: '2026-11-21T12:00:01.000Z' },
@@ -186,7 +190,7 @@ describe('what users are told of their roles', () => {
     assert.equal(report({})[0]?.service_accounts, undefined);
   });
 
-  it('has advice for codes that are not known here', () => {
+  it('has advice for unknown codes', () => {
     for (const code of ['something_new', 'toString', '']) assert.match(adviceFor('access', code), /administrator/);
   });
 });

@@ -1,4 +1,4 @@
-/** Proves what a change of mappings is said to do, from made-up requests and statuses. */
+/** Proves the preview of a change of mappings, from made-up role requests and statuses. */
 import assert from 'node:assert/strict';
 import { parseMappings } from '../../src/mappings/role-mappings.ts';
 import type { TrustStatus } from '../../src/proxy-roles/status.ts';
@@ -8,7 +8,7 @@ import type { RoleRequest } from '../../src/runs/role-request.ts';
 const target = (name: string) => `arn:aws:iam::222222222222:role/${name}`;
 const proxy = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
 
-/** Organization -> entries as `target proxy`, or `target proxy foreign`. */
+/** Organization -> mappings as `target proxy`, or `target proxy foreign` where the proxy role is unmanaged. */
 type Data = Record<string, string[]>;
 
 function parse(data: Data) {
@@ -28,17 +28,17 @@ function parse(data: Data) {
   return parseMappings(Object.fromEntries(entries) as Record<string, string>);
 }
 
-/** As long as the name that a run's service account has. */
+/** A name as long as that of a run's service account. */
 const accountOf = (letter: string) => `run-${letter.repeat(24)}`;
 
 interface Case {
   before: Data;
   after: Data;
-  /** Account -> wants as `target proxy,proxy`, of organization acme. */
+  /** Service account -> requested roles as `target proxy,proxy`, of organization acme. */
   wants?: Record<string, string[]>;
-  /** Proxy -> who is in, and the characters free; one that is not named was not looked at. */
+  /** Proxy role -> its members and free characters; one that is not named has no status. */
   roles?: Record<string, { members?: string[]; free?: number }>;
-  /** The one run of all accounts; each has its own unless named. */
+  /** The run of all service accounts; without it each has its own run. */
   run?: string;
 }
 
@@ -84,10 +84,10 @@ function preview({ before, after, wants = {}, roles = {}, run }: Case) {
   };
 }
 
-describe('what a change of mappings would do', () => {
+describe('the preview of a change of mappings', () => {
   const both = { acme: ['t p', 't q'] };
 
-  it('loses nobody where the pool keeps a proxy role, and moves the runs that are in the other', () => {
+  it('lists moves and no losses where the pool keeps a proxy role', () => {
     const found = preview({
       before: both,
       after: { acme: ['t q'] },
@@ -97,7 +97,7 @@ describe('what a change of mappings would do', () => {
     assert.deepEqual([found.loses, found.moves, found.gains, found.fits], [[], ['a p q'], [], true]);
   });
 
-  it('says that those who move do not fit, or that it is not known', () => {
+  it('reports whether the moving runs fit, or that it is unknown', () => {
     const given = { before: both, after: { acme: ['t q'] }, wants: { a: ['t p,q'], b: ['t p,q'] } };
     const p = { members: ['a', 'b'] };
     assert.equal(preview({ ...given, roles: { p, q: { free: 95 } } }).fits, false);
@@ -105,7 +105,7 @@ describe('what a change of mappings would do', () => {
     assert.equal(preview({ ...given, roles: { p } }).fits, null);
   });
 
-  it('fits as the leader would place it: the accounts of a run together, in one proxy role', () => {
+  it('requires that the service accounts of a run fit into one proxy role', () => {
     const given = {
       before: { acme: ['t p', 't q', 't r'] },
       after: { acme: ['t q', 't r'] },
@@ -117,7 +117,7 @@ describe('what a change of mappings would do', () => {
     assert.equal(preview({ ...given, run: 'x', roles: { ...given.roles, r: { free: 100 } } }).fits, true);
   });
 
-  it('counts an account once, however many roles it has through a proxy role', () => {
+  it('counts a service account once for several target roles of one proxy role', () => {
     const found = preview({
       before: { acme: ['t p', 't q', 'u p', 'u q'] },
       after: { acme: ['t q', 'u q'] },
@@ -128,19 +128,19 @@ describe('what a change of mappings would do', () => {
     assert.equal(found.fits, true);
   });
 
-  it('tells a role that is lost from one that another proxy role gives again', () => {
+  it('distinguishes a lost role from one that returns with the next refresh', () => {
     const given = { before: { acme: ['t p'] }, wants: { a: ['t p'] }, roles: { p: { members: ['a'] } } };
     assert.deepEqual(preview({ ...given, after: {} }).loses, ['a t false']);
     assert.deepEqual(preview({ ...given, after: { acme: ['t new'] } }).loses, ['a t true']);
     assert.deepEqual(preview({ ...given, after: { acme: ['u p'] } }).gains, ['u']);
   });
 
-  it('takes nothing from runs whose want the mappings do not allow anyway', () => {
+  it('lists no loss for a run whose request the mappings did not allow before', () => {
     const found = preview({ before: { acme: ['t p'] }, after: {}, wants: { a: ['other p'], b: ['t other'] } });
     assert.deepEqual(found.loses, []);
   });
 
-  it('leaves runs in a role that becomes unmanaged', () => {
+  it('lists no loss for the members of a role that becomes unmanaged', () => {
     const found = preview({
       before: { acme: ['t p'] },
       after: { acme: ['t p foreign'] },
@@ -150,12 +150,12 @@ describe('what a change of mappings would do', () => {
     assert.deepEqual([found.loses, found.moves, found.proxy_roles], [[], [], []]);
   });
 
-  it('knows no runs of unmanaged roles, and says which members are concerned', () => {
+  it('lists the loss of an unmanaged role at the next refresh', () => {
     assert.deepEqual(preview({ before: { acme: ['t p foreign'] }, after: {} }).later, ['t']);
     assert.deepEqual(preview({ before: { acme: ['t p'] }, after: {} }).later, []);
   });
 
-  it('tells the room of each proxy role after the change', () => {
+  it('reports the free capacity of each proxy role', () => {
     const { proxy_roles: rooms } = preview({
       before: {},
       after: { acme: ['t p', 't q'] },

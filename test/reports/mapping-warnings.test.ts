@@ -1,4 +1,4 @@
-/** Proves what an administrator's mapping is refused for, and what it is warned of: sharing, size, roles, organizations. */
+/** Proves why an administrator's mapping is refused, and its warnings: sharing, size, roles, organizations. */
 import assert from 'node:assert/strict';
 import { parseMappings, type RoleMapping } from '../../src/mappings/role-mappings.ts';
 import { sharedReach } from '../../src/mappings/shared-proxies.ts';
@@ -24,20 +24,20 @@ describe('a mapping is refused', () => {
     mappingRefusals('acme', list, '/body/role_data', identity).map(({ path }) => path);
 
   const cases: [string, RoleMapping[], string[]][] = [
-    ['not where all is well', [entry('t', 'p'), entry('t', 'q'), entry('u', 'p')], []],
+    ['not where it is valid', [entry('t', 'p'), entry('t', 'q'), entry('u', 'p')], []],
     ['where an entry names another organization', [entry('t', 'p'), entry('u', 'p', true, 'labs')], ['/1/domino_org']],
-    ['where a pair comes twice, at each one more', [entry('t', 'p'), entry('t', 'p'), entry('t', 'p')], ['/1', '/2']],
+    ['where a pair is repeated, at each repetition', [entry('t', 'p'), entry('t', 'p'), entry('t', 'p')], ['/1', '/2']],
     [
-      'where a proxy role is kept here and elsewhere at once',
+      'where a proxy role is both managed and unmanaged',
       [entry('t', 'p'), entry('u', 'p', 'false'), entry('v', 'p', 'true')],
       ['/1/update_iam_role_trust_policy', '/2/update_iam_role_trust_policy'],
     ],
     [
-      'where two roles are proposed as the default profile, and not for a pool of one',
+      'where it proposes two roles as the default profile, but not for a pool of one role',
       [proposing(entry('t', 'p')), proposing(entry('t', 'q')), entry('u', 'p'), proposing(entry('v', 'p'))],
       ['/3/default_profile'],
     ],
-    ['not where it is kept elsewhere throughout', [entry('t', 'p', false), entry('u', 'p', 'false')], []],
+    ['not where a proxy role is unmanaged in all entries', [entry('t', 'p', false), entry('u', 'p', 'false')], []],
   ];
   for (const [what, list, expected] of cases) {
     it(what, () => {
@@ -48,7 +48,7 @@ describe('a mapping is refused', () => {
     });
   }
 
-  it('where a run of its members would carry more than Kubernetes keeps', () => {
+  it('where a role request of its members would be too large for Kubernetes', () => {
     const path = 'a'.repeat(60);
     const long = (n: number) => `${Array.from({ length: 30 }, () => path).join('/')}/${n}`;
     const list = Array.from({ length: 100 }, (_, n) => entry(long(n), long(n)));
@@ -59,7 +59,7 @@ describe('a mapping is refused', () => {
 });
 
 describe('a proxy role that organizations share', () => {
-  it('gives each the targets of the others', () => {
+  it('lets each reach the target roles of the others', () => {
     const mappings = stored({
       acme: [entry('t', 'p'), entry('u', 'q')],
       labs: [entry('v', 'p', true, 'labs'), entry('u', 'q', true, 'labs')],
@@ -72,13 +72,13 @@ describe('a proxy role that organizations share', () => {
     for (const name of ['q', 'r', 'none']) assert.deepEqual(sharedReach(proxy(name), mappings.byOrg), [], name);
   });
 
-  it('gives nothing more where an organization has the target anyway, by another proxy role', () => {
+  it('adds no reach for an organization that has the target role through another proxy role', () => {
     const mappings = stored({ acme: [entry('t', 'p'), entry('v', 'q')], labs: [entry('v', 'p', true, 'labs')] });
     assert.deepEqual(sharedReach(proxy('p'), mappings.byOrg), [{ domino_org: 'labs', reaches_too: [target('t')] }]);
   });
 });
 
-describe('a mapping is warned of', () => {
+describe('a mapping causes a warning', () => {
   const record = (id: string, contenders: string[] = []) => ({
     id,
     by: 'admin',
@@ -93,19 +93,19 @@ describe('a mapping is warned of', () => {
     return mappingWarnings(sources).map(({ code, role_arn: role }) => (role ? `${code} ${role}` : code));
   }
 
-  it('not where all is well', () => {
+  it('not where it is in order', () => {
     assert.deepEqual(codes(), []);
     assert.deepEqual(codes({ own: [] }), []);
     assert.deepEqual(codes({ own: ['1'], record: undefined }), []);
   });
-  it('an organization that is not known, is another one, or several', () => {
+  it('for an organization that is unknown, another one, or ambiguous', () => {
     assert.deepEqual(codes({ own: [], record: undefined }), ['organization_unknown']);
     assert.deepEqual(codes({ own: ['1', '2'], record: undefined }), ['organization_id_mismatch']);
     assert.deepEqual(codes({ own: ['2'] }), ['organization_id_mismatch']);
     assert.deepEqual(codes({ own: [], record: record('1', ['2']) }), ['organization_id_mismatch']);
     assert.deepEqual(codes({ record: record('') }), ['organization_id_mismatch']);
   });
-  it('a role that IAM does not have, or that could not be read', () => {
+  it('for a proxy role that IAM does not have, or that could not be read', () => {
     const known = new Map([
       [proxy('p'), 'missing'] as const,
       [proxy('q'), 'unknown'] as const,
@@ -113,7 +113,7 @@ describe('a mapping is warned of', () => {
     ]);
     assert.deepEqual(codes({ known }), [`role_not_found ${proxy('p')}`, `role_not_checked ${proxy('q')}`]);
   });
-  it('a proxy role that it shares, from both sides, and not one that others share', () => {
+  it('for a proxy role that it shares, in both directions, but not for one that only others share', () => {
     const labs = [entry('v', 'p', true, 'labs'), entry('x', 's', true, 'labs')];
     const more = [entry('y', 's', true, 'more')];
     assert.deepEqual(codes({ others: { labs, more } }), [
@@ -121,11 +121,11 @@ describe('a mapping is warned of', () => {
       `proxy_role_shared ${proxy('p')}`,
     ]);
   });
-  it('a proxy role that another mapping says is kept elsewhere', () => {
+  it('for a proxy role that another mapping has as unmanaged', () => {
     const labs = [entry('t', 'p', 'false', 'labs')];
     assert.deepEqual(codes({ others: { labs } }), [`proxy_role_kept_elsewhere ${proxy('p')}`]);
   });
-  it('more roles than a member of all organizations can have', () => {
+  it('for more roles than a member of all organizations can have', () => {
     const of = (org: string) => Array.from({ length: 100 }, (_, n) => entry(`${org}-${n}`, 'p', true, org));
     const others = Object.fromEntries(Array.from({ length: 20 }, (_, n) => [`org-${n}`, of(`org-${n}`)]));
     const sum = Object.entries(others).reduce((bytes, [org, list]) => bytes + roleRequestBytes(org, list), 0);

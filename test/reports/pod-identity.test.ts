@@ -42,24 +42,24 @@ function sources(sent: PodIdentitySent[], statuses: PodIdentityStatus[], pods: P
   };
 }
 
-/** Who has the name. */
+/** A caller of this name. */
 const caller = (name: string, id = `id-${name}`) => ({ id, name });
 const alice = { domino_user: 'alice', iam_role_arn: role('a') };
 
-describe('Pod Identity: what is told', () => {
-  it('of one that is in place: its pods, and no need to do anything', () => {
+describe('the report of a Pod Identity', () => {
+  it('lists the pods of one that is in place, and nothing to restart', () => {
     const report = podIdentityOf(caller('alice'), sources([alice], [inPlace], [pod('p', 'alice-sa', true)]));
     assert.deepEqual([report?.state, report?.code, report?.pods, report?.restart], ['in_place', undefined, ['p'], []]);
     assert.equal(report?.advice, adviceFor('pod_identity', 'in_place'));
     assert.deepEqual(report?.association, inPlace.association);
   });
 
-  it('which pods began before it, for want of the role or of the account', () => {
+  it('lists pods to restart that began before the association or before the mapping', () => {
     const pods = [
       pod('old', 'alice-sa', false),
       pod('new', 'alice-sa', true),
       pod('own', `run-${run}`, false),
-      // Domsed gives no app the account, whenever it begins.
+      // Domsed never gives an app the service account.
       pod('app', `run-${run}`, false, 'alice', 'App'),
       pod('ray', `ray-${run}-ray`, false),
       pod('bobs', `run-${run}`, false, 'bob'),
@@ -73,7 +73,7 @@ describe('Pod Identity: what is told', () => {
     assert.equal(report?.advice, adviceFor('pod_identity', 'restart'));
   });
 
-  it('nothing to restart while there is no association', () => {
+  it('lists nothing to restart without an association', () => {
     const { association: _none, ...rest } = inPlace;
     const status: PodIdentityStatus = { ...rest, state: 'pending' };
     assert.deepEqual(
@@ -82,14 +82,14 @@ describe('Pod Identity: what is told', () => {
     );
   });
 
-  it('of one that the leader has not seen yet, or saw with another mapping', () => {
+  it('is pending where the leader has not seen it yet, or saw another mapping', () => {
     const unseen = podIdentityOf(caller('alice'), sources([alice], []));
     assert.deepEqual([unseen?.state, unseen?.code, unseen?.parts], ['pending', 'not_checked_yet', undefined]);
     const blind = podIdentityOf(caller('alice'), { ...sources([alice], []), knowsMutation: false });
     assert.equal(blind?.code, 'mutations_unknown');
     const changed = podIdentityOf(caller('alice'), sources([{ ...alice, iam_role_arn: role('b') }], [inPlace]));
     assert.deepEqual([changed?.state, changed?.code, changed?.iam_role_arn], ['pending', 'not_checked_yet', role('b')]);
-    // The account was another user's until now.
+    // The service account was another user's before.
     const moved = podIdentityOf(
       caller('bob'),
       sources([{ ...alice, domino_user: 'bob', service_account: 'alice-sa' }], [inPlace]),
@@ -97,7 +97,7 @@ describe('Pod Identity: what is told', () => {
     assert.deepEqual([moved?.domino_user, moved?.state, moved?.association], ['bob', 'pending', undefined]);
   });
 
-  it('of one that is refused: why, since when, what to do; and AWS’s own words to administrators alone', () => {
+  it('gives the reason, time and advice of a refusal, and AWS’s message to administrators only', () => {
     const reason = { code: 'pass_role_denied', detail: 'irsa-svc is not allowed', said: 'User: arn:secret', at: made };
     const status: PodIdentityStatus = { ...inPlace, state: 'refused', reason };
     const report = podIdentityOf(caller('alice'), sources([alice], [status]));
@@ -107,7 +107,7 @@ describe('Pod Identity: what is told', () => {
     assert.equal(podIdentityReports(sources([alice], [status]))[0]?.said, 'User: arn:secret');
   });
 
-  it('of one that leaves, and of one whose mapping cannot be used', () => {
+  it('is leaving without a mapping, and refused where the mapping is unusable', () => {
     const reports = podIdentityReports(
       sources(
         [],
@@ -131,7 +131,7 @@ describe('Pod Identity: what is told', () => {
     assert.deepEqual([report?.state, report?.code], ['refused', 'invalid_mapping']);
   });
 
-  it('of nobody, where there is nothing', () => {
+  it('is absent for a user without a mapping', () => {
     assert.equal(podIdentityOf(caller('bob'), sources([alice], [inPlace])), undefined);
   });
 
@@ -142,8 +142,8 @@ describe('Pod Identity: what is told', () => {
   });
 });
 
-describe('Pod Identity: the published form', () => {
-  it('comes back as it was, and is nothing where it is not whole', () => {
+describe('the published status of a Pod Identity', () => {
+  it('is read back unchanged, and is ignored where it is incomplete', () => {
     const { data, parse, nameOf } = podIdentityStatusForm;
     assert.deepEqual(parse(data(inPlace)), inPlace);
     const [key = ''] = Object.keys(data(inPlace));

@@ -1,4 +1,4 @@
-/** Proves what is said of the number of replicas: what the service's own Deployment says, or that it is not known. */
+/** Proves the reported number of replicas: that of the service's own Deployment, or unknown. */
 import assert from 'node:assert/strict';
 import type { Deployment } from '../../src/kubernetes/objects.ts';
 import { KubernetesError } from '../../src/kubernetes/transport.ts';
@@ -27,7 +27,7 @@ describe('the number of replicas', () => {
     return createReplicaCount({ kubernetes: { getDeployment }, config, clock, log });
   }
 
-  it('is what the Deployment wants and what is ready of it, read once for all who ask within five seconds', async () => {
+  it('comes from the Deployment, which is read at most once in five seconds', async () => {
     answer = async () => three;
     const count = counter('irsa-svc');
     const [first, second] = await Promise.all([count(), count()]);
@@ -40,7 +40,7 @@ describe('the number of replicas', () => {
     assert.equal(clock.sleeping, 0);
   });
 
-  it('is not known without a name, of a Deployment that is gone, and of one that is not this release’s', async () => {
+  it('is unknown without a name, for a missing Deployment, and for one of another release', async () => {
     answer = async () => three;
     assert.deepEqual([await counter()(), looks], [undefined, 0]);
     for (const found of [undefined, { ...three, isOurs: false }]) {
@@ -49,7 +49,7 @@ describe('the number of replicas', () => {
     }
   });
 
-  it('is not known where the permission is lacking, which is logged once', async () => {
+  it('is unknown without the permission, which is logged once', async () => {
     answer = async () => {
       throw new KubernetesError('unavailable', 'forbidden', 403);
     };
@@ -61,7 +61,7 @@ describe('the number of replicas', () => {
     assert.deepEqual([looks, lines.length], [3, 1]);
   });
 
-  it('is waited for a second, and known once the API server has answered', async () => {
+  it('is unknown after a second without an answer, and known once the API server has answered', async () => {
     let reply: (found: Deployment) => void = () => undefined;
     answer = () =>
       new Promise((resolve) => {
