@@ -1,9 +1,9 @@
-/** Owns a console whose calls are answered by the test: its files as they are built, in a real browser, without a service. */
+/** Owns a console whose calls the test answers: the built files in a real browser, without a service. */
 import type { Browser, Page, Request } from 'playwright-core';
 import { buildConsole } from '../../build-console.ts';
 import { chromiumPath, launch, openPage, type Watched } from './browser.ts';
 
-/** Nothing listens there: each request is answered by the test. */
+/** Nothing listens there: the test answers each request. */
 export const root = 'http://127.0.0.1:9';
 
 export interface Asked {
@@ -36,7 +36,7 @@ const base: Answers = {
   'GET /revoked_runs': () => ({ json: { revoked_runs: [] } }),
 };
 
-/** All is well, and there is nothing. */
+/** A trust status without proxy roles and problems. */
 export function trustStatus(more: object) {
   const zeros = ['proxy_roles', 'runs_with_roles', 'in_error', 'waiting', 'external_changes', 'held'];
   const counts = Object.fromEntries([...zeros, 'not_checked_yet', 'revoked_runs'].map((name) => [name, 0]));
@@ -46,25 +46,25 @@ export function trustStatus(more: object) {
 
 export const arn = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
 
-/** One that the service keeps, and that no run is in. */
+/** A managed proxy role without members. */
 export function proxyRole(name: string) {
   return { proxy_iam_role_arn: arn(name), mapped: true, published: true, members: [], waiting: [] };
 }
 
-/** Not signed: the console reads who it names and when it ends, and the service alone checks it. */
+/** An unsigned token: the console reads its user and its expiry, and only the service verifies it. */
 export function tokenOf(user: string, seconds = 3600): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const exp = Math.floor(Date.now() / 1000) + seconds;
   return `${part({ alg: 'none' })}.${part({ preferred_username: user, exp })}.x`;
 }
 
-/** Starts a browser for the tests around it, which are skipped where the machine has none. @returns what opens a console. */
+/** Starts a browser for a suite, which is skipped on a machine without one. @returns a function that opens a console. */
 export function answeredConsoles(): (answers: Answers) => Promise<Answered> {
   let browser: Browser;
   before(async function () {
     const path = chromiumPath();
     if (path === undefined) {
-      console.log('SKIPPED: the pages of the console are not tried: this machine has no Chromium');
+      console.log('SKIPPED: the pages of the console are not tested: this machine has no Chromium');
       this.skip();
     }
     browser = await launch(path);
@@ -76,7 +76,7 @@ export function answeredConsoles(): (answers: Answers) => Promise<Answered> {
   return (answers) => openAnswered(browser, answers);
 }
 
-/** @param answers by method and path; those that are not given are of a service where all is well. */
+/** @param answers by method and path; the others are those of a service without problems. */
 async function openAnswered(browser: Browser, answers: Answers): Promise<Answered> {
   const watched = await openPage(browser);
   const { page } = watched;
@@ -86,7 +86,7 @@ async function openAnswered(browser: Browser, answers: Answers): Promise<Answere
     ...watched,
     asked,
     logIn: async (hash, token = tokenOf('admin')) => {
-      // An address that differs behind the # alone would not load the page anew.
+      // A URL that differs only after the # would not reload the page.
       await page.goto('about:blank');
       await page.goto(`${root}/console${hash}`);
       await page.getByLabel('Token').fill(token);
@@ -119,12 +119,12 @@ async function serve(page: Page, answers: Answers, asked: Asked[]): Promise<void
       status: 404,
       json: { code: 'not_found', detail: one.call },
     };
-    // The page may have given the call up meanwhile.
+    // The page may have aborted the call meanwhile.
     return route.fulfill({ status, json }).catch(() => undefined);
   });
 }
 
-/** JSON to the service, and a form to the realm. */
+/** Calls to the service have JSON, and calls to the realm a form. */
 function bodyOf(request: Request): Record<string, unknown> {
   const text = request.postData() ?? '{}';
   return text.startsWith('{') ? JSON.parse(text) : Object.fromEntries(new URLSearchParams(text));

@@ -1,10 +1,10 @@
-/** Owns the real browser of the console's tests: Chromium as the machine has it, and what is watched while a page is open. */
+/** Owns the real browser of the console's tests: the machine's Chromium, and a record of a page's errors and origins. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { which } from '../stack/clients.ts';
 
-/** Undefined where the machine has none. */
+/** Undefined on a machine without Chromium. */
 export function chromiumPath(): string | undefined {
   return process.env.CHROMIUM ?? which('chromium') ?? which('chromium-browser') ?? which('google-chrome');
 }
@@ -16,13 +16,13 @@ export function launch(executablePath: string): Promise<Browser> {
 
 export interface Watched {
   readonly page: Page;
-  /** Errors that the page threw, or that the browser wrote into its console: broken policies are among them. */
+  /** Errors that the page threw or the browser logged, policy violations included. */
   readonly errors: readonly string[];
-  /** The origins that anything was asked of. */
+  /** The origins of all requests. */
   readonly origins: ReadonlySet<string>;
 }
 
-/** A page in a fresh profile. The service's certificate was made for the test, and is taken. */
+/** A page in a fresh profile, which accepts the test's certificate of the service. */
 export async function openPage(browser: Browser, options: BrowserContextOptions = {}): Promise<Watched> {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, reducedMotion: 'reduce', ...options });
   context.setDefaultTimeout(10_000);
@@ -30,7 +30,7 @@ export async function openPage(browser: Browser, options: BrowserContextOptions 
   const errors: string[] = [];
   const origins = new Set<string>();
   page.on('pageerror', (error) => errors.push(String(error)));
-  // A refusal of a call is shown on the page; the browser writes it down as well.
+  // The page shows refused calls itself; the browser logs them as well.
   page.on('console', (line) => {
     if (line.type() === 'error' && !line.text().startsWith('Failed to load resource')) errors.push(line.text());
   });
@@ -40,7 +40,7 @@ export async function openPage(browser: Browser, options: BrowserContextOptions 
   return { page, errors, origins };
 }
 
-/** Counts each press of the pointer, on every page that is opened from now on, the realm's login page included. */
+/** Counts each press of the pointer on every later page, including the realm's login page. */
 export async function onPress(page: Page, pressed: () => void): Promise<void> {
   await page.exposeFunction('pointerPressed', pressed);
   await page.addInitScript("addEventListener('pointerdown', () => pointerPressed(), true)");
@@ -48,7 +48,7 @@ export async function onPress(page: Page, pressed: () => void): Promise<void> {
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-/** @returns what axe finds on the page as it is, a line each. */
+/** @returns axe's findings on the current page, a line each. */
 export async function axeFindings(page: Page): Promise<string[]> {
   await page.evaluate(axeSource);
   const { violations } = (await page.evaluate('axe.run()')) as {

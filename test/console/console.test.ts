@@ -1,4 +1,4 @@
-/** Proves the console as an administrator on call uses it: a real browser, a real login, and the answer in three clicks. */
+/** Proves the console as an administrator on call uses it: with a real browser and a real login. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,10 +11,10 @@ import { axeFindings, chromiumPath, launch, onPress, openPage, type Watched } fr
 
 const root = join(import.meta.dirname, '..', '..');
 
-/** Where pictures of the pages go; none are taken without it. */
+/** The folder for pictures of the pages; without it none are taken. */
 const pictures = process.env.CONSOLE_PICTURES;
 const helpers = readFileSync(join(root, 'deploy/helm/irsa/templates/_helpers.tpl'), 'utf8');
-/** Where the `console_url` of an alert on a role leads, behind the console's address, as the chart writes it and Prometheus fills it in. */
+/** The path of the `console_url` of an alert on a role, from the chart's template with the role filled in. */
 const alertPage = (role: string) =>
   `${/\{\{ with \$labels\.role \}\}(\S+)\{\{ urlquery \. \}\}/.exec(helpers)?.[1]}${encodeURIComponent(role)}`;
 const runbook = 'https://wiki.example.com/irsa/runbook';
@@ -30,7 +30,7 @@ describe('the console in a browser', function () {
     const path = chromiumPath();
     if (path === undefined) {
       console.log(
-        'SKIPPED: the console is not tried in a browser: this machine has no Chromium (apt-get install chromium)',
+        'SKIPPED: the console is not tested in a browser: this machine has no Chromium (apt-get install chromium)',
       );
       this.skip();
     }
@@ -62,7 +62,7 @@ describe('the console in a browser', function () {
   const picture = async (page: Page, name: string) => {
     if (pictures !== undefined) await page.screenshot({ path: `${pictures}/console-${name}.png` });
   };
-  /** The one that IrsaRunsWaitForRoom names. */
+  /** The proxy role that IrsaRunsWaitForRoom names. */
   const roleThatIsFull = async (): Promise<string> => {
     const { proxy_roles: roles } = JSON.parse((await system.call('GET', '/trust_status', { as: 'admin' })).text);
     const isFull = (role: { waiting: { code: string }[] }) =>
@@ -73,14 +73,14 @@ describe('the console in a browser', function () {
   };
   const isClean = async (page: Page) => assert.deepEqual(await axeFindings(page), []);
 
-  it('is where a browser that asks for the service is led', async () => {
+  it('opens when a browser requests the service’s root', async () => {
     await admin.page.goto(system.replica.url);
     assert.equal(admin.page.url(), `${system.replica.url}/console`);
     await admin.page.getByRole('button', { name: 'Log in with Domino' }).waitFor();
     await isClean(admin.page);
   });
 
-  it('leads from an alert to the answer in three clicks', async () => {
+  it('shows why a run waits, three clicks after an alert', async () => {
     const { page } = admin;
     let clicks = 0;
     await onPress(page, () => {
@@ -91,7 +91,7 @@ describe('the console in a browser', function () {
       `data:text/html,<a href="${system.replica.url}/console${encodeURIComponent(alertPage(role))}">Console</a>`,
     );
     await page.getByRole('link', { name: 'Console' }).click();
-    // Her name is typed, and sent by Enter.
+    // The user name is typed, and sent with Enter, without a click.
     await logIn(page, 'admin');
     await page.getByRole('heading', { level: 2, name: new RegExp(role.split('/').at(-1) ?? 'none') }).waitFor();
     await page.getByRole('table', { name: /^Waiting/ }).waitFor();
@@ -110,7 +110,7 @@ describe('the console in a browser', function () {
     assert.equal(await broken.first().locator('.link.bad').count(), 1);
   });
 
-  it('shows first what needs an administrator, and leads to the run that waits', async () => {
+  it('lists on the Overview what needs an administrator, with a link to the waiting run', async () => {
     const { page } = admin;
     await open(page, 'Overview');
     await page.getByRole('heading', { name: /^Needs you/ }).waitFor();
@@ -125,7 +125,7 @@ describe('the console in a browser', function () {
     await page.locator('.chain.bad', { hasText: 'trust_policy_full' }).first().waitFor();
   });
 
-  it('keeps the token in no storage, no cookie, no address and no log', async () => {
+  it('keeps the token out of storage, cookies, URLs and the service’s log', async () => {
     const { page } = admin;
     assert.equal(
       await page.evaluate('JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie])'),
@@ -139,7 +139,7 @@ describe('the console in a browser', function () {
     assert.doesNotMatch(system.replica.child.output.join('\n'), /ey[\w-]+\.ey|code=/);
   });
 
-  it('finds a user by name, with the organizations and the reasons', async () => {
+  it('finds a user by name, with organizations, reasons and live runs', async () => {
     const { page } = admin;
     await open(page, 'Why?');
     await page.getByLabel(/A run’s id/).fill('frank');
@@ -149,7 +149,7 @@ describe('the console in a browser', function () {
     await page.getByRole('heading', { name: /Live runs of frank/ }).waitFor();
   });
 
-  it('shows the role that comes by a token as run, token, role, and which run has none', async () => {
+  it('shows a role with carrier token as a chain with the token, and not_requested for a run without one', async () => {
     const { page } = admin;
     const chainOf = async (run: string) => {
       await page.goto(`${page.url().replace(/#.*/, '')}#/why?run_id=${run}`);
@@ -178,7 +178,7 @@ describe('the console in a browser', function () {
     ]);
   });
 
-  it('shows which carrier brings a role, changes it, and leaves those of other roles as they are', async () => {
+  it('shows the carrier of a role, changes it, and keeps the carriers of other roles', async () => {
     const { page } = admin;
     await open(page, 'Organizations');
     const risk = page.getByRole('row').filter({ has: page.getByRole('button', { name: 'Edit risk' }) });
@@ -205,14 +205,14 @@ describe('the console in a browser', function () {
     assert.deepEqual(await carriers(), ['entry', 'none', 'token']);
   });
 
-  it('names an organization that has a mapped name, and accepts it after a confirmation alone', async () => {
+  it('names another organization of a mapped name, and accepts it only after a confirmation', async () => {
     const { page } = admin;
     const id = 'f'.repeat(24);
     const { target, proxy } = system.roles.update;
     const role_data = [{ iam_role_arn: target, proxy_iam_role_arn: proxy }];
     const design = { domino_org: 'design', role_data };
     await system.call('POST', '/update_multirole_mapping', { as: 'admin', body: design });
-    // The organization of the first who asks is recorded.
+    // The organization of the first user with a request is recorded.
     await system.stack.order('add-user', { name: 'nina', orgs: ['design'] });
     await system.stack.order('add-user', { name: 'mallory', orgs: ['design'], orgIds: { design: id } });
     for (const [as, run] of [
@@ -239,7 +239,7 @@ describe('the console in a browser', function () {
     await isClean(page);
     await dialog.getByRole('button', { name: 'Cancel' }).click();
     await dialog.waitFor({ state: 'detached' });
-    assert.equal(await recorded(), before, 'asking changes nothing');
+    assert.equal(await recorded(), before, 'the dialog changes nothing before it is confirmed');
     await accept.click();
     await dialog.getByRole('button', { name: 'Accept', exact: true }).click();
     await need.waitFor({ state: 'detached' });
@@ -248,7 +248,7 @@ describe('the console in a browser', function () {
     await system.stack.order('end-runs', ['646e00b817c28b5ea4b5fffe', '646e00b817c28b5ea4b5ffff']);
   });
 
-  it('maps an organization by a dry run, as a difference, and a confirmation', async () => {
+  it('maps an organization after it has shown the difference, and deletes the mapping', async () => {
     const { page } = admin;
     await open(page, 'Organizations');
     await page.getByText('marketing').waitFor();
@@ -277,7 +277,7 @@ describe('the console in a browser', function () {
     assert.equal(await stored(), false);
   });
 
-  it('revokes a run for a reason, and the tile changes; allowed again, it changes back', async () => {
+  it('revokes a run with a reason and allows it again, and the count of revoked runs follows', async () => {
     const { page } = admin;
     await open(page, 'Overview');
     await page.getByText('Revoked runs').first().waitFor();
@@ -286,7 +286,7 @@ describe('the console in a browser', function () {
     await page.getByRole('button', { name: 'Revoke…' }).click();
     await page.locator('.changes.loss', { hasText: seeded.waiting.user }).waitFor();
     const confirm = page.getByRole('button', { name: 'Revoke', exact: true });
-    assert.equal(await confirm.isDisabled(), true, 'a reason is asked for');
+    assert.equal(await confirm.isDisabled(), true, 'a reason is required');
     await page.getByLabel(/^Reason/).fill('a key was found in a notebook');
     await picture(page, 'revoke');
     await isClean(page);
@@ -307,7 +307,7 @@ describe('the console in a browser', function () {
     await page.locator('a[href*="kind=revocation"]', { hasText: new RegExp(`^\\s*${before}\\D`) }).waitFor();
   });
 
-  it('shows proxy roles with their room, and one with IAM’s own words, an external change, and its members as a file', async () => {
+  it('shows proxy roles, IAM’s message for a role’s error, an external change, and members as CSV', async () => {
     const { page } = admin;
     await open(page, 'Proxy roles');
     await page.getByRole('table', { name: /Proxy roles/ }).waitFor();
@@ -336,7 +336,7 @@ describe('the console in a browser', function () {
     assert.equal(file.suggestedFilename(), 'proxy-role-members.csv');
   });
 
-  it('maps a user by Pod Identity, with its parts as ticks', async () => {
+  it('maps a user with Pod Identity, and shows its parts as ticks', async () => {
     const { page } = admin;
     await open(page, 'Pod Identity');
     await page.getByRole('button', { name: 'Map a user' }).click();
@@ -350,7 +350,7 @@ describe('the console in a browser', function () {
     await isClean(page);
   });
 
-  it('shows the newest decisions, and those of one user alone', async () => {
+  it('shows the newest decisions, or only those of one user', async () => {
     const { page } = admin;
     await open(page, 'Activity');
     await page.getByRole('cell', { name: 'a key was found in a notebook' }).first().waitFor();
@@ -362,7 +362,7 @@ describe('the console in a browser', function () {
     assert.equal(await page.getByRole('cell', { name: 'dana', exact: true }).count(), 0);
   });
 
-  it('shows who is no administrator her own access alone', async () => {
+  it('shows only the user’s own access to a user who is not an administrator', async () => {
     const { page, errors } = await openPage(browser);
     await page.goto(`${system.replica.url}/console`);
     await logIn(page, 'dana');
@@ -375,7 +375,7 @@ describe('the console in a browser', function () {
     await page.context().close();
   });
 
-  it('takes a pasted token, counts it down, and works by keyboard, in the dark, at 360 px', async () => {
+  it('accepts a pasted token, shows its countdown, and works by keyboard, in dark mode, at 360 px', async () => {
     const { page, errors } = await openPage(browser, { viewport: { width: 360, height: 740 }, colorScheme: 'dark' });
     await page.goto(`${system.replica.url}/console`);
     await page.getByText('Paste a token').click();
@@ -386,7 +386,7 @@ describe('the console in a browser', function () {
       await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name }).focus();
       await page.keyboard.press('Enter');
       await page.getByRole('heading', { level: 1, name }).waitFor();
-      // The page moves the focus after it has drawn the heading.
+      // The page moves the focus after it has rendered the heading.
       await page.locator('h1:focus').waitFor();
       await page.getByText('Loading…').waitFor({ state: 'detached' });
       await isClean(page);
@@ -398,7 +398,7 @@ describe('the console in a browser', function () {
     await page.context().close();
   });
 
-  it('works with 500 roles and 5,000 runs: it shows 50 rows at a time, and finds one run among them', async () => {
+  it('shows 50 of 500 proxy roles at a time, and finds one of 5,000 runs', async () => {
     const { page, errors } = await openPage(browser);
     const pageOf = (from: number) =>
       Array.from({ length: 100 }, (_, index) => ({
@@ -430,7 +430,7 @@ describe('the console in a browser', function () {
     await page.context().close();
   });
 
-  it('paints at once: 300 ms where nothing else runs, and here the best of five within a second', async () => {
+  it('paints within a second in the best of five loads', async () => {
     const { page } = await openPage(browser);
     let best = Number.POSITIVE_INFINITY;
     for (let round = 0; round < 5; round += 1) {
@@ -445,7 +445,7 @@ describe('the console in a browser', function () {
     await page.context().close();
   });
 
-  it('asked for nothing from elsewhere, and broke no policy', async () => {
+  it('made requests only to the service and the realm, and violated no policy, in all tests above', async () => {
     assert.deepEqual([...admin.origins].sort(), [system.replica.url, new URL(system.stack.dominoUrl).origin].sort());
     assert.deepEqual(admin.errors, []);
     const { headers } = await fetchPage();

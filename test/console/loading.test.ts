@@ -1,4 +1,4 @@
-/** Proves how the console waits for answers, and which token it sends: in a real browser, with answers of the test's. */
+/** Proves how the console waits for answers, and which token it sends: in a real browser, with the test's answers. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { answeredConsoles, arn, proxyRole, root, tokenOf, trustStatus } from './answers.ts';
@@ -7,7 +7,7 @@ describe('the calls of the console', function () {
   this.timeout(60_000);
   const open = answeredConsoles();
 
-  it('show the answer of a service that is slower than the time between two questions', async () => {
+  it('show an answer that takes longer than the refresh interval', async () => {
     const asked: PromiseWithResolvers<{ json: unknown }>[] = [];
     const { page, logIn } = await open({
       'GET /access': () => {
@@ -21,10 +21,10 @@ describe('the calls of the console', function () {
     await logIn('#/why?user=alice', tokenOf('admin', 86_400));
     await page.getByText('Loading…').waitFor();
     await page.clock.runFor(45_000);
-    assert.equal(asked.length, 1, 'what is under way is awaited');
+    assert.equal(asked.length, 1, 'the call under way is awaited');
     asked[0]?.resolve(access('acme'));
     await page.getByText('belongs to acme').waitFor();
-    // The page sets its timer, and the browser sends, after the page's clock has moved.
+    // The page sets its timer, and the browser sends the call, only after the page's clock has moved.
     await until(async () => {
       await page.clock.runFor(1_000);
       return asked.length === 2;
@@ -33,7 +33,7 @@ describe('the calls of the console', function () {
     await page.getByText('belongs to risk').waitFor();
   });
 
-  it('do not ask for ever: a call without an answer is given up after a minute', async () => {
+  it('time out after a minute without an answer', async () => {
     const { page, logIn } = await open({ 'GET /access': () => new Promise(() => {}) });
     const late = 'AbortSignal.timeout = (ms) => { globalThis.waited = ms; return AbortSignal.abort(); }';
     await logIn('#/why');
@@ -44,7 +44,7 @@ describe('the calls of the console', function () {
     assert.equal(await page.evaluate('waited'), 60_000);
   });
 
-  it('keep a table that is whole while it loads again', async () => {
+  it('keep a complete table while it reloads', async () => {
     const mapping = { domino_org: 'acme', iam_role_arn: arn('data'), update_iam_role_trust_policy: true };
     const mappings = ['one', 'two'].map((name) => ({ ...mapping, proxy_iam_role_arn: arn(name) }));
     const fits = (name: string) => ({ ...proxyRole(name), runs_that_still_fit: 9 });
@@ -75,11 +75,11 @@ describe('the calls of the console', function () {
     await page.getByRole('button', { name: 'Confirm' }).click();
     await page.getByRole('dialog').waitFor({ state: 'detached' });
     await until(() => rounds === 2, 10_000);
-    assert.equal(await rooms.count(), 2, 'the second page is not there yet');
+    assert.equal(await rooms.count(), 2, 'the rows of the second page stay until it has reloaded');
     second[1]?.resolve();
   });
 
-  it('say that a proxy role is not there once all pages came, and not before', async () => {
+  it('report a proxy role as missing only after all pages have arrived', async () => {
     const last = Promise.withResolvers<{ json: unknown }>();
     const { page, logIn } = await open({
       'GET /trust_status': ({ query }) =>
@@ -91,7 +91,7 @@ describe('the calls of the console', function () {
     await page.getByText(/^No mapping names/).waitFor();
   });
 
-  it('are sent again with a newer token, and the login ends only when the realm says so', async () => {
+  it('are repeated with a renewed token, and the login ends only when the realm refuses the renewal', async () => {
     const [first, second] = [tokenOf('alice', 3000), tokenOf('alice', 3001)];
     const taken = { status: 200, json: { user: 'alice', domino_orgs: ['acme'], access: [] } };
     const refused = { status: 401, json: { code: 'unauthenticated', detail: 'This token is no longer good.' } };
@@ -128,7 +128,7 @@ describe('the calls of the console', function () {
     realm = { status: 503, json: {} };
     await askFor('bob');
     await page.getByText('This token is no longer good.').waitFor();
-    assert.deepEqual(sent('bob'), [first], 'the realm gave none: still logged in');
+    assert.deepEqual(sent('bob'), [first], 'without an answer of the realm the user stays logged in');
     realm = { json: tokens(second) };
     await askFor('carol');
     await page.getByText('belongs to acme').waitFor();

@@ -1,4 +1,4 @@
-/** Proves what the console sends and says where the service's answers are odd: in a real browser, with answers of the test's. */
+/** Proves what the console sends and shows for rare answers: in a real browser, with the test's answers. */
 import assert from 'node:assert/strict';
 import { answeredConsoles, arn, proxyRole, trustStatus } from './answers.ts';
 
@@ -6,7 +6,7 @@ describe('the pages of the console', function () {
   this.timeout(60_000);
   const open = answeredConsoles();
 
-  it('keep all of a Pod Identity mapping that is edited, and show each field that changes', async () => {
+  it('keep the hidden fields of an edited Pod Identity mapping, and show each field that changes', async () => {
     const mapping = {
       domino_user: 'svc-1',
       domino_user_id: '60faf443e43b3c7a6f5f5eea',
@@ -52,7 +52,7 @@ describe('the pages of the console', function () {
     assert.deepEqual(sent().at(-1), rest);
   });
 
-  it('show all Pod Identities, which come in pages', async () => {
+  it('load all pages of Pod Identities', async () => {
     const pageOf = (from: number) => {
       const users = Array.from({ length: 100 }, (_, index) => `svc-${from + index}`);
       const mappingOf = (user: string) => ({
@@ -87,7 +87,7 @@ describe('the pages of the console', function () {
     assert.equal(await page.locator('tbody tr').count(), 1);
   });
 
-  it('keep all of the mappings of an organization that is edited, and show each flag that changes', async () => {
+  it('keep all fields of an organization’s edited mappings, and show each flag that changes', async () => {
     const target = 'arn:aws:iam::222222222222:role/data';
     const one = { domino_org: 'acme', iam_role_arn: target, proxy_iam_role_arn: arn('one') };
     const mappings = [
@@ -125,7 +125,7 @@ describe('the pages of the console', function () {
     await changes.getByText(/one.*: is no longer the default profile/).waitFor();
   });
 
-  it('say that nothing is needed only once all of it is known', async () => {
+  it('say that nothing needs the administrator only once everything is loaded and checked', async () => {
     const refused = { status: 503, json: { code: 'kubernetes_unavailable', detail: 'no answer' } };
     let mappings: Promise<{ status?: number; json: unknown }> = Promise.resolve(refused);
     let totals = trustStatus({}).totals;
@@ -154,7 +154,7 @@ describe('the pages of the console', function () {
     assert.equal(await shows(), 0, 'not checked');
   });
 
-  it('say who leads and how many replicas are ready, and where that is not known', async () => {
+  it('show the leader and the ready replicas, or that their number is unknown', async () => {
     let replicas: object | null = { ready: 3, wanted: 3 };
     const { page, logIn } = await open({
       'GET /trust_status': () => {
@@ -178,7 +178,7 @@ describe('the pages of the console', function () {
     }
   });
 
-  it('ask the service which proxy roles need a look', async () => {
+  it('list the proxy roles that need attention as the service reports them', async () => {
     const names = ({ query }: { query: Readonly<Record<string, string>> }) =>
       query.needs_attention === 'true' ? ['contested'] : ['contested', 'quiet'];
     const { page, logIn } = await open({
@@ -195,7 +195,7 @@ describe('the pages of the console', function () {
     await page.getByRole('link', { name: 'quiet' }).waitFor({ state: 'detached' });
   });
 
-  it('tell in the details of a proxy role why its role tokens do not work', async () => {
+  it('show in a proxy role’s details why its role tokens do not work', async () => {
     const problem = { code: 'audience_missing', detail: 'the provider does not list it' };
     const one = { ...proxyRole('tokens'), role_tokens: { granted: false, denied: [], problem } };
     const { page, logIn } = await open({ 'GET /trust_status': () => ({ json: trustStatus({ proxy_roles: [one] }) }) });
@@ -206,7 +206,7 @@ describe('the pages of the console', function () {
     await page.getByText('Runbook: IrsaRoleTokensNotGiven').waitFor();
   });
 
-  it('ask the service for the kind of decisions, and keep it beside another filter', async () => {
+  it('request the chosen kind of decisions, also together with another filter', async () => {
     const { page, asked, logIn } = await open({
       'GET /activity': ({ query: { kind = 'none', user = 'everybody' } }) => {
         const entry = { id: '1', at: '2026-11-21T12:00:00Z', kind, decision: 'revoked', replica: 'one' };
@@ -222,7 +222,7 @@ describe('the pages of the console', function () {
     assert.equal(asked.filter(({ call, query }) => call === 'GET /activity' && !query.kind).length, 0);
   });
 
-  it('hide a pasted token from people who look on, and forget it', async () => {
+  it('mask a pasted token, and clear it after the logout', async () => {
     const { page, logIn } = await open({});
     await logIn('');
     await page.getByRole('heading', { name: /^Needs you/ }).waitFor();
@@ -233,7 +233,7 @@ describe('the pages of the console', function () {
     assert.equal(await field.inputValue(), '');
   });
 
-  it('count only what is in trust policies as such, and tell before a revocation what outlives it', async () => {
+  it('count the runs in trust policies, and explain before and after a revocation what outlives it', async () => {
     const run = { run_id: '60faf443e43b3c7a6f5f5eea', live_pods: 1, service_accounts: ['a'] };
     const { page, logIn } = await open({
       'GET /access': () => ({ json: { user: 'alice', domino_orgs: [], access: [], run } }),

@@ -1,4 +1,4 @@
-/** Proves that the console's page stays small, loads nothing from elsewhere, and knows where a chain is broken. */
+/** Proves that the console stays small, loads nothing from other hosts, and finds the broken link of a chain. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,14 +15,14 @@ import { anchorsOf, root, textOf } from '../support/pages.ts';
 describe('the files of the console', function () {
   this.timeout(30_000);
 
-  it('are under 40 kB in all, as they travel', async () => {
+  it('are below 40 kB in total, compressed', async () => {
     const files = await buildConsole();
     assert.deepEqual([...files.keys()].sort(), ['icon.svg', 'index.html', 'main.js', 'style.css']);
     const total = [...files.values()].reduce((sum, content) => sum + gzipSync(content, { level: 9 }).length, 0);
     assert.ok(total < 40_000, `${total} bytes`);
   });
 
-  it('hold no script or style in the page, and no address of another host', async () => {
+  it('have no inline script or style, and no URL of another host', async () => {
     const files = await buildConsole();
     const page = Buffer.from(files.get('index.html') ?? '').toString();
     assert.doesNotMatch(page, /<style|style=|<script[^>]*>[^<]|\bon\w+=/);
@@ -30,7 +30,7 @@ describe('the files of the console', function () {
     assert.doesNotMatch(Buffer.from(files.get('style.css') ?? '').toString(), /url\(|@import/);
   });
 
-  it('keep nothing in storage but what a login needs on its way', () => {
+  it('use storage, cookies and unsafe HTML nowhere but in login.ts', () => {
     const folder = join(root, 'src/console');
     const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => /\.tsx?$/.test(name));
     const users = sources.filter((name) =>
@@ -43,7 +43,7 @@ describe('the files of the console', function () {
 });
 
 describe('the chain of a role', () => {
-  it('has just one link that does not hold, for each code that a role can have', () => {
+  it('has at most one broken or waiting link for each code, and is good only where the role works', () => {
     for (const code of Object.keys(accessAdvice)) {
       for (const carrier of ['entry', 'token']) {
         const chain = chainOf({ code, ...(carrier === 'token' ? { carrier } : {}) });
@@ -57,7 +57,7 @@ describe('the chain of a role', () => {
     assert.deepEqual(chainOf({ code: 'pending' }), ['good', 'waiting', 'unknown']);
   });
 
-  it('tells a run without a token from a role that takes none', () => {
+  it('distinguishes a run without a token from a role that does not accept tokens', () => {
     const carrier = 'token';
     assert.deepEqual(chainOf({ code: 'not_requested', carrier }), ['good', 'broken', 'unknown']);
     assert.deepEqual(chainOf({ code: 'audience_missing', carrier }), ['good', 'unknown', 'broken']);
@@ -94,7 +94,7 @@ describe('what needs an administrator', () => {
     };
   };
 
-  it('is in the state of a proxy role in the list: a role that lets no run in is not in order', () => {
+  it('is the state of a proxy role in the list: in order only where no run waits and tokens work', () => {
     const problem = { code: 'audience_missing', detail: 'no' };
     const room = { runs_that_still_fit: 3, waiting: [wait('access_denied', '1')] };
     assert.deepEqual(roleState(role({})), ['good', 'in order']);
@@ -103,12 +103,12 @@ describe('what needs an administrator', () => {
     ]);
     assert.deepEqual(roleState(role({ ...room, runs_that_still_fit: 0 })), ['bad', 'full, 1 waiting']);
     assert.deepEqual(roleState(role(room)), ['warn', '1 waiting']);
-    assert.deepEqual(roleState(role({ runs_that_still_fit: 0 })), ['good', 'in order'], 'full, and all are in');
+    assert.deepEqual(roleState(role({ runs_that_still_fit: 0 })), ['good', 'in order'], 'full, but no run waits');
   });
 
-  it('is nothing where all is well', () => assert.deepEqual(needsOf(status(role({})), undefined), []));
+  it('is nothing without a problem', () => assert.deepEqual(needsOf(status(role({})), undefined), []));
 
-  it('begins with what is broken, and leads to a section that the runbook has', () => {
+  it('is sorted by rank, the broken first, and links to existing sections of the runbook', () => {
     const contested = { organization_id: '0', contenders: [{ organization_id: '1', user: 'bob', at }] };
     const all = needsOf(
       {
@@ -139,7 +139,7 @@ describe('what needs an administrator', () => {
     assert.deepEqual(
       all.flatMap((need) => need.contested ?? []),
       [{ name: 'acme', recorded: '0', id: '1', user: 'bob', at }],
-      'an organization that is not mapped any more contests nothing',
+      'an organization that is no longer mapped is not contested',
     );
     const full = all.find(({ alert }) => alert === 'IrsaRunsWaitForRoom');
     assert.deepEqual(
@@ -151,8 +151,8 @@ describe('what needs an administrator', () => {
   });
 });
 
-describe('a file for a spreadsheet', () => {
-  it('quotes each cell, and lets none be a formula', () => {
+describe('a CSV file', () => {
+  it('quotes each cell, and disarms formulas', () => {
     assert.equal(
       csvOf(
         ['a', 'b'],

@@ -1,10 +1,10 @@
-/** Proves when a session of the console is renewed, and when it ends: the realm and the service are of the test's. */
+/** Proves when a session of the console is renewed, and when it ends, with the test as realm and service. */
 import assert from 'node:assert/strict';
 import { begin, end, loginProblem, type Session, session, tick, tokenRefused } from '../../src/console/session.ts';
 
 type Renewal = PromiseWithResolvers<Session | undefined>;
 
-/** @param seconds how long the token is still good. */
+/** @param seconds how long the token is still valid. */
 function sessionOf(token: string, seconds: number, renewals?: Renewal[], user = 'alice'): Session {
   const renew = () => {
     const renewal = Promise.withResolvers<Session | undefined>();
@@ -13,7 +13,7 @@ function sessionOf(token: string, seconds: number, renewals?: Renewal[], user = 
   };
   return { token, user, endsAt: Date.now() + seconds * 1000, ...(renewals ? { renew } : {}) };
 }
-/** What was begun by an answer is over. */
+/** Waits until the work that an answer started is done. */
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const noAnswer = () => new Error('Failed to fetch');
 
@@ -41,13 +41,13 @@ describe('the session of the console', () => {
   });
 
   for (const seconds of [30, -1]) {
-    it(`outlives a realm that does not answer, with a token that ends in ${seconds} s, and asks it again`, async () => {
+    it(`survives a realm that does not answer, with a token that expires in ${seconds} s, and retries`, async () => {
       begin(old(seconds));
       tick();
       asked[0]?.reject(noAnswer());
       await settled();
       tick();
-      assert.deepEqual([token(), loginProblem.value, asked.length], ['old', '', 1], 'not each second');
+      assert.deepEqual([token(), loginProblem.value, asked.length], ['old', '', 1], 'no new attempt after each second');
       await tokenRefused(sessionOf('other', 1), false);
       assert.equal(token(), 'old');
       const later = Date.now() + 6000;
@@ -65,7 +65,7 @@ describe('the session of the console', () => {
     });
   }
 
-  it('keeps a token that the realm does not renew until its end', async () => {
+  it('keeps a token that the realm does not renew until it expires', async () => {
     begin(old(30));
     tick();
     asked[0]?.resolve(undefined);
@@ -80,7 +80,7 @@ describe('the session of the console', () => {
     );
   });
 
-  it('is not what a person has who logged out, or in again, while the realm was asked', async () => {
+  it('ignores a renewal that ends after a logout or a new login', async () => {
     begin(old(30));
     tick();
     end('');
@@ -96,20 +96,20 @@ describe('the session of the console', () => {
     assert.equal(session.value, other);
   });
 
-  it('outlives the late refusal of an older token, and the call is sent again', async () => {
+  it('survives the late refusal of an older token, and the call is repeated', async () => {
     const before = old(30);
     begin(next());
     assert.equal(await tokenRefused(before, false), true);
     assert.equal(token(), 'new');
     begin(sessionOf('bob’s', 300, asked, 'bob'));
-    assert.equal(await tokenRefused(before, false), false, 'another person’s session sends no call of hers');
+    assert.equal(await tokenRefused(before, false), false, 'another user’s session does not repeat the call');
     assert.equal(token(), 'bob’s');
     end('');
     assert.equal(await tokenRefused(before, false), false);
     assert.equal(loginProblem.value, '');
   });
 
-  it('is renewed when the service refuses its token, and once for all calls that it refuses', async () => {
+  it('is renewed once when the service refuses its token in several calls', async () => {
     const before = old(200);
     begin(before);
     const calls = [tokenRefused(before, false), tokenRefused(before, false)];
@@ -117,12 +117,12 @@ describe('the session of the console', () => {
     assert.deepEqual([await Promise.all(calls), token(), asked.length], [[true, true], 'new', 1]);
     const now = session.value;
     assert.ok(now);
-    assert.equal(await tokenRefused(now, true), false, 'the new one is refused too');
+    assert.equal(await tokenRefused(now, true), false, 'the new token is refused too');
     assert.equal(token(), undefined);
     assert.match(loginProblem.value, /no longer takes/);
   });
 
-  it('outlives a refusal while the realm does not answer, and ends where it cannot be renewed', async () => {
+  it('survives a refusal while the realm does not answer, and ends where it has no renewal', async () => {
     const before = old(200);
     begin(before);
     const call = tokenRefused(before, false);
