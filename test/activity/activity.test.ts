@@ -1,4 +1,4 @@
-/** Proves that the activity record is bounded, waits for nobody, and is kept by the API server when its replica ends. */
+/** Proves that the activity record is bounded, delays no caller, and is stored when its replica ends. */
 import assert from 'node:assert/strict';
 import { createActivity } from '../../src/activity/activity.ts';
 import {
@@ -13,7 +13,7 @@ import { KubernetesError } from '../../src/kubernetes/error.ts';
 import { createLog } from '../../src/lib/log.ts';
 import { FakeClock } from '../support/clock.ts';
 
-/** The ConfigMaps of an API server, with its conflicts; `fail` is thrown in place of an answer. */
+/** The ConfigMaps of an API server, with conflicts; `fail` is thrown instead of an answer. */
 class Store implements SegmentCalls {
   readonly maps = new Map<string, ConfigMap>();
   readonly #parts = new Map<string, string | undefined>();
@@ -93,20 +93,20 @@ describe('the activity record', () => {
   });
   const orgs = async (activity: ReturnType<typeof start>) =>
     (await activity.read()).entries.map(({ domino_org: org }) => org);
-  /** Lets what is queued be written. */
+  /** Advances the clock until the queued lines are written. */
   async function written(until: () => boolean): Promise<void> {
     for (let turn = 0; turn < 50 && !until(); turn += 1) await clock.advance(2_000);
     assert.ok(until());
   }
 
-  it('takes a line without a call, and shows it at once where it was taken', async () => {
+  it('accepts a line without a call, and shows it at once on the same replica', async () => {
     const activity = start('a');
     activity.take(line('acme'));
     assert.equal(store.writes, 0);
     assert.deepEqual(await orgs(activity), ['acme']);
   });
 
-  it('writes many lines at once, the newest first when they are read, by whichever replica', async () => {
+  it('writes several lines at once, and any replica reads them, the newest first', async () => {
     const [one, two] = [start('a'), start('b')];
     for (const org of ['first', 'second']) {
       one.take(line(org));
@@ -118,14 +118,14 @@ describe('the activity record', () => {
     assert.deepEqual(await orgs(reader), ['third', 'second', 'first']);
   });
 
-  it('outlives its replica: what is queued when it ends is written, and read by the next', async () => {
+  it('writes queued lines when its replica stops, and the next replica reads them', async () => {
     const activity = start('a');
     activity.take(line('last'));
     await activity.stop();
     assert.deepEqual(await orgs(start('b')), ['last']);
   });
 
-  it('goes on where a person deleted or edited its ConfigMap, and reads past what is none of its form', async () => {
+  it('continues after its ConfigMap was deleted or edited, and ignores invalid batches', async () => {
     const activity = start('a');
     activity.take(line('first'));
     await written(() => store.writes === 1);
@@ -140,7 +140,7 @@ describe('the activity record', () => {
     assert.deepEqual(await orgs(start('b')), ['third']);
   });
 
-  it('keeps what the API server did not take, within bounds, and says from when on it is whole', async () => {
+  it('queues up to 5,000 lines while the API server fails, and reports until when lines were dropped', async () => {
     const activity = start('a');
     store.fail = new KubernetesError('unavailable', 'away');
     for (let index = 0; index < 6_000; index += 1) activity.take(line(`org-${index}`));
@@ -155,7 +155,7 @@ describe('the activity record', () => {
     assert.equal(droppedUntil, new Date(Date.parse('2026-11-21T12:00:00Z')).toISOString());
   });
 
-  it('stays under its bound whatever happens, and drops the oldest first', async function () {
+  it('stays within 1.2 times its size limit, and drops the oldest entries first', async function () {
     this.timeout(20_000);
     const activity = start('a');
     const pad = 'x'.repeat(290);
@@ -178,7 +178,7 @@ describe('the activity record', () => {
     assert.match(String(entries[0]?.domino_org), new RegExp(`^${`${count - 1}`.padStart(6, '0')}`));
   });
 
-  it('records the outcome of a run once, however often it asks, and again when it changes', async () => {
+  it('records a repeated outcome of a run once, and again when it changes', async () => {
     const activity = start('a');
     const grant = (granted: string[]) => {
       const about = { audit: 'grant', user_id: 'u', run: '646d27b817c28b5ea4b5b0c1', decision: 'granted', granted };
@@ -190,14 +190,14 @@ describe('the activity record', () => {
     assert.equal((await activity.read()).entries.length, 3);
   });
 
-  it('writes once in two seconds, however steadily lines come', async () => {
+  it('writes once in two seconds under a steady flow of lines', async () => {
     const activity = start('a');
     let taken = 0;
     const take = () => {
       taken += 1;
       activity.take(line(`org-${taken}`));
     };
-    // While one batch is written the next lines come.
+    // The next lines arrive while a batch is being written.
     store.onWrite = () => {
       if (taken < 500) take();
     };
@@ -211,7 +211,7 @@ describe('the activity record', () => {
     assert.equal((await start('b').read()).entries.length, taken);
   });
 
-  it('keeps what administrators did, however many runs are given roles', async () => {
+  it('keeps administrators’ entries when many grants fill the record', async () => {
     const activity = start('a');
     activity.take(line('acme'));
     for (let index = 0; index < 6_000; index += 1) {
@@ -227,7 +227,7 @@ describe('the activity record', () => {
     assert.ok(entries.length < 6_000);
   });
 
-  it('records one of many refused tokens of a user, and a token once that is renewed', async () => {
+  it('records a renewed role token once, and 20 of 50 refused ones of a user', async () => {
     const activity = start('a');
     const token = (more: object) => {
       const about = { audit: 'role_token', user_id: 'u', run: '646d27b817c28b5ea4b5b0c1', ...more };
@@ -238,7 +238,7 @@ describe('the activity record', () => {
     assert.equal((await activity.read()).entries.length, 21);
   });
 
-  it('keeps room for others where the calls of one user are refused again and again', async () => {
+  it('records only 20 of 4,000 refused calls of one user', async () => {
     const activity = start('a');
     activity.take(line('acme'));
     for (let index = 0; index < 4_000; index += 1) {
@@ -250,7 +250,7 @@ describe('the activity record', () => {
     assert.equal(dropped, 0);
   });
 
-  it('lists the ConfigMaps once for readers who come together', async () => {
+  it('lists the ConfigMaps once for 20 simultaneous readers', async () => {
     const reader = start('b');
     await Promise.all(Array.from({ length: 20 }, () => reader.read()));
     assert.equal(store.lists, 1);

@@ -1,4 +1,4 @@
-/** Proves what of an audit line is kept: the named fields, within bounds, and never a credential. */
+/** Proves which parts of an audit line an entry keeps: the named fields, within limits, and never a credential. */
 import assert from 'node:assert/strict';
 import { entryOf, entrySchema, repeated } from '../../src/activity/entry.ts';
 
@@ -9,7 +9,7 @@ const made = (about: object, message = 'roles granted', owner?: string) =>
   entryOf({ about: { ...about }, message, at }, 'r.1', 'r', () => owner);
 
 describe('an entry of the activity record', () => {
-  it('keeps what a grant gave and refused, and the user', () => {
+  it('has the user, the granted and the refused roles of a grant', () => {
     const about = {
       ...{ audit: 'grant', request_id: 'q', user: 'alice', user_id: 'u1', run: `run-${run}`, decision: 'granted' },
       ...{ accounts: ['a'], granted: [arn('t')], organizations: [{ name: 'acme', id: 'o1' }, { name: 'b' }] },
@@ -23,7 +23,7 @@ describe('an entry of the activity record', () => {
     });
   });
 
-  it('names the roles of a mapping before and after, and what became of it', () => {
+  it('has the roles of a mapping before and after, and whether it was changed or deleted', () => {
     const mapping = (name: string) => ({ iam_role_arn: arn(name), proxy_iam_role_arn: arn(`${name}-proxy`) });
     const change = (before: unknown, after: unknown) => made({ audit: 'mapping', org: 'acme', before, after });
     const changed = change([mapping('a')], [mapping('b')]);
@@ -33,7 +33,7 @@ describe('an entry of the activity record', () => {
     assert.equal(change(undefined, [mapping('a')]).domino_org, 'acme');
   });
 
-  it('says so where a name or an id is cut, as for any other text', () => {
+  it('is marked as cut where a name, an id or another text is too long', () => {
     for (const about of [
       { roles: ['x'.repeat(641)] },
       { accounts: ['x'.repeat(641)] },
@@ -46,13 +46,13 @@ describe('an entry of the activity record', () => {
     assert.equal(made({ audit: 'grant', roles: ['x'.repeat(640)] }).cut, undefined);
   });
 
-  it('names the user of the run that an administrator acted on', () => {
+  it('names the user of a run that an administrator revoked', () => {
     const about = { audit: 'revocation', user: 'admin', run, decision: 'revoked', reason: 'a lost laptop' };
     assert.equal(made(about, 'run revoked', 'alice').of_user, 'alice');
     assert.equal(made({ ...about, user: 'alice' }, 'run revoked', 'alice').of_user, undefined);
   });
 
-  it('keeps nothing that is not named: no token, whatever it is called', () => {
+  it('omits unknown fields, such as tokens', () => {
     const secret = 'eyJhbGciOiJSUzI1NiJ9.secret.signature';
     const hidden = {
       token: secret,
@@ -67,7 +67,7 @@ describe('an entry of the activity record', () => {
     assert.doesNotMatch(JSON.stringify(entry), /secret/);
   });
 
-  it('takes any line: no form of it throws, or makes an entry that cannot be read back', () => {
+  it('is made of any line without an exception, and can be read back', () => {
     const odd = [
       null,
       undefined,
@@ -103,14 +103,14 @@ describe('an entry of the activity record', () => {
     }
   });
 
-  it('says so where it was cut', () => {
+  it('is marked as cut where a list is too long', () => {
     const granted = Array.from({ length: 30 }, (_, index) => arn(`role-${index}`));
     const entry = made({ audit: 'grant', run, granted });
     assert.equal(entry.roles?.length, 20);
     assert.equal(entry.cut, true);
   });
 
-  it('is news when its outcome is another one, and not because it was asked again', () => {
+  it('repeats an earlier entry unless its outcome differs', () => {
     const grant = (more: object) => made({ audit: 'grant', user_id: 'u1', run, granted: [arn('a')], ...more });
     const one = repeated(grant({ request_id: 'a' }));
     assert.deepEqual(repeated(grant({ request_id: 'b' })), one);
