@@ -1,4 +1,4 @@
-/** Proves the calls to EKS: what is sent, what errors mean, and that the last word before a write is the lease's. */
+/** Proves the calls to EKS: what they send, what errors mean, and that each write checks the lease last. */
 import assert from 'node:assert/strict';
 import { type AssociationContent, createEks, type Eks } from '../../src/aws/eks.ts';
 import { AwsError } from '../../src/aws/error.ts';
@@ -65,7 +65,7 @@ describe('calls to EKS', () => {
     }
   });
 
-  it('invariant 1: no write goes out whose lease is gone when it is signed', async () => {
+  it('invariant 1: a write is not sent when the lease is lost before it is signed', async () => {
     const no = () => false;
     const made = await create(newAccount());
     const before = aws.eksWrites.length;
@@ -80,7 +80,7 @@ describe('calls to EKS', () => {
     );
   });
 
-  it('an association is made, found, changed and taken away', async () => {
+  it('create, find, change and delete an association', async () => {
     const account = newAccount();
     const target = 'arn:aws:iam::222222222222:role/acme';
     const made = await create(account);
@@ -107,7 +107,7 @@ describe('calls to EKS', () => {
     await eks.remove(made.id, account, signal, yes);
   });
 
-  it('the same token asks for the same association; another one is told that it exists', async () => {
+  it('get the same association for the same token, and association_exists for another', async () => {
     const account = newAccount();
     const { id } = await create(account);
     assert.equal((await create(account)).id, id);
@@ -115,7 +115,7 @@ describe('calls to EKS', () => {
     assert.equal(await codeOf(create(account, { sessionTags: false })), 'association_refused');
   });
 
-  it('lists its own namespace alone, page by page', async () => {
+  it('list only the service’s namespace, page by page', async () => {
     const names = Array.from({ length: 130 }, (_, index) => `bulk-${index}-sa`);
     for (const serviceAccount of names) aws.addAssociation({ namespace, serviceAccount, roleArn: role });
     aws.addAssociation({ namespace: 'other', serviceAccount: 'bulk-0-sa', roleArn: role });
@@ -128,7 +128,7 @@ describe('calls to EKS', () => {
     assert.deepEqual(all.filter((name) => name.startsWith('bulk-')).sort(), names.sort());
   });
 
-  it('says which errors may pass by themselves, each from one call', async () => {
+  it('map each error to a code and whether it is transient, after one attempt', async () => {
     const codes = {
       ThrottlingException: 'throttled',
       TooManyRequestsException: 'throttled',
@@ -156,7 +156,7 @@ describe('calls to EKS', () => {
     aws.knobs.failNext = {};
   });
 
-  it('tells what a person must mend from EKS’s words', async () => {
+  it('recognize from EKS’s messages what an administrator must fix', async () => {
     const ec2 = { Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole' };
     const trustless = aws.addRole({ name: 'acme-trustless', trust: { Version: '2012-10-17', Statement: [ec2] } }).arn;
     const missing = role.replace('acme-pod', 'acme-missing');
@@ -176,7 +176,7 @@ describe('calls to EKS', () => {
     assert.equal(await codeOf(elsewhere.remove('a-none', 'x-sa', signal, yes)), 'cluster_not_found');
   });
 
-  it('a lost answer, and one that does not come in time, may pass', async () => {
+  it('report unavailable for a lost answer, a timeout and an outage', async () => {
     aws.knobs.loseAnswerNext = { CreatePodIdentityAssociation: 1 };
     const account = newAccount();
     assert.equal(await codeOf(create(account)), 'unavailable');

@@ -1,4 +1,4 @@
-/** Proves, over the wire, that calls to AWS go by the forward proxy of the environment, and that no other call does. */
+/** Proves over the wire that calls to AWS, and no others, go through the forward proxy of the environment. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
@@ -17,7 +17,7 @@ const endpoints = ['', '_IAM', '_STS', '_EKS'].map((service) => `AWS_ENDPOINT_UR
 const signal = new AbortController().signal;
 const common = { region: 'us-west-2', monotonic: () => performance.now(), onCall: () => undefined };
 
-describe('the clients of AWS behind a forward proxy', () => {
+describe('the AWS clients behind a forward proxy', () => {
   let aws: AwsStandIn;
   let proxy: ForwardProxy;
   let folder: string;
@@ -39,7 +39,7 @@ describe('the clients of AWS behind a forward proxy', () => {
     rmSync(folder, { recursive: true });
   });
 
-  it('send IAM, STS and EKS there, whose name the proxy alone resolves', async () => {
+  it('call IAM, STS and EKS through the proxy, which alone resolves their host', async () => {
     const requestHandler = awsRequestHandler({ HTTP_PROXY: proxy.url });
     const { arn } = aws.addRole({ name: 'reader', trust: { Version: '2012-10-17', Statement: [] } });
     const iam = createIam({ ...common, requestHandler });
@@ -52,7 +52,7 @@ describe('the clients of AWS behind a forward proxy', () => {
     await assert.rejects(alone.identity(signal), { code: 'unavailable' });
   });
 
-  it('exchange the service’s own web identity token by it', async () => {
+  it('exchange the service’s own web identity token through the proxy', async () => {
     const issuer = await createIssuer();
     aws.trustIssuer(issuer.issuer, issuer.jwks);
     const role = aws.addRole({
@@ -75,10 +75,10 @@ describe('the clients of AWS behind a forward proxy', () => {
     process.env.AWS_WEB_IDENTITY_TOKEN_FILE = join(folder, 'token');
     const iam = createIam({ ...common, requestHandler: awsRequestHandler({ HTTP_PROXY: proxy.url }) });
     assert.match((await iam.identity(signal)).arn, /assumed-role\/acme-irsa-svc\//);
-    assert.equal(proxy.seen.length, 2, 'the exchange, and the question who we are');
+    assert.equal(proxy.seen.length, 2, 'the exchange, and GetCallerIdentity');
   });
 
-  it('go straight to what NO_PROXY names', async () => {
+  it('connect directly to hosts that NO_PROXY names', async () => {
     for (const name of endpoints) process.env[name] = aws.environment()[name];
     const requestHandler = awsRequestHandler({ HTTP_PROXY: proxy.url, NO_PROXY: '127.0.0.0/8' });
     await createIam({ ...common, requestHandler }).identity(signal);
@@ -87,7 +87,7 @@ describe('the clients of AWS behind a forward proxy', () => {
 });
 
 describe('the service behind a forward proxy', function () {
-  // A build and processes start cold on a busy machine.
+  // The build and the processes start cold on a busy machine.
   this.timeout(180_000);
   let stack: StackProcess;
   const closing: (() => Promise<unknown>)[] = [];
@@ -102,11 +102,11 @@ describe('the service behind a forward proxy', function () {
   });
 
   for (const [what, more] of [
-    ['as it is', {}],
-    ['with Node’s own proxying switched on', { NODE_USE_ENV_PROXY: '1' }],
-    ['with Node’s own proxying as an option', { NODE_OPTIONS: '--use-env-proxy' }],
+    ['with HTTPS_PROXY alone', {}],
+    ['with NODE_USE_ENV_PROXY', { NODE_USE_ENV_PROXY: '1' }],
+    ['with Node’s option --use-env-proxy', { NODE_OPTIONS: '--use-env-proxy' }],
   ] as [string, Record<string, string>][]) {
-    it(`becomes ready ${what}, and only AWS is reached by the proxy, with CONNECT`, async () => {
+    it(`becomes ready ${what}, and uses the proxy only for AWS, with CONNECT`, async () => {
       const secure = createServer(makeCertificate());
       const { host, port } = { host: '127.0.0.1', port: Number(new URL(stack.awsUrl).port) };
       secure.on('secureConnection', (socket) => {
@@ -123,7 +123,7 @@ describe('the service behind a forward proxy', function () {
         ...Object.fromEntries(endpoints.map((name) => [name, 'https://aws.acme.example'])),
         HTTPS_PROXY: proxy.url,
         HTTP_PROXY: proxy.url,
-        // The certificate is for another name.
+        // The certificate is for another host.
         NODE_TLS_REJECT_UNAUTHORIZED: '0',
         ...more,
       };

@@ -1,4 +1,4 @@
-/** Proves the calls to IAM: what is sent, what errors mean, and that the last word before a write is the lease's. */
+/** Proves the calls to IAM: what they send, what errors mean, and that each write checks the lease last. */
 import assert from 'node:assert/strict';
 import { AwsError } from '../../src/aws/error.ts';
 import { createIam, type Iam } from '../../src/aws/iam.ts';
@@ -44,7 +44,7 @@ describe('calls to IAM', () => {
     }
   });
 
-  it('invariant 1: a write whose lease is gone when it is signed does not go out', async () => {
+  it('invariant 1: a write is not sent when the lease is lost before it is signed', async () => {
     assert.equal(await codeOf(iam.updateTrustPolicy(arn, text, signal, () => false)), 'not_holder');
     assert.equal(aws.writes.length, 0);
     assert.deepEqual(outcomes, ['UpdateAssumeRolePolicy not_holder']);
@@ -52,13 +52,13 @@ describe('calls to IAM', () => {
     assert.equal(aws.writes.length, 1);
   });
 
-  it('a role with a path is found by its name, and its document comes decoded', async () => {
+  it('return the decoded document of a role with a path, and role_not_found for another path', async () => {
     assert.deepEqual(JSON.parse(await iam.getTrustPolicy(arn, signal)), JSON.parse(text));
     const elsewhere = arn.replace('/team/x/', '/team/y/');
     assert.equal(await codeOf(iam.getTrustPolicy(elsewhere, signal)), 'role_not_found');
   });
 
-  it('invariant 8: the quota is told with its number, from one call', async () => {
+  it('invariant 8: the quota error has the quota’s number, after one attempt', async () => {
     aws.knobs.quota = 50;
     await assert.rejects(
       iam.updateTrustPolicy(arn, text, signal, () => true),
@@ -72,7 +72,7 @@ describe('calls to IAM', () => {
     assert.equal(aws.calls.UpdateAssumeRolePolicy, 1);
   });
 
-  it('says which errors may pass by themselves, each from one call', async () => {
+  it('map each error to a code after one attempt', async () => {
     const codes = {
       Throttling: 'throttled',
       ServiceFailure: 'unavailable',
@@ -93,7 +93,7 @@ describe('calls to IAM', () => {
     assert.equal(await codeOf(iam.getTrustPolicy(arn, AbortSignal.timeout(50))), 'unavailable');
   });
 
-  it('tells users nothing that IAM says about others', async () => {
+  it('keep IAM’s own words out of the public message', async () => {
     const principal = {
       ...document('x'),
       Statement: [{ ...document('x').Statement[0], Principal: { AWS: 'AROASECRET' } }],
@@ -110,7 +110,7 @@ describe('calls to IAM', () => {
     );
   });
 
-  it('knows who it is', async () => {
+  it('return the service’s own AWS account and partition', async () => {
     const { account, partition } = await iam.identity(signal);
     assert.deepEqual([account, partition], ['111111111111', 'aws']);
   });

@@ -1,10 +1,10 @@
-/** Proves that the rate is kept in every window, for every caller, and that it gives way to throttling. */
+/** Proves that the rate limiter keeps its rate in every window, is fair to callers, and slows down when throttled. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { createRateLimiter, type RateLimiter } from '../../src/aws/rate-limiter.ts';
 import { FakeClock } from '../support/clock.ts';
 
-describe('budget', () => {
+describe('the rate limiter', () => {
   let clock: FakeClock;
   let budget: RateLimiter;
   let taken: { name: string; at: number }[];
@@ -24,7 +24,7 @@ describe('budget', () => {
   }
   const names = () => taken.map(({ name }) => name).join('');
 
-  it('gives a second’s worth at once, then one after the other at its rate', async () => {
+  it('allows one second’s worth of calls at once, and then calls at its rate', async () => {
     for (let index = 0; index < 8; index += 1) void ask(String(index));
     await clock.advance(0);
     assert.equal(taken.length, 5);
@@ -38,7 +38,7 @@ describe('budget', () => {
     assert.equal(names(), '01234567');
   });
 
-  it('gives one at once where the rate is below one a second', async () => {
+  it('allows one call at once where the rate is below one a second', async () => {
     budget = createRateLimiter(0.5, clock);
     for (const name of ['a', 'b']) void ask(name);
     await clock.advance(1999);
@@ -47,14 +47,14 @@ describe('budget', () => {
     assert.equal(names(), 'ab');
   });
 
-  it('saves up no more than a second’s worth', async () => {
+  it('saves up at most one second’s worth of calls', async () => {
     await clock.advance(3_600_000);
     for (let index = 0; index < 20; index += 1) void ask('x');
     await clock.advance(0);
     assert.equal(taken.length, 5);
   });
 
-  it('serves urgent calls before the others, each in the order asked', async () => {
+  it('serves urgent calls before others, each kind in order', async () => {
     for (const name of 'abcdefg') void ask(name);
     await clock.advance(0);
     for (const name of 'XYZ') void ask(name, true);
@@ -62,26 +62,26 @@ describe('budget', () => {
     assert.equal(names(), 'abcdeXYZfg');
   });
 
-  it('gives the others every fifth call, however many urgent ones wait', async () => {
+  it('gives every fifth call to background work while urgent calls wait', async () => {
     for (let index = 0; index < 20; index += 1) void ask('X', true);
     for (const name of 'abc') void ask(name);
     await clock.advance(5_000);
     assert.equal(names(), 'XXXXXXXXXaXXXXbXXXXcXXX');
   });
 
-  it('counts background calls as nobody’s turn', async () => {
+  it('does not count background calls as a caller’s turn', async () => {
     const alice = new Set(['alice']);
     void ask('a', true, never, alice);
     for (const name of '1234') void ask(name);
     await clock.advance(0);
     void ask('A', true, never, alice);
-    // It waits for no client in particular, and was not served so far.
+    // This call has no particular caller, and such calls were not served so far.
     void ask('x', true);
     await clock.advance(5_000);
     assert.equal(names(), 'a1234xA');
   });
 
-  it('gives each caller a turn, however many calls wait for another, and the calls of one in order', async () => {
+  it('gives each caller a turn while another has many calls waiting, and keeps each caller’s order', async () => {
     const [alice, bob, carol] = ['alice', 'bob', 'carol'].map((name) => new Set([name]));
     for (const name of 'ABCDEFGH') void ask(name, true, never, alice);
     await clock.advance(0);
@@ -92,7 +92,7 @@ describe('budget', () => {
     assert.equal(names(), 'ABCDEx1FyGzH');
   });
 
-  it('lets a caller who joins a call that waits for another one pull it forward', async () => {
+  it('moves a waiting call forward when another caller joins it', async () => {
     const callers = new Set(['alice']);
     for (const name of 'ABCDEFG') void ask(name, true, never, new Set(['alice']));
     void ask('H', true, never, callers);
@@ -102,7 +102,7 @@ describe('budget', () => {
     assert.equal(names(), 'ABCDEHFG');
   });
 
-  it('never gives more than rate and burst in any window, whatever is asked when', async () => {
+  it('allows no more than its rate and burst in any window, for any sequence of requests', async () => {
     const step = fc.oneof(
       { weight: 4, arbitrary: fc.record({ do: fc.constant('ask' as const), urgent: fc.boolean() }) },
       { weight: 4, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.nat({ max: 700 }) }) },
@@ -133,7 +133,7 @@ describe('budget', () => {
             } else budget[one.do]();
           }
           await clock.advance(600_000);
-          assert.equal(taken.length + aborted, asked, 'everybody was answered');
+          assert.equal(taken.length + aborted, asked, 'each request was answered');
           for (const [from, { at: start }] of taken.entries()) {
             for (const [to, { at: end }] of taken.entries()) {
               if (to < from) continue;
@@ -152,17 +152,17 @@ describe('budget', () => {
     assert.equal(budget.rate(), 2.5);
     void ask('a');
     await clock.advance(899);
-    assert.equal(names(), '', 'half a second of pause, then one call’s time at the lowered rate');
+    assert.equal(names(), '', 'no call before a pause of half a second and one interval of the lowered rate');
     await clock.advance(2);
     assert.equal(names(), 'a');
     for (let index = 0; index < 20; index += 1) budget.throttled();
     assert.equal(budget.rate(), 0.5);
     void ask('b');
     await clock.advance(2_500);
-    assert.equal(names(), 'ab', 'and never stands still');
+    assert.equal(names(), 'ab', 'calls go on at the lowest rate');
   });
 
-  it('comes back by a tenth of its rate with each call that goes through, to the full rate and no further', () => {
+  it('regains a tenth of its rate with each successful call, up to the full rate', () => {
     budget.throttled();
     for (const rate of [3, 3.5, 4, 4.5, 5, 5]) {
       budget.succeeded();
@@ -170,7 +170,7 @@ describe('budget', () => {
     }
   });
 
-  it('makes nothing of a call that was aborted, before or while it waits', async () => {
+  it('does not use up a call for a request that was aborted before or while it waited', async () => {
     const abort = new AbortController();
     for (const name of 'abcde') void ask(name);
     const waiting = ask('f', true, abort.signal);
@@ -180,10 +180,10 @@ describe('budget', () => {
     assert.equal(await waiting, false);
     assert.equal(await ask('h', true, abort.signal), false);
     await clock.advance(101);
-    assert.equal(names(), 'abcdeg', 'the next in line has the call that was not used');
+    assert.equal(names(), 'abcdeg', 'the next request in line gets the unused call');
   });
 
-  it('gives a call that was not made to the next', async () => {
+  it('gives a returned call to the next request', async () => {
     for (const name of 'abcde') void ask(name);
     await clock.advance(0);
     budget.giveBack();
@@ -194,6 +194,6 @@ describe('budget', () => {
     for (let index = 0; index < 9; index += 1) budget.giveBack();
     for (let index = 0; index < 9; index += 1) void ask('x');
     await clock.advance(0);
-    assert.equal(taken.length, 6 + 5, 'no more is saved up than a second’s worth');
+    assert.equal(taken.length, 6 + 5, 'at most one second’s worth of calls is saved up');
   });
 });

@@ -1,4 +1,4 @@
-/** Proves that a refusal by AWS names the call and the role that were refused, also where that is the service's own. */
+/** Proves that the message of a refusal by AWS names the refused call and role, also for the service's own role. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -51,7 +51,7 @@ describe('refusals by AWS', () => {
     rmSync(folder, { recursive: true });
   });
 
-  it('of the service’s own role are told as such by every adapter, whatever was asked for', async () => {
+  it('of the service’s own role are reported as such by IAM, STS and EKS calls', async () => {
     const iam = createIam(options());
     const eks = await createEks({ ...options(), cluster: 'acme', namespace: 'domino-compute' });
     const calls = {
@@ -66,7 +66,7 @@ describe('refusals by AWS', () => {
     }
   });
 
-  it('of a call name the call and what it was made on, and never an empty name', () => {
+  it('of a call name the call and its object, also where the object’s name is unknown', () => {
     const said = 'User: arn:aws:sts::111111111111:assumed-role/irsa-svc/a is not authorized to perform: iam:GetRole';
     assert.equal(accessDenied('iam:GetRole', said, 'role x'), 'irsa-svc is not allowed to do iam:GetRole on role x');
     const self = /sts:GetCallerIdentity to the service’s own role arn:aws:sts::111111111111:assumed-role\/irsa-svc\/a$/;
