@@ -102,7 +102,7 @@ describe('the service behind a forward proxy', function () {
   });
 
   for (const [what, more] of [
-    ['with HTTPS_PROXY alone', {}],
+    ['with the proxy variables alone', {}],
     ['with NODE_USE_ENV_PROXY', { NODE_USE_ENV_PROXY: '1' }],
     ['with Node’s option --use-env-proxy', { NODE_OPTIONS: '--use-env-proxy' }],
   ] as [string, Record<string, string>][]) {
