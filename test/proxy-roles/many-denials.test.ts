@@ -1,4 +1,4 @@
-/** Proves what thousands of denied service accounts cost a role, and what the status says of those that its document cannot deny. */
+/** Proves what thousands of denied service accounts cost, and what the status says about those that do not fit. */
 import assert from 'node:assert/strict';
 import type { Pod } from '../../src/kubernetes/client.ts';
 import { parseMappings } from '../../src/mappings/role-mappings.ts';
@@ -19,7 +19,7 @@ describe('thousands of service accounts whose tokens are to be denied', () => {
   const many = 3_000;
   const names = Array.from({ length: many }, (_, index) => `run-${index.toString(16).padStart(24, '0')}`);
 
-  /** Live runs that hold tokens of an organization whose mapping went, while another one keeps the role by tokens. */
+  /** Live runs that hold tokens of an organization whose mapping is gone; another mapping keeps the role's tokens. */
   function world() {
     const entry = { domino_org: 'acme', iam_role_arn: target, proxy_iam_role_arn: arn, carrier: 'token' };
     const mappings = parseMappings({ acme: JSON.stringify([entry]) });
@@ -70,7 +70,7 @@ describe('thousands of service accounts whose tokens are to be denied', () => {
     };
   }
 
-  it('are not all looked at for each one that comes, changes or goes', () => {
+  it('are not all computed again for each one that comes, changes or ends', () => {
     const { trusts, role, seen, live, give } = world();
     for (const name of names) trusts.account(name);
     assert.equal(role.desired.tokens?.denied.size, many);
@@ -86,10 +86,10 @@ describe('thousands of service accounts whose tokens are to be denied', () => {
     assert.ok(seen.looks - before.looks < 20, `${seen.looks - before.looks} looks for two accounts`);
     const one = role.desired.tokens;
     trusts.all();
-    assert.equal(role.desired.tokens, one, 'looked at one by one or all at once, the same are denied');
+    assert.equal(role.desired.tokens, one, 'the same are denied, whether computed one by one or all at once');
   });
 
-  it('leave the status small enough for a ConfigMap, with those first that the document denies', () => {
+  it('fit in the status of a ConfigMap, and those that the document denies are always in it', () => {
     const { trusts, role } = world();
     trusts.all();
     for (let index = 0; index < 20_000; index += 1)
@@ -101,7 +101,7 @@ describe('thousands of service accounts whose tokens are to be denied', () => {
     for (const name of names.slice(-100)) assert.ok(Object.hasOwn(status.tokens?.denied ?? {}, name), name);
   });
 
-  it('that the document has no room for have not left, and the role says so', () => {
+  it('still have a way in when the document cannot deny them, and the role reports trust_policy_full', () => {
     const { trusts, role } = world();
     trusts.all();
     const other = { Effect: 'Allow', Principal: { AWS: '111111111111' }, Action: 'sts:AssumeRole' };
@@ -123,7 +123,7 @@ describe('thousands of service accounts whose tokens are to be denied', () => {
     assert.deepEqual(inside, [names.at(-1), 'trust_policy_full']);
   });
 
-  /** Who of the first and the last is let in, as `revoke_run` tells, and why. */
+  /** Which of the first and the last service account still has a way in, and why. */
   function letIn(role: ProxyRole, tokens: TokenTrust, edit: ReturnType<typeof editTrustPolicy>) {
     assert.ok(edit.kind !== 'refused');
     role.observed.tokens = tokens;

@@ -1,4 +1,4 @@
-/** Proves that a run with too many token roles for its revocation to name is denied all the same. STS is the judge. */
+/** Proves that a revoked run is denied even where it has more token roles than the revocation can name. STS decides. */
 import assert from 'node:assert/strict';
 import type { V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
@@ -29,7 +29,7 @@ describe('a revoked run with hundreds of token roles', () => {
   }
   const tokenFor = (one: { run: string; pod: string }) => workingToken({ replica, proxy }, one);
   const revoke = (run: string) => replica.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run } });
-  /** The run's request names these roles too, as if it held their tokens. */
+  /** Adds 250 roles to the run's request, as if it held their tokens. */
   function holdMore(account: string): void {
     const stored = world.kubernetes.get<V1ServiceAccount>('serviceaccounts', 'domino-compute', account);
     const request = JSON.parse(stored?.metadata?.annotations?.[wantedAnnotation] ?? '') as RoleRequest;
@@ -46,7 +46,7 @@ describe('a revoked run with hundreds of token roles', () => {
     world.kubernetes.put('serviceaccounts', { ...stored, metadata: { ...stored?.metadata, annotations } });
   }
 
-  it('is out where it ends before its Deny is written, and the leader with it; no answer says before that it left', async () => {
+  it('is denied though it and the leader end before the Deny is written, and is reported as removed only then', async () => {
     const run = start();
     const token = await tokenFor(run);
     holdMore(run.account);
@@ -74,7 +74,7 @@ describe('the record of a revoked run’s tokens', () => {
   const roles = (count: number) =>
     Array.from({ length: count }, (_, index) => ({ arn: `arn:aws:iam::111111111111:role/${index}` }));
 
-  it('names the roles, and stands for all of them where these are too many', () => {
+  it('names the roles, and stands for any role where there are too many', () => {
     const few = revokedTokens(
       new Map([
         ['run-1', roles(3)],
@@ -95,7 +95,7 @@ describe('the record of a revoked run’s tokens', () => {
     assert.deepEqual(many, { until: few?.until, held: { 'run-1': [anyRole], 'run-2': [anyRole] } });
   });
 
-  it('takes at most 64 KiB, whatever a run has', () => {
+  it('takes about 64 KiB at most, whatever a run has', () => {
     const accounts = Array.from({ length: 5_000 }, (_, index) => [`account-${index}`, roles(5)] as const);
     const text = JSON.stringify(revokedTokens(new Map(accounts), now, 600_000));
     assert.ok(text.length < 66_000 && text.length > 60_000, `${text.length}`);

@@ -1,8 +1,8 @@
-/** Proves what becomes of runs where proxy roles are full, shrink, grow, or cannot be written. */
+/** Proves where placement puts runs when proxy roles are full, shrink, grow, or cannot be written. */
 import assert from 'node:assert/strict';
 import { type SmallCluster, smallCluster } from '../support/placements.ts';
 
-describe('placements: room and errors', () => {
+describe('placement: capacity and errors', () => {
   let cluster: SmallCluster;
   const where = () => [cluster.members('p'), cluster.members('q')];
 
@@ -11,7 +11,7 @@ describe('placements: room and errors', () => {
     cluster.map({ t: ['p', 'q'] });
   });
 
-  it('fills the first proxy role, then the next, then refuses', () => {
+  it('fills the first proxy role, then the next, then refuses runs', () => {
     cluster.capacity('p', 2);
     cluster.capacity('q', 1);
     for (const name of ['a', 'b', 'c', 'd']) cluster.start(name);
@@ -19,7 +19,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual(cluster.refused('p'), ['d trust_policy_full']);
   });
 
-  it('serves who was refused when room comes, the longest waiting first', () => {
+  it('places refused runs when capacity comes, the longest waiting first', () => {
     cluster.capacity('p', 1);
     cluster.capacity('q', 0);
     for (const name of ['a', 'd', 'b', 'c']) cluster.start(name);
@@ -34,17 +34,17 @@ describe('placements: room and errors', () => {
     assert.deepEqual(cluster.refused('p'), ['c trust_policy_full']);
   });
 
-  it('serves who was refused when a mapping names another proxy role and they ask again', () => {
+  it('places a refused run that asks again after the mapping names another proxy role', () => {
     cluster.map({ t: ['p'] });
     cluster.capacity('p', 0);
     cluster.start('a');
     cluster.map({ t: ['p', 'q'] });
-    assert.deepEqual(where(), [[], []], 'the request names the proxy roles of its time');
+    assert.deepEqual(where(), [[], []], 'the request names the proxy roles of the earlier mapping');
     cluster.ask('a');
     assert.deepEqual(where(), [[], ['a']]);
   });
 
-  it('invariant 2: an overflow evicts the latest first, and those go elsewhere', () => {
+  it('invariant 2: a role over its capacity moves its latest members to another proxy role', () => {
     for (const name of ['c', 'a', 'b']) {
       cluster.start(name);
       cluster.accept('p');
@@ -54,7 +54,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual([...cluster.role('p').observed.members.keys()], ['c']);
   });
 
-  it('invariant 2: an overflow with no room elsewhere refuses the latest', () => {
+  it('invariant 2: a role over its capacity refuses its latest member when no other proxy role has capacity', () => {
     cluster.capacity('q', 0);
     for (const name of ['c', 'a', 'b']) {
       cluster.start(name);
@@ -67,7 +67,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual(where(), [['a', 'b', 'c'], []]);
   });
 
-  it('a member that IAM has not accepted yet gives way to those that it has', () => {
+  it('a shrinking role evicts members that IAM has not accepted before those it has', () => {
     cluster.start('z');
     cluster.accept('p');
     cluster.start('a');
@@ -75,7 +75,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual(where(), [['z'], ['a']]);
   });
 
-  it('a run of several accounts is evicted whole', () => {
+  it('a run with several service accounts is evicted as a whole', () => {
     const together = { run: '646d27b817c28b5ea4b5b0c1', user: 'alice' };
     cluster.start('x');
     cluster.start('a', together);
@@ -85,7 +85,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual(where(), [['x'], ['a', 'b']]);
   });
 
-  it('nobody moves back when the first proxy role gets room again', () => {
+  it('no run moves back when the first proxy role has capacity again', () => {
     cluster.capacity('p', 1);
     for (const name of ['a', 'b']) cluster.start(name);
     cluster.accept('p', 'q');
@@ -96,7 +96,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual(where(), [[], ['b']]);
   });
 
-  it('an error moves those who are not in, and only those', () => {
+  it('after an error, runs that IAM has not accepted go to another proxy role and the others stay', () => {
     cluster.start('a');
     cluster.accept('p');
     cluster.start('b');
@@ -106,7 +106,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual(where(), [['a'], ['b', 'c']]);
   });
 
-  it('an error without a way round is the reason of the refusal, and its end lets them in', () => {
+  it('an error of the only proxy role is the reason of the refusal, and the run is placed when the error ends', () => {
     cluster.map({ t: ['p'] });
     cluster.start('a');
     cluster.fail('p', 15_000);
@@ -116,7 +116,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual([cluster.members('p'), cluster.refused('p')], [['a'], []]);
   });
 
-  it('those who gave way to an error stay where they are when it ends', () => {
+  it('a run that an error moved to another proxy role stays there when the error ends', () => {
     cluster.start('a');
     cluster.fail('p', 15_000);
     cluster.accept('p', 'q');
@@ -125,7 +125,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual(where(), [[], ['a']]);
   });
 
-  it('counts those of one run who come for several targets together', () => {
+  it('does not overfill a role when one run requests it for several target roles', () => {
     const together = { run: '646d27b817c28b5ea4b5b0c1', user: 'alice' };
     cluster.map({ t: ['p'], u: ['p'] });
     cluster.capacity('p', 0);
@@ -135,7 +135,7 @@ describe('placements: room and errors', () => {
     assert.deepEqual([cluster.members('p'), cluster.refused('p')], [['a'], ['b trust_policy_full']]);
   });
 
-  it('a request without room for one target has the others', () => {
+  it('a request refused for one target role gets the others', () => {
     cluster.map({ t: ['p'], u: ['q'] });
     cluster.capacity('p', 0);
     cluster.start('a');

@@ -1,4 +1,4 @@
-/** Proves what holds of placements after any sequence of requests, ends, mapping changes, room and errors. */
+/** Proves what holds for placements after any sequence of requests, ends, mapping changes, capacities and errors. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { memberCost } from '../../src/trust-policy/subjects.ts';
@@ -9,7 +9,7 @@ const users = ['alice', 'bob'];
 const runs = ['1', '2', '3'].map((digit) => digit.repeat(24));
 const proxies = ['p', 'q', 'r'];
 
-/** The targets share no proxy here, so that each place says for which target it is. */
+/** The target roles share no proxy role here, so that each placement shows its target role. */
 const pools: fc.Arbitrary<Pools> = fc.record(
   { t: fc.shuffledSubarray(['p', 'q']), u: fc.constant(['r']) },
   { requiredKeys: [], noNullPrototype: true },
@@ -78,7 +78,7 @@ function take(cluster: SmallCluster, one: Step): void {
   }
 }
 
-/** What an account is due: target -> the proxies that its run's latest want names and the mappings allow. */
+/** What is due: target role -> the proxy roles that the run's latest request names and the mappings allow. */
 function due(cluster: SmallCluster, name: string, map: Extract<Step, { do: 'map' }>): Map<string, string[]> {
   const counts = (one: string) => {
     const request = cluster.requestOf(one);
@@ -104,7 +104,7 @@ function due(cluster: SmallCluster, name: string, map: Extract<Step, { do: 'map'
   return found;
 }
 
-/** Account -> the names of the proxy roles that it belongs in. */
+/** Service account -> the names of the proxy roles that are to have it as a member. */
 function places(cluster: SmallCluster): Map<string, string[]> {
   return new Map(accounts.map((name) => [name, proxies.filter((one) => cluster.role(one).desired.members.has(name))]));
 }
@@ -116,9 +116,9 @@ function check(cluster: SmallCluster, map: Extract<Step, { do: 'map' }>): void {
     const { members } = desired;
     const { capacity } = observed;
     const cost = [...members.keys()].reduce((sum, one) => sum + memberCost(namespace, one), 0);
-    assert.ok(cost <= capacity, `${name} holds no more than it has room for`);
+    assert.ok(cost <= capacity, `${name} has no more members than it has capacity for`);
     for (const [member, want] of members) {
-      assert.equal(want, cluster.requestOf(member)?.id, `${member} is in ${name} for its request of now`);
+      assert.equal(want, cluster.requestOf(member)?.id, `${member} is a member of ${name} for its current request`);
     }
   }
   for (const name of accounts) {
@@ -131,23 +131,27 @@ function check(cluster: SmallCluster, map: Extract<Step, { do: 'map' }>): void {
     assert.deepEqual(
       here.filter((one) => !allowed.includes(one)),
       [],
-      `${name} is only where it is due`,
+      `${name} is a member only where it is due`,
     );
     for (const [target, candidates] of owed) {
       const inside = candidates.filter((one) => here.includes(one)).length;
       const refused = refusals.filter((entry) => entry.target === target);
-      assert.equal(inside + refused.length, 1, `${name} is in one proxy role for ${target}, or told why not`);
+      assert.equal(
+        inside + refused.length,
+        1,
+        `${name} is a member of one proxy role for ${target}, or has one refusal`,
+      );
       for (const { want } of refused) assert.equal(want, cluster.requestOf(name)?.id);
     }
     assert.deepEqual(
       refusals.filter((entry) => !owed.has(entry.target)),
       [],
-      `${name} has no refusal of a void want`,
+      `${name} has no refusal of a void request`,
     );
   }
 }
 
-/** Who else is in the account's run now: where that changes, all of the run may have to move. */
+/** The service accounts of the same run: where these change, the whole run may have to move. */
 function companions(cluster: SmallCluster, name: string): string {
   const request = cluster.requestOf(name);
   const others = accounts.filter((other) => {
@@ -157,8 +161,8 @@ function companions(cluster: SmallCluster, name: string): string {
   return JSON.stringify([others.map((other) => [other, cluster.requestOf(other)?.id, cluster.usersOf(other)])]);
 }
 
-describe('placements: any sequence', () => {
-  it('everybody is in one allowed proxy role or refused, nobody else is in, and no role is over its room', () => {
+describe('placement after any sequence of events', () => {
+  it('places or refuses each service account that is due, places no other, and overfills no role', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40, size: 'max' }), (steps) => {
         const cluster = smallCluster();
@@ -174,7 +178,7 @@ describe('placements: any sequence', () => {
     );
   });
 
-  it('nobody moves who could stay', () => {
+  it('moves no service account that could stay', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40, size: 'max' }), (steps) => {
         const cluster = smallCluster();
@@ -194,7 +198,7 @@ describe('placements: any sequence', () => {
               const shrunk = one.do === 'capacity' && one.proxy === role;
               const failed = one.do === 'fail' && one.proxy === role && !cluster.role(role).observed.members.has(name);
               const unwritable = cluster.role(role).conditions.error !== undefined;
-              // IAM has it elsewhere still, and not here yet: it goes back before it had moved.
+              // IAM still has it in the other role, and not here yet: it goes back before it has moved.
               const has = (where: string) => cluster.role(where).observed.members.has(name);
               const back = !has(role) && after.get(name)?.some(has);
               assert.ok(
@@ -209,7 +213,7 @@ describe('placements: any sequence', () => {
     );
   });
 
-  it('a member that IAM has accepted stays through an error of the role, alone or in company', () => {
+  it('keeps all members that IAM has accepted when the role has an error', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 30, size: 'max' }), fc.constantFrom(...proxies), (steps, failing) => {
         const cluster = smallCluster();
@@ -223,7 +227,7 @@ describe('placements: any sequence', () => {
     );
   });
 
-  it('a new leader that takes over from what is accepted moves nobody', () => {
+  it('a new leader keeps all members that IAM has accepted, and places the others', () => {
     fc.assert(
       fc.property(
         fc.uniqueArray(fc.tuple(account, fc.constantFrom('p', 'q')), { selector: ([name]) => name }),

@@ -1,11 +1,11 @@
-/** Proves that runs that are shut out have no place in any proxy role, and that their room goes to others. */
+/** Proves that revoked runs are members of no proxy role, and that their capacity goes to other runs. */
 import assert from 'node:assert/strict';
 import { smallCluster } from '../support/placements.ts';
 
 describe('placements of revoked runs', () => {
   const run = 'a'.repeat(24);
 
-  it('end with the revocation, and come back with its end', () => {
+  it('end when the run is revoked, and return when it is allowed again', () => {
     const cluster = smallCluster();
     cluster.map({ t: ['p'] });
     cluster.start('a', { run });
@@ -19,7 +19,7 @@ describe('placements of revoked runs', () => {
     assert.deepEqual(cluster.members('p'), ['a', 'b']);
   });
 
-  it('are not made by asking again', () => {
+  it('are not made for a request after the revocation', () => {
     const cluster = smallCluster();
     cluster.map({ t: ['p'] });
     cluster.revoked.add(run);
@@ -28,7 +28,7 @@ describe('placements of revoked runs', () => {
     assert.deepEqual(cluster.refused('p'), []);
   });
 
-  it('leave their room to the runs that wait', () => {
+  it('free their capacity for runs that wait', () => {
     const cluster = smallCluster();
     cluster.map({ t: ['p'] });
     cluster.capacity('p', 1);

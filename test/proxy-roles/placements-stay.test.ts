@@ -1,7 +1,8 @@
+/** Proves that a run that has a place in a proxy role keeps it. */
 import assert from 'node:assert/strict';
 import { type SmallCluster, smallCluster } from '../support/placements.ts';
 
-describe('placements: who is in stays in', () => {
+describe('placement keeps existing members', () => {
   let cluster: SmallCluster;
   const together = { run: '646d27b817c28b5ea4b5b0c1', user: 'alice' };
   beforeEach(() => {
@@ -9,7 +10,7 @@ describe('placements: who is in stays in', () => {
     cluster.map({ t: ['p'] });
   });
 
-  it('an account that asks for its next run keeps its place in a full role', () => {
+  it('a service account that asks for its next run stays a member of a full role', () => {
     cluster.capacity('p', 1);
     cluster.start('a', { user: 'alice', run: '1'.repeat(24) });
     cluster.accept('p');
@@ -18,7 +19,7 @@ describe('placements: who is in stays in', () => {
     assert.deepEqual([cluster.members('p'), cluster.refused('p')], [['a'], ['b trust_policy_full']]);
   });
 
-  it('an account that joins a run in a full role does not take the role from the run', () => {
+  it('a service account that joins a run in a full role does not evict the run', () => {
     cluster.capacity('p', 1);
     cluster.start('a', together);
     cluster.accept('p');
@@ -26,7 +27,7 @@ describe('placements: who is in stays in', () => {
     assert.deepEqual(cluster.members('p'), ['a']);
   });
 
-  it('an account that joins a run in a role with an error does not take the role from the run', () => {
+  it('a service account that joins a run in a role with an error does not evict the run', () => {
     cluster.start('a', together);
     cluster.accept('p');
     cluster.fail('p', 15000);
@@ -34,13 +35,13 @@ describe('placements: who is in stays in', () => {
     assert.deepEqual(cluster.members('p'), ['a']);
   });
 
-  it('who asked last is evicted first among those not in yet', () => {
+  it('evicts the latest request first among members that IAM has not accepted', () => {
     for (const n of ['a', 'b', 'c']) cluster.start(n);
     cluster.capacity('p', 2);
     assert.deepEqual(cluster.members('p'), ['a', 'b']);
   });
 
-  it('room that the eviction of a whole run leaves is given to who waits', () => {
+  it('the capacity that an evicted run frees goes to a run that waits', () => {
     cluster.start('x');
     cluster.accept('p');
     cluster.start('a', together);
@@ -52,7 +53,7 @@ describe('placements: who is in stays in', () => {
     assert.deepEqual(cluster.members('p'), ['c', 'x']);
   });
 
-  it('an error refuses those of a run who are not in, and leaves those who are', () => {
+  it('after an error, new service accounts of a run are refused and existing members stay', () => {
     cluster.start('a', together);
     cluster.accept('p');
     cluster.start('b', together);
@@ -60,7 +61,7 @@ describe('placements: who is in stays in', () => {
     assert.deepEqual([cluster.members('p'), cluster.refused('p')], [['a'], ['b role_not_found']]);
   });
 
-  it('who of a run was refused gets in when room comes', () => {
+  it('a refused service account of a run becomes a member when capacity comes', () => {
     cluster.capacity('p', 1);
     cluster.start('a', together);
     cluster.accept('p');
@@ -69,7 +70,7 @@ describe('placements: who is in stays in', () => {
     assert.deepEqual([cluster.members('p'), cluster.refused('p')], [['a', 'b'], []]);
   });
 
-  it('invariant 5: a later run of the same user on the same account has to ask itself', () => {
+  it('invariant 5: a later run of the same user on the same service account has to send its own request', () => {
     const [first, second] = ['1'.repeat(24), '2'.repeat(24)];
     cluster.start('a', { user: 'alice', run: first });
     cluster.podsOfRuns('a', 'alice', first, second);
@@ -80,7 +81,7 @@ describe('placements: who is in stays in', () => {
     assert.deepEqual(cluster.members('p'), ['a']);
   });
 
-  it('a run that asked before keeps the account when the one that asked last ends', () => {
+  it('a run that asked earlier keeps its membership when the run that asked last ends', () => {
     const [first, second] = ['1'.repeat(24), '2'.repeat(24)];
     cluster.start('a', { user: 'alice', run: second });
     const request = cluster.requestOf('a');

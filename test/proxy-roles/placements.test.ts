@@ -1,4 +1,4 @@
-/** Proves who is put into which proxy role as wants, pods, mappings, room and errors come and go. */
+/** Proves which service account is placed in which proxy role as requests, pods, mappings and capacity change. */
 import assert from 'node:assert/strict';
 import { proxyArn, type SmallCluster, smallCluster, targetArn } from '../support/placements.ts';
 
@@ -10,21 +10,21 @@ describe('placements', () => {
     cluster.map({ t: ['p', 'q'] });
   });
 
-  describe('whose want counts', () => {
-    it('puts an account with a request and a live pod in, for that request', () => {
+  describe('which requests count', () => {
+    it('places a service account with a request and a live pod, for that request', () => {
       const want = cluster.start('a');
       assert.deepEqual([...cluster.role('p').desired.members], [['a', want]]);
       assert.deepEqual(cluster.changes, ['add p']);
     });
 
-    it('a request before its pod waits for the pod', () => {
+    it('a request that arrives before its pod waits for the pod', () => {
       cluster.ask('a');
       assert.deepEqual(cluster.members('p'), []);
       cluster.pods('a', 'user-a');
       assert.deepEqual(cluster.members('p'), ['a']);
     });
 
-    it('invariant 5: an account whose pods two users share is in nowhere', () => {
+    it("invariant 5: a service account shared by two users' pods is a member of no proxy role", () => {
       cluster.start('a', { user: 'alice' });
       cluster.pods('a', 'alice', 'bob');
       assert.deepEqual([cluster.members('p'), cluster.members('q')], [[], []]);
@@ -32,7 +32,7 @@ describe('placements', () => {
       assert.deepEqual(cluster.members('p'), ['a']);
     });
 
-    it("invariant 5: a request of another user than the pods' counts for nothing", () => {
+    it('invariant 5: a request counts only when the pod belongs to the user who sent it', () => {
       cluster.pods('a', 'alice');
       cluster.ask('a', { user: 'bob' });
       assert.deepEqual(cluster.members('p'), []);
@@ -41,30 +41,30 @@ describe('placements', () => {
       assert.deepEqual(cluster.members('p'), ['a']);
     });
 
-    it('invariant 5: a name that is no service account is never put in', () => {
+    it('invariant 5: a name that no service account can have is never a member', () => {
       for (const name of ['*', 'a*', 'A', 'run-?']) cluster.start(name);
       assert.deepEqual(cluster.members('p'), []);
     });
 
-    it('invariant 2: a request for a pair that no mapping names is void, without a refusal to publish', () => {
+    it('invariant 2: a request for a pair that no mapping names is void, and no refusal is published', () => {
       cluster.start('a', { pools: { t: ['r'] } });
       cluster.start('b', { pools: { u: ['p'] } });
       cluster.start('c', { org: 'other' });
       for (const name of ['p', 'q', 'r']) assert.deepEqual([cluster.members(name), cluster.refused(name)], [[], []]);
     });
 
-    it('of the proxies wanted only those that a mapping allows are used', () => {
+    it('of the requested proxy roles, only those that a mapping allows are used', () => {
       cluster.start('a', { pools: { t: ['r', 'q'] } });
       assert.deepEqual([cluster.members('p'), cluster.members('q'), cluster.members('r')], [[], ['a'], []]);
     });
 
-    it('an unmanaged proxy role is never written', () => {
+    it('an unmanaged proxy role gets no members', () => {
       cluster.map({ t: ['p', 'q'] }, ['p']);
       cluster.start('a');
       assert.deepEqual([cluster.members('p'), cluster.members('q')], [[], ['a']]);
     });
 
-    it('an annotation that is no want counts for nothing', () => {
+    it('an annotation that is not a role request is ignored', () => {
       cluster.start('a');
       cluster.annotate('a', '{"cleared":true}');
       assert.deepEqual(cluster.members('p'), []);
@@ -74,8 +74,8 @@ describe('placements', () => {
     });
   });
 
-  describe('comings and goings', () => {
-    it('removes an account with its last live pod, its request, or itself', () => {
+  describe('additions, removals and moves', () => {
+    it('removes a service account when its last live pod, its request or the account itself is gone', () => {
       for (const name of ['a', 'b', 'c']) cluster.start(name);
       cluster.pods('a');
       cluster.annotate('b', undefined);
@@ -84,7 +84,7 @@ describe('placements', () => {
       assert.deepEqual(cluster.changes.slice(3), ['remove p', 'remove p', 'remove p']);
     });
 
-    it('a new want replaces the one before whole', () => {
+    it('a new request replaces the previous one entirely', () => {
       cluster.map({ t: ['p'], u: ['q'] });
       cluster.start('a');
       assert.deepEqual([cluster.members('p'), cluster.members('q')], [['a'], ['a']]);
@@ -93,16 +93,16 @@ describe('placements', () => {
       assert.deepEqual([...cluster.role('q').desired.members], [['a', want]]);
     });
 
-    it('an account that two users use one after the other goes from one to the other', () => {
+    it('a service account used by a second user is removed until that user asks', () => {
       cluster.start('a', { user: 'alice' });
       cluster.accept('p');
       cluster.pods('a', 'bob');
-      assert.deepEqual(cluster.members('p'), [], "alice's request does not count for bob");
+      assert.deepEqual(cluster.members('p'), [], "alice's request does not count for bob's pod");
       const want = cluster.ask('a', { user: 'bob' });
       assert.deepEqual([...cluster.role('p').desired.members], [['a', want]]);
     });
 
-    it('moves with the mappings, and leaves with them', () => {
+    it('a member moves when the mapping names another proxy role, and is removed when no mapping is left', () => {
       cluster.start('a');
       cluster.accept('p');
       cluster.map({ t: ['q'] });
@@ -111,10 +111,10 @@ describe('placements', () => {
       cluster.map({});
       assert.deepEqual([cluster.members('p'), cluster.members('q')], [[], []]);
       cluster.map({ t: ['p', 'q'] });
-      assert.deepEqual([cluster.members('p'), cluster.members('q')], [[], ['a']], 'IAM still has it there');
+      assert.deepEqual([cluster.members('p'), cluster.members('q')], [[], ['a']], 'IAM still has it in q');
     });
 
-    it('nobody is moved when the mapping is only put in another order', () => {
+    it('no member moves when only the order of the mapping changes', () => {
       cluster.start('a');
       cluster.accept('p');
       cluster.map({ t: ['q', 'p'] });
@@ -122,7 +122,7 @@ describe('placements', () => {
       assert.deepEqual([cluster.members('p'), cluster.members('q')], [['a'], []]);
     });
 
-    it('the same again tells nobody', () => {
+    it('recomputing the same placement notifies no listener', () => {
       cluster.start('a');
       cluster.changes.length = 0;
       cluster.placements.account('a');
@@ -131,7 +131,7 @@ describe('placements', () => {
       assert.deepEqual(cluster.changes, []);
     });
 
-    it('a leader that takes over leaves those in who are in', () => {
+    it('a new leader keeps members in the proxy role that IAM has them in', () => {
       for (const name of ['c', 'b', 'a']) cluster.start(name);
       const role = cluster.role('q');
       const next = smallCluster();
@@ -147,11 +147,11 @@ describe('placements', () => {
     });
   });
 
-  describe('a run with several accounts', () => {
+  describe('a run with several service accounts', () => {
     const run = '646d27b817c28b5ea4b5b0c1';
     const together = { run, user: 'alice' };
 
-    it('has them in one proxy role, since one config file names one', () => {
+    it('has all of them in one proxy role, since its config file names one', () => {
       cluster.capacity('p', 2);
       cluster.start('x');
       cluster.start('a', together);
@@ -159,20 +159,20 @@ describe('placements', () => {
       assert.deepEqual([cluster.members('p'), cluster.members('q')], [['x'], ['a', 'b']]);
     });
 
-    it('is another run for another user', () => {
+    it('is placed apart from a run with the same id of another user', () => {
       cluster.capacity('p', 1);
       cluster.start('a', together);
       cluster.start('b', { run, user: 'mallory' });
       assert.deepEqual([cluster.members('p'), cluster.members('q')], [['a'], ['b']]);
     });
 
-    it('goes by its latest want for a target', () => {
+    it('follows its latest request for a target role', () => {
       cluster.start('a', { ...together, pools: { t: ['p'] } });
       cluster.start('b', { ...together, pools: { t: ['q'] } });
       assert.deepEqual([cluster.members('p'), cluster.members('q')], [[], ['a', 'b']]);
     });
 
-    it('leaves account by account', () => {
+    it('loses its service accounts one by one', () => {
       cluster.start('a', together);
       cluster.start('b', together);
       cluster.pods('a');
@@ -181,7 +181,7 @@ describe('placements', () => {
       assert.deepEqual(cluster.members('p'), []);
     });
 
-    it('uses one place in a proxy role for two targets behind it', () => {
+    it('uses the capacity of one member for two target roles behind one proxy role', () => {
       cluster.map({ t: ['p'], u: ['p'] });
       cluster.capacity('p', 1);
       cluster.start('a');
@@ -191,8 +191,8 @@ describe('placements', () => {
     });
   });
 
-  describe('what goes with a role', () => {
-    it('names the request, the target and the reason in a refusal, at the first of the proxies', () => {
+  describe('the record of a proxy role', () => {
+    it('has the request, the target role and the reason of a refusal, at the first proxy role of the pool', () => {
       cluster.capacity('p', 0);
       cluster.capacity('q', 0);
       const want = cluster.start('a');
@@ -211,7 +211,7 @@ describe('placements', () => {
       assert.deepEqual(cluster.changes, ['publish p', 'publish p']);
     });
 
-    it('is forgotten when told', () => {
+    it('is dropped by forget', () => {
       cluster.start('a');
       cluster.map({});
       cluster.placements.forget(proxyArn('p'));

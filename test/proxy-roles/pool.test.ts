@@ -19,41 +19,41 @@ describe('placement', () => {
     return outcome.kind === 'placed' ? outcome.arn.slice(outcome.arn.lastIndexOf('/') + 1) : outcome.code;
   };
 
-  it('takes the first in the order of the mapping that has room', () => {
+  it('chooses the first proxy role with capacity, in the order of the mapping', () => {
     assert.equal(chosen(candidate('b'), candidate('a')), 'b');
     assert.equal(chosen(candidate('b', { room: 47 }), candidate('a')), 'a');
   });
 
-  it('counts exact room as room', () => {
+  it('chooses a role whose capacity is exactly enough', () => {
     assert.equal(chosen(candidate('b', { room: 48 }), candidate('a')), 'b');
   });
 
-  it('takes a role that was not read yet for one with room', () => {
+  it('chooses a role that has not been read yet', () => {
     assert.equal(chosen(candidate('b', { room: Number.POSITIVE_INFINITY })), 'b');
   });
 
-  it('stays where the accounts are, though the mapping names another first', () => {
+  it('keeps the service accounts in their proxy role, though the mapping names another first', () => {
     assert.equal(chosen(candidate('b'), candidate('a', { present: 1, cost: 0, room: 0 })), 'a');
   });
 
-  it('goes where more of the accounts are', () => {
+  it('prefers the proxy role that has more of the service accounts', () => {
     const where = [candidate('c'), candidate('b', { present: 1 }), candidate('a', { present: 2 })];
     assert.equal(chosen(...where), 'a');
   });
 
-  it('moves all where those who are in and those who come do not fit together', () => {
+  it('moves all service accounts when the present and the new ones do not fit together', () => {
     assert.equal(chosen(candidate('b', { present: 1, room: 40 }), candidate('a', { cost: 96 })), 'a');
   });
 
-  it('leaves a role that is over its limit', () => {
+  it('moves service accounts out of a role that is over its limit', () => {
     assert.equal(chosen(candidate('b', { present: 1, cost: 0, room: -1 }), candidate('a')), 'a');
   });
 
-  it('passes over a role with an error', () => {
+  it('skips a role with an error', () => {
     assert.equal(chosen(candidate('b', { error, present: 2 }), candidate('a')), 'a');
   });
 
-  it('says which roles are full, and that room may come', () => {
+  it('names the full roles, and says that capacity may come', () => {
     const full = { room: 0 };
     assert.deepEqual(place([candidate('b', full)]), {
       kind: 'refused',
@@ -66,13 +66,13 @@ describe('placement', () => {
     assert.equal(both.detail, 'the trust policies of proxy roles b, a have no room for another run');
   });
 
-  it('says the first error where every role has one', () => {
+  it('reports the first error when every role has one', () => {
     const other = { code: 'throttled', detail: 'later' };
     const outcome = place([candidate('b', { error }), candidate('a', { error: other })]);
     assert.deepEqual(outcome, { kind: 'refused', ...error, full: false });
   });
 
-  it('says that no mapping names a role', () => {
+  it('reports mapping_not_found when there is no candidate', () => {
     const outcome = place([]);
     assert.deepEqual(
       [outcome.kind === 'refused' && outcome.code, chosen()],
@@ -80,7 +80,7 @@ describe('placement', () => {
     );
   });
 
-  it('is the best candidate of any list, and changes no list', () => {
+  it('chooses the best candidate of any list, and changes no list', () => {
     const any = fc.record(
       {
         arn: fc.constantFrom('a', 'b', 'c', 'd').map(arn),

@@ -1,4 +1,4 @@
-/** Proves what the leader makes of a document that it did not expect. */
+/** Proves how the leader judges a document that it did not expect. */
 import assert from 'node:assert/strict';
 import {
   desirePods,
@@ -15,7 +15,7 @@ import { FakeClock } from '../support/clock.ts';
 
 const set = (...names: string[]) => new Set(names);
 
-describe('what is observed of a role', () => {
+describe('the observed state of a proxy role', () => {
   let role: ProxyRole;
   let clock: FakeClock;
   const accepted = (...names: string[]) =>
@@ -26,18 +26,18 @@ describe('what is observed of a role', () => {
     clock = new FakeClock();
   });
 
-  it('knows nothing at first, and takes what it is shown', () => {
+  it('treats the first document as neither changed nor stale', () => {
     assert.equal(findDrift(role, set('a'), clock.monotonic()), undefined);
     assert.equal(mayBeStale(role, set('a'), 0), false);
   });
 
-  it('finds what an external change removed and added', () => {
+  it('finds the members that an external change removed and added', () => {
     accepted('a', 'b');
     assert.deepEqual(findDrift(role, set('b', 'x'), clock.monotonic()), { missing: ['a'], extra: ['x'] });
     assert.equal(findDrift(role, set('b', 'a'), clock.monotonic()), undefined);
   });
 
-  it('takes a document of ours from before for an old reading, not for an edit, for a quarter of a minute', async () => {
+  it('treats an earlier version of our own document as a stale read, not an edit, for 15 seconds', async () => {
     accepted('a');
     await clock.advance(10_000);
     accepted('a', 'b');
@@ -50,7 +50,7 @@ describe('what is observed of a role', () => {
     assert.equal(mayBeStale(role, set('a'), clock.monotonic()), false);
   });
 
-  it('calls nothing an edit while it is not known whether a write took, and writes again to be sure', () => {
+  it('reports no external edit after a write without an answer, and writes again', () => {
     accepted('a');
     remember(role, { subjects: set('a', 'b'), at: clock.monotonic(), how: 'lost' });
     assert.equal(findDrift(role, set('a'), clock.monotonic()), undefined);
@@ -58,14 +58,14 @@ describe('what is observed of a role', () => {
     assert.equal(mayBeStale(role, set('a', 'b'), clock.monotonic()), true);
   });
 
-  it('does not blame anybody for what the holder before did last', () => {
+  it('reports no external edit right after a take-over, and treats an unexpected document as stale', () => {
     remember(role, { subjects: set('a'), at: clock.monotonic(), how: 'recovered' });
     assert.equal(findDrift(role, set('a', 'b'), clock.monotonic()), undefined);
     assert.equal(mayBeStale(role, set('a', 'b'), clock.monotonic()), true);
     assert.equal(mayBeStale(role, set('a'), clock.monotonic()), false);
   });
 
-  it('repairs three drifts at once, then with pauses that grow to five minutes, and forgets in an hour', async () => {
+  it('repairs three external changes at once, later ones after pauses, and starts afresh after an hour', async () => {
     const pauses = [];
     for (let time = 0; time < 11; time += 1)
       pauses.push(recordDrift(role.conditions, { missing: ['a'], extra: [] }, clock));
@@ -78,7 +78,7 @@ describe('what is observed of a role', () => {
     assert.equal(role.conditions.contested, undefined);
   });
 
-  it('is reconciled for Pod Identity when the last generation was, and again when the same is desired anew', () => {
+  it('needs another reconcile for Pod Identity each time its accounts are set, even to the same value', () => {
     const pods = { accounts: set('a'), open: false };
     assert.equal(podsAreReconciled(role), true);
     desirePods(role, pods);
@@ -89,7 +89,7 @@ describe('what is observed of a role', () => {
     assert.equal(podsAreReconciled(role), false);
   });
 
-  it('counts as reconciled once the role is gone only when nothing is desired of it', () => {
+  it('counts a deleted role as reconciled for Pod Identity only when no account is to have it', () => {
     desirePods(role, { accounts: set('a'), open: false });
     role.observed.generation = role.desired.generation;
     forgetPods(role);

@@ -1,4 +1,4 @@
-/** Proves one pass over a role where time and IAM's answers have to be just so. */
+/** Proves one reconcile of a proxy role where the timing and IAM's answers must be exact. */
 import assert from 'node:assert/strict';
 import { AwsError } from '../../src/aws/error.ts';
 import { createRateLimiter } from '../../src/aws/rate-limiter.ts';
@@ -22,7 +22,7 @@ const withMembers = (...members: string[]) => {
   return edit.kind === 'refused' ? '' : edit.document;
 };
 
-describe('a pass over a role', () => {
+describe('a reconcile of a proxy role', () => {
   let clock: FakeClock;
   let role: ProxyRole;
   let shown: string;
@@ -109,7 +109,7 @@ describe('a pass over a role', () => {
     for (const name of names) role.desired.members.set(name, `want-${name}`);
   };
 
-  it('invariant 1: does not write once the lease is gone', async () => {
+  it('invariant 1: does not write once the lease is lost', async () => {
     members('a');
     held = false;
     const outcome = await pass();
@@ -117,21 +117,21 @@ describe('a pass over a role', () => {
     assert.deepEqual([written, role.observed.members.size], [[], 0]);
   });
 
-  it('invariant 6: counts no service account as a member that IAM did not accept', async () => {
+  it('invariant 6: counts a service account as a member only after IAM has accepted it', async () => {
     members('a');
     failing = new AwsError('unavailable', 'no answer');
     assert.equal((await pass()).kind, 'failed');
     assert.equal(role.observed.members.size, 0);
     failing = undefined;
-    // The write may have taken: what is shown now could be from before it, so it is written again all the same.
+    // The write may have taken effect, and IAM may show a document from before it, so the leader writes again.
     shown = withMembers('a');
     assert.equal((await pass()).kind, 'done');
     assert.deepEqual([written.length, role.observed.members.get('a')?.want], [1, 'want-a']);
   });
 
-  it('looks again at a role that it took over, until IAM shows no document from before', async () => {
+  it('reads a role again 15 s after taking it over, since the first read may be stale', async () => {
     recover(role, { ...status, proxy: true }, scope.namespace, clock.monotonic(), true);
-    // Who was let in before nobody told of, and IAM shows what was there before that.
+    // The previous leader published no members, and IAM shows a document from before it added some.
     assert.deepEqual([await pass(), role.conditions.unread], [{ kind: 'again', afterMs: 15_000 }, true]);
     shown = withMembers('a', 'b');
     await clock.advance(15_000);
@@ -139,7 +139,7 @@ describe('a pass over a role', () => {
     assert.doesNotMatch(shown, /"\*:domino-compute:/);
   });
 
-  it('invariant 6: believes no reading of a member that the leader before may have removed', async () => {
+  it('invariant 6: writes again a member that the previous leader may have removed, though IAM shows it', async () => {
     const before = { a: { want: '', since: '2026-11-21T12:00:00.000Z' } };
     recover(role, { ...status, members: before }, scope.namespace, clock.monotonic(), true);
     role.observed.members = new Map(Object.entries(before));
@@ -149,7 +149,7 @@ describe('a pass over a role', () => {
     assert.deepEqual([written.length, role.observed.members.get('a')?.want], [1, 'want-a']);
   });
 
-  it('does not blame anybody for what the holder before wrote, while IAM may still show it', async () => {
+  it('reports no external change while IAM may still show what the previous leader wrote', async () => {
     recover(role, status, scope.namespace, clock.monotonic(), true);
     members('a');
     await pass();
@@ -164,7 +164,7 @@ describe('a pass over a role', () => {
     assert.equal(pauses.length, 1);
   });
 
-  it('invariant 6: counts no service account as a member that an external change removed, whatever becomes of the repair', async () => {
+  it('invariant 6: a service account removed by an external change is no member until the repair succeeds', async () => {
     members('a', 'b');
     await pass();
     await clock.advance(20_000);
@@ -177,7 +177,7 @@ describe('a pass over a role', () => {
     assert.deepEqual([...role.observed.members.keys()], ['a', 'b']);
   });
 
-  it('goes on counting in who is missing from an old reading', async () => {
+  it('keeps counting a member that is missing from a stale read', async () => {
     members('a');
     await pass();
     members('a', 'b');
@@ -189,7 +189,7 @@ describe('a pass over a role', () => {
     assert.deepEqual([...role.observed.members.keys()], ['a', 'b']);
   });
 
-  it('invariant 6: a service account that a write without an answer removed counts as a member for no request, until IAM shows it', async () => {
+  it('invariant 6: a member removed by a write without an answer counts for no request until IAM answers', async () => {
     members('a', 'b');
     await pass();
     members('b');
@@ -197,7 +197,7 @@ describe('a pass over a role', () => {
     assert.equal((await pass()).kind, 'failed');
     const wants = () => [...role.observed.members].map(([name, { want }]) => `${name} ${want}`);
     assert.deepEqual(wants(), ['a ', 'b want-b']);
-    // Wanted again, while IAM cannot be asked.
+    // Requested again, while IAM refuses reads.
     members('a', 'b');
     unread = new AwsError('access_denied', 'no');
     assert.equal((await pass()).kind, 'failed');
@@ -207,7 +207,7 @@ describe('a pass over a role', () => {
     assert.deepEqual([wants(), shown], [['a want-a', 'b want-b'], withMembers('a', 'b')]);
   });
 
-  it('learns a lower quota from IAM, and tries the one that is configured again after ten minutes', async () => {
+  it('adopts a lower quota that IAM reports, and tries the configured quota again after ten minutes', async () => {
     members('a');
     failing = new AwsError('trust_policy_full', 'full', { quota: 300 });
     assert.deepEqual(await pass(), { kind: 'again', afterMs: 0 });
@@ -224,7 +224,7 @@ describe('a pass over a role', () => {
     assert.equal(capacity - tight, 2048 - 300);
   });
 
-  it('writes again what looks as wanted, but is older than the last write', async () => {
+  it('writes again when a stale read happens to match the desired members', async () => {
     members('a');
     await pass();
     members('a', 'b');
@@ -236,7 +236,7 @@ describe('a pass over a role', () => {
     assert.deepEqual(pauses, []);
   });
 
-  it('repairs what somebody keeps overwriting with growing pauses, but never lets anybody wait for it', async () => {
+  it('repairs repeated external changes after growing pauses, and serves an urgent request at once', async () => {
     members('a');
     await pass();
     const overwrite = async () => {
@@ -250,7 +250,7 @@ describe('a pass over a role', () => {
     assert.deepEqual(fourth, { kind: 'again', afterMs: 5_000 });
     assert.equal(shown, withMembers('intruder'));
     assert.deepEqual(pauses, [0, 0, 0, 5_000]);
-    // The pass that comes after the pause repairs it, and finds no new drift.
+    // The reconcile after the pause repairs the document, and finds no new drift.
     await clock.advance(5_000);
     assert.equal((await pass()).kind, 'done');
     assert.equal(shown, withMembers('a'));
@@ -262,7 +262,7 @@ describe('a pass over a role', () => {
     assert.equal(shown, withMembers('a', 'b'));
   });
 
-  it('tells how long who had to leave was still in', async () => {
+  it('reports how long a removal took', async () => {
     members('a', 'b');
     await pass();
     members('a');
@@ -273,11 +273,11 @@ describe('a pass over a role', () => {
     assert.equal(role.desired.leaving.size, 0);
   });
 
-  it('invariant 3: asks before it drops more than half and more than ten, and holds those who are wanted', async () => {
+  it('invariant 3: checks before it removes over ten and half of the members, and holds those requested', async () => {
     const crowd = Array.from({ length: 20 }, (_, index) => `run-${index}`);
     members(...crowd);
     await pass();
-    // Ten are few enough.
+    // Removing ten needs no check.
     members(...crowd.slice(0, 10));
     await pass();
     assert.equal(asked, 0);
@@ -295,7 +295,7 @@ describe('a pass over a role', () => {
     assert.equal(role.conditions.brake, undefined);
   });
 
-  it('invariant 3: drops nobody without a second look where the cluster seems to have no pod at all', async () => {
+  it('invariant 3: checks before it removes any member while the lists from the API server are in doubt', async () => {
     members('a', 'b');
     await pass();
     members();

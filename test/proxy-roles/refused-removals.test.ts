@@ -1,4 +1,4 @@
-/** Proves that a role which IAM refuses to change is kept on record for as long as runs may be in it. */
+/** Proves that a role which IAM refuses to change stays on record for as long as it may have members. */
 import assert from 'node:assert/strict';
 import { statusName, type TrustStatus, trustStatusForm } from '../../src/proxy-roles/status.ts';
 import { until } from '../support/clock.ts';
@@ -43,10 +43,10 @@ describe('a role that IAM refuses to change', () => {
     return { run, account };
   }
 
-  /** A statement for a role that was deleted since: IAM shows its id, and takes no document with it any more. */
+  /** A statement for a role that was deleted: IAM shows the role's id, and rejects each document that has it. */
   const deletedPrincipal = { Effect: 'Allow', Principal: { AWS: 'AROAEXAMPLEDELETED123' }, Action: 'sts:AssumeRole' };
 
-  it('stays on record after its mapping went, until its members are out', async () => {
+  it('stays on record after its mapping is deleted, until its members are removed', async () => {
     const { run, account } = await granted('stuck');
     const { Version, Statement } = documentOf('stuck');
     world.aws.setTrust(clusterAccount, 'stuck', { Version, Statement: [...Statement, deletedPrincipal] });
@@ -58,7 +58,7 @@ describe('a role that IAM refuses to change', () => {
     assert.equal(revoked.body.left, false);
     assert.equal(await world.canAssume(account, arnOf('stuck')), true);
 
-    // The next holder knows of it too.
+    // The next leader keeps it on record too.
     const before = replica;
     replica = await world.startReplica();
     await before.stop();
@@ -69,12 +69,12 @@ describe('a role that IAM refuses to change', () => {
 
     world.aws.setTrust(clusterAccount, 'stuck', { Version, Statement });
     await until(async () => !(await world.canAssume(account, arnOf('stuck'))));
-    // IAM may show a document from before the new holder for 15 s.
+    // IAM may show a document from before the new leader for 15 s.
     world.clock.skip(16_000);
     await until(() => published('stuck') === undefined);
   });
 
-  it('stays on record where not even its document may be read, and is forgotten when it is deleted', async () => {
+  it('stays on record while IAM refuses to show its document, and is forgotten once it is deleted', async () => {
     const { account } = await granted('denied');
     world.aws.knobs.failRate = { GetRole: { code: 'AccessDenied', rate: 1 } };
     await unmap();

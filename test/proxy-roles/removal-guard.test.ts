@@ -1,4 +1,4 @@
-/** Proves who is held when many are about to be dropped: what the API server says of them, and what where it says nothing. */
+/** Proves which members the removal guard holds: by what the API server lists, and where it does not answer. */
 import assert from 'node:assert/strict';
 import type { ConfigMap, Kubernetes, Pod, ServiceAccount } from '../../src/kubernetes/client.ts';
 import { KubernetesError } from '../../src/kubernetes/transport.ts';
@@ -12,7 +12,7 @@ const role = 'arn:aws:iam::111111111111:role/acme-proxy';
 const target = 'arn:aws:iam::222222222222:role/acme-list-bucket-role';
 const run = (digit: string) => digit.repeat(24);
 
-describe('a fresh look before many are dropped', () => {
+describe('the removal guard', () => {
   let pods: Pod[];
   let accounts: ServiceAccount[];
   let mappings: ConfigMap;
@@ -26,7 +26,7 @@ describe('a fresh look before many are dropped', () => {
     organizations = undefined;
     revoked = undefined;
     mappings = { name: mappingConfigMap, resourceVersion: '1', annotations: {}, data };
-    // A cluster that is not empty, see below.
+    // So that the cluster is not empty; a test below has an empty one.
     account('other');
     pod('other', run('f'), 'somebody');
   });
@@ -38,7 +38,7 @@ describe('a fresh look before many are dropped', () => {
     const more = { userName: user, workload: undefined, uid: '', hasPodIdentity: false };
     pods.push({ name: `pod-${pods.length}`, run: of, account: name, user, live, ...more });
   }
-  /** What alice asked for by run a, and before that by the runs in `also`. */
+  /** The role request of alice's run a; the runs in `also` sent one before it. */
   const want = (also: string[] = [], proxy = role, org_id?: string) =>
     JSON.stringify(
       newRoleRequest(
@@ -65,7 +65,7 @@ describe('a fresh look before many are dropped', () => {
     return [...(await stillRequested(reader, role, ['sa-1', 'sa-2'], (one) => one === revoked, createLog('silent')))];
   };
 
-  it('holds the service accounts of which a run that asked lives', async () => {
+  it('holds service accounts while a run that sent a request is live', async () => {
     account('sa-1', want());
     pod('sa-1', run('a'), 'alice');
     account('sa-2', want([run('b')]));
@@ -73,7 +73,7 @@ describe('a fresh look before many are dropped', () => {
     assert.deepEqual(await held(), ['sa-1', 'sa-2']);
   });
 
-  it('does not hold those of a revoked run, whose pods the copy of the cluster may lack', async () => {
+  it('does not hold service accounts that have a pod of a revoked run', async () => {
     for (const name of ['sa-1', 'sa-2']) {
       account(name, want());
       pod(name, run('a'), 'alice');
@@ -86,7 +86,7 @@ describe('a fresh look before many are dropped', () => {
     assert.deepEqual(await held(), []);
   });
 
-  it('does not hold those whose account has gone to a run that did not ask, also of the same user', async () => {
+  it('does not hold service accounts whose pods belong to a run without a request or to another user', async () => {
     account('sa-1', want([run('b')]));
     pod('sa-1', run('a'), 'alice', false);
     pod('sa-1', run('c'), 'alice');
@@ -95,7 +95,7 @@ describe('a fresh look before many are dropped', () => {
     assert.deepEqual(await held(), []);
   });
 
-  it('does not hold those without a live pod, whose want is for another role, or no longer mapped', async () => {
+  it('does not hold service accounts without a live pod, or whose request is for another or unmapped role', async () => {
     account('sa-1', want());
     account('sa-2', want([], `${role}-2`));
     pod('sa-2', run('a'), 'alice');
@@ -106,7 +106,7 @@ describe('a fresh look before many are dropped', () => {
     assert.deepEqual(await held(), []);
   });
 
-  it('does not hold those whose organization is another one than the one that was accepted', async () => {
+  it('does not hold service accounts whose request names an organization id other than the accepted one', async () => {
     account('sa-1', want([], role, '1'));
     account('sa-2', want([], role, '2'));
     for (const name of ['sa-1', 'sa-2']) pod(name, run('a'), 'alice');
@@ -117,7 +117,7 @@ describe('a fresh look before many are dropped', () => {
     assert.deepEqual(await held(), ['sa-2']);
   });
 
-  it('holds the service accounts that an earlier release let in while their run lives and one user uses them', async () => {
+  it('holds members that an earlier release added, while their pods belong to one user', async () => {
     for (const name of ['sa-1', 'sa-2']) {
       account(name);
       pod(name, run('a'), 'alice');
@@ -126,19 +126,19 @@ describe('a fresh look before many are dropped', () => {
     assert.deepEqual(await held(), ['sa-1']);
   });
 
-  it('holds all where the API server cannot be asked', async () => {
+  it('holds all members when the API server does not answer', async () => {
     const away = { listPods: () => Promise.reject(new KubernetesError('unavailable', 'away')) };
     assert.deepEqual(await held(away), ['sa-1', 'sa-2']);
   });
 
-  it('asks for each where no account is listed, and holds those who are not known to be gone', async () => {
+  it('looks up each service account when the list has none, and holds those not known to be gone', async () => {
     gone = ['sa-1'];
     const noAccounts = { listServiceAccounts: async () => [] };
     assert.deepEqual(await held(noAccounts), ['sa-2']);
     assert.deepEqual(await held({ ...noAccounts, listPods: async () => [] }), ['sa-2']);
   });
 
-  it('holds nobody where the cluster has no pod at all, as the API server says twice', async () => {
+  it('holds no member when two lists show a cluster without pods', async () => {
     account('sa-1', want());
     let lists = 0;
     const none = async () => {
@@ -149,7 +149,7 @@ describe('a fresh look before many are dropped', () => {
     assert.equal(lists, 2);
   });
 
-  it('does not believe a list of no pods that the next list contradicts', async () => {
+  it('ignores an empty list of pods that the next list contradicts', async () => {
     account('sa-1', want());
     pod('sa-1', run('a'), 'alice');
     let lists = 0;

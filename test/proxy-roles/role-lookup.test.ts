@@ -1,4 +1,4 @@
-/** Proves what is known of roles that an administrator names, and that finding out stays within bounds. */
+/** Proves whether roles that an administrator names are found, and that the look-up stays within its limits. */
 import assert from 'node:assert/strict';
 import { AwsError } from '../../src/aws/error.ts';
 import { createRoleLookup } from '../../src/proxy-roles/role-lookup.ts';
@@ -35,7 +35,7 @@ describe('a look-up of roles', () => {
     answer = async () => '{}';
   });
 
-  it('asks IAM only of those that the leader has not published, or not found', async () => {
+  it('asks IAM only for roles that the leader has not published or not found', async () => {
     const published = {
       [arn('a')]: status(),
       [arn('b')]: status('access_denied'),
@@ -46,14 +46,14 @@ describe('a look-up of roles', () => {
     assert.deepEqual(reads, [arn('c'), arn('d')]);
   });
 
-  it('tells a role that is missing from one that could not be read', async () => {
+  it('distinguishes a missing role from one that could not be read', async () => {
     answer = async (role) => {
       throw new AwsError(role === arn('a') ? 'role_not_found' : 'access_denied', 'no');
     };
     assert.deepEqual([...(await lookup()([arn('a'), arn('b')])).values()], ['missing', 'unknown']);
   });
 
-  it('reads ten at most, and waits two seconds at most', async () => {
+  it('reads ten roles at most, and waits two seconds at most', async () => {
     answer = (_role, signal) =>
       new Promise((_resolve, reject) =>
         signal.addEventListener('abort', () => reject(new AwsError('unavailable', 'late'))),

@@ -1,4 +1,4 @@
-/** Proves what is published of a role that refuses more than a ConfigMap has room for. */
+/** Proves what the status of a role has when its refusals do not fit in a ConfigMap. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { place } from '../../src/proxy-roles/pool.ts';
@@ -17,7 +17,7 @@ describe('the status of a role', () => {
     role = newProxyRole('arn:aws:iam::111111111111:role/acme-1', 2048);
   });
 
-  /** So many wants that a full pool of so many proxy roles refuses: the reason names all of these. */
+  /** Adds refusals by a full pool of this many proxy roles, all of which the reason names. */
   function refuse(count: number, proxies: number): void {
     const arns = Array.from({ length: proxies }, (_, index) => `${role.arn}-${'x'.repeat(55)}-${index}`);
     const placement = place(arns.map((arn) => ({ arn, room: 0, present: 0, cost: 45 })));
@@ -33,14 +33,14 @@ describe('the status of a role', () => {
     return { status, bytes: Buffer.byteLength(JSON.stringify(trustStatusForm.data(status))) };
   };
 
-  it('tells all refusals while there is room', () => {
+  it('has all refusals while they fit in a ConfigMap', () => {
     refuse(1_500, 1);
     const { status, bytes } = published();
     assert.ok(bytes <= maxConfigMapBytes, `${bytes} bytes`);
     assert.deepEqual(status.refused, role.conditions.refused);
   });
 
-  it('fits in a ConfigMap however long the reasons are, with the latest refusals in it', () => {
+  it('fits in a ConfigMap however long the reasons are, and keeps the latest refusals', () => {
     // As many members as a trust policy of the largest quota, 4,096 characters, holds, and more.
     for (let index = 0; index < 100; index += 1) {
       role.observed.members.set(`${'m'.repeat(60)}-${index}`, { want: randomUUID(), since: new Date(0).toISOString() });

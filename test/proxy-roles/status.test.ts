@@ -1,4 +1,4 @@
-/** Proves the published form of who is in a proxy role, and the names of the ConfigMaps that hold it. */
+/** Proves the published form of a proxy role's status, and the names of the ConfigMaps that hold it. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { statusName, type TrustStatus, trustStatusForm } from '../../src/proxy-roles/status.ts';
@@ -14,13 +14,13 @@ const status: TrustStatus = {
 };
 
 describe('trust status', () => {
-  it('is read as it was written', () => {
+  it('reads back as it was written', () => {
     assert.deepEqual(trustStatusForm.parse(trustStatusForm.data(status)), status);
     const { written_at: _at, error: _error, ...least } = status;
     assert.deepEqual(trustStatusForm.parse(trustStatusForm.data(least)), least);
   });
 
-  it('is none where the ConfigMap holds something else', () => {
+  it('is undefined when the ConfigMap holds something else', () => {
     const [key = ''] = Object.keys(trustStatusForm.data(status));
     for (const text of ['', 'x', 'null', '[]', '{}', JSON.stringify({ ...status, members: ['a'] })]) {
       assert.equal(trustStatusForm.parse({ [key]: text }), undefined, text);
@@ -30,12 +30,12 @@ describe('trust status', () => {
     assert.equal(trustStatusForm.parse({ [key]: JSON.stringify({ ...status, characters_used: '457' }) }), undefined);
   });
 
-  it('has a readable name', () => {
+  it('has a readable ConfigMap name', () => {
     assert.match(statusName(status.role_arn), /^irsa-trust-acme-read-[0-9a-f]{12}$/);
     assert.match(statusName('arn:aws:iam::111111111111:role/+,='), /^irsa-trust-[0-9a-f]{12}$/);
   });
 
-  it('has a name for each role, also where roles differ in path, account, case or signs alone', () => {
+  it('has a name of its own for roles that differ only in path, account, partition, case or punctuation', () => {
     const arns = [
       'arn:aws:iam::111111111111:role/acme-read',
       'arn:aws:iam::222222222222:role/acme-read',
@@ -49,7 +49,7 @@ describe('trust status', () => {
     assert.equal(new Set(arns.map(statusName)).size, arns.length);
   });
 
-  it('has a name that Kubernetes takes', () => {
+  it('has a name that Kubernetes accepts', () => {
     fc.assert(
       fc.property(fc.stringMatching(/^[A-Za-z0-9+=,.@_-]{1,64}$/), (name) => {
         const named = statusName(`arn:aws:iam::111111111111:role/${name}`);

@@ -1,4 +1,4 @@
-/** Proves that who is shut out of a role's tokens stays out until the last one has expired. STS is the judge. */
+/** Proves that a run whose role tokens are denied stays denied until the last one has expired. STS decides. */
 import assert from 'node:assert/strict';
 import type { V1ConfigMap, V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
@@ -40,27 +40,27 @@ describe('a revoked run that holds a role token', () => {
   /** How a Deny names the service account of a run. */
   const denialOf = (account: string) => `"*${account.slice('run-'.length)}"`;
   const document = () => JSON.stringify(world.aws.role(clusterAccount, 'list').document);
-  /** The leader has compared the role with IAM, with all that it knows. */
+  /** Waits until the leader has compared the role with IAM. */
   async function compared() {
     const path = `/trust_status?proxy_iam_role_arn=${encodeURIComponent(proxy)}`;
     assert.equal((await replica.call('GET', path, { as: 'admin' })).status, 200);
   }
   const written = () => world.aws.role(clusterAccount, 'list').history.map((one) => JSON.stringify(one.document));
 
-  it('stays out when the run has ended, until the token has expired', async () => {
+  it('stays denied after its end, until the token has expired', async () => {
     const { run, account, token } = await revoked();
     assert.ok(document().includes(denialOf(account)));
     world.endRun(run);
-    // Another run shows that the leader has gone on.
+    // The token of another run shows that the leader has reconciled since.
     await tokenFor(start());
     await compared();
     assert.equal(await assumes(token, proxy), false, 'a copied token works again');
-    // Its life, and what clocks and silent watches may add.
+    // The token's life, and the margin for clocks and silent watches.
     world.clock.skip(900_000);
     await until(() => !document().includes(denialOf(account)), 20_000);
   }).timeout(40_000);
 
-  it('stays out where no mapping led there when it was revoked, and another leader finds one later', async () => {
+  it('stays denied when it was revoked without a mapping, and a later leader finds one', async () => {
     const run = start();
     const token = await tokenFor(run);
     await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'acme' } });
@@ -74,7 +74,7 @@ describe('a revoked run that holds a role token', () => {
     assert.equal(await assumes(token, proxy), false, 'a copied token works again');
   });
 
-  it('is out where it ends before its Deny is written, and the leader with it', async () => {
+  it('is denied even if it and the leader end before the Deny is written', async () => {
     const run = start();
     const token = await tokenFor(run);
     world.aws.knobs.failRate = { GetRole: { code: 'ServiceFailure', rate: 1 } };
@@ -84,7 +84,7 @@ describe('a revoked run that holds a role token', () => {
     assert.equal((await revoking).body.left, false);
     world.endRun(run.run);
     await replica.stop();
-    // The status did not name yet the service account that it was about to deny.
+    // Without a status, as if the leader had not yet published the service account that it was about to deny.
     removeStatuses(world);
     world.aws.knobs.failRate = {};
     replica = await world.startReplica();
@@ -93,14 +93,14 @@ describe('a revoked run that holds a role token', () => {
     assert.equal(await assumes(token, proxy), false, 'a copied token works');
   });
 
-  it('stays out while the clock of the leader is set, forward or back', async () => {
+  it("stays denied when the leader's clock is set forward or back", async () => {
     const [early, living] = [await revoked(), await revoked()];
     world.endRun(early.run);
     world.clock.jump(-3_600_000);
     const later = await revoked();
     for (const [step, ms] of [3_600_000, 7_200_000, -7_200_000].entries()) {
       world.clock.jump(ms);
-      // As an administrator does by `kubectl`: nobody's token is taken while the clock is ahead.
+      // As an administrator does by `kubectl`: the service accepts no bearer token while its clock is ahead.
       const other = world.addRolePair(`other-${step}`);
       const entry = { iam_role_arn: other.target, proxy_iam_role_arn: other.proxies[0], carrier: 'token' };
       const stored = world.kubernetes.get<V1ConfigMap>('configmaps', 'domino-field', mappingConfigMap);
@@ -113,7 +113,7 @@ describe('a revoked run that holds a role token', () => {
     }
   });
 
-  it('has not left while a write is under way that lets its tokens in', async () => {
+  it('is not reported as removed while a write that admits its tokens is under way', async () => {
     const run = start();
     const token = await tokenFor(run);
     await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'acme' } });
@@ -124,18 +124,18 @@ describe('a revoked run that holds a role token', () => {
     const answer = await replica.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run.run } });
     assert.equal(answer.status, 200, answer.text);
     const isDenied = async () => {
-      assert.ok(!(answer.body.left && (await assumes(token, proxy))), 'it had left, and is let in');
+      assert.ok(!(answer.body.left && (await assumes(token, proxy))), 'reported as removed, and its token works');
       return document().includes('IrsaRevokedRoleTokens');
     };
     await until(isDenied);
     assert.equal(await assumes(token, proxy), false);
   });
 
-  it('keeps nobody out who uses its service account later, by an entry', async () => {
+  it('lets a later run on its service account assume the role by an entry', async () => {
     const account = 'static-alice';
     const { run } = await revoked({ account });
     world.endRun(run);
-    // As the leader clears it, from an account that lives on.
+    // As the leader clears the request of a service account that outlives its pods.
     const stored = world.kubernetes.get<V1ServiceAccount>('serviceaccounts', 'domino-compute', account);
     const annotations = { ...stored?.metadata?.annotations, [wantedAnnotation]: '{"cleared":true}' };
     world.kubernetes.put('serviceaccounts', { ...stored, metadata: { ...stored?.metadata, annotations } });
@@ -149,7 +149,7 @@ describe('a revoked run that holds a role token', () => {
     assert.ok(await assumes(other, proxy));
   });
 
-  it('invariant 3: stays out while lists are empty by mistake', async () => {
+  it('invariant 3: stays denied while lists are empty by mistake', async () => {
     const { account, token } = await revoked();
     const denials = written().length;
     await emptyLists(world, ['pods', 'serviceaccounts']);
@@ -160,7 +160,7 @@ describe('a revoked run that holds a role token', () => {
     for (const one of written().slice(denials)) assert.ok(one.includes(denialOf(account)), one);
   });
 
-  it('invariant 3: stays out, and nobody else is, where the mapping has moved and lists are empty by mistake', async () => {
+  it('invariant 3: stays denied, and no other run is, when the carrier changed and lists are empty by mistake', async () => {
     const { account, token } = await revoked();
     const other = await tokenFor(start());
     await mapByEntries();

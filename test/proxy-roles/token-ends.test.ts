@@ -1,4 +1,4 @@
-/** Proves until when a Deny of role tokens stands: as long as its reason, across mappings, leaders and the run's end. STS is the judge. */
+/** Proves how long a Deny of role tokens stands, across mappings, leaders and the run's end. STS decides. */
 import assert from 'node:assert/strict';
 import type { V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
@@ -34,7 +34,7 @@ describe('a Deny of role tokens', () => {
     const run = runId(next);
     return { run, user, ...world.startRun(run, user, options) };
   }
-  /** A credential that outlasts skips of the clock. */
+  /** A credential that is still valid after the clock has skipped ahead. */
   const bearer = (user: string) => ({
     headers: { Authorization: `Bearer ${world.domino.token(user, { exp: Math.floor(Date.now() / 1000) + 7_200 })}` },
   });
@@ -52,7 +52,7 @@ describe('a Deny of role tokens', () => {
     return token ?? '';
   }
   const document = () => JSON.stringify(world.aws.role(clusterAccount, 'list').document);
-  /** The leader has compared the role with IAM, with all that it knows. */
+  /** Waits until the leader has compared the role with IAM. */
   async function compared() {
     const path = `/trust_status?proxy_iam_role_arn=${encodeURIComponent(proxy)}`;
     const answer = await replica.call('GET', path, bearer('admin'));
@@ -60,27 +60,27 @@ describe('a Deny of role tokens', () => {
     return answer;
   }
 
-  it('keeps nobody out who uses its service account later, by a token', async () => {
+  it('does not deny tokens to a later run or another user on its service account', async () => {
     const account = 'static-one';
     const first = start('alice', { account });
     await tokenFor(first);
     await revoke(first.run);
     world.endRun(first.run);
-    // As the leader clears it, from an account that lives on.
+    // As the leader clears the request of a service account that outlives its pods.
     const stored = world.kubernetes.get<V1ServiceAccount>('serviceaccounts', 'domino-compute', account);
     const annotations = { ...stored?.metadata?.annotations, [wantedAnnotation]: '{"cleared":true}' };
     world.kubernetes.put('serviceaccounts', { ...stored, metadata: { ...stored?.metadata, annotations } });
     const later = start('alice', { account });
     await until(async () => (await config(later)).text.includes('[profile '), 20_000);
     await tokenFor(later);
-    // Another person, on an account that still has the former one's request.
+    // Another user, on a service account that still has the previous user's request.
     await revoke(later.run);
     world.endRun(later.run);
     const others = start('bob', { account });
     await tokenFor(others);
   }).timeout(60_000);
 
-  it('of a role that two targets have: an end of one does not shorten what the other one gave', async () => {
+  it('of a role shared by two target roles lasts as long as the later of their tokens', async () => {
     const second = world.addRolePair('other').target;
     const asSecond = byToken({ iam_role_arn: second });
     await map('acme', byToken());
@@ -96,14 +96,14 @@ describe('a Deny of role tokens', () => {
     const token = await tokenFor(run);
     assert.equal((await revoke(run.run)).body.left, true);
     assert.equal(await assumes(token, proxy), false);
-    // The leader looks at all roles anew, after the end of the first target's tokens.
+    // The leader computes all roles anew, after the tokens of the first target role have expired.
     world.clock.skip(320_000);
     await tokenFor(start('carol'));
     await compared();
-    assert.equal(await assumes(token, proxy), false, 'the token lives for minutes more, and works again');
+    assert.equal(await assumes(token, proxy), false, 'the token is valid for minutes more, and works again');
   }).timeout(60_000);
 
-  it('comes back with a mapping that was deleted meanwhile', async () => {
+  it('returns when a deleted mapping is set again', async () => {
     const run = start();
     const token = await tokenFor(run);
     assert.equal((await revoke(run.run)).body.left, true);
@@ -120,7 +120,7 @@ describe('a Deny of role tokens', () => {
     assert.equal(await assumes(token, proxy), false, 'a copied token works again');
   }).timeout(60_000);
 
-  it('is made of a run that ends before IAM could be written, and no answer says that it left', async () => {
+  it('is written for a run that ends while IAM refuses writes, and only then reported as removed', async () => {
     const run = start();
     const token = await tokenFor(run);
     start();
@@ -138,7 +138,7 @@ describe('a Deny of role tokens', () => {
     assert.equal((await revoke(run.run)).body.left, true);
   }).timeout(60_000);
 
-  it('is made also while the API server does not confirm that the statement may go', async () => {
+  it('is written while the API server does not confirm that the statement for tokens may be removed', async () => {
     const run = start();
     const token = await tokenFor(run);
     const other = await tokenFor(start());
@@ -147,14 +147,14 @@ describe('a Deny of role tokens', () => {
     const kept = () => replica.log.some(({ msg }) => /role tokens are still let in/.test(String(msg)));
     await until(kept, 20_000);
     await revoke(run.run);
-    // When the statement is looked at again.
+    // The leader checks the statement again.
     world.clock.skip(16_000);
     await until(async () => !(await assumes(token, proxy)), 10_000);
     assert.ok(await assumes(other, proxy));
     world.kubernetes.knobs.refuseListsOf = '';
   }).timeout(60_000);
 
-  it('is made of a run that ended before a leader saw that it was shut out, and no answer says before that it left', async () => {
+  it('is written for a run that ended before a leader saw its revocation, which is not reported as removed', async () => {
     const run = start();
     const token = await tokenFor(run);
     world.kubernetes.knobs.freezeWatches = true;
@@ -173,7 +173,7 @@ describe('a Deny of role tokens', () => {
     assert.equal(await assumes(token, proxy), false, 'a copied token works');
   }).timeout(60_000);
 
-  it('is not told of a role that is kept elsewhere, nor is that written when its mapping is deleted', async () => {
+  it('is not reported for an unmanaged role, and that role is not written when its mapping is deleted', async () => {
     await until(() => document().includes('IrsaRoleTokens'), 20_000);
     const kept = world.addRolePair('kept');
     const arn = kept.proxies[0] ?? '';
@@ -208,7 +208,7 @@ describe('a Deny of role tokens', () => {
     assert.equal(JSON.stringify(world.aws.role(clusterAccount, 'kept').document), before);
   }).timeout(60_000);
 
-  it('that may have gone, after a write without an answer, is not told as standing', async () => {
+  it('is not reported as standing after a write without an answer may have removed it', async () => {
     const run = start();
     const token = await tokenFor(run);
     assert.equal((await revoke(run.run)).body.left, true);
@@ -228,7 +228,7 @@ describe('a Deny of role tokens', () => {
     assert.equal(again.body.left, false, again.text);
   }).timeout(60_000);
 
-  it('takes no place of a run that has the role by an entry, where the trust policy has no room for both', async () => {
+  it('does not evict a member in a full trust policy, and gives way to the Deny of a revoked run', async () => {
     await map('team', byToken(), { iam_role_arn: target, proxy_iam_role_arn: proxy });
     world.domino.addUser({ name: 'carol', orgs: ['team'] });
     const inside = start('carol');
@@ -241,10 +241,10 @@ describe('a Deny of role tokens', () => {
     await unmap('acme');
     await until(() => document().includes('IrsaRevokedRoleTokens'), 20_000);
     await compared();
-    assert.ok(await world.canAssume(inside.account, proxy), 'who was in is out');
+    assert.ok(await world.canAssume(inside.account, proxy), 'the member was evicted');
     const { body } = await compared();
     assert.equal(body.proxy_roles[0]?.role_tokens.problem?.code, 'trust_policy_full');
-    // An administrator's word goes before the others' denials.
+    // A revocation by an administrator has priority over other denials.
     const shutOut = start('carol');
     const token = await tokenFor(shutOut);
     assert.equal((await revoke(shutOut.run)).body.left, true);

@@ -1,4 +1,4 @@
-/** Proves that no run is said to have left a role of which nothing is published while its token works there. STS is the judge. */
+/** Proves that revoke_run reports no run as removed while its token works at a role without a status. STS decides. */
 import assert from 'node:assert/strict';
 import { AwsError } from '../../src/aws/error.ts';
 import { unpublishedWaysIn } from '../../src/proxy-roles/unpublished-roles.ts';
@@ -9,7 +9,7 @@ import { assumes } from '../support/roles.ts';
 import { scope } from '../support/trust-policies.ts';
 import { clusterAccount, type Replica, runId, type World } from '../support/world.ts';
 
-/** As docs/role-tokens.md has it for the owner of a role. */
+/** The statement that docs/role-tokens.md gives to the owner of a role. */
 const ownersTrust = (audience: string, issuer: string) => ({
   Version: '2012-10-17',
   Statement: [
@@ -26,7 +26,7 @@ const ownersTrust = (audience: string, issuer: string) => ({
   ],
 });
 
-describe('a revoked run that holds a token of a role that is kept elsewhere', () => {
+describe('a revoked run that holds a token of an unmanaged role', () => {
   let world: World;
   let replica: Replica;
   let proxy: string;
@@ -51,7 +51,7 @@ describe('a revoked run that holds a token of a role that is kept elsewhere', ()
     replica.call('POST', `/revoke_run${query}`, { as: 'admin', body: { run_id: runId(1) } });
   const tokenOf = ({ pod }: { pod: string }) => workingToken({ replica, proxy }, { run: runId(1), pod });
 
-  it('has not left when the mapping is deleted, until the owner takes the statement out', async () => {
+  it('is reported as removed only after the owner removes the statement, even if the mapping is deleted', async () => {
     await keepElsewhere();
     const token = await tokenOf(world.startRun(runId(1), 'alice'));
     const loses = async () => (await revoke('?dry_run=true')).body.loses as { proxy_iam_role_arn: string }[];
@@ -73,7 +73,7 @@ describe('a revoked run that holds a token of a role that is kept elsewhere', ()
     assert.equal((await revoke()).body.left, true);
   }).timeout(60_000);
 
-  it('has not left while the role was not looked at yet, and IAM does not answer', async () => {
+  it('is not reported as removed while the role is unread because IAM does not answer', async () => {
     world.aws.knobs.latencyMs = { GetRole: 8_000 };
     await keepElsewhere();
     const token = await tokenOf(world.startRun(runId(1), 'alice'));
@@ -85,12 +85,12 @@ describe('a revoked run that holds a token of a role that is kept elsewhere', ()
   }).timeout(60_000);
 });
 
-describe('a role of which nothing is published', () => {
+describe('a role without a published status', () => {
   const now = Date.parse('2026-11-21T12:00:00Z');
   const arn = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
   const open = JSON.stringify(ownersTrust('irsa/open', scope.issuer));
 
-  it('counts where IAM cannot be asked, and does not where it is gone, closed, or its tokens are over', async () => {
+  it('counts as a way in while IAM does not answer, but not if it is deleted, closed or its tokens expired', async () => {
     const reads: string[] = [];
     const getTrustPolicy = async (role: string) => {
       reads.push(role);
@@ -115,6 +115,6 @@ describe('a role of which nothing is published', () => {
     const { open: opened, mapped, unread, z9: last, ...others } = codes;
     assert.deepEqual([opened, mapped, unread, last], ['kept_elsewhere', 'pending', 'pending', 'pending']);
     assert.equal(Object.keys(others).length, many.length - 1);
-    assert.ok(reads.length <= 10, 'the account’s reads are the leader’s');
+    assert.ok(reads.length <= 10, 'the rate limit of reads belongs to the leader');
   });
 });

@@ -1,4 +1,4 @@
-/** Proves over the wire that revoke_run says what STS does: by altered statements of ours, and by open subjects of others. */
+/** Proves that revoke_run agrees with STS: for altered statements of the service, and for unmanaged open subjects. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
@@ -8,7 +8,7 @@ interface Statement {
   Condition: Record<string, Record<string, string | string[]>>;
 }
 
-describe('revoke_run and what STS does', () => {
+describe('revoke_run', () => {
   let world: World;
   let replica: Replica;
   let next = 25_000;
@@ -47,7 +47,7 @@ describe('revoke_run and what STS does', () => {
       (statement) => Object.assign(statement, { Action: [statement.Action, 'sts:TagSession'].flat() }),
     ],
     [
-      'a condition that STS meets',
+      'a condition that is met',
       ({ Condition }, issuer) =>
         Object.assign(Condition, { StringEquals: { [`${issuer}:aud`]: ['sts.amazonaws.com'] } }),
     ],
@@ -57,7 +57,7 @@ describe('revoke_run and what STS does', () => {
     ],
   ];
   for (const [index, [what, alter]] of alterations.entries()) {
-    it(`is true of a run in a statement of ours to which somebody added ${what}`, async () => {
+    it(`removes a run from a statement of the service to which another tool added ${what}`, async () => {
       const name = `altered-${index}`;
       await world.map(replica, 'acme', world.addRolePair(name));
       const [first, second] = [await granted(), await granted()];
@@ -76,7 +76,7 @@ describe('revoke_run and what STS does', () => {
     });
   }
 
-  it('is not true while IAM shows no document without the run', async () => {
+  it('does not report the run as removed while IAM shows stale documents', async () => {
     await world.map(replica, 'acme', world.addRolePair('stale'));
     const { run, account } = await granted();
     world.aws.knobs.staleReadMs = 60_000;
@@ -87,7 +87,7 @@ describe('revoke_run and what STS does', () => {
     await until(async () => (await revoke(run)).left === true);
   }).timeout(40_000);
 
-  it('is not true where a subject of others lets the run in, which is named everywhere, and logged once', async () => {
+  it('names the unmanaged subject that still admits the run, as status and dry run do, and logs it once', async () => {
     const pair = world.addRolePair('open');
     const document = documentOf('open');
     const subject = 'system:serviceaccount:domino-compute:*';
@@ -117,7 +117,7 @@ describe('revoke_run and what STS does', () => {
     assert.equal(logged()[0]?.level, 'warn');
   });
 
-  it('is not true where an open subject stands in a long document of a role that is kept elsewhere', async () => {
+  it('finds an open subject in a long document of an unmanaged role', async () => {
     const pair = world.addRolePair('wide');
     await world.map(replica, 'acme', pair);
     const entry = {
@@ -132,7 +132,7 @@ describe('revoke_run and what STS does', () => {
     for (const { Condition } of opened.Statement) {
       for (const keys of Object.values(Condition ?? {})) {
         const subjects = keys[`${world.issuer.issuer}:sub`];
-        // The first run's own stays, so that the service goes on looking at the role.
+        // The first run's subject stays, so that the service keeps checking the role.
         if (subjects) keys[`${world.issuer.issuer}:sub`] = [subjects, '*:domino-compute:*'].flat();
       }
     }
