@@ -164,7 +164,7 @@ describe('a reconcile of a proxy role', () => {
     assert.equal(pauses.length, 1);
   });
 
-  it('invariant 6: a service account removed by an external change is no member until the repair succeeds', async () => {
+  it('invariant 6: a member that an external change removed counts as removed until the repair succeeds', async () => {
     members('a', 'b');
     await pass();
     await clock.advance(20_000);

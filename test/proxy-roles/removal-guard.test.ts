@@ -95,7 +95,7 @@ describe('the removal guard', () => {
     assert.deepEqual(await held(), []);
   });
 
-  it('does not hold service accounts without a live pod, or whose request is for another or unmapped role', async () => {
+  it('does not hold service accounts without a live pod, or with a request for another or unmapped role', async () => {
     account('sa-1', want());
     account('sa-2', want([], `${role}-2`));
     pod('sa-2', run('a'), 'alice');

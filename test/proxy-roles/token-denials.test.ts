@@ -160,7 +160,7 @@ describe('a revoked run that holds a role token', () => {
     for (const one of written().slice(denials)) assert.ok(one.includes(denialOf(account)), one);
   });
 
-  it('invariant 3: stays denied, and no other run is, when the carrier changed and lists are empty by mistake', async () => {
+  it('invariant 3: stays the only denied run when the carrier changed and lists are empty by mistake', async () => {
     const { account, token } = await revoked();
     const other = await tokenFor(start());
     await mapByEntries();

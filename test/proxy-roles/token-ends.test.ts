@@ -154,7 +154,7 @@ describe('a Deny of role tokens', () => {
     world.kubernetes.knobs.refuseListsOf = '';
   }).timeout(60_000);
 
-  it('is written for a run that ended before a leader saw its revocation, which is not reported as removed', async () => {
+  it('is written for a run that ended before a leader saw its revocation, and not reported too early', async () => {
     const run = start();
     const token = await tokenFor(run);
     world.kubernetes.knobs.freezeWatches = true;

@@ -90,7 +90,7 @@ describe('a role without a published status', () => {
   const arn = (name: string) => `arn:aws:iam::111111111111:role/${name}`;
   const open = JSON.stringify(ownersTrust('irsa/open', scope.issuer));
 
-  it('counts as a way in while IAM does not answer, but not if it is deleted, closed or its tokens expired', async () => {
+  it('counts as a way in while IAM does not answer, but not if deleted, closed or its tokens expired', async () => {
     const reads: string[] = [];
     const getTrustPolicy = async (role: string) => {
       reads.push(role);
