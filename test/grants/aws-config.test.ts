@@ -1,4 +1,4 @@
-/** Proves the text of the AWS config file: its bytes, its names, and that no input breaks its form. */
+/** Proves the text of the AWS config file: its bytes and profile names, and that no input breaks its syntax. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
@@ -34,8 +34,8 @@ const text = (outcomes: readonly RoleOutcome[], more: Partial<AwsConfigInput> = 
 const sections = (config: string) => [...config.matchAll(/^\[profile (.*)\]$/gm)].map(([, name]) => name);
 const comments = (config: string) => config.split('\n').filter((line) => line.startsWith('#'));
 
-describe('aws config', () => {
-  it('is as the contract shows it, to the byte', () => {
+describe('the AWS config file', () => {
+  it('equals the example of the contract, byte for byte', () => {
     const detail = 'no IAM role acme-read-proxy in account 111111111111';
     const outcomes = [refused('acme-read-bucket-role', detail), granted('acme-list-bucket-role')];
     const expected = `# irsa-svc: roles of alice for run 646d27b817c28b5ea4b5b0c1, written 2026-11-21T12:00:00.000Z
@@ -54,7 +54,7 @@ region = us-west-2
     assert.equal(text(outcomes), expected);
   });
 
-  it('names the proposed default profiles in comments, of refused roles too, and a bounded number', () => {
+  it('names at most ten proposed default profiles in comments, including those of refused roles', () => {
     const proposed = (...names: string[]) => ({ proposed: new Set(names.map((name) => target(name))) });
     const list = [granted('b'), refused('a'), granted('c')];
     const proposals = (config: string) => config.split('\n').filter((line) => line.startsWith('# default profile: '));
@@ -70,25 +70,25 @@ region = us-west-2
     assert.equal(proposals(many).length, 10);
   });
 
-  it('is the same for the same input, whatever the order, but for the time', () => {
+  it('does not depend on the order of the input, and differs only in its time', () => {
     const outcomes = [granted('b'), refused('c'), granted('a'), granted('a', '333333333333')];
     assert.equal(text(outcomes), text(outcomes.toReversed()));
     const later = text(outcomes, { now: Date.parse('2026-11-22T12:00:00Z') });
     assert.deepEqual(later.split('\n').slice(1), text(outcomes).split('\n').slice(1));
   });
 
-  it('has its profiles by name', () => {
+  it('sorts its profiles by name', () => {
     const config = text([granted('b'), granted('a'), granted('B'), refused('aa')]);
     assert.deepEqual(sections(config), ['B', 'src_B', 'a', 'src_a', 'b', 'src_b']);
   });
 
-  it('invariant 6: has a comment with the reason for a role that could not be had', () => {
+  it('invariant 6: has a comment line with the reason for each refused role', () => {
     const config = text([refused('a', 'line one\nline two\r[profile x]'), granted('b')]);
     assert.equal(comments(config)[1], '# a: refused, role_not_found: line one?line two?[profile x]');
     assert.deepEqual(sections(config), ['b', 'src_b']);
   });
 
-  it('is one comment line where nobody is mapped', () => {
+  it('is one comment line when the user has no roles', () => {
     const config = text([]);
     assert.match(
       config,
@@ -96,7 +96,7 @@ region = us-west-2
     );
   });
 
-  it('says where nobody is mapped which organizations Domino names, in a bounded line', () => {
+  it('lists the user’s organizations, in a line of limited length, when the user has no roles', () => {
     const said = (orgs: readonly string[]) => text([], { orgs }).replace(/^.*mapped to a role/, '');
     assert.equal(said(['acme', 'a "b"\n[x]']), '; Domino names 2: ["acme","a \\"b\\"?[x]"]\n');
     assert.equal(said([]), '; Domino names 0: []\n');
@@ -104,12 +104,12 @@ region = us-west-2
     assert.ok(many.startsWith('; Domino names 3000: ["0xxx') && many.length < 2_500, String(many.length));
   });
 
-  it("names a role by its ARN's text after role/, path and all", () => {
+  it('names a profile after its ARN’s text behind role/, including the path', () => {
     const config = text([granted('team/data/reader'), granted('reader')]);
     assert.deepEqual(sections(config), ['reader', 'src_reader', 'team/data/reader', 'src_team/data/reader']);
   });
 
-  it('names roles of one name in several accounts apart: the first by ARN keeps it', () => {
+  it('adds the AWS account to the names of roles of one name, except the first by ARN', () => {
     const config = text([granted('x', '333333333333'), granted('x'), granted('x', '444444444444')]);
     const names = ['x', 'src_x', 'x@333333333333', 'src_x@333333333333', 'x@444444444444', 'src_x@444444444444'];
     assert.deepEqual(sections(config), names);
@@ -122,7 +122,7 @@ region = us-west-2
     assert.match(config, /\[profile x\]\nsource_profile = src_x\nrole_arn = arn:aws:iam::222222222222:role\/x\n/);
   });
 
-  it('makes nobody’s default credentials of a role that is called default', () => {
+  it('does not make a role that is called default the default credentials', () => {
     const config = text([granted('default'), granted('default', '333333333333')]);
     const names = ['default@222222222222', 'default@333333333333'];
     assert.deepEqual(
@@ -132,37 +132,37 @@ region = us-west-2
     assert.match(comments(config)[1] ?? '', /^# default@222222222222: /);
   });
 
-  it('names a role src_x apart from the source profile of x', () => {
+  it('renames a role src_x that would collide with the source profile of x', () => {
     const config = text([granted('x'), granted('src_x')]);
     const names = sections(config);
     assert.equal(new Set(names).size, 4);
     assert.deepEqual(names, ['src_x', 'src_src_x', 'x@222222222222', 'src_x@222222222222']);
   });
 
-  it('names a role apart that is called like a renamed one', () => {
+  it('gives a role that has the name of a renamed one a name of its own', () => {
     const names = sections(
       text([granted('x', '111111111111'), granted('x'), granted('x@222222222222', '111111111111')]),
     );
     assert.equal(new Set(names).size, 6);
   });
 
-  it('has no `=` or `,` in a profile name, which the AWS SDK for JavaScript would pass over, and says so', () => {
+  it('replaces `=` and `,` in profile names, which the AWS SDK for JavaScript ignores, and adds a comment', () => {
     const config = text([granted('a=b'), granted('c,d')]);
     assert.deepEqual(sections(config), ['a-b', 'src_a-b', 'c-d', 'src_c-d']);
     assert.equal(comments(config).filter((line) => /not read by every SDK/.test(line)).length, 2);
   });
 
-  it('gives a granted role its name before one that is refused', () => {
+  it('gives a granted role its name even if a refused role has the same name', () => {
     const config = text([{ ...refused('x'), target: 'acme-read' }, granted('acme-read')]);
     assert.deepEqual(sections(config), ['acme-read', 'src_acme-read']);
   });
 
-  it('says for which accounts of the run a role is not', () => {
+  it('has a comment line for the service accounts of the run that lack a role', () => {
     const config = text([{ ...granted('acme-read'), note: 'not for account ray-1' } as RoleOutcome]);
     assert.ok(comments(config).includes('# acme-read: not for account ray-1'));
   });
 
-  it('holds no line of a hostile user name', () => {
+  it('has no extra line from a hostile user name', () => {
     const user = 'eve\n[profile default]\nrole_arn = arn:aws:iam::666666666666:role/evil\r\u2028[x]\0#';
     for (const outcomes of [[], [granted('a')], [refused('a')]]) {
       const config = text(outcomes, { user });
@@ -172,7 +172,7 @@ region = us-west-2
     }
   });
 
-  it('has a session name that STS takes, for any user name', () => {
+  it('has a session name that STS accepts, for any user name', () => {
     assert.equal(sessionName('alice', run), `alice-${run}`);
     assert.equal(sessionName('a b/c:d', run), `a-b-c-d-${run}`);
     fc.assert(
@@ -200,7 +200,7 @@ region = us-west-2
     );
   const outcomes = fc.uniqueArray(outcome, { selector: (one) => one.target, maxLength: 8 });
 
-  it('has two profiles for each granted role, with names of their own, and a line for each refused one', () => {
+  it('has two uniquely named profiles for each granted role, and a comment line for each refused one', () => {
     fc.assert(
       fc.property(outcomes, fc.string({ unit: 'binary' }), (list, user) => {
         const config = text(list, { user });

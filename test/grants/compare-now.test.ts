@@ -1,4 +1,4 @@
-/** Proves the wait for a comparison with IAM: what counts as its answer, and that it ends. */
+/** Proves the wait for a requested comparison with IAM: which status ends it, and its time limit. */
 import assert from 'node:assert/strict';
 import { compareNow } from '../../src/grants/compare-now.ts';
 import type { ConfigMap } from '../../src/kubernetes/client.ts';
@@ -9,7 +9,7 @@ import { FakeClock, settle } from '../support/clock.ts';
 
 const role = 'arn:aws:iam::111111111111:role/acme';
 
-describe('a comparison on demand', () => {
+describe('a requested comparison', () => {
   let clock: FakeClock;
   let version: number;
   let annotation: string | undefined;
@@ -69,7 +69,7 @@ describe('a comparison on demand', () => {
       );
   });
 
-  it('is done when the status carries the id that was asked for', async () => {
+  it('is done when the status has the id of the request', async () => {
     publish({ compare_id: 'earlier' });
     const answer = ask();
     await settle();
@@ -79,7 +79,7 @@ describe('a comparison on demand', () => {
     assert.equal(await answer, true);
   });
 
-  it('is done also by a comparison that another request asked for later', async () => {
+  it('is also done when the status has the id of a later request', async () => {
     publish();
     const answer = ask();
     await settle();
@@ -88,7 +88,7 @@ describe('a comparison on demand', () => {
     assert.equal(await answer, true);
   });
 
-  it('is done when IAM refuses, and not by an error of before', async () => {
+  it('is done when the status has a new error, not by an earlier error', async () => {
     const error = { code: 'role_not_found', detail: 'no role', at: '2026-11-21T11:00:00.000Z' };
     publish({ error });
     const answer = ask();
@@ -99,7 +99,7 @@ describe('a comparison on demand', () => {
     assert.equal(await answer, true);
   });
 
-  it('ends after 5 s, and where there is nothing to ask for at once', async () => {
+  it('gives up after 5 s, and at once where the role has no status', async () => {
     assert.equal(await ask(), false);
     publish();
     const answer = ask();

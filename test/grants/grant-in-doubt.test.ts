@@ -1,4 +1,4 @@
-/** Proves what runs are told, and keep, while others write what they write, or nobody knows what IAM has of it. */
+/** Proves which answers and roles runs get while others write the same documents, or the state in IAM is unknown. */
 import assert from 'node:assert/strict';
 import type { V1ConfigMap as ConfigMap, V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
@@ -8,7 +8,7 @@ import { parseRoleRequest, type RoleRequest } from '../../src/runs/role-request.
 import { until } from '../support/clock.ts';
 import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
-describe('runs in doubt', () => {
+describe('runs while the state in IAM or Kubernetes is in doubt', () => {
   let world: World;
   let replicas: Replica[];
   let next = 7000;
@@ -52,7 +52,7 @@ describe('runs in doubt', () => {
     return parseRoleRequest(found?.metadata.annotations?.[wantedAnnotation]);
   }
 
-  it('invariant 6: who was taken out while no status could say so is not told that the role is had', async () => {
+  it('invariant 6: a run removed while no status could be written gets no profile from the old status', async () => {
     const field = 'domino-field';
     const { user } = await mapped('come-back');
     const { run, account } = await granted(user);
@@ -93,11 +93,11 @@ describe('runs in doubt', () => {
     }
   });
 
-  it('two runs that ask for one account at once, of different replicas, both count', async () => {
+  it('two runs that ask different replicas for one service account at the same time both count', async () => {
     const { user } = await mapped('at-once');
     const account = 'at-once-sa';
     const [first, second] = [runId(next++), runId(next++)];
-    // Neither replica learns by its watches what the other one wrote, or of the pods, which are seconds old.
+    // The watches show neither replica what the other one wrote, nor the pods, which are seconds old.
     world.kubernetes.knobs.freezeWatches = true;
     for (const run of [first, second]) world.startRun(run, user, { account });
     const asking = [ask(user, first, replicas[0])];
@@ -109,7 +109,7 @@ describe('runs in doubt', () => {
       assert.deepEqual([status, text.includes('[profile at-once]')], [200, true]);
     }
     assert.deepEqual(requestOf(account)?.also, [first]);
-    // The one that is on record ends. Somebody who ends with it is out when it is settled who else goes.
+    // The recorded run ends. A run that ends at the same time shows when the removals are done.
     const witness = await granted(user);
     world.endRun(second);
     world.endRun(witness.run);
@@ -118,7 +118,7 @@ describe('runs in doubt', () => {
     assert.equal((await ask(user, first)).status, 200);
   });
 
-  it('an account on which somebody always asks lets go of the runs that ended', async () => {
+  it('a service account in constant use drops the runs that ended from its request', async () => {
     const { user } = await mapped('busy');
     const account = 'busy-sa';
     await granted(user, { account });
@@ -130,15 +130,15 @@ describe('runs in doubt', () => {
     world.kubernetes.put('serviceaccounts', { ...stored, metadata: { ...stored?.metadata, annotations } });
     await granted(user, { account });
     const kept = requestOf(account)?.also ?? [];
-    // The run that lives, and the newest of those that may be too new to be seen.
+    // The live run, and the newest 50, whose pods may be too new for the watch.
     assert.deepEqual(kept.toSorted(), [known.run, ...also.slice(-50)].toSorted());
   });
 
-  it('invariant 6: a run that an external change removed, and that cannot be added again, gets that answer', async () => {
+  it('invariant 6: a run that an external change removed gets a refusal while IAM refuses the repair', async () => {
     const { user } = await mapped('overwritten');
     const { run, account } = await granted(user);
     const { document } = world.aws.role(clusterAccount, 'overwritten');
-    // Longer than IAM shows a document from before.
+    // Longer than IAM may show an earlier document.
     world.clock.skip(16_000);
     const text = JSON.stringify(document).replace(`*:domino-compute:${account}`, '');
     world.aws.setTrust(clusterAccount, 'overwritten', JSON.parse(text));
@@ -159,13 +159,13 @@ describe('runs in doubt', () => {
     assert.equal(await world.canAssume(account, arnOf('overwritten')), true);
   });
 
-  it('invariant 6: who may have been taken out by a write without an answer is not told to be in', async () => {
+  it('invariant 6: a run that a write without an answer may have removed gets no profile', async () => {
     const { user, pair } = await mapped('unanswered');
     const { run, account } = await granted(user);
     world.aws.knobs.loseAnswerNext = { UpdateAssumeRolePolicy: 1 };
     await any().call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'org-unanswered' } });
     await until(() => world.aws.writes.at(-1)?.outcome === 'answer-lost');
-    // Before it is looked at again.
+    // Before the leader reads the role again.
     world.aws.knobs.failRate = { GetRole: { code: 'AccessDenied', rate: 1 } };
     try {
       assert.equal(isIn('unanswered', account), false);

@@ -12,7 +12,7 @@ import { hasAws, hasBoto3, runAws, runBoto3 } from '../stack/clients.ts';
 import { until } from '../support/clock.ts';
 import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
-describe('a run gets its roles', () => {
+describe('POST /map_iam_roles_to_pod_sa', () => {
   let world: World;
   let replica: Replica;
   let next = 1;
@@ -37,7 +37,7 @@ describe('a run gets its roles', () => {
     replica.call('POST', '/map_iam_roles_to_pod_sa', { as, body: { run_id, ...more } });
   const proxyArn = `arn:aws:iam::${clusterAccount}:role/acme-list-bucket-role`;
 
-  it('invariant 6: after the 200 every role in the text can be assumed', async () => {
+  it('invariant 6: after a 200, every proxy role in the config file can be assumed', async () => {
     const run = newRun();
     const { account } = world.startRun(run, 'alice');
     assert.equal(await world.canAssume(account, proxyArn), false);
@@ -51,7 +51,7 @@ describe('a run gets its roles', () => {
     assert.deepEqual(world.subjects('acme-list-bucket-role').includes(`*:domino-compute:${account}`), true);
   });
 
-  it('with run- before the id, and asked again, the same', async () => {
+  it('gives the same config file again, also for an id with run- before it, without a call to IAM', async () => {
     const run = newRun();
     world.startRun(run, 'alice');
     const body = (text: string) => text.replace(/^#.*\n/, '');
@@ -59,10 +59,10 @@ describe('a run gets its roles', () => {
     const reads = world.aws.calls.GetRole;
     const again = await ask('alice', `run-${run}`);
     assert.equal(body(again.text), body(first.text));
-    assert.equal(world.aws.calls.GetRole, reads, 'a granted run costs no call to IAM');
+    assert.equal(world.aws.calls.GetRole, reads, 'a granted run costs no read of IAM');
   });
 
-  it('runs that have their roles are told so while the API server is away', async () => {
+  it('answers granted runs while the API server is down', async () => {
     const run = newRun();
     world.startRun(run, 'alice');
     assert.equal((await ask('alice', run)).status, 200);
@@ -71,7 +71,7 @@ describe('a run gets its roles', () => {
     world.kubernetes.knobs.down = false;
   });
 
-  it('invariant 6: what a lost watch shows is asked for again before it is told', async () => {
+  it('invariant 6: reads the status from the API server before it answers, if the watch is lost', async () => {
     const run = newRun();
     const { account } = world.startRun(run, 'alice');
     assert.equal((await ask('alice', run)).status, 200);
@@ -81,12 +81,12 @@ describe('a run gets its roles', () => {
     assert.ok(members()[account]);
     const lost = () =>
       replica.log.filter(({ msg, path }) => /watch lost/.test(String(msg)) && /configmaps/.test(String(path))).length;
-    // Four lists of ConfigMaps are watched, and each is lost.
+    // The replica watches four lists of ConfigMaps, and loses each.
     const before = lost();
     world.kubernetes.knobs.refuseListsOf = 'configmaps';
     world.kubernetes.cutWatches();
     await until(() => lost() >= before + 8);
-    // Meanwhile the leader moved the run to another proxy role.
+    // As if the leader had moved the run to another proxy role meanwhile.
     const status = trustStatusForm.parse(stored()?.data ?? {});
     assert.ok(status);
     world.kubernetes.put('configmaps', { ...stored(), data: trustStatusForm.data({ ...status, members: {} }) });
@@ -94,7 +94,7 @@ describe('a run gets its roles', () => {
     const asked = gets();
     const answer = ask('alice', run);
     await until(() => gets() > asked);
-    // What makes it look again is not the status, which is as lost as before.
+    // A change of the service account makes it read again, since the watch of the status is still lost.
     const looked = gets();
     const annotated = world.kubernetes.get<V1ServiceAccount>('serviceaccounts', 'domino-compute', account);
     const metadata = { ...annotated?.metadata, labels: { touched: 'true' } };
@@ -103,17 +103,17 @@ describe('a run gets its roles', () => {
     assert.deepEqual(members(), {});
     world.kubernetes.knobs.refuseListsOf = '';
     assert.equal((await answer).status, 200);
-    assert.ok(members()[account], 'not told before the leader has said so again');
+    assert.ok(members()[account], 'answered only after the leader has published the member again');
   });
 
-  it('invariant 6: who asks for more is answered by what the leader said to that, not to what was asked before', async () => {
+  it('invariant 6: answers a larger request only after the leader has decided that request', async () => {
     const [first, second] = [world.addRolePair('helen-1'), world.addRolePair('helen-2', [])];
     world.domino.addUser({ name: 'helen', orgs: ['helen-org'] });
     await world.map(replica, 'helen-org', first);
     const run = newRun();
     const { account } = world.startRun(run, 'helen');
     assert.equal((await ask('helen', run)).status, 200);
-    // Another target through the same proxy role, where the run is in already.
+    // Another target role behind the same proxy role, where the run is a member already.
     await world.map(replica, 'helen-org', first, { target: second.target, proxies: first.proxies });
     world.aws.knobs.latencyMs = { GetRole: 200 };
     assert.match((await ask('helen', run)).text, /\[profile helen-2\]/);
@@ -129,7 +129,7 @@ describe('a run gets its roles', () => {
     assert.equal(request?.roles.length, 2);
   });
 
-  it('with an API key in place of a token', async () => {
+  it('accepts an API key in place of a token', async () => {
     const run = newRun();
     world.startRun(run, 'bob');
     const options = { headers: { 'X-Domino-Api-Key': 'bobs-key' }, body: { run_id: run } };
@@ -138,7 +138,7 @@ describe('a run gets its roles', () => {
     assert.match(answer.text, /role_session_name = bob-/);
   });
 
-  it('invariant 7: Pending and terminating pods count, ended ones do not', async () => {
+  it('invariant 7: a Pending pod counts as live, a Succeeded one does not', async () => {
     const pending = newRun();
     world.startRun(pending, 'alice', { phase: 'Pending' });
     assert.equal((await ask('alice', pending)).status, 200);
@@ -147,7 +147,7 @@ describe('a run gets its roles', () => {
     assert.equal((await ask('alice', ended)).status, 404);
   });
 
-  it('invariant 5: nobody gets roles for another user’s run, or learns that it exists', async () => {
+  it('invariant 5: answers another user’s run exactly like a run that does not exist', async () => {
     const run = newRun();
     world.startRun(run, 'alice');
     const other = await ask('bob', run);
@@ -159,7 +159,7 @@ describe('a run gets its roles', () => {
     assert.equal((await ask('admin', run)).status, 404);
   });
 
-  it('invariant 5: an account that two users share is refused', async () => {
+  it('invariant 5: refuses a service account that two users share', async () => {
     const [mine, theirs] = [newRun(), newRun()];
     world.startRun(mine, 'alice', { account: 'shared-sa' });
     world.startRun(theirs, 'bob', { account: 'shared-sa' });
@@ -170,7 +170,7 @@ describe('a run gets its roles', () => {
     await until(async () => (await ask('alice', mine)).status === 200);
   });
 
-  it('of more roles than Kubernetes keeps on a service account are refused, saying so, and not to try again', async () => {
+  it('refuses more roles than fit on a service account, without a Retry-After', async () => {
     const data = Object.fromEntries(
       Array.from({ length: 20 }, (_, org) => {
         const list = Array.from({ length: 100 }, (__, n) => ({
@@ -204,7 +204,7 @@ describe('a run gets its roles', () => {
     }
   });
 
-  it('invariant 5: an account that comes to be shared loses the role', async () => {
+  it('invariant 5: a service account that a second user begins to share loses the role', async () => {
     const mine = newRun();
     world.startRun(mine, 'alice', { account: 'later-shared-sa' });
     assert.equal((await ask('alice', mine)).status, 200);
@@ -214,7 +214,7 @@ describe('a run gets its roles', () => {
     assert.equal(await world.canAssume('later-shared-sa', proxyArn), false);
   });
 
-  it('grants all accounts of a run, such as those of its Ray cluster, through one proxy', async () => {
+  it('grants all service accounts of a run, such as those of its Ray cluster, through one proxy role', async () => {
     const run = newRun();
     world.startRun(run, 'alice');
     world.startRun(run, 'alice', { account: `ray-${run}-ray` });
@@ -223,7 +223,7 @@ describe('a run gets its roles', () => {
     assert.equal(await world.canAssume(`ray-${run}-ray`, proxyArn), true);
   });
 
-  it('finds the pod that is seconds old and not in the watch yet', async () => {
+  it('finds a new pod that the watch does not show yet', async () => {
     world.kubernetes.knobs.freezeWatches = true;
     const run = newRun();
     world.startRun(run, 'alice');
@@ -237,7 +237,7 @@ describe('a run gets its roles', () => {
     assert.equal((await answer).status, 200);
   });
 
-  it('tells who is mapped to nothing so, in a file that is sound', async () => {
+  it('gives a user without roles a config file with one comment line', async () => {
     const run = newRun();
     world.startRun(run, 'carol');
     const answer = await ask('carol', run);
@@ -245,7 +245,7 @@ describe('a run gets its roles', () => {
     assert.match(answer.text, /^# irsa-svc: no roles of carol .*\n$/);
   });
 
-  it('names a role that cannot be had, and gives the others', async () => {
+  it('names a refused role in a comment line, and gives the others', async () => {
     const good = world.addRolePair('acme-good-role');
     const gone = {
       target: `arn:aws:iam::${assetAccount}:role/acme-gone-role`,
@@ -262,7 +262,7 @@ describe('a run gets its roles', () => {
     assert.match(answer.text, new RegExp(`^# acme-gone-role: refused, role_not_found: ${reason}$`, 'm'));
   });
 
-  it('gives a role that was mended when it is asked for again', async () => {
+  it('gives a refused role at a later request once it exists', async () => {
     const run = newRun();
     world.startRun(run, 'dave');
     assert.match((await ask('dave', run)).text, /^# acme-gone-role: refused/m);
@@ -271,7 +271,7 @@ describe('a run gets its roles', () => {
     await until(async () => (await ask('dave', run)).text.includes('[profile acme-gone-role]'));
   });
 
-  it('names an unmanaged proxy role, without touching it', async () => {
+  it('gives the profile of an unmanaged proxy role, and does not write the role', async () => {
     const kept = world.addRolePair('kept-by-terraform');
     world.domino.addUser({ name: 'erin', orgs: ['erin-org'] });
     const entry = {
@@ -290,7 +290,7 @@ describe('a run gets its roles', () => {
     assert.equal(world.aws.role(clusterAccount, 'kept-by-terraform').history.length, 1);
   });
 
-  it('names the role that an organization proposes as the default profile, as it was sent, and one at most', async () => {
+  it('names the one role that an organization proposes as default profile, and refuses two', async () => {
     const [one, two] = [world.addRolePair('proposed-one'), world.addRolePair('proposed-two')];
     world.domino.addUser({ name: 'gina', orgs: ['gina-org'] });
     const entry = ({ target, proxies }: typeof one) => ({ iam_role_arn: target, proxy_iam_role_arn: proxies[0] });
@@ -316,9 +316,9 @@ describe('a run gets its roles', () => {
     assert.doesNotMatch((await ask('gina', run)).text, /default profile: proposed-one/);
   });
 
-  it('fills a pool in order, and tells when it is full until there is room', async () => {
+  it('fills a pool in order, and answers 503 trust_policy_full until it has capacity', async () => {
     const pool = world.addRolePair('tiny', ['tiny-1', 'tiny-2']);
-    for (const name of ['tiny-1', 'tiny-2']) world.aws.setTrust(clusterAccount, name, documentWithRoomForOne());
+    for (const name of ['tiny-1', 'tiny-2']) world.aws.setTrust(clusterAccount, name, documentWithCapacityForOne());
     world.domino.addUser({ name: 'frank', orgs: ['frank-org'] });
     await world.map(replica, 'frank-org', pool);
     const runs = [newRun(), newRun(), newRun()];
@@ -334,11 +334,11 @@ describe('a run gets its roles', () => {
     world.endRun(runs[0] as string);
     await until(async () => proxyOf((await ask('frank', runs[2])).text) === 'tiny-1');
     assert.ok(world.subjects('tiny-1').includes(`*:domino-compute:run-${runs[2]}`));
-    // Nobody was moved.
+    // The other run was not moved.
     assert.equal(proxyOf((await ask('frank', runs[1])).text), 'tiny-2');
   });
 
-  it('ends with the run: its subject leaves, and nothing can be assumed any more', async () => {
+  it('removes the subject of a run that ended, which then cannot assume the role', async () => {
     const run = newRun();
     const { account } = world.startRun(run, 'alice');
     await ask('alice', run);
@@ -348,7 +348,7 @@ describe('a run gets its roles', () => {
     assert.equal((await ask('alice', run)).status, 404);
   });
 
-  it('ends with the mapping, and with the membership at the next refresh', async () => {
+  it('removes the subject of a run when the mapping is deleted', async () => {
     const pair = world.addRolePair('short-lived-role');
     world.domino.addUser({ name: 'gina', orgs: ['gina-org'] });
     await world.map(replica, 'gina-org', pair);
@@ -385,7 +385,7 @@ describe('a run gets its roles', () => {
     });
   }
 
-  it('refuses unknown fields and strange workload types', async () => {
+  it('refuses unknown fields and malformed workload types', async () => {
     const run = newRun();
     for (const more of [
       { surprise: 1 },
@@ -415,9 +415,9 @@ describe('a run gets its roles', () => {
     for (const secret of Object.values(world.aws.credentials)) assert.ok(!seen.includes(secret));
   });
 
-  it('audits each decision: who, which run, what was granted and refused with the reason', async () => {
+  it('writes an audit line with the user, the run, the granted roles and the refused ones with their reason', async () => {
     const [good, bad] = [world.addRolePair('audited-good'), world.addRolePair('audited-bad')];
-    // IAM gives a document that names a deleted principal, and takes it back no more.
+    // IAM returns a document with a deleted principal, and refuses to store it again.
     const statement = { Effect: 'Allow', Principal: { AWS: 'AROAEXAMPLEEXAMPLEEXA' }, Action: 'sts:AssumeRole' };
     world.aws.setTrust(clusterAccount, 'audited-bad', { Version: '2012-10-17', Statement: [statement] });
     world.domino.addUser({ name: 'henry', orgs: ['henry-org'] });
@@ -431,7 +431,7 @@ describe('a run gets its roles', () => {
     assert.equal((line?.refused as { code: string }[] | undefined)?.[0]?.code, 'malformed_trust_policy');
   });
 
-  it('keeps the names of release 1.8 in its metrics', async () => {
+  it('keeps the metric names of release 1.8', async () => {
     const text = await replica.metrics.registry.metrics();
     const names = [
       'irsa_mapping_requests_total',
@@ -452,7 +452,7 @@ describe('a run gets its roles', () => {
     );
   });
 
-  it('is read by boto3 and the AWS CLI, and the chain works in them', async function () {
+  it('gives a config file with which boto3 and the AWS CLI assume the target role', async function () {
     this.timeout(60_000);
     const run = newRun();
     const { account } = world.startRun(run, 'alice');
@@ -484,7 +484,7 @@ describe('a run gets its roles', () => {
   });
 
   /** An unmanaged trust policy, so long that the quota leaves capacity for one run. */
-  function documentWithRoomForOne() {
+  function documentWithCapacityForOne() {
     const document = (padding: number) => ({
       Version: '2012-10-17',
       Statement: [

@@ -1,4 +1,4 @@
-/** Proves what a request for what is on record costs: nothing, and one look at a refused role in so many seconds. */
+/** Proves what a request that repeats the recorded one costs: nothing, but one check of a refused role every 15 s. */
 import assert from 'node:assert/strict';
 import type { V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
@@ -6,7 +6,7 @@ import { parseRoleRequest } from '../../src/runs/role-request.ts';
 import { until } from '../support/clock.ts';
 import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
-describe('a request for what is on record', () => {
+describe('a request that repeats the recorded one', () => {
   let world: World;
   let replica: Replica;
 
@@ -30,7 +30,7 @@ describe('a request for what is on record', () => {
     return parseRoleRequest(object?.metadata?.annotations?.[wantedAnnotation])?.id;
   };
   const reads = () => world.aws.calls.GetRole ?? 0;
-  /** Until no pass is under way: no read for a while. */
+  /** Waits until no reconcile is under way: no read for a while. */
   const quiet = async () => {
     let [known, since] = [-1, 0];
     await until(() => {
@@ -40,7 +40,7 @@ describe('a request for what is on record', () => {
   };
   const patches = () => world.kubernetes.calls.get('patch serviceaccounts') ?? 0;
 
-  it('with one role of forty missing makes no new request and no call to IAM, however often it comes', async () => {
+  it('records nothing and calls no IAM while one of its forty roles is missing, and rechecks that role once', async () => {
     const run = runId(31_000);
     const { account } = world.startRun(run, 'alice');
     const first = await ask(run);
@@ -51,7 +51,7 @@ describe('a request for what is on record', () => {
     for (let times = 0; times < 10; times += 1) assert.match((await ask(run)).text, /^# missing: refused/m);
     assert.deepEqual([idOn(account), reads(), patches()], [known, readBefore, patchedBefore]);
 
-    // After a while the refused role is looked at again, once for all who ask, and no other is.
+    // After a while the refused role alone is checked again, once for all callers.
     world.clock.skip(16_000);
     const texts = await Promise.all([ask(run), ask(run), ask(run), ask(run)]);
     for (const { text } of texts) assert.match(text, /^# missing: refused, role_not_found/m);
@@ -64,7 +64,7 @@ describe('a request for what is on record', () => {
     assert.ok(reads() - readBefore <= 8, `${reads() - readBefore} reads`);
   });
 
-  it('by two runs of one account in turn makes one request, which counts for both', async () => {
+  it('by two runs of one service account in turn is recorded once, and counts for both runs', async () => {
     const [first, second] = [runId(31_001), runId(31_002)];
     const { account } = world.startRun(first, 'alice', { account: 'static-alice' });
     world.startRun(second, 'alice', { account });
@@ -75,7 +75,7 @@ describe('a request for what is on record', () => {
       for (const run of [first, second]) assert.equal((await ask(run)).status, 200);
     }
     assert.deepEqual([idOn(account), reads()], [known, readBefore]);
-    // The run that asked last ends: the other one keeps its roles, and still gets them when it asks.
+    // The run that asked last ends: the other one keeps its roles, and still gets them in its answers.
     world.endRun(second);
     await until(async () => (await ask(first)).text.includes('[profile role-0]'));
     assert.equal(await world.canAssume(account, `arn:aws:iam::${clusterAccount}:role/role-0`), true);

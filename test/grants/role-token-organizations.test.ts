@@ -1,4 +1,4 @@
-/** Proves invariant 11 of organizations' ids: a replica that lost its watches gives no token for another organization of the name. */
+/** Proves invariant 11 for organization ids: without watches, a replica gives no token for another organization of the name. */
 import assert from 'node:assert/strict';
 import type { V1ConfigMap } from '@kubernetes/client-node';
 import { organizationConfigMap } from '../../src/mappings/organizations.ts';
@@ -24,7 +24,7 @@ describe('role tokens of an organization, on a replica that lost its watches', (
     replica.call('POST', '/role_tokens', { as, body: { run_id: run, pod } });
   const given = async (...asked: Parameters<typeof ask>) => (await ask(...asked)).body.tokens?.length;
   const record = (id: string) => ({ id, by: 'owner', at: new Date(world.clock.now()).toISOString(), contenders: [] });
-  /** As another replica writes it. */
+  /** Writes keys of a ConfigMap, as another replica does. */
   function write(name: string, data: Record<string, unknown>): void {
     const stored = world.kubernetes.get<V1ConfigMap>('configmaps', 'domino-field', name);
     const texts = Object.fromEntries(Object.entries(data).map(([key, value]) => [key, JSON.stringify(value)]));
@@ -39,7 +39,7 @@ describe('role tokens of an organization, on a replica that lost its watches', (
     await until(() => lost() >= before + 8);
   }
 
-  it('are not given once an administrator accepted another one', async () => {
+  it('are not given once an administrator has accepted another organization of the name', async () => {
     await mapRoles(replica, 'acme', entry);
     const { pod } = world.startRun(runId(1), 'alice');
     await until(async () => (await given(pod)) === 1);
@@ -50,7 +50,7 @@ describe('role tokens of an organization, on a replica that lost its watches', (
     assert.equal(await given(pod), 1);
   });
 
-  it('are not given where the name was mapped meanwhile, and stands for another one', async () => {
+  it('are not given if the name was mapped meanwhile for another organization', async () => {
     await mapRoles(replica, 'team', entry);
     world.domino.addUser({ name: 'carol', orgs: ['team'] });
     const other = world.startRun(runId(2), 'carol');
@@ -62,7 +62,7 @@ describe('role tokens of an organization, on a replica that lost its watches', (
     assert.equal(await given(pod), 0);
   });
 
-  it('are not given where another one was accepted while the token was made', async () => {
+  it('are not given if another organization is accepted while the token is made', async () => {
     await mapRoles(replica, 'acme', entry);
     const { pod } = world.startRun(runId(1), 'alice');
     await until(async () => (await given(pod)) === 1);

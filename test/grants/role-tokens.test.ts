@@ -1,4 +1,4 @@
-/** Proves that role tokens reach the pods of those who may have the role now, and nobody else; against all stand-ins. */
+/** Proves that role tokens reach only the pods of users who may have the role now, against all stand-ins. */
 import assert from 'node:assert/strict';
 import type { V1ConfigMap } from '@kubernetes/client-node';
 import { decodeJwt } from 'jose';
@@ -65,7 +65,7 @@ describe('role tokens', () => {
   const works = (token: string, proxy = role.proxies[0] ?? '') => assumes(token, proxy);
   const errorCode = (answer: { status: number; body: { code?: string } }) => `${answer.status} ${answer.body.code}`;
 
-  it('gives a run its role without a write to IAM, and a client of release 1.8 a comment', async () => {
+  it('give a run its role without a write to IAM, and a client of release 1.8 a comment line', async () => {
     const warm = start();
     await config(warm.run);
     await tokenFor(warm);
@@ -99,7 +99,7 @@ describe('role tokens', () => {
     assert.equal((tried.body.proxy_roles as { carrier?: string }[])[0]?.carrier, 'token');
   });
 
-  it('writes one audit line for each token, with its id and never the token', async () => {
+  it('appear in one audit line each, with the id and never the token', async () => {
     const run = start();
     const token = await tokenFor(run);
     const lines = replica.log.filter((line) => line.audit === 'role_token' && line.run === run.run);
@@ -125,7 +125,7 @@ describe('role tokens', () => {
     assert.match(await replica.metrics.registry.metrics(), /irsa_role_tokens_total\{outcome="given"\} \d/);
   });
 
-  it('invariant 11: another user, another run’s pod and a pod that ended get the answer of a run that is not there', async () => {
+  it('invariant 11: a foreign run, a foreign pod and an ended pod are answered like a run that does not exist', async () => {
     const [own, other] = [start(), start('bob')];
     const none = await ask('f'.repeat(24), own.pod);
     for (const answer of [
@@ -143,7 +143,7 @@ describe('role tokens', () => {
     await until(async () => (await ask(own.run, own.pod)).status === 404, 8_000);
   });
 
-  it('invariant 11: a profile that is not mapped, or not by tokens, is refused, and other users’ profiles are not revealed', async () => {
+  it('invariant 11: a profile without a mapping by token is refused, and a user without roles sees no profile', async () => {
     const second = world.addRolePair('by-entry');
     await map('acme', entry(), entry('entry', second));
     const run = start();
@@ -165,13 +165,13 @@ describe('role tokens', () => {
     await map('acme', entry());
   });
 
-  it('invariant 11: a service account that pods of two people share gets no token', async () => {
+  it('invariant 11: a service account that two users’ pods share gets no token', async () => {
     const run = start('alice', { account: 'shared' });
     start('bob', { account: 'shared' });
     await until(async () => errorCode(await ask(run.run, run.pod)) === '409 shared_service_account', 8_000);
   });
 
-  it('invariant 11: the token is the checked pod’s, though it moves to another account before it is made', async () => {
+  it('invariant 11: a pod that the API server shows with another service account or uid gets no token', async () => {
     const run = start();
     await tokenFor(run);
     const pod = world.kubernetes.get<{ metadata: { uid: string }; spec: object }>('pods', 'domino-compute', run.pod);
@@ -187,7 +187,7 @@ describe('role tokens', () => {
     }
   });
 
-  it('invariant 11: two roles of one name are refused, since one token would open both', async () => {
+  it('invariant 11: two roles of one name are refused, since one token would be valid for both', async () => {
     const arn = 'arn:aws:iam::333333333333:role/list';
     const body = {
       domino_org: 'other',
@@ -197,7 +197,7 @@ describe('role tokens', () => {
     };
     const answer = await replica.call('POST', '/update_multirole_mapping', { as: 'admin', body });
     assert.equal(errorCode(answer), '400 invalid_request');
-    // As an earlier release, or a person, may have stored it.
+    // As an earlier release or an administrator may have stored it.
     const stored = world.kubernetes.get<{ data: Record<string, string> }>(
       'configmaps',
       'domino-field',
@@ -213,7 +213,7 @@ describe('role tokens', () => {
     await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'other' } });
   });
 
-  it('revokes: no new token, and those given are denied until they expire; a run that is allowed again works', async () => {
+  it('of a revoked run are refused and its existing ones denied, until the run is allowed again', async () => {
     const run = start();
     const token = await tokenFor(run);
     assert.ok(await works(token));
@@ -232,7 +232,7 @@ describe('role tokens', () => {
     await until(async () => (await ask(run.run, run.pod)).status === 200 && (await works(token)), 8_000);
   });
 
-  it('invariant 11: with its watches lost, a replica goes by what the API server has', async () => {
+  it('invariant 11: a replica that lost its watches decides by what the API server has', async () => {
     const [revoked, unmapped] = [start(), start()];
     for (const one of [revoked, unmapped]) await tokenFor(one);
     const lost = () => replica.log.filter(({ msg }) => /watch lost/.test(String(msg))).length;
@@ -254,7 +254,7 @@ describe('role tokens', () => {
     await until(async () => (await ask(revoked.run, revoked.pod)).status === 200, 8_000);
   });
 
-  it('denies the tokens of who left the organization, and of a mapping that ended for some', async () => {
+  it('are denied for users who left the organization, or whose organization’s mapping was deleted', async () => {
     const [stays, leaves] = [start('bob'), start()];
     const [kept, lost] = [await tokenFor(stays, 'bob'), await tokenFor(leaves)];
     world.domino.addUser({ name: 'alice', orgs: ['former'] });
@@ -274,7 +274,7 @@ describe('role tokens', () => {
     await until(() => works(kept), 8_000);
   });
 
-  it('names a missing audience with the command that mends it, and works once it is there', async () => {
+  it('are refused for a missing audience, with the command that adds it, and given once it is added', async () => {
     const unlisted = world.addRolePair('unlisted');
     await map('acme', entry(), entry('token', unlisted));
     const run = start();
@@ -297,7 +297,7 @@ describe('role tokens', () => {
     await map('acme', entry());
   });
 
-  it('moves a role from entries to tokens and back, and no run loses it meanwhile', async () => {
+  it('let a role move from entries to tokens and back without any run losing it', async () => {
     const moving = world.addRolePair('moving');
     listAudiences('list', 'unlisted', 'moving');
     const proxy = moving.proxies[0] ?? '';
@@ -306,7 +306,7 @@ describe('role tokens', () => {
     assert.match((await config(old.run, 'alice', {})).text, /\[profile moving\]/);
     assert.ok(await world.canAssume(old.account, proxy));
     await map('acme', entry('token', moving));
-    // A client of release 1.8 goes on with its entry; a new run of it gets the comment.
+    // A client of release 1.8 keeps its entry; a new run with such a client gets the comment line.
     assert.match((await config(old.run, 'alice', {})).text, /serviceaccount\/token\nrole_arn = \S+moving/);
     assert.match((await config(start().run, 'alice', {})).text, /needs_role_tokens/);
     const fresh = start();
@@ -320,7 +320,7 @@ describe('role tokens', () => {
     assert.ok((await works(token, proxy)) && (await world.canAssume(fresh.account, proxy)));
     world.endRun(old.run);
     world.endRun(fresh.run);
-    // Both statements go when the last run that had the role so has ended.
+    // The statement for tokens is removed when the last run that used it has ended.
     await until(
       async () => !JSON.stringify(world.aws.role(clusterAccount, 'moving').document).includes('irsa/moving'),
       8_000,
@@ -328,7 +328,7 @@ describe('role tokens', () => {
     await map('acme', entry());
   });
 
-  it('gives a direct role one profile without a chain', async () => {
+  it('give a direct role one profile without a chain', async () => {
     const direct = { target: world.addRolePair('direct').proxies[0] ?? '', proxies: [] as string[] };
     direct.proxies.push(direct.target);
     listAudiences('list', 'direct');
@@ -344,7 +344,7 @@ describe('role tokens', () => {
     await map('acme', entry());
   });
 
-  it('repairs the statement when somebody alters it, and takes it away with the mapping', async () => {
+  it('work again after another tool alters the statement, which is removed with the mapping', async () => {
     const run = start();
     await config(run.run);
     const token = await tokenFor(run);
@@ -358,7 +358,7 @@ describe('role tokens', () => {
     await map('acme', entry());
   });
 
-  it('names a token that a policy of the cluster refuses, and nothing of what the API server says of it', async () => {
+  it('that a policy of the cluster refuses are named in the answer, without the API server’s message', async () => {
     const run = start();
     await config(run.run);
     await tokenFor(run);
@@ -389,7 +389,7 @@ describe('role tokens', () => {
     await tokenFor(run);
   });
 
-  it('gives tokens where IAM does not let the service see the audiences, and says so once', async () => {
+  it('are given where IAM refuses to show the audiences, and the log has one line about it', async () => {
     const unseen = world.addRolePair('unseen');
     listAudiences('list', 'unseen');
     const notKnown = () =>
@@ -409,14 +409,14 @@ describe('role tokens', () => {
     await map('acme', entry());
   });
 
-  it('notices an audience that the provider lists no more, and that it lists again', async () => {
+  it('are refused while the provider does not list the audience, and given once it does again', async () => {
     const run = start();
     await config(run.run);
     const token = await tokenFor(run);
     assert.ok(await works(token));
     const compare = () => replica.call('GET', `/trust_status?proxy_iam_role_arn=${role.proxies[0]}`, { as: 'admin' });
     const looks = () => world.aws.calls.GetOpenIDConnectProvider ?? 0;
-    // Seen as listed, whatever the tests before left behind.
+    // The audience is read as listed, whatever earlier tests left behind.
     const before = looks();
     world.clock.skip(61_000);
     await until(async () => {
@@ -425,7 +425,7 @@ describe('role tokens', () => {
     }, 8_000);
     listAudiences();
     await assert.rejects(works(token), /Incorrect token audience/);
-    // What is listed is believed for a minute.
+    // The leader trusts a listed audience for a minute.
     world.clock.skip(61_000);
     await until(async () => {
       await compare();
@@ -433,7 +433,7 @@ describe('role tokens', () => {
     }, 8_000);
     assert.deepEqual((await ask(run.run, run.pod)).body.tokens, []);
     assert.match((await config(run.run)).text, /^# list: refused, audience_missing: .*--client-id irsa\/list/m);
-    // The role stays as it was: its statement asks for the audience, which nobody can have now.
+    // The role stays as it was: its statement requires the audience, which no token can have now.
     assert.match(JSON.stringify(world.aws.role(clusterAccount, 'list').document), /"irsa\/list"/);
     listAudiences('list');
     world.clock.skip(20_000);

@@ -1,4 +1,4 @@
-/** Proves that a run is not said to have left while it is not known whose tokens the trust policies let in. */
+/** Proves that a run is reported as removed only once the trust policies are known to admit none of its tokens. */
 import assert from 'node:assert/strict';
 import { heldBy, type RunRemovalDeps, readAccounts, untilRemoved } from '../../src/grants/run-removal.ts';
 import type { TrustStatus } from '../../src/proxy-roles/status.ts';
@@ -31,11 +31,11 @@ describe('the removal of a run', () => {
     return untilRemoved(['run-1'], new Map(), [], deps as unknown as RunRemovalDeps);
   };
 
-  it('is over where no published document lets it in', async () => {
+  it('is complete when no published document admits the run', async () => {
     assert.deepEqual(await stillIn(scope), []);
   });
 
-  it('is pending in every role while the AWS account is not known', async () => {
+  it('is pending in every role while the AWS account is unknown', async () => {
     const ways = await stillIn(undefined);
     assert.deepEqual(
       ways.map(({ proxy_iam_role_arn, code }) => [proxy_iam_role_arn, code]),
@@ -43,7 +43,7 @@ describe('the removal of a run', () => {
     );
   });
 
-  it('is answered after five seconds, whatever the leader and IAM do', async () => {
+  it('is answered after five seconds, even if the leader and IAM do nothing', async () => {
     const statement = {
       Effect: 'Allow',
       Principal: { Federated: scope.providerArn },
@@ -77,7 +77,7 @@ describe('the removal of a run', () => {
     ]);
   });
 
-  it('keeps in mind the tokens of an account that goes with its run meanwhile, and of one that another replica changed', async () => {
+  it('counts tokens that either the watch or the API server shows for a service account', async () => {
     const role = { target: 'arn:aws:iam::222222222222:role/list', arn: status.role_arn, org: 'acme' };
     const request = { id: '1', run: '1', user: { id: 'u', name: 'alice' }, at: '', roles: [], tokens: [role] };
     const carrying = { wanted: JSON.stringify(request) };
@@ -93,7 +93,7 @@ describe('the removal of a run', () => {
     }
   });
 
-  it('counts the tokens of an earlier revocation beside those on record now', () => {
+  it('counts the tokens of an earlier revocation and those of the current request', () => {
     const request = { id: '1', run: '1', user: { id: 'u', name: 'alice' }, at: '', roles: [] };
     const tokens = [{ target: 'arn:aws:iam::222222222222:role/read', arn: 'read', org: 'acme' }];
     const accounts = { get: () => ({ wanted: JSON.stringify({ ...request, tokens }) }) };
