@@ -415,7 +415,7 @@ describe('POST /map_iam_roles_to_pod_sa', () => {
     for (const secret of Object.values(world.aws.credentials)) assert.ok(!seen.includes(secret));
   });
 
-  it('writes an audit line with the user, the run, the granted roles and the refused ones with their reason', async () => {
+  it('writes an audit line with the user, the run, the granted roles and the reasons of refused ones', async () => {
     const [good, bad] = [world.addRolePair('audited-good'), world.addRolePair('audited-bad')];
     // IAM returns a document with a deleted principal, and refuses to store it again.
     const statement = { Effect: 'Allow', Principal: { AWS: 'AROAEXAMPLEEXAMPLEEXA' }, Action: 'sts:AssumeRole' };

@@ -40,7 +40,7 @@ describe('a request that repeats the recorded one', () => {
   };
   const patches = () => world.kubernetes.calls.get('patch serviceaccounts') ?? 0;
 
-  it('records nothing and calls no IAM while one of its forty roles is missing, and rechecks that role once', async () => {
+  it('records nothing and calls no IAM while one of forty roles is missing, and rechecks that role once', async () => {
     const run = runId(31_000);
     const { account } = world.startRun(run, 'alice');
     const first = await ask(run);

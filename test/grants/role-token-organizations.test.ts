@@ -1,4 +1,4 @@
-/** Proves invariant 11 for organization ids: without watches, a replica gives no token for another organization of the name. */
+/** Proves invariant 11 for organization ids, on a replica that lost its watches. */
 import assert from 'node:assert/strict';
 import type { V1ConfigMap } from '@kubernetes/client-node';
 import { organizationConfigMap } from '../../src/mappings/organizations.ts';

@@ -125,7 +125,7 @@ describe('role tokens', () => {
     assert.match(await replica.metrics.registry.metrics(), /irsa_role_tokens_total\{outcome="given"\} \d/);
   });
 
-  it('invariant 11: a foreign run, a foreign pod and an ended pod are answered like a run that does not exist', async () => {
+  it('invariant 11: foreign runs, foreign pods and ended pods get the answer of an unknown run', async () => {
     const [own, other] = [start(), start('bob')];
     const none = await ask('f'.repeat(24), own.pod);
     for (const answer of [
@@ -143,7 +143,7 @@ describe('role tokens', () => {
     await until(async () => (await ask(own.run, own.pod)).status === 404, 8_000);
   });
 
-  it('invariant 11: a profile without a mapping by token is refused, and a user without roles sees no profile', async () => {
+  it('invariant 11: a profile not mapped by token is refused, and a user without roles sees no profile', async () => {
     const second = world.addRolePair('by-entry');
     await map('acme', entry(), entry('entry', second));
     const run = start();
