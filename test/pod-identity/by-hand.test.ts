@@ -1,4 +1,4 @@
-/** Proves the way from a hand-made Pod Identity installation to one that is kept, as docs/pod-identity.md tells it. */
+/** Proves the way from a hand-made Pod Identity installation to a managed one, as docs/pod-identity.md describes it. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
@@ -9,13 +9,13 @@ const byHand = 'map-domino-user-k8s-sa';
 const handedOver = { 'app.kubernetes.io/managed-by': 'irsa-svc', 'irsa.dominodatalab.com/domino-user': user };
 const ours = { ...handedOver, 'irsa.dominodatalab.com/installation': 'domino-field' };
 
-describe('Pod Identity that was made by hand', () => {
+describe('a hand-made Pod Identity', () => {
   let world: PodIdentityWorld;
   let replica: Replica;
   let arn: string;
   let association: string;
 
-  /** As the project's guide has it: account, association, a trust statement without conditions, and a Mutation. */
+  /** As the project's guide shows it: service account, association, an open trust statement, and a Mutation. */
   beforeEach(async () => {
     world = await startPodIdentityWorld();
     world.domino.addUser({ name: user, orgs: [] });
@@ -44,7 +44,7 @@ describe('Pod Identity that was made by hand', () => {
   const holdsRole = async (pod: string) =>
     assert.match(await world.identityOf(account, pod), new RegExp(`:assumed-role/${role}/`));
 
-  it('is left in place and reported, and the user keeps the role meanwhile', async () => {
+  it('is left in place and reported as a conflict, and the user keeps the role', async () => {
     const before = world.startWorkload(user);
     await conflict();
     await holdsRole(before.pod);
@@ -53,14 +53,14 @@ describe('Pod Identity that was made by hand', () => {
     assert.equal(world.podStatement(role)?.Condition, undefined, 'the role’s statement is as it was');
   });
 
-  it('is taken over where its owner tags the association as ours', async () => {
+  it('is taken over when its owner tags the association for the service', async () => {
     const before = world.startWorkload(user);
     await conflict();
     world.aws.removeAssociation(association);
     const tagged = { namespace: 'domino-compute', serviceAccount: account, roleArn: arn, tags: handedOver };
     const { associationId } = world.aws.addAssociation(tagged);
     await world.untilInPlace(replica, user);
-    assert.equal(world.aws.associations()[0]?.associationId, associationId, 'no other one is made');
+    assert.equal(world.aws.associations()[0]?.associationId, associationId, 'no other association is made');
     world.kubernetes.remove('mutations', 'domino-platform', byHand);
     const after = world.startWorkload(user);
     assert.deepEqual([after.account, after.hasCredentials], [account, true]);
@@ -68,14 +68,14 @@ describe('Pod Identity that was made by hand', () => {
     await holdsRole(after.pod);
   });
 
-  it('is replaced where the association is deleted', async () => {
+  it('is replaced when its association is deleted', async () => {
     await conflict();
     world.aws.removeAssociation(association);
     await world.untilInPlace(replica, user);
     assert.deepEqual(world.aws.associations()[0]?.tags, ours);
   });
 
-  it('leaves the account that was there when the mapping is deleted', async () => {
+  it('keeps its service account when the mapping is deleted', async () => {
     await conflict();
     world.aws.removeAssociation(association);
     await world.untilInPlace(replica, user);
@@ -85,7 +85,7 @@ describe('Pod Identity that was made by hand', () => {
     assert.deepEqual(world.aws.associations(), []);
   });
 
-  it('tagged before its mapping is there, it is left alone, and not taken for one that is left over', async () => {
+  it('is not deleted as a leftover when it is tagged before its mapping is set', async () => {
     await replica.stop();
     world.aws.removeAssociation(association);
     const tagged = { namespace: 'domino-compute', serviceAccount: account, roleArn: arn, tags: handedOver };
@@ -99,7 +99,7 @@ describe('Pod Identity that was made by hand', () => {
     assert.equal(world.aws.associations()[0]?.associationId, theirs.associationId);
   });
 
-  it('a role that others share is narrowed to who is mapped, once the association is ours', async () => {
+  it("admits only mapped users to a shared role once the association is the service's", async () => {
     const other = { namespace: 'domino-compute', serviceAccount: 'svc-user-2-sa', roleArn: arn };
     world.aws.addAssociation(other);
     assert.match(await world.identityOf('svc-user-2-sa', 'run-2'), /:assumed-role\//);

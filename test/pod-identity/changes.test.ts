@@ -1,4 +1,4 @@
-/** Proves what becomes of a Pod Identity whose mapping changes: in the safe order, and nobody keeps what is no more theirs. */
+/** Proves that a Pod Identity follows its mapping in a safe order, and that no user keeps what is no longer mapped. */
 import assert from 'node:assert/strict';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
 import { until } from '../support/clock.ts';
@@ -16,7 +16,7 @@ import {
 } from '../support/pod-identity-users.ts';
 import { assetAccount, clusterAccount, type Replica } from '../support/world.ts';
 
-describe('Pod Identity: changes', () => {
+describe('Pod Identity: changes of the mapping', () => {
   let world: PodIdentityWorld;
   let replica: Replica;
 
@@ -33,7 +33,7 @@ describe('Pod Identity: changes', () => {
       [],
     );
 
-  it('another service account: the old one is taken away, the new one made, and the user has one at a time', async () => {
+  it('another service account: the new one is put in place, and all parts of the old one are removed', async () => {
     const one = await mappedUser(world, replica);
     const next = { ...one, account: `${one.user}-next` };
     await world.mapUser(replica, one.user, one.arn, { service_account: next.account });
@@ -44,7 +44,7 @@ describe('Pod Identity: changes', () => {
     noFalseAlarm();
   });
 
-  it('another role: the old one trusts the account until the association says the new one', async () => {
+  it('another role: the old one trusts the service account until the association has the new one', async () => {
     const one = await mappedUser(world, replica);
     const other = newUser(world);
     const id = associationOf(world, one.account)?.associationId;
@@ -62,13 +62,13 @@ describe('Pod Identity: changes', () => {
 
   for (const [what, code, spoil, mend] of [
     [
-      'is no policy any more',
+      'is no longer a policy',
       'malformed_trust_policy',
       (role: string) => world.aws.setTrust(clusterAccount, role, '[]'),
       (role: string, document: object) => world.aws.setTrust(clusterAccount, role, document),
     ],
     [
-      'we may not write any more',
+      'may no longer be written',
       'access_denied',
       () => {
         world.aws.knobs.failRate = { UpdateAssumeRolePolicy: { code: 'AccessDenied', rate: 1 } };
@@ -76,10 +76,10 @@ describe('Pod Identity: changes', () => {
       () => undefined,
     ],
   ] as const) {
-    it(`another role, and the trust policy of the old one ${what}: that is told for as long as it is so`, async () => {
+    it(`another role, while the trust policy of the old one ${what}: reported until it is fixed`, async () => {
       const [one, other] = [await mappedUser(world, replica), newUser(world)];
       const { document } = world.aws.role(clusterAccount, one.role);
-      // Held where both roles trust it, until the old one is spoilt.
+      // Held in the state where both roles trust the account, until the old role is broken.
       world.aws.knobs.failRate = { UpdatePodIdentityAssociation: { code: 'ServerException', rate: 1 } };
       await world.mapUser(replica, one.user, other.arn);
       await world.untilReport(replica, one.user, (found) => found?.code === 'unavailable');
@@ -90,14 +90,14 @@ describe('Pod Identity: changes', () => {
       assert.deepEqual(statusOf(world, one.account)?.trusted_by, [one.arn, other.arn].sort());
       world.aws.knobs.failRate = {};
       mend(one.role, document);
-      // A role that could not be written is left alone for so long.
+      // The leader retries a role that it could not write only after 15 s.
       world.clock.skip(16_000);
       await world.untilInPlace(replica, one.user);
       assert.deepEqual([trusted(world, one.role), trusted(world, other.role)], [[], [one.account]]);
     });
   }
 
-  it('a role that is not there: all stays with the old one, and back again nothing is left of it', async () => {
+  it('a missing role: the user keeps the old one, and mapping that again leaves no trace of the missing one', async () => {
     const one = await mappedUser(world, replica);
     const missing = `${one.arn}-missing`;
     await world.mapUser(replica, one.user, missing);
@@ -112,7 +112,7 @@ describe('Pod Identity: changes', () => {
     noFalseAlarm();
   });
 
-  it('a target role: added, changed, and taken away by a new association', async () => {
+  it('a target role: it is added and changed in place, and removed by a new association', async () => {
     const one = await mappedUser(world, replica);
     const target = (name: string) => `arn:aws:iam::${assetAccount}:role/${name}`;
     const id = associationOf(world, one.account)?.associationId;
@@ -129,7 +129,7 @@ describe('Pod Identity: changes', () => {
     noFalseAlarm();
   });
 
-  it('session tags off and on: the statement never asks for tags that are not sent', async () => {
+  it('session tags off and on: the statement never requires tags that EKS does not send', async () => {
     const one = await mappedUser(world, replica);
     const { pod } = world.startWorkload(one.user);
     const works = async () => assert.match(await world.identityOf(one.account, pod), /assumed-role/);
@@ -152,7 +152,7 @@ describe('Pod Identity: changes', () => {
     noFalseAlarm();
   });
 
-  it('kept elsewhere: the trust policy is not touched, neither at first, nor from then on, nor in the end', async () => {
+  it('an unmanaged role: its trust policy is not written when the mapping is set, changed or deleted', async () => {
     const both = ['sts:AssumeRole', 'sts:TagSession'];
     const theirs = { Effect: 'Allow', Principal: { Service: 'pods.eks.amazonaws.com' }, Action: both };
     const one = newUser(world, theirs);
@@ -179,7 +179,7 @@ describe('Pod Identity: changes', () => {
     noFalseAlarm();
   });
 
-  it('kept elsewhere for as long as an organization’s mapping says so, and no longer', async () => {
+  it('a role is unmanaged only while an organization’s mapping says so', async () => {
     const both = ['sts:AssumeRole', 'sts:TagSession'];
     const theirs = { Effect: 'Allow', Principal: { Service: 'pods.eks.amazonaws.com' }, Action: both };
     const one = newUser(world, theirs);
@@ -198,7 +198,7 @@ describe('Pod Identity: changes', () => {
     await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'acme' } });
     await until(() => trusted(world, one.role).join() === one.account);
     await world.untilReport(replica, one.user, (found) => found?.parts?.trust_policy === true);
-    // By the API nobody can name a user's role for an organization.
+    // The API refuses an organization's mapping that names a user's role, so it is stored directly.
     world.kubernetes.put('configmaps', stored);
     await until(isElsewhere);
     world.kubernetes.remove('configmaps', field, mappingConfigMap);
@@ -207,7 +207,7 @@ describe('Pod Identity: changes', () => {
     noFalseAlarm();
   });
 
-  it('two users of one role: one list, which the one who leaves leaves, and one word that it is kept elsewhere', async () => {
+  it('two users of one role share one list and its management, and an unmapped one is removed', async () => {
     const one = await mappedUser(world, replica);
     const two = newUser(world);
     await world.mapUser(replica, two.user, one.arn);

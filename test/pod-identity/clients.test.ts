@@ -1,4 +1,4 @@
-/** Proves what wins in the credential chains of boto3, the AWS CLI and the JS SDK, as docs/pod-identity.md has it. */
+/** Proves what wins in the credential chains of boto3, the AWS CLI and the JS SDK, as docs/pod-identity.md says. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,12 +30,12 @@ const [boto3, cli, js]: [Client, Client, Client] = [
   { name: 'the JS SDK', present: async () => true, run: (environment) => runNode(javascript, environment) },
 ];
 
-/** Who the client is in the end: the role of Pod Identity, one of the config file, another; or what it says. */
+/** The client's identity: the role of Pod Identity, a role of the config file, or keys; or its error message. */
 type Outcome = 'pods' | 'target' | 'proxy' | 'keys' | RegExp;
 
 interface Case {
   what: string;
-  /** Of the environment: variables beside those of Pod Identity, by name in `values`. */
+  /** Environment variables beside those of Pod Identity, by their name in `values`. */
   given: readonly (keyof Values)[];
   boto3: Outcome;
   cli: Outcome;
@@ -58,39 +58,43 @@ const same = (outcome: Outcome) => ({ boto3: outcome, cli: outcome, js: outcome 
 const incomplete = /assume role with web identity but has no role ARN configured/i;
 
 const cases: readonly Case[] = [
-  { what: 'nothing else', given: [], ...same('pods') },
-  { what: 'a config file whose profiles are not named', given: ['config'], ...same('pods') },
-  { what: 'a profile that is named', given: ['config', 'profile'], ...same('target') },
+  { what: 'no other setting', given: [], ...same('pods') },
+  { what: 'a config file without a selected profile', given: ['config'], ...same('pods') },
+  { what: 'a selected profile', given: ['config', 'profile'], ...same('target') },
   { what: 'a profile named default', given: ['configWithDefault'], ...same('proxy') },
   { what: 'AWS_WEB_IDENTITY_TOKEN_FILE alone', given: ['tokenFile'], boto3: incomplete, cli: incomplete, js: 'pods' },
-  { what: 'that, and a profile that is named', given: ['config', 'profile', 'tokenFile'], ...same('target') },
+  {
+    what: 'AWS_WEB_IDENTITY_TOKEN_FILE and a selected profile',
+    given: ['config', 'profile', 'tokenFile'],
+    ...same('target'),
+  },
   { what: 'AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN', given: ['tokenFile', 'roleArn'], ...same('proxy') },
   {
-    what: 'both, and a profile that is named',
+    what: 'AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN and a selected profile',
     given: ['config', 'profile', 'tokenFile', 'roleArn'],
     ...same('target'),
   },
-  { what: 'keys', given: ['keys'], ...same('keys') },
+  { what: 'keys in the environment', given: ['keys'], ...same('keys') },
   {
-    what: 'keys, and a profile that is named',
+    what: 'keys in the environment and a selected profile',
     given: ['config', 'profile', 'keys'],
     boto3: 'keys',
     cli: 'keys',
     js: 'target',
   },
   {
-    what: 'a profile that is named and is not there',
+    what: 'a selected profile that does not exist',
     given: ['config', 'missingProfile'],
     boto3: /could not be found/,
     cli: /could not be found/,
     js: 'pods',
   },
   {
-    what: 'a profile whose role STS refuses',
+    what: 'a selected profile whose role STS refuses',
     given: ['config', 'refusedProfile'],
     ...same(/AccessDenied|not authorized/),
   },
-  { what: 'a profile that goes on from Pod Identity', given: ['config', 'onFromPods'], ...same('target') },
+  { what: 'a selected profile whose source is Pod Identity', given: ['config', 'onFromPods'], ...same('target') },
 ];
 
 describe('credential chains in a pod with Pod Identity', function () {
@@ -183,7 +187,7 @@ describe('credential chains in a pod with Pod Identity', function () {
         it(`${what}: ${found}`, () => expectOutcome(client, given, outcome));
       }
 
-      it('a role that goes on from Pod Identity must take its session tags', async () => {
+      it('a role assumed from Pod Identity must allow its session tags', async () => {
         addTarget(['sts:AssumeRole']);
         try {
           await expectOutcome(
@@ -205,6 +209,6 @@ function trustOf(Principal: object, Action: string | string[], Condition?: objec
 }
 
 function skip(context: Mocha.Context, what: string): void {
-  console.log(`SKIPPED: ${what} is not on this machine, so this says nothing about it`);
+  console.log(`SKIPPED: ${what} is not on this machine, so it was not tested`);
   context.skip();
 }

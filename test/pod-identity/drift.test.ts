@@ -1,4 +1,4 @@
-/** Proves that an external change to any part of a Pod Identity is repaired, and reported once, and never made up. */
+/** Proves that each external change to a part of a Pod Identity is repaired and reported once, and no own write is. */
 import assert from 'node:assert/strict';
 import { statusName } from '../../src/proxy-roles/status.ts';
 import { until } from '../support/clock.ts';
@@ -18,7 +18,7 @@ import {
 } from '../support/pod-identity-users.ts';
 import { clusterAccount, type Replica } from '../support/world.ts';
 
-describe('Pod Identity: drift', () => {
+describe('Pod Identity: external changes', () => {
   let world: PodIdentityWorld;
   let replica: Replica;
 
@@ -40,7 +40,7 @@ describe('Pod Identity: drift', () => {
       .list<Stored>('events', field)
       .filter(({ reason, message }) => reason === 'PodIdentityChanged' && message?.includes(about)).length;
 
-  /** Does it, waits until all is as it was, and sees that it was told of just once. */
+  /** Makes the change, waits for the repair, and checks that the change was reported exactly once. */
   async function repaired(one: PodUser, act: () => void, isChanged: () => boolean): Promise<void> {
     const before = { lines: told(changed).length, metric: await counted('account') };
     act();
@@ -56,7 +56,7 @@ describe('Pod Identity: drift', () => {
     await world.untilReport(replica, one.user, (found) => found?.drift?.count === 1);
   }
 
-  it('a service account that somebody deleted is made again', async () => {
+  it('a deleted service account is created again', async () => {
     const one = await mappedUser(world, replica);
     await repaired(
       one,
@@ -66,7 +66,7 @@ describe('Pod Identity: drift', () => {
     assert.deepEqual(statusOf(world, one.account)?.drift?.missing, ['service account']);
   });
 
-  it('an association that somebody deleted is made again', async () => {
+  it('a deleted association is created again', async () => {
     const one = await mappedUser(world, replica);
     const before = associationOf(world, one.account)?.associationId ?? '';
     await repaired(
@@ -77,7 +77,7 @@ describe('Pod Identity: drift', () => {
     assert.deepEqual(statusOf(world, one.account)?.drift?.missing, [`association ${before}`]);
   });
 
-  it('an association that somebody gave another role gets its own again', async () => {
+  it('an association that was given another role gets its own role back', async () => {
     const one = await mappedUser(world, replica);
     const other = newUser(world);
     const id = associationOf(world, one.account)?.associationId ?? '';
@@ -90,7 +90,7 @@ describe('Pod Identity: drift', () => {
     assert.equal(associationOf(world, one.account)?.associationId, id);
   });
 
-  it('one that somebody made anew is theirs: it is told, left alone, and no new workload gets what it gives', async () => {
+  it('a replaced association is reported as a conflict and left alone, and new workloads do not get its role', async () => {
     const one = await mappedUser(world, replica);
     const other = newUser(world);
     world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');
@@ -98,7 +98,7 @@ describe('Pod Identity: drift', () => {
     await world.untilReport(replica, one.user, (found) => found?.code === 'association_conflict');
     await until(() => world.userMappings()?.[one.user] === undefined);
     assert.equal(world.startWorkload(one.user).account === one.account, false);
-    // The next holder is not to give it again.
+    // So that the next leader does not give the service account to workloads again.
     await until(() => statusOf(world, one.account)?.parts.mutation === false);
     assert.deepEqual(associationOf(world, one.account), theirs);
     assert.equal(statusOf(world, one.account)?.drift?.count, 1);
@@ -107,13 +107,13 @@ describe('Pod Identity: drift', () => {
     assert.equal(statusOf(world, one.account)?.drift?.count, 1);
   });
 
-  it('while it stands in the way, a role that is mapped no more does not go on trusting the account', async () => {
+  it('an unmapped role stops trusting the account even while another tool’s association conflicts', async () => {
     const one = await mappedUser(world, replica);
     const next = newUser(world);
     world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');
     const theirs = world.aws.addAssociation({ namespace: compute, serviceAccount: one.account, roleArn: one.arn });
     await world.untilReport(replica, one.user, (found) => found?.code === 'association_conflict');
-    assert.deepEqual(trusted(world, one.role), [one.account], 'its own role is left as it is');
+    assert.deepEqual(trusted(world, one.role), [one.account], 'the mapped role still trusts the account');
     await world.mapUser(replica, one.user, next.arn);
     await until(() => trusted(world, one.role).length === 0);
     await until(() => statusOf(world, one.account)?.trusted_by.length === 0);
@@ -122,7 +122,7 @@ describe('Pod Identity: drift', () => {
     await untilAllThere(world, one, next.arn);
   });
 
-  it('a trust statement that somebody edited or took away is as it was', async () => {
+  it('a trust statement that was edited or removed is restored', async () => {
     const one = await mappedUser(world, replica);
     const status = () => world.kubernetes.get<Stored>('configmaps', field, statusName(one.arn))?.data?.['status.json'];
     const edits = [
@@ -133,7 +133,7 @@ describe('Pod Identity: drift', () => {
       ],
     ];
     for (const [index, edit] of edits.entries()) {
-      // Longer than IAM shows a document from before, and shorter than the lease.
+      // Longer than IAM may show an earlier document, and shorter than the lease.
       world.clock.skip(16_000);
       const { document } = world.aws.role(clusterAccount, one.role);
       const statements = document.Statement as object[];
@@ -151,7 +151,7 @@ describe('Pod Identity: drift', () => {
     await world.untilInPlace(replica, one.user);
   });
 
-  it('a Mutation that somebody applied over ours, or deleted, says what we want again', async () => {
+  it('a Mutation that was overwritten or deleted is restored', async () => {
     const one = await mappedUser(world, replica);
     const wanted = world.userMappings();
     const acts = [
@@ -174,7 +174,7 @@ describe('Pod Identity: drift', () => {
   });
 });
 
-describe('Pod Identity: who keeps changing it', () => {
+describe('Pod Identity: a tool that keeps changing it', () => {
   let world: PodIdentityWorld;
   let replica: Replica;
 
@@ -184,7 +184,7 @@ describe('Pod Identity: who keeps changing it', () => {
   });
   afterEach(() => world.stop());
 
-  it('is waited for ever longer, which is told, and does not keep an administrator from taking it away', async () => {
+  it('makes the repair wait as contested, and an administrator can still delete the mapping', async () => {
     const one = await mappedUser(world, replica);
     for (const drifts of [1, 2, 3]) {
       world.kubernetes.remove('serviceaccounts', compute, one.account);
@@ -200,7 +200,7 @@ describe('Pod Identity: who keeps changing it', () => {
     assert.equal(associationOf(world, one.account), undefined);
   });
 
-  it('keeps no administrator’s change from the Mutation', async () => {
+  it('does not delay an administrator’s change of the Mutation', async () => {
     const one = await mappedUser(world, replica);
     const overwrite = () => {
       world.kubernetes.put('mutations', {
@@ -224,7 +224,7 @@ describe('Pod Identity: who keeps changing it', () => {
     assert.deepEqual(world.userMappings(), { [one.user]: one.account, [other.user]: other.account });
   });
 
-  it('is never made up of our own work, however far behind the watches are', async () => {
+  it('is not reported for the service’s own writes, even when the watches are behind', async () => {
     const one = newUser(world);
     const two = newUser(world);
     await mappedUser(world, replica);

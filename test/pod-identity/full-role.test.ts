@@ -1,4 +1,4 @@
-/** Proves that a role whose trust policy is full loses who leaves, lets in who fits then, and is kept from everybody else. */
+/** Proves that a role whose trust policy is full drops unmapped users, then admits those that fit, and no others. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
@@ -26,7 +26,7 @@ describe('Pod Identity: a role whose trust policy is full', () => {
   const waits = ({ account }: PodUser) => statusOf(world, account)?.reason?.code === 'trust_policy_full';
   const isIn = ({ role, account }: PodUser) => trusted(world, role).includes(account);
 
-  /** Maps users to one role, until two of them wait for room. The names are as long as each other: who leaves makes room for one. */
+  /** Maps users to one role until two wait. Their names are equally long: each removal frees capacity for one. */
   async function fullRole(): Promise<{ role: string; inside: PodUser[]; waiting: PodUser[] }> {
     const { role, arn } = newUser(world);
     const users: PodUser[] = [];
@@ -38,12 +38,12 @@ describe('Pod Identity: a role whose trust policy is full', () => {
       users.push(one);
     }
     const inside = users.filter(isIn);
-    assert.ok(inside.length >= 2, `${inside.length} have room`);
+    assert.ok(inside.length >= 2, `${inside.length} users fit`);
     assert.deepEqual(trusted(world, role), inside.map(({ account }) => account).sort());
     return { role, inside, waiting: users.filter(waits) };
   }
 
-  it('lets go who leaves, and lets in as many of those who wait as have room then', async () => {
+  it('drops an unmapped user, and admits as many waiting users as then fit', async () => {
     const { role, inside, waiting } = await fullRole();
     const [first, second, ...rest] = inside;
     assert.ok(first && second);
@@ -62,7 +62,7 @@ describe('Pod Identity: a role whose trust policy is full', () => {
     for (const one of [...rest, admitted, last]) await world.untilInPlace(replica, one.user);
   });
 
-  it('is closed again when somebody opened it to every pod, and nobody more is in', async () => {
+  it('is closed again after an external change opens it to every pod, and admits no waiting user', async () => {
     const { role, inside, waiting } = await fullRole();
     const before = trusted(world, role);
     const { document } = world.aws.role(clusterAccount, role);

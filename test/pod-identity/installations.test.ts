@@ -1,4 +1,4 @@
-/** Proves that two installations with one compute namespace leave each other's associations and Mutation alone. */
+/** Proves that two installations with one compute namespace do not change each other's associations and Mutation. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
@@ -21,7 +21,7 @@ describe('Pod Identity: two installations in one cluster', () => {
   };
   const lists = () => world.aws.calls.ListPodIdentityAssociations ?? 0;
 
-  it('what one made, the other takes for nobody’s leftover', async () => {
+  it('one does not delete what the other made as a leftover', async () => {
     const one = await mappedUser(world, replica);
     const [association, mutation] = [associationOf(world, one.account), world.userMappings()];
     await startOther();
@@ -37,7 +37,7 @@ describe('Pod Identity: two installations in one cluster', () => {
     );
   });
 
-  it('the other one’s users wait, with the reason, until the first has none', async () => {
+  it('users of the second installation wait, with the reason, until the first has no users', async () => {
     const one = await mappedUser(world, replica);
     await startOther();
     const two = newUser(world);
@@ -46,7 +46,7 @@ describe('Pod Identity: two installations in one cluster', () => {
     const report = await world.report(other, two.user);
     assert.match(report?.reason ?? '', /namespace domino-field/);
     assert.deepEqual(world.userMappings(), { [one.user]: one.account });
-    // An account of the other's: it is reported, and never taken over.
+    // An account of the first installation: a conflict is reported, and it is never taken over.
     await world.mapUser(other, one.user, one.arn);
     await world.untilReport(other, one.user, (found) => found?.code === 'association_conflict');
     await world.untilInPlace(replica, one.user);

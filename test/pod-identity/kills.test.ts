@@ -1,4 +1,4 @@
-/** Proves that a holder may die after any of its writes: the next one finishes what it began, and tells nothing untrue. */
+/** Proves that a leader may die after any of its writes: the next one finishes its work, and reports nothing untrue. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
@@ -15,14 +15,14 @@ import {
 } from '../support/pod-identity-users.ts';
 import { assetAccount, type Replica } from '../support/world.ts';
 
-/** More writes than any of these takes. */
+/** More writes than any of these tests makes. */
 const mostWrites = 40;
 
-describe('Pod Identity: a holder that dies', function () {
+describe('Pod Identity: a leader that dies', function () {
   this.timeout(120_000);
   let world: PodIdentityWorld;
   let replica: Replica;
-  /** Told of every write to AWS and Kubernetes at the moment that it takes effect. */
+  /** Called for every write to AWS and Kubernetes at the moment that it takes effect. */
   let onWrite: (what: string) => void = () => undefined;
 
   before(async () => {
@@ -43,8 +43,8 @@ describe('Pod Identity: a holder that dies', function () {
   after(() => world.stop());
 
   /**
-   * Lets the holder die right after its n-th write: nothing reaches it any more, the answer of that write included, and
-   * nothing of it goes out. Then another one starts, which need not wait for the lease to run out.
+   * Lets the leader die right after its n-th write: nothing reaches it any more, not even the answer to that write, and
+   * it sends nothing more. Then another replica starts, which need not wait for the lease to run out.
    * @returns whether there was an n-th write.
    */
   async function diesAfter(n: number, act: () => void, isDone: () => boolean): Promise<boolean> {
@@ -72,7 +72,7 @@ describe('Pod Identity: a holder that dies', function () {
     return true;
   }
 
-  /** Dies after each write in turn, of a user of its own each. */
+  /** Lets the leader die after each write in turn, with another user each time. */
   async function afterEachWrite(
     prepare: () => Promise<PodUser>,
     act: (one: PodUser) => void,
@@ -119,7 +119,7 @@ describe('Pod Identity: a holder that dies', function () {
     return one;
   }
 
-  it('while it puts all in place: one association, and all in order', () =>
+  it('while it puts all parts in place: the next leader completes them with one association', () =>
     afterEachWrite(
       async () => newUser(world),
       (one) => storeMappings(world, { [one.user]: mappingOf(one) }),
@@ -131,7 +131,7 @@ describe('Pod Identity: a holder that dies', function () {
       },
     ));
 
-  it('while it takes all away: nothing is left', () =>
+  it('while it removes all parts: the next leader removes the rest', () =>
     afterEachWrite(
       mapped,
       (one) => storeMappings(world, { [one.user]: undefined }),
@@ -140,11 +140,11 @@ describe('Pod Identity: a holder that dies', function () {
         await untilNothingLeft(world, one);
         const documents = world.aws.writes.filter(({ role }) => role === one.role).map(({ document }) => document);
         const letIn = documents.map((document) => document.includes(one.account));
-        assert.ok(!letIn.slice(letIn.indexOf(false)).includes(true), 'let in again');
+        assert.ok(!letIn.slice(letIn.indexOf(false)).includes(true), 'trusted again');
       },
     ));
 
-  it('while it makes an association anew, without a target role', () =>
+  it('while it replaces an association to remove a target role: the next leader makes exactly one new one', () =>
     afterEachWrite(
       async () => {
         const one = newUser(world);
@@ -161,7 +161,7 @@ describe('Pod Identity: a holder that dies', function () {
       },
     ));
 
-  it('while it goes to another role and off a target role: nobody is given an account without a role, and the old role is out', async () => {
+  it('while it changes the role and removes a target role: no user gets an account without a role', async () => {
     let empty = 0;
     let watched: PodUser | undefined;
     world.kubernetes.onChange('mutations', () => {
@@ -191,7 +191,7 @@ describe('Pod Identity: a holder that dies', function () {
     );
   });
 
-  it('and whose next one is behind with its watches: what was taken away is not given again', async () => {
+  it('before a leader whose watches are behind: a removed association is not created again', async () => {
     const one = await mapped();
     const next = await world.startReplica({ RESYNC_SECONDS: '1', LEASE_SECONDS: '3' });
     await world.map(next, 'acme', world.addRolePair('acme-list-bucket'));
@@ -200,7 +200,7 @@ describe('Pod Identity: a holder that dies', function () {
     world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');
     await replica.stop();
     replica = next;
-    // The next one compares roles of organizations meanwhile.
+    // The next leader compares roles of organizations meanwhile.
     const looks = () => world.aws.calls.GetRole ?? 0;
     const before = looks();
     await until(() => looks() >= before + 2);

@@ -1,4 +1,4 @@
-/** Proves that a lost or late answer of EKS costs nothing, and that many at once on several replicas lose nothing. */
+/** Proves that lost or late answers of EKS cause no error, and that many changes on several replicas lose nothing. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
@@ -23,7 +23,7 @@ describe('Pod Identity: lost answers', () => {
   let drawn = 0;
 
   before(async () => {
-    // Every fourth, and not a quarter by chance: chance is sometimes slower than any bound on waiting.
+    // Exactly every fourth call, not a random quarter, which may exceed any limit on waiting.
     const random = () => (++drawn % 4 === 0 ? 0 : 1);
     world = await startPodIdentityWorld({}, { random });
     replica = await world.startReplica();
@@ -39,7 +39,7 @@ describe('Pod Identity: lost answers', () => {
     );
   };
 
-  it('of a creation: it is asked for again with the same token, and there is one association', async () => {
+  it('of a creation: the leader finds the association, and creates no second one', async () => {
     const one = newUser(world);
     world.aws.knobs.loseAnswerNext = { CreatePodIdentityAssociation: 1 };
     await world.mapUser(replica, one.user, one.arn);
@@ -52,7 +52,7 @@ describe('Pod Identity: lost answers', () => {
     noFalseAlarm();
   });
 
-  it('of a creation that was not shown yet either: the same token finds it', async () => {
+  it('of a creation that hangs: the leader retries with the same token', async () => {
     const one = newUser(world);
     world.aws.knobs.hangNext = { CreatePodIdentityAssociation: 1 };
     await world.mapUser(replica, one.user, one.arn);
@@ -70,7 +70,7 @@ describe('Pod Identity: lost answers', () => {
     noFalseAlarm();
   }).timeout(20_000);
 
-  it('of a creation whose holder ends: the next one asks with its token', async () => {
+  it('of a creation whose leader stops: the next leader retries with the same token', async () => {
     const one = newUser(world);
     world.aws.knobs.failNext = { CreatePodIdentityAssociation: { code: 'ServerException', times: 1 } };
     world.aws.knobs.latencyMs = { CreatePodIdentityAssociation: 100 };
@@ -86,7 +86,7 @@ describe('Pod Identity: lost answers', () => {
     noFalseAlarm();
   });
 
-  it('of an update and of a deletion', async () => {
+  it('of an update and of a deletion: neither call is repeated', async () => {
     const [one, other] = [await mappedUser(world, replica), newUser(world)];
     world.aws.knobs.loseAnswerNext = { UpdatePodIdentityAssociation: 1, DeletePodIdentityAssociation: 1 };
     await world.mapUser(replica, one.user, other.arn);
@@ -101,10 +101,10 @@ describe('Pod Identity: lost answers', () => {
     noFalseAlarm();
   });
 
-  it('of a deletion, while the mapping comes back: nobody else is blamed for what is missing', async () => {
+  it('of a deletion while the mapping is restored: the leader reports no external change', async () => {
     const one = await mappedUser(world, replica);
     world.aws.knobs.loseAnswerNext = { DeletePodIdentityAssociation: 1 };
-    // Half of it passes between the deletion and its answer.
+    // Half of this time passes between the deletion and its answer.
     world.aws.knobs.latencyMs = { DeletePodIdentityAssociation: 400 };
     const mapping = world.kubernetes.get<Stored>('configmaps', field, mappingName)?.data?.[one.user];
     storeMappings(world, { [one.user]: undefined });
@@ -120,7 +120,7 @@ describe('Pod Identity: lost answers', () => {
     noFalseAlarm();
   });
 
-  it('of the trust policy, while the mapping is taken away again', async () => {
+  it('of a trust policy write while the mapping is deleted: the status outlasts the trust', async () => {
     const one = newUser(world);
     world.aws.knobs.loseAnswerNext = { UpdateAssumeRolePolicy: 1 };
     await world.mapUser(replica, one.user, one.arn);
@@ -134,12 +134,12 @@ describe('Pod Identity: lost answers', () => {
     await world.unmapUser(replica, one.user);
     await untilNothingLeft(world, one);
     world.aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 0 };
-    // Who forgets it sooner could leave it there, when he dies then.
+    // A leader that deleted the status sooner, and then died, would leave the trust behind.
     assert.deepEqual(last, []);
     noFalseAlarm();
   });
 
-  it('EKS that throttles every fourth call slows it down, and no more', async () => {
+  it('EKS that throttles every fourth call delays all users’ changes, but loses none', async () => {
     const users = Array.from({ length: 5 }, () => newUser(world));
     const actions = ['Create', 'Describe', 'List', 'Delete', 'Update'];
     const rates = actions.map((action) => [`${action}PodIdentityAssociation${action === 'List' ? 's' : ''}`, 0.3]);
@@ -154,7 +154,7 @@ describe('Pod Identity: lost answers', () => {
   }).timeout(40_000);
 });
 
-describe('Pod Identity: many at once', () => {
+describe('Pod Identity: many changes at once', () => {
   let world: PodIdentityWorld;
   let replicas: Replica[];
 
@@ -167,7 +167,7 @@ describe('Pod Identity: many at once', () => {
   const holders = () =>
     replicas.filter(({ log }) => log.some(({ msg }) => /the lease: this replica writes/.test(String(msg))));
 
-  it('administrators on two replicas lose nothing, and only the holder writes, one at a time', async () => {
+  it('all changes on two replicas take effect, and the leader alone writes, one call at a time', async () => {
     const users = Array.from({ length: 24 }, () => newUser(world));
     await Promise.all(users.map(({ user, arn }, index) => world.mapUser(replicas[index % 2] as Replica, user, arn)));
     for (const one of users) await untilAllThere(world, one);
@@ -181,7 +181,7 @@ describe('Pod Identity: many at once', () => {
     for (const one of users) await untilNothingLeft(world, one);
   }).timeout(40_000);
 
-  it('many who ask for one account: one has it, the others are told, and it is never two’s', async () => {
+  it('of many mappings to one service account, one is stored and the others are refused', async () => {
     const users = Array.from({ length: 8 }, () => newUser(world));
     const account = 'the-one-account-sa';
     const answers = await Promise.all(
@@ -205,7 +205,7 @@ describe('Pod Identity: many at once', () => {
     assert.equal(associationOf(world, account)?.roleArn, one.arn);
   });
 
-  it('the holder ends in the middle: the other one goes on at once', async () => {
+  it('when the leader stops midway, the other replica finishes', async () => {
     const users = Array.from({ length: 10 }, () => newUser(world));
     const [holder] = holders();
     const [other] = replicas.filter((replica) => replica !== holder);

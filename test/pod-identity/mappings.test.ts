@@ -1,4 +1,4 @@
-/** Proves which service account a Domino user gets, and what becomes of stored Pod Identity mappings of any kind. */
+/** Proves which service account a Domino user gets, and how stored Pod Identity mappings of any kind are read. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
@@ -17,7 +17,7 @@ const mapping = (user: string, more: Partial<PodIdentityMapping> = {}) =>
   completePodIdentity({ domino_user: user, iam_role_arn: role, ...more });
 
 describe('Pod Identity mappings', () => {
-  it('the account is the name in DNS-1123 with -sa after it', () => {
+  it('name the service account after the user, in DNS-1123 form with -sa appended', () => {
     for (const [user, account] of [
       ['svc-user-1', 'svc-user-1-sa'],
       ['Alice.Smith', 'alice-smith-sa'],
@@ -29,7 +29,7 @@ describe('Pod Identity mappings', () => {
       assert.equal(defaultServiceAccount(user), account);
   });
 
-  it('whatever the name, the account is one that Kubernetes takes and nobody else has by itself', () => {
+  it("name a service account that Kubernetes accepts, whatever the user's name", () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 300 }), (user) => {
         const account = defaultServiceAccount(user);
@@ -39,13 +39,13 @@ describe('Pod Identity mappings', () => {
     );
   });
 
-  it('knows the accounts that are nobody’s own', () => {
+  it('recognize the service accounts that Domino gives to pods by itself', () => {
     const run = '646d27b817c28b5ea4b5b0c1';
     for (const name of ['default', `run-${run}`, `ray-${run}-ray`, run]) assert.ok(isReservedAccount(name), name);
     for (const name of ['default-sa', 'run-1', 'svc-user-1-sa']) assert.ok(!isReservedAccount(name), name);
   });
 
-  it('what is stored is what was sent, with the rest filled in', () => {
+  it('are stored as sent, with defaults for the other fields', () => {
     const sent = mapping('alice', { target_role_arn: role.replace('111111111111', '222222222222') });
     const { byUser, byAccount, problems } = parsePodIdentities({ alice: storedPodIdentity(sent) });
     assert.deepEqual(byUser.get('alice'), sent);
@@ -54,7 +54,7 @@ describe('Pod Identity mappings', () => {
     assert.deepEqual([sent.disable_session_tags, sent.update_iam_role_trust_policy], [false, true]);
   });
 
-  it('two users who name one account get none, and others are not touched', () => {
+  it('of two users that name one service account are a problem of both, and of no other user', () => {
     const data = {
       alice: storedPodIdentity(mapping('alice', { service_account: 'shared-sa' })),
       bob: storedPodIdentity(mapping('bob', { service_account: 'shared-sa' })),
@@ -72,7 +72,7 @@ describe('Pod Identity mappings', () => {
     assert.equal(byUser.size, 3);
   });
 
-  it('a text that cannot be read is a problem of its user alone', () => {
+  it('that cannot be read are a problem of their user alone', () => {
     const broken = {
       a: 'x',
       b: '[]',
@@ -90,7 +90,7 @@ describe('Pod Identity mappings', () => {
     for (const { code, detail } of problems.values()) assert.ok(code === 'invalid_mapping' && detail.length > 10);
   });
 
-  it('one false keeps the role’s trust policy out of our hands', () => {
+  it('make the role unmanaged when one of them has update_iam_role_trust_policy false', () => {
     const data = {
       alice: storedPodIdentity(mapping('alice')),
       bob: storedPodIdentity(mapping('bob', { update_iam_role_trust_policy: false })),
@@ -105,7 +105,7 @@ describe('the Mutation of Pod Identity', () => {
     ['svc-user-1', 'svc-user-1-sa'],
   ]);
 
-  it('says what the guide of the project says', () => {
+  it("has the rules of the project's guide", () => {
     assert.deepEqual(mutationRules(accounts), [
       {
         labelSelectors: ['dominodatalab.com/workload-type in (Workspace,Batch,Scheduled)'],
@@ -119,7 +119,7 @@ describe('the Mutation of Pod Identity', () => {
     ]);
   });
 
-  it('is the same with what an API server fills in, and not with anything else', () => {
+  it('equals itself with the defaults that an API server adds, and with no other change', () => {
     const [rule] = mutationRules(accounts) as { cloudWorkloadIdentity: object }[];
     assert.ok(rule);
     const identity = rule.cloudWorkloadIdentity;
@@ -146,7 +146,7 @@ describe('the Mutation of Pod Identity', () => {
       assert.ok(!sameRules(other, accounts), JSON.stringify(other));
   });
 
-  it('names each account that any rule gives to anybody', () => {
+  it('lists each service account that any rule gives to workloads', () => {
     assert.deepEqual([...accountsInRules(mutationRules(accounts))].sort(), ['svc-user-1-sa', 'svc-user-2-sa']);
     assert.deepEqual([...accountsInRules([{ cloudWorkloadIdentity: { default_sa: 'all' } }, null, 1])], ['all']);
     for (const odd of [undefined, null, 'x', {}, [{ cloudWorkloadIdentity: { user_mappings: 'x' } }]]) {

@@ -1,4 +1,4 @@
-/** Proves what becomes of an account that changes hands: nobody's pods get by it what is another user's. */
+/** Proves that a service account which goes to another user gives no pod another user's role. */
 import assert from 'node:assert/strict';
 import type { podIdentityOf } from '../../src/reports/pod-identity.ts';
 import { until } from '../support/clock.ts';
@@ -15,7 +15,7 @@ import {
 } from '../support/pod-identity-users.ts';
 import type { Replica } from '../support/world.ts';
 
-describe('Pod Identity: an account that changes hands', () => {
+describe('Pod Identity: a service account that goes to another user', () => {
   let world: PodIdentityWorld;
   let replica: Replica;
 
@@ -32,7 +32,7 @@ describe('Pod Identity: an account that changes hands', () => {
     );
 
   for (const how of ['unmapped first', 'moved in one go'] as const) {
-    it(`an account that goes to another user, ${how}: whose pods have it lose its role, and the other one waits`, async () => {
+    it(`${how}: pods of the first user lose the role, and the second user waits for them to end`, async () => {
       const [one, two] = [await mappedUser(world, replica), newUser(world)];
       const { pod } = world.startWorkload(one.user);
       const own = `${one.user}-other`;
@@ -60,7 +60,7 @@ describe('Pod Identity: an account that changes hands', () => {
     });
   }
 
-  /** The account of the one goes to the other, who had none. */
+  /** Moves the service account of the first user to the second, who had none. */
   const move = (one: PodUser, two: PodUser) =>
     storeMappings(world, {
       [one.user]: undefined,
@@ -72,7 +72,7 @@ describe('Pod Identity: an account that changes hands', () => {
     assert.match(await world.identityOf(one.account, pod), /AccessDenied|ResourceNotFound/);
   }
 
-  it('while the watch of pods is lost: whose pod has it does not get the other one’s role', async () => {
+  it('while the watch of pods is lost: a pod of the first user does not get the second user’s role', async () => {
     const [one, two] = [await mappedUser(world, replica), newUser(world)];
     const isLost = ({ msg, path }: Record<string, unknown>) =>
       /watch lost/.test(String(msg)) && /pods$/.test(String(path));
@@ -82,7 +82,7 @@ describe('Pod Identity: an account that changes hands', () => {
     const { pod, account } = world.startWorkload(one.user);
     assert.equal(account, one.account);
     move(one, two);
-    // Where nobody can say who has it, nobody gets a role by it.
+    // While the pods of the account are unknown, it gets no role.
     await world.untilReport(replica, two.user, (found) => found?.code === 'kubernetes_unavailable');
     await getsNothing(one, two, pod);
     world.kubernetes.knobs.refuseListsOf = '';
@@ -92,7 +92,7 @@ describe('Pod Identity: an account that changes hands', () => {
     await untilAllThere(world, { ...two, account: one.account });
   });
 
-  it('while a pod has it that the watch has not told of: who has it is asked of the API server', async () => {
+  it('while the watch misses a pod of the first user: the API server shows it, and the second user waits', async () => {
     const [one, two] = [await mappedUser(world, replica), newUser(world)];
     world.aws.knobs.latencyMs = { DeletePodIdentityAssociation: 300 };
     const before = world.aws.calls.DeletePodIdentityAssociation ?? 0;
@@ -109,7 +109,7 @@ describe('Pod Identity: an account that changes hands', () => {
     await untilAllThere(world, { ...two, account: one.account });
   });
 
-  it('a user who gets another one: pods with the one before have no role any more, and are told to be restarted', async () => {
+  it('another service account for a user: pods with the old one lose the role and are listed for restart', async () => {
     const one = await mappedUser(world, replica);
     const next = { ...one, account: `${one.user}-next` };
     const { pod } = world.startWorkload(one.user);

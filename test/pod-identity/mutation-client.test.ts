@@ -1,4 +1,4 @@
-/** Proves the keeper of the Mutation against an API server that loses answers and other people who edit it. */
+/** Proves that the keeper of the Mutation copes with lost answers of the API server and with external edits. */
 import assert from 'node:assert/strict';
 import type { Mutation } from '../../src/kubernetes/client.ts';
 import { KubernetesError, type KubernetesErrorKind } from '../../src/kubernetes/transport.ts';
@@ -13,7 +13,7 @@ describe('the keeper of the Mutation', () => {
   let clock: FakeClock;
   let ending: AbortController;
   let there: Mutation | undefined;
-  /** What the watch shows; it follows unless told otherwise. */
+  /** What the watch shows: the current Mutation, unless the test sets isBehind. */
   let seen: Mutation | undefined;
   let isBehind: boolean;
   let version: number;
@@ -85,7 +85,7 @@ describe('the keeper of the Mutation', () => {
   };
   const writes = () => calls.filter((verb) => verb !== 'get');
 
-  it('makes it, changes it, takes it away, and writes nothing that is so already', async () => {
+  it('creates, changes and deletes the Mutation, and does not write what is already so', async () => {
     const one = keeper();
     wanted.set('alice', 'alice-sa');
     one.sync();
@@ -106,7 +106,7 @@ describe('the keeper of the Mutation', () => {
     assert.equal(drifts, 0);
   });
 
-  it('its own write is not an external change, also when the answer was lost', async () => {
+  it('does not report its own write as an external change, even if the answer was lost', async () => {
     const one = keeper();
     for (const users of [['alice'], ['alice', 'bob'], []]) {
       fates = ['lost'];
@@ -121,7 +121,7 @@ describe('the keeper of the Mutation', () => {
     assert.deepEqual(writes(), ['create', 'patch', 'delete']);
   });
 
-  it('what it took away is gone, however long the watch shows it', async () => {
+  it('counts a deleted Mutation as gone, even while the watch still shows it', async () => {
     const one = keeper();
     wanted.set('alice', 'alice-sa');
     one.sync();
@@ -134,7 +134,7 @@ describe('the keeper of the Mutation', () => {
     const before = calls.length;
     await clock.advance(60_000);
     assert.equal(calls.length, before);
-    // Somebody makes one of that name: that is a newer one.
+    // Another tool creates one of that name, with a newer version.
     isBehind = false;
     put(mutationRules(new Map([['mallory', 'alice-sa']])));
     assert.ok(one.gives('alice-sa'));
@@ -143,7 +143,7 @@ describe('the keeper of the Mutation', () => {
     assert.equal(there, undefined);
   });
 
-  it('an external change is reported once and repaired; where they go on, the repair waits without a loop', async () => {
+  it('reports and repairs each external change once, and after the fourth waits without a busy loop', async () => {
     const one = keeper();
     wanted.set('alice', 'alice-sa');
     one.sync();
@@ -169,7 +169,7 @@ describe('the keeper of the Mutation', () => {
     assert.equal(drifts, 4);
   });
 
-  it('an administrator’s change does not wait for it', async () => {
+  it('writes an administrator’s change without waiting for that pause', async () => {
     const one = keeper();
     wanted.set('alice', 'alice-sa');
     one.sync();
@@ -186,7 +186,7 @@ describe('the keeper of the Mutation', () => {
     assert.deepEqual(there?.rules, mutationRules(wanted));
   });
 
-  it('what cannot be written is tried ever later, and nobody is woken for it', async () => {
+  it('retries a refused write after growing pauses, and notifies no listener', async () => {
     const one = keeper();
     wanted.set('alice', 'alice-sa');
     fates = Array.from({ length: 6 }, () => 'refused' as const);
@@ -203,7 +203,7 @@ describe('the keeper of the Mutation', () => {
     assert.ok(one.gives('alice-sa'));
   });
 
-  it('one that moved meanwhile is read again', async () => {
+  it('reads the Mutation again after a conflict', async () => {
     const one = keeper();
     put([]);
     wanted.set('alice', 'alice-sa');
@@ -218,7 +218,7 @@ describe('the keeper of the Mutation', () => {
     assert.equal(drifts, 0);
   });
 
-  it('a namespace that is not there is not asked for without end', async () => {
+  it('retries a missing namespace at a limited rate, and writes once it exists', async () => {
     wanted.set('alice', 'alice-sa');
     fates = Array.from({ length: 500 }, () => 'not_found');
     keeper().sync();
@@ -230,7 +230,7 @@ describe('the keeper of the Mutation', () => {
     ending.abort();
   });
 
-  it('another installation’s is left alone, and had when that one gave it up', async () => {
+  it('does not change another installation’s Mutation, and creates its own when that one is deleted', async () => {
     const one = keeper();
     const theirs = put(mutationRules(new Map([['alice', 'alice-sa']])), 'other-field');
     one.sync();
@@ -258,7 +258,7 @@ describe('the keeper of the Mutation', () => {
     assert.deepEqual(writes(), []);
   });
 
-  it('ends when it is told to', async () => {
+  it('stops retrying when its signal aborts', async () => {
     const one = keeper();
     wanted.set('alice', 'alice-sa');
     fates = ['unavailable'];

@@ -1,4 +1,4 @@
-/** Proves the order in which a Pod Identity comes and goes, and what is never deleted at anybody's request. */
+/** Proves the order in which the parts of a Pod Identity are made and removed, and what is never deleted. */
 import assert from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
 import { podIdentityStatusForm } from '../../src/pod-identity/status.ts';
@@ -24,7 +24,7 @@ import { assetAccount, clusterAccount, type Replica } from '../support/world.ts'
 describe('Pod Identity: order', () => {
   let world: PodIdentityWorld;
   let replica: Replica;
-  /** What took effect, in the order in which it did. */
+  /** The changes that took effect, in their order. */
   let done: string[] = [];
 
   before(async () => {
@@ -45,7 +45,7 @@ describe('Pod Identity: order', () => {
   });
   after(() => world.stop());
 
-  it('comes: account, trust, association, Mutation; and goes the other way, the account last', async () => {
+  it('makes service account, trust, association and Mutation in this order, and removes them in reverse', async () => {
     done = [];
     const one = await mappedUser(world, replica);
     assert.deepEqual(done, [`account ADDED ${one.account}`, 'trusted', 'Create', 'mutation of 1']);
@@ -55,7 +55,7 @@ describe('Pod Identity: order', () => {
     assert.deepEqual(done, ['mutation of 0', 'Delete', 'not trusted', `account DELETED ${one.account}`]);
   });
 
-  it('off a target role, which takes another association: the Mutation gives the account to nobody meanwhile', async () => {
+  it('gives workloads no service account while it replaces the association to remove a target role', async () => {
     const one = await mappedUser(world, replica, { target_role_arn: `arn:aws:iam::${assetAccount}:role/acme-a` });
     done = [];
     await world.mapUser(replica, one.user, one.arn);
@@ -67,7 +67,7 @@ describe('Pod Identity: order', () => {
     await untilNothingLeft(world, one);
   });
 
-  it('and for as long as EKS does not make the other one, who starts a workload does not get the account', async () => {
+  it('gives new workloads no service account for as long as EKS refuses to create the replacement', async () => {
     const one = await mappedUser(world, replica, { target_role_arn: `arn:aws:iam::${assetAccount}:role/acme-a` });
     world.aws.knobs.failRate = { CreatePodIdentityAssociation: { code: 'ServerException', rate: 1 } };
     await world.mapUser(replica, one.user, one.arn);
@@ -80,7 +80,7 @@ describe('Pod Identity: order', () => {
     await untilNothingLeft(world, one);
   });
 
-  it('nothing goes before the Mutation does, however long that takes', async () => {
+  it('removes no other part before the entry of the Mutation, however long that takes', async () => {
     const one = await mappedUser(world, replica);
     done = [];
     world.kubernetes.knobs.failRate = 1;
@@ -92,7 +92,7 @@ describe('Pod Identity: order', () => {
     await until(() => replica.log.filter(failed).length >= 2);
     assert.deepEqual(done, []);
     assert.deepEqual(trusted(world, one.role), [one.account]);
-    // Tried ever later, and without a look at EKS each time.
+    // The retry pauses first.
     const times = replica.log.filter(failed).map(({ time }) => Date.parse(String(time)));
     assert.ok((times[1] ?? 0) - (times[0] ?? 0) >= 900, String(times));
     world.kubernetes.knobs.failRate = 0;
@@ -100,7 +100,7 @@ describe('Pod Identity: order', () => {
     assert.deepEqual(done, ['mutation of 0', 'Delete', 'not trusted', `account DELETED ${one.account}`]);
   });
 
-  it('a pass that began before the mapping went gives the account to nobody again', async () => {
+  it("a reconcile that began before the mapping was deleted does not put the Mutation's entry back", async () => {
     const one = await mappedUser(world, replica);
     world.aws.knobs.latencyMs = { DescribePodIdentityAssociation: 300 };
     const before = world.aws.calls.DescribePodIdentityAssociation ?? 0;
@@ -113,7 +113,7 @@ describe('Pod Identity: order', () => {
     assert.deepEqual(done, ['mutation of 0', 'Delete', 'not trusted', `account DELETED ${one.account}`]);
   });
 
-  it('an account stays while a workload has it that the watch has not told of', async () => {
+  it('keeps a service account while a workload that the watch does not show uses it', async () => {
     const one = await mappedUser(world, replica);
     world.aws.knobs.latencyMs = { DeletePodIdentityAssociation: 300 };
     const before = world.aws.calls.DeletePodIdentityAssociation ?? 0;
@@ -130,7 +130,7 @@ describe('Pod Identity: order', () => {
     await untilNothingLeft(world, one);
   });
 
-  it('an account that was there before is used, and never deleted', async () => {
+  it('uses a service account that existed before, and never deletes it', async () => {
     const [bare, asked] = [newUser(world), newUser(world)];
     world.kubernetes.put('serviceaccounts', { metadata: { name: bare.account, namespace: compute } });
     const body = { service_account_name: asked.account };
@@ -146,7 +146,7 @@ describe('Pod Identity: order', () => {
     }
   });
 
-  it('an association of ours that nobody remembers is found and taken away, with its trust and its account', async () => {
+  it('removes an association of its own without mapping or status, with its trust and service account', async () => {
     const one = await mappedUser(world, replica);
     await replica.stop();
     const maps = world.kubernetes.list<Stored>('configmaps', field);
@@ -160,7 +160,7 @@ describe('Pod Identity: order', () => {
     assert.equal(world.userMappings(), undefined);
   });
 
-  it('a status that somebody deletes is written again, and costs no call to AWS', async () => {
+  it('writes a deleted status again without a write to AWS', async () => {
     const one = await mappedUser(world, replica);
     const name = world.kubernetes
       .list<Stored>('configmaps', field)
@@ -172,7 +172,7 @@ describe('Pod Identity: order', () => {
     assert.deepEqual([world.aws.writes.length, world.aws.eksWrites.length], before);
   });
 
-  it('a status whose label somebody takes off gets it again, and goes on being told', async () => {
+  it('restores a removed label of a status', async () => {
     const one = await mappedUser(world, replica);
     for (const name of [podIdentityStatusForm.nameOf(one.account), statusName(one.arn)]) {
       const map = () => world.kubernetes.get<Stored>('configmaps', field, name);
@@ -185,7 +185,7 @@ describe('Pod Identity: order', () => {
     await world.untilInPlace(replica, one.user);
   });
 
-  it('an account of ours that nobody remembers is found and deleted, and one that is not ours stays', async () => {
+  it('finds and deletes a service account of its own without mapping or status, and keeps others', async () => {
     const one = newUser(world);
     await world.mapUser(replica, one.user, one.arn);
     await untilAllThere(world, one);
@@ -193,7 +193,7 @@ describe('Pod Identity: order', () => {
     await world.unmapUser(replica, one.user);
     await untilNothingLeft(world, one);
     await replica.stop();
-    // As a holder leaves it that ends before it tells, or whose status somebody deletes.
+    // As if the leader had died before it published the status, or the status had been deleted.
     assert.ok(made);
     world.kubernetes.put('serviceaccounts', made);
     world.kubernetes.put('serviceaccounts', { metadata: { name: 'team-own-sa', namespace: 'domino-compute' } });
@@ -203,7 +203,7 @@ describe('Pod Identity: order', () => {
     await untilNothingLeft(world, one);
   });
 
-  it('who has lost their statuses while nobody held the lease keep all they have, without a gap', async () => {
+  it('keeps all parts of users whose statuses were deleted while no replica was leader', async () => {
     const users = [await mappedUser(world, replica), await mappedUser(world, replica)];
     await replica.stop();
     for (const { metadata, data } of world.kubernetes.list<Stored>('configmaps', field)) {
@@ -216,7 +216,7 @@ describe('Pod Identity: order', () => {
     assert.deepEqual(done, []);
   });
 
-  it('the mapping ConfigMap deleted by hand: nobody is mapped any more, and all of it is taken away', async () => {
+  it('removes all parts when the ConfigMap of mappings is deleted by hand', async () => {
     const one = await mappedUser(world, replica);
     world.kubernetes.remove('configmaps', field, mappingName);
     await untilNothingLeft(world, one);

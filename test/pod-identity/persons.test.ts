@@ -1,4 +1,4 @@
-/** Proves that a Pod Identity mapping is one person's: another one who comes to have the user's name does not get the role. */
+/** Proves that a Pod Identity mapping belongs to one person: a later user of the same name does not get the role. */
 import assert from 'node:assert/strict';
 import { completePodIdentity, parsePodIdentities, storedPodIdentity } from '../../src/pod-identity/mappings.ts';
 import { podIdentityOf } from '../../src/reports/pod-identity.ts';
@@ -9,7 +9,7 @@ import { clusterAccount, type Replica } from '../support/world.ts';
 
 const configMap = 'domino-pod-identity-mapping';
 
-describe('Pod Identity: the person', () => {
+describe('Pod Identity: the person that a mapping belongs to', () => {
   let world: PodIdentityWorld;
   let replicas: [Replica, Replica];
 
@@ -27,7 +27,7 @@ describe('Pod Identity: the person', () => {
   const mine = async (as: string) => (await replicas[1].call('GET', '/my_pod_identity', { as })).body.pod_identity;
   const other = 'e'.repeat(24);
 
-  it('is recorded when the first workload of the user begins, also where an older release stored the mapping', async () => {
+  it('is recorded when the user’s first workload starts, for a mapping without an id', async () => {
     const { user } = await mappedUser(world, replicas[0]);
     assert.equal(stored(user)?.domino_user_id, undefined);
     const { id } = world.domino.user(user);
@@ -39,14 +39,14 @@ describe('Pod Identity: the person', () => {
     assert.equal(one.domino_user_id, id);
   });
 
-  it('stays when an administrator maps the user again, and is what an administrator sends', async () => {
+  it('is the one that an administrator sends, and stays when the user is mapped again', async () => {
     const { user, arn } = await mappedUser(world, replicas[0]);
     await world.mapUser(replicas[0], user, arn, { domino_user_id: world.domino.user(user).id });
     await world.mapUser(replicas[0], user, arn, { disable_session_tags: true });
     assert.equal(stored(user)?.domino_user_id, world.domino.user(user).id);
   });
 
-  it('who comes to have the name gets nothing, sees nothing, and is told; an administrator may accept them', async () => {
+  it('is not replaced by a later user of the name, who gets no role until an administrator accepts it', async () => {
     const one = await mappedUser(world, replicas[0]);
     const { user, arn } = one;
     const pod = world.startWorkload(user);
@@ -58,7 +58,7 @@ describe('Pod Identity: the person', () => {
     const stranger = world.startWorkload(user);
     await until(() => stored(user)?.contender_id === other);
     assert.equal(stored(user)?.domino_user_id, first);
-    // What the name had is taken away: the mapping of workloads, and what makes the account worth something.
+    // What the name had is removed: the entry of the Mutation, and the trust statement of the role.
     await until(() => world.userMappings()?.[user] === undefined);
     await until(() => world.podStatement(one.role) === undefined);
     assert.equal(world.startWorkload(user).account.startsWith('run-'), true);
@@ -81,7 +81,7 @@ describe('Pod Identity: the person', () => {
     assert.ok(world.aws.role(clusterAccount, one.role));
   });
 
-  it('a report is for the person on record alone', () => {
+  it('is the only one who sees the report', () => {
     const sent = { domino_user: 'alice', domino_user_id: '1', iam_role_arn: 'arn:aws:iam::111111111111:role/a' };
     const identities = parsePodIdentities({ alice: storedPodIdentity(completePodIdentity(sent)) });
     const sources = { identities, status: () => undefined, statuses: () => [], pods: [], knowsMutation: true };

@@ -1,4 +1,4 @@
-/** Proves that a Pod Identity mapping becomes a role in the user's workloads, and that taking it away leaves nothing. */
+/** Proves that a Pod Identity mapping gives the user's workloads the role, and that deleting it removes all parts. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { cluster, mutationName, type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
@@ -27,7 +27,7 @@ describe('Pod Identity', () => {
     return { user, role, arn, account: `${user}-sa` };
   }
 
-  it('puts all four parts in place, as the guide of the project shows them', async () => {
+  it("puts all four parts in place, as the project's guide shows them", async () => {
     const { user, role, arn, account } = await mapped();
     const labels = {
       'app.kubernetes.io/managed-by': 'irsa-svc',
@@ -57,14 +57,14 @@ describe('Pod Identity', () => {
     assert.match(identity, new RegExp(`^arn:aws:sts::111111111111:assumed-role/${role}/eks-${cluster}-`));
   });
 
-  it('leaves users who are not mapped their own accounts', async () => {
+  it('does not change the service accounts of users without a mapping', async () => {
     await mapped();
     world.domino.addUser({ name: 'svc-user-dynamic', orgs: [] });
     const { run, account, hasCredentials } = world.startWorkload('svc-user-dynamic');
     assert.deepEqual([account, hasCredentials], [`run-${run}`, false]);
   });
 
-  it('takes all of it away again, and deletes the account after the last pod', async () => {
+  it('removes all parts when the mapping is deleted, the service account after its last pod', async () => {
     const { user, role, account } = await mapped();
     const { pod } = world.startWorkload(user);
     await world.unmapUser(replica, user);
@@ -82,7 +82,7 @@ describe('Pod Identity', () => {
     await world.untilReport(replica, user, (found) => found === undefined);
   });
 
-  it('run twice, nothing changes the second time, and the next holder finds all of it in order', async () => {
+  it('writes nothing when the same mapping is set again, or when another leader takes over', async () => {
     const { user, arn } = await mapped();
     const mutation = () => world.kubernetes.get<Versioned>('mutations', 'domino-platform', mutationName);
     const written = () => [world.aws.writes.length, world.aws.eksWrites.length, mutation()?.metadata.resourceVersion];

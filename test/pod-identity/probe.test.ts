@@ -1,11 +1,11 @@
-/** Proves that new workloads get a service account only when EKS was seen to give its pods credentials. */
+/** Proves that new workloads get a service account only after EKS is seen to give its pods credentials. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
 import { compute, mappedUser, newUser, statusOf, untilAllThere } from '../support/pod-identity-users.ts';
 import type { Replica } from '../support/world.ts';
 
-describe('Pod Identity: an association that acts some seconds after EKS took it', () => {
+describe('Pod Identity: an association that takes effect some seconds after EKS accepted it', () => {
   let world: PodIdentityWorld;
   let replica: Replica;
   let mayDryRun = true;
@@ -24,7 +24,7 @@ describe('Pod Identity: an association that acts some seconds after EKS took it'
 
   const looks = () => world.kubernetes.calls.get('create pods') ?? 0;
 
-  it('the Mutation waits for three good dry runs in a row, and no workload misses its credentials', async () => {
+  it('a workload gets the service account only after dry runs show that EKS gives it credentials', async () => {
     const one = newUser(world);
     world.aws.knobs.associationDelayMs = Number.POSITIVE_INFINITY;
     await world.mapUser(replica, one.user, one.arn);
@@ -40,7 +40,7 @@ describe('Pod Identity: an association that acts some seconds after EKS took it'
     assert.deepEqual((await world.report(replica, one.user))?.credentials, { seen: true });
   });
 
-  it('nothing of a dry run is stored, and one that is in place needs no more of them', async () => {
+  it('three dry runs are made for a new association, none later, and no pod of theirs is stored', async () => {
     const before = looks();
     const one = await mappedUser(world, replica);
     assert.equal(looks() - before, 3);
@@ -55,7 +55,7 @@ describe('Pod Identity: an association that acts some seconds after EKS took it'
     assert.equal(looks() - before, 3);
   });
 
-  it('a good one between bad ones is not enough', async () => {
+  it('good dry runs between bad ones are not enough', async () => {
     const one = newUser(world);
     let answers = 0;
     world.kubernetes.admit((kind, object) => {
@@ -71,7 +71,7 @@ describe('Pod Identity: an association that acts some seconds after EKS took it'
     await untilAllThere(world, one);
   });
 
-  it('without the permission it goes on as before, and the status says so; users get no words of the API server', async () => {
+  it('without the permission, users get the role at once, and administrators see that nothing was checked', async () => {
     const one = newUser(world);
     mayDryRun = false;
     await world.mapUser(replica, one.user, one.arn);

@@ -1,4 +1,4 @@
-/** Proves what becomes of Pod Identities that cannot be had: they are told of, harm nobody, and come when that is mended. */
+/** Proves that Pod Identities which cannot be put in place are reported, affect no others, and recover when fixed. */
 import assert from 'node:assert/strict';
 import type { podIdentityOf } from '../../src/reports/pod-identity.ts';
 import { until } from '../support/clock.ts';
@@ -31,7 +31,7 @@ describe('Pod Identity: refusals', () => {
     world.untilReport(replica, user, (found) => found?.code === code && found.state === 'refused', timeoutMs);
   const ec2 = { Effect: 'Allow', Principal: { Service: 'ec2.amazonaws.com' }, Action: 'sts:AssumeRole' };
 
-  it('a role that is not there: in place once it is', async () => {
+  it('a missing role: refused, and in place once it exists', async () => {
     const one = newUser(world);
     world.aws.removeRole(clusterAccount, one.role);
     await world.mapUser(replica, one.user, one.arn);
@@ -40,12 +40,12 @@ describe('Pod Identity: refusals', () => {
     assert.equal(world.userMappings()?.[one.user], undefined);
     world.addPodRole(one.role);
     await replica.stop();
-    // The holder waits up to 30 s before it looks again: the next one looks at once.
+    // The leader waits up to 30 s before it checks again: the next leader checks at once.
     replica = await world.startReplica();
     await untilAllThere(world, one);
   });
 
-  it('a role that is deleted while it is in place: told, nothing taken away, and unmapped to the end', async () => {
+  it('a role that was deleted in AWS: deleting the mapping still removes all other parts', async () => {
     const one = await mappedUser(world, replica);
     world.aws.removeRole(clusterAccount, one.role);
     await world.unmapUser(replica, one.user);
@@ -54,7 +54,7 @@ describe('Pod Identity: refusals', () => {
     await until(() => !JSON.stringify(world.kubernetes.list('configmaps', 'domino-field')).includes(one.arn));
   });
 
-  it('a role that cannot be had: looked at again and again, and the API server is not asked for pods each time', async () => {
+  it('a refused role: repeated checks do not list the pods each time', async () => {
     const one = newUser(world);
     world.aws.setTrust(clusterAccount, one.role, '[]');
     await world.mapUser(replica, one.user, one.arn);
@@ -69,13 +69,13 @@ describe('Pod Identity: refusals', () => {
       });
       await until(() => looks() > seen);
     }
-    // A list that was empty is read anew now and then.
+    // An empty list is read again now and then.
     assert.ok(lists() - before <= 1);
     await world.unmapUser(replica, one.user);
   });
 
   for (const resource of ['mutations', 'serviceaccounts']) {
-    it(`${resource} that admission refuses: told in its words as what a person must mend; in place once it is`, async () => {
+    it(`${resource} that admission refuses: reported with its message, and in place once allowed`, async () => {
       const one = newUser(world);
       const said = `${resource} "x" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no`;
       Object.assign(world.kubernetes.knobs, { refuseWritesOf: resource, refusal: `422 ${said}` });
@@ -83,7 +83,7 @@ describe('Pod Identity: refusals', () => {
       await refused(one.user, 'kubernetes_refused');
       const { reason } = statusOf(world, one.account) ?? {};
       assert.equal(reason?.said, said);
-      // Which call, on which object.
+      // The detail names the object.
       const object = resource === 'mutations' ? mutationName : `${resource}/${one.account}`;
       assert.ok(reason?.detail.includes(object), reason?.detail);
       world.kubernetes.knobs.refuseWritesOf = '';
@@ -93,7 +93,7 @@ describe('Pod Identity: refusals', () => {
     });
   }
 
-  it('iam:PassRole denied, tried ever later; had when allowed', async () => {
+  it('iam:PassRole denied: retried after growing pauses, and in place once allowed', async () => {
     const one = newUser(world);
     world.aws.knobs.passRoleDenied = [one.arn];
     const before = world.aws.calls.CreatePodIdentityAssociation ?? 0;
@@ -110,7 +110,7 @@ describe('Pod Identity: refusals', () => {
     await untilAllThere(world, one);
   });
 
-  it('the quota of associations: had when there is room', async () => {
+  it('the quota of associations: refused, and in place once the quota allows it', async () => {
     const one = newUser(world);
     world.aws.knobs.associationQuota = world.aws.associations().length;
     await world.mapUser(replica, one.user, one.arn);
@@ -119,7 +119,7 @@ describe('Pod Identity: refusals', () => {
     await untilAllThere(world, one);
   });
 
-  it('a trust policy that is no policy, or that IAM does not let us write', async () => {
+  it('a trust policy that is malformed or may not be written: refused, and users do not see AWS’s message', async () => {
     const one = newUser(world);
     world.aws.setTrust(clusterAccount, one.role, '[]');
     await world.mapUser(replica, one.user, one.arn);
@@ -135,7 +135,7 @@ describe('Pod Identity: refusals', () => {
     assert.equal(associationOf(world, two.account), undefined);
   });
 
-  it('a trust policy that has no room for the statement', async () => {
+  it('a trust policy without capacity for the statement: refused, and never changed', async () => {
     const notes = Array.from({ length: 30 }, (_, index) => ({ ...ec2, Sid: `Statement${index}ThatIsSomebodyElses` }));
     const one = newUser(world, ...notes);
     const before = world.aws.role(clusterAccount, one.role).text;
@@ -147,7 +147,7 @@ describe('Pod Identity: refusals', () => {
     assert.equal(world.aws.role(clusterAccount, one.role).text, before);
   });
 
-  it('EKS sees the trust policy late: it comes in place by itself, and nobody has to mend anything', async () => {
+  it('EKS sees the trust policy 1.5 s late: in place without being refused in between', async () => {
     const one = newUser(world);
     world.aws.knobs.propagationMs = 1_500;
     await world.mapUser(replica, one.user, one.arn);
@@ -160,7 +160,7 @@ describe('Pod Identity: refusals', () => {
     assert.ok(!states.has('refused'));
   });
 
-  it('EKS sees it later than that: nobody is told to mend anything for a minute after our own write, and then somebody is', async function () {
+  it('EKS never sees the trust policy: pending for a minute after the write, then refused', async function () {
     this.timeout(90_000);
     const one = newUser(world);
     world.aws.knobs.propagationMs = Number.POSITIVE_INFINITY;
@@ -173,7 +173,7 @@ describe('Pod Identity: refusals', () => {
       (found) => found?.code === 'waiting_for_eks' && found.state === 'pending',
     );
     world.clock.skip(61_000);
-    // The jump costs the replica its lease, and its next look at the account may be 16 s away.
+    // The jump costs the replica its lease, and its next check of the account may be 16 s away.
     await refused(one.user, 'malformed_trust_policy', 45_000).finally(() => {
       world.aws.knobs.propagationMs = 0;
     });
@@ -182,7 +182,7 @@ describe('Pod Identity: refusals', () => {
     await untilAllThere(world, one);
   });
 
-  it('an account that workloads of others use: in place after the last of them', async () => {
+  it('a service account that workloads of other users use: in place after the last of them', async () => {
     const one = newUser(world);
     world.domino.addUser({ name: 'mallory', orgs: [] });
     const { pod } = world.startRun('7'.repeat(24), 'mallory', { account: one.account });
@@ -194,7 +194,7 @@ describe('Pod Identity: refusals', () => {
     await untilAllThere(world, one);
   });
 
-  it('a pod that names its user wrong is in the way no more once somebody mends the name', async () => {
+  it('a pod with a wrong user label: no longer a conflict once the label is corrected', async () => {
     const one = newUser(world);
     world.domino.addUser({ name: one.account, orgs: [] });
     const { pod } = world.startRun('6'.repeat(24), one.account, { account: one.account });
@@ -208,7 +208,7 @@ describe('Pod Identity: refusals', () => {
     await world.untilReport(replica, one.user, (found) => found?.restart.some((left) => left.pod === pod) === true);
   });
 
-  it('an association of another tool or person: never touched, also not when unmapped; in place when it is gone', async () => {
+  it('an association of another tool: never changed, even when unmapped, and in place once it is deleted', async () => {
     const [one, other] = [newUser(world), newUser(world)];
     const settings = { namespace: compute, serviceAccount: one.account, roleArn: other.arn };
     const theirs = world.aws.addAssociation({ ...settings, tags: { 'app.kubernetes.io/managed-by': 'terraform' } });
@@ -228,14 +228,14 @@ describe('Pod Identity: refusals', () => {
     );
   });
 
-  it('behind an association of another tool or person no trust policy is opened, also where the user is to have no session tags', async () => {
+  it('an association of another tool: no trust policy is opened, even for a user without session tags', async () => {
     const one = await mappedUser(world, replica);
     world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');
     const theirs = world.aws.addAssociation({ namespace: compute, serviceAccount: one.account, roleArn: one.arn });
     await world.mapUser(replica, one.user, one.arn, { disable_session_tags: true });
     await refused(one.user, 'association_conflict');
     assert.equal(statusOf(world, one.account)?.session_tags, false);
-    // Who comes to the role has its trust policy written anew, with all that is wanted in it.
+    // Another user of the role makes the leader write its trust policy anew.
     const two = newUser(world);
     await world.mapUser(replica, two.user, one.arn);
     await world.untilInPlace(replica, two.user);
@@ -245,7 +245,7 @@ describe('Pod Identity: refusals', () => {
     assert.deepEqual(trusted(world, one.role), ['*']);
   });
 
-  it('mappings that share an account, by kubectl: both stay as they are, and come in place when mended', async () => {
+  it('mappings stored by kubectl that share a service account: both users keep their parts until fixed', async () => {
     const [one, two] = [await mappedUser(world, replica), await mappedUser(world, replica)];
     const writes = () => [world.aws.writes.length, world.aws.eksWrites.length];
     const before = writes();
@@ -264,7 +264,7 @@ describe('Pod Identity: refusals', () => {
     assert.deepEqual(writes(), before);
   });
 
-  it('a stored mapping that cannot be read: all stays, also through the next holder, and nobody gets the account', async () => {
+  it('an unreadable mapping: all parts stay, even under a new leader, and no other user gets the account', async () => {
     const [one, other] = [await mappedUser(world, replica), newUser(world)];
     const writes = () => [
       world.aws.writes.filter(({ role }) => role === one.role),

@@ -1,4 +1,4 @@
-/** Proves that a mapping's session policy reaches EKS, is kept there against changes from outside, and is reported. */
+/** Proves that a mapping's session policy reaches EKS, is restored there after external changes, and is reported. */
 import assert from 'node:assert/strict';
 import { sameSessionPolicy, sessionPolicyProblem } from '../../src/pod-identity/session-policy.ts';
 import { until } from '../support/clock.ts';
@@ -26,7 +26,7 @@ describe('Pod Identity: session policies', () => {
       (line) => line.msg === 'what Pod Identity needs was changed externally' && line.service_account === account,
     );
 
-  it('a mapping’s policy is stored, created in EKS, and shown in reports and to the user', async () => {
+  it('a mapping’s policy is stored, set in EKS, and shown in reports and to the user', async () => {
     const one = await mappedUser(world, replica, limited);
     const association = associationOf(world, one.account);
     assert.deepEqual([association?.policy, association?.disableSessionTags], [policy, true]);
@@ -47,7 +47,7 @@ describe('Pod Identity: session policies', () => {
     assert.deepEqual([before?.policy, after?.policy], [policy, undefined]);
   });
 
-  it('another policy updates the association; none makes the association anew, and neither is drift', async () => {
+  it('another policy updates the association, removing it makes a new association, and neither is drift', async () => {
     const one = await mappedUser(world, replica, limited);
     const id = associationOf(world, one.account)?.associationId;
     const next = policyFor('arn:aws:s3:::acme/bob/*');
@@ -71,7 +71,7 @@ describe('Pod Identity: session policies', () => {
   const change = (account: string, settings: object) =>
     world.aws.changeAssociation(associationOf(world, account)?.associationId ?? '', settings);
   for (const [does, mapping, act] of changes) {
-    it(`a policy that an outside change ${does} is drift, named and repaired`, async () => {
+    it(`a policy that an external change ${does} is reported as drift and repaired`, async () => {
       const one = await mappedUser(world, replica, mapping);
       const wanted = associationOf(world, one.account)?.policy;
       act(one.account);
@@ -83,7 +83,7 @@ describe('Pod Identity: session policies', () => {
     });
   }
 
-  it('white space and the order of keys are no drift, also after a failover', async () => {
+  it('a policy with other white space and order of keys is not drift, even after a failover', async () => {
     const one = await mappedUser(world, replica, limited);
     const { Version, Statement } = JSON.parse(policy) as { Version: string; Statement: object };
     const theSame = JSON.stringify({ Statement, Version }, null, 2);
@@ -98,7 +98,7 @@ describe('Pod Identity: session policies', () => {
     assert.deepEqual(drifts(one.account), []);
   });
 
-  it('the API refuses policies that EKS would refuse, names the field, and stores nothing', async () => {
+  it('the API refuses policies that EKS would refuse, and names the field', async () => {
     const one = newUser(world);
     const body = { domino_user: one.user, iam_role_arn: one.arn };
     const refused = [{ policy }, { policy, disable_session_tags: false }, { ...limited, policy: '{"Statement":[]}' }];
@@ -115,7 +115,7 @@ describe('Pod Identity: session policies', () => {
     assert.equal((await replica.call('POST', '/update_pod_identity_mapping?dry_run=true', fits)).status, 200);
   });
 
-  it('only documents that can be session policies are accepted', () => {
+  it('only documents that can be session policies are valid', () => {
     const allow = { Effect: 'Allow', Action: 's3:*', Resource: '*' };
     const good: object[] = [
       { Statement: allow },

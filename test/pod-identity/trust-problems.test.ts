@@ -1,4 +1,4 @@
-/** Proves that roles which others leave open, or keep stricter than we do, are told of, and never opened further. */
+/** Proves that roles which other tools leave open, or keep stricter, are reported and never opened further. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
@@ -13,7 +13,7 @@ const pods = (more: object = {}) => ({
 });
 const otherCluster = { StringEquals: { 'aws:SourceArn': 'arn:aws:eks:us-west-2:111111111111:cluster/blue' } };
 
-describe('Pod Identity: what others wrote into the role’s trust policy', () => {
+describe('Pod Identity: statements of other tools in the role’s trust policy', () => {
   let world: PodIdentityWorld;
   let replica: Replica;
 
@@ -26,7 +26,7 @@ describe('Pod Identity: what others wrote into the role’s trust policy', () =>
   const refused = (user: string, code: string) =>
     world.untilReport(replica, user, (found) => found?.code === code && found.state === 'refused');
 
-  it('a role open to every association of the AWS account is not in place, works, and is once it is closed', async () => {
+  it('a role open to every association of the AWS account works, but is reported until it is closed', async () => {
     const one = newUser(world, pods());
     const preview = await replica.call('POST', '/update_pod_identity_mapping?dry_run=true', {
       as: 'admin',
@@ -49,7 +49,7 @@ describe('Pod Identity: what others wrote into the role’s trust policy', () =>
     const [, ours] = document.Statement as object[];
     world.aws.setTrust(clusterAccount, one.role, { ...document, Statement: [ours] });
     await untilAllThere(world, one);
-    // Somebody opens it again.
+    // Another tool opens it again.
     world.aws.setTrust(clusterAccount, one.role, { ...document, Statement: [ours, pods({ Sid: 'Eksctl' })] });
     await refused(one.user, 'trust_policy_open');
     await replica.stop();
@@ -57,7 +57,7 @@ describe('Pod Identity: what others wrote into the role’s trust policy', () =>
     await refused(one.user, 'trust_policy_open');
   });
 
-  it('a role whose owner asks for another cluster gets no second statement, and the status says what is missing', async () => {
+  it('a role whose statement requires another cluster gets no second statement, and the report says why', async () => {
     const one = newUser(world, pods({ Condition: otherCluster }));
     const before = world.aws.role(clusterAccount, one.role).text;
     await world.mapUser(replica, one.user, one.arn);
@@ -74,7 +74,7 @@ describe('Pod Identity: what others wrote into the role’s trust policy', () =>
   });
   const ofThis = { StringEquals: { 'aws:SourceArn': 'arn:aws:eks:us-west-2:111111111111:cluster/acme' } };
 
-  it('a dry run says that there is no such role, and nothing where all is well', async () => {
+  it('a dry run warns about a missing role, and does not warn about a sound one', async () => {
     const one = newUser(world);
     const preview = async (arn: string) => {
       const body = { domino_user: one.user, iam_role_arn: arn };

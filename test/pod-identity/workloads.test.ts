@@ -20,7 +20,7 @@ import {
 } from '../support/pod-identity-users.ts';
 import { clusterAccount, type Replica } from '../support/world.ts';
 
-describe('Pod Identity: workloads that ask for their roles', () => {
+describe("Pod Identity: workloads that request their organizations' roles", () => {
   let world: PodIdentityWorld;
   let replica: Replica;
   let agent: PodIdentityAgent;
@@ -52,7 +52,7 @@ describe('Pod Identity: workloads that ask for their roles', () => {
     replica.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });
   const subject = (account: string) => `*:${compute}:${account}`;
 
-  it('the static account is let in, until the last live pod of a run that asked is gone', async () => {
+  it('a static service account is a member until the last live pod of a run that asked is gone', async () => {
     const { user, account, proxy } = await member('acme-static');
     const [first, second, third] = [world.startWorkload(user), world.startWorkload(user), world.startWorkload(user)];
     for (const { run } of [first, second]) {
@@ -65,13 +65,13 @@ describe('Pod Identity: workloads that ask for their roles', () => {
     world.endPod(first.pod);
     await until(() => !world.kubernetes.get('pods', compute, first.pod));
     world.endPod(second.pod);
-    // The third lives on with the account, and did not ask.
+    // The third run still uses the account, and did not ask.
     await until(() => !world.subjects(proxy).includes(subject(account)));
     assert.match(await world.identityOf(account, third.pod), /assumed-role/);
     await world.untilInPlace(replica, user);
   });
 
-  it('what a run asked for stays while its account is being taken away, and goes with it', async () => {
+  it('a member stays while its service account is waiting to be deleted, and is removed with it', async () => {
     const one = await member('acme-leaving');
     const { run, pod } = world.startWorkload(one.user);
     assert.equal((await ask(one.user, run)).status, 200);
@@ -84,7 +84,7 @@ describe('Pod Identity: workloads that ask for their roles', () => {
     await until(() => !world.subjects(one.proxy).includes(subject(one.account)));
   });
 
-  it('a role whose status loses its label by somebody’s hand gives the next run its profile all the same', async () => {
+  it('a role whose status loses its label gives the next run its profile after the label is restored', async () => {
     const { user, proxy } = await member('acme-label');
     assert.equal((await ask(user, world.startWorkload(user).run)).status, 200);
     const name = statusName(`arn:aws:iam::${clusterAccount}:role/${proxy}`);
@@ -98,7 +98,7 @@ describe('Pod Identity: workloads that ask for their roles', () => {
     assert.match(answer.text, /\[profile acme-label\]/);
   });
 
-  it('nobody else’s run gets anything by the account', async () => {
+  it("another user's request for the run gets no role for the service account", async () => {
     const one = await member('acme-own');
     const { run } = world.startWorkload(one.user);
     world.domino.addUser({ name: 'mallory', orgs: ['acme-own'] });
@@ -107,7 +107,7 @@ describe('Pod Identity: workloads that ask for their roles', () => {
     assert.equal(statusOf(world, one.account)?.state, 'in_place');
   });
 
-  it('boto3: the default credentials and the profiles of the config file, side by side in one process', async function () {
+  it('boto3 uses the default credentials and the profiles of the config file in one process', async function () {
     if (!(await hasBoto3())) {
       console.error('      skipped: there is no python3 with boto3 on this machine');
       this.skip();
