@@ -97,7 +97,7 @@ describe('Pod Identity: changes of the mapping', () => {
     });
   }
 
-  it('a missing role: the user keeps the old one, and mapping that again leaves no trace of the missing one', async () => {
+  it('a missing role: the user keeps the old one, and mapping it again removes all traces of the missing', async () => {
     const one = await mappedUser(world, replica);
     const missing = `${one.arn}-missing`;
     await world.mapUser(replica, one.user, missing);

@@ -90,7 +90,7 @@ describe('Pod Identity: external changes', () => {
     assert.equal(associationOf(world, one.account)?.associationId, id);
   });
 
-  it('a replaced association is reported as a conflict and left alone, and new workloads do not get its role', async () => {
+  it('a replaced association is left alone as a conflict, and new workloads do not get the account', async () => {
     const one = await mappedUser(world, replica);
     const other = newUser(world);
     world.aws.removeAssociation(associationOf(world, one.account)?.associationId ?? '');

@@ -71,7 +71,7 @@ describe('Pod Identity: an association that takes effect some seconds after EKS 
     await untilAllThere(world, one);
   });
 
-  it('without the permission, users get the role at once, and administrators see that nothing was checked', async () => {
+  it('without the permission, users get the role at once, and administrators see the reason', async () => {
     const one = newUser(world);
     mayDryRun = false;
     await world.mapUser(replica, one.user, one.arn);

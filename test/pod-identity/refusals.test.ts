@@ -119,7 +119,7 @@ describe('Pod Identity: refusals', () => {
     await untilAllThere(world, one);
   });
 
-  it('a trust policy that is malformed or may not be written: refused, and users do not see AWS’s message', async () => {
+  it('a trust policy that is malformed or not writable: refused, and users do not see AWS’s message', async () => {
     const one = newUser(world);
     world.aws.setTrust(clusterAccount, one.role, '[]');
     await world.mapUser(replica, one.user, one.arn);
