@@ -1,4 +1,4 @@
-/** Proves what holds for the edit of any trust policy, by documents and edits that fast-check makes up. */
+/** Proves what holds for the edit of any trust policy, with documents and edits that fast-check generates. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { editTrustPolicy, readTrustPolicy, trustPolicySize } from '../../src/trust-policy/document.ts';
@@ -22,14 +22,14 @@ import {
 
 const action = 'sts:AssumeRoleWithWebIdentity';
 const plenty = 100_000;
-const nobody = () => false;
+const keepNone = () => false;
 
 function subjectsOf(statement: Statement | undefined): string[] {
   const condition = (statement?.Condition ?? {}) as Record<string, Record<string, string | string[]>>;
   return Object.values(condition).flatMap((keys) => keys[sub] ?? []);
 }
 
-/** What must hold of a document after an edit that was not refused. */
+/** What must hold for a document after an edit that was not refused. */
 function checkDocument(from: Scene, text: string, members: readonly string[], keep: readonly string[]) {
   const document = JSON.parse(text) as Document;
   const { Statement: statements, ...rest } = document;
@@ -69,7 +69,7 @@ function requestOf(account: string, audience = scope.audience) {
 }
 
 describe('trust policy: any document', () => {
-  it('invariants 2 and 4: foreign parts come through, ours is closed, and holds exactly members and kept', () => {
+  it('invariants 2 and 4: unmanaged parts stay, and the service’s statement admits exactly its members', () => {
     fc.assert(
       fc.property(
         scene,
@@ -78,7 +78,7 @@ describe('trust policy: any document', () => {
           let { text } = from;
           for (const [members, keep] of steps) {
             const kept = (name: string) => keep.includes(name);
-            // A literal list that looks like ours lets nobody in, and none of it is kept.
+            // A literal list that looks like the service's admits no account, and none of it is kept.
             const before = (JSON.parse(text) as Document).Statement[from.index];
             const literal = sub in ((before?.Condition as { StringEquals?: object } | undefined)?.StringEquals ?? {});
             const subjects = literal ? [] : subjectsOf(before);
@@ -94,17 +94,17 @@ describe('trust policy: any document', () => {
     );
   });
 
-  it('the order in which members came does not show', () => {
+  it('the result does not depend on the order of the members', () => {
     fc.assert(
       fc.property(scene, fc.shuffledSubarray(accounts), (from, members) => {
-        const one = editTrustPolicy(scope, from.text, members, nobody, plenty);
-        const other = editTrustPolicy(scope, from.text, [...members].sort(), nobody, plenty);
+        const one = editTrustPolicy(scope, from.text, members, keepNone, plenty);
+        const other = editTrustPolicy(scope, from.text, [...members].sort(), keepNone, plenty);
         assert.deepEqual(one, other);
       }),
     );
   });
 
-  it('invariant 8: an edit is refused for its size alone, to the character, unless it makes the document shorter', () => {
+  it('invariant 8: an edit is refused from the first character over the limit, unless it shortens the document', () => {
     fc.assert(
       fc.property(scene, someAccounts, someAccounts, (from, members, keep) => {
         const edit = (maxChars: number) =>
@@ -115,7 +115,7 @@ describe('trust policy: any document', () => {
         assert.equal(free.size, size);
         assert.deepEqual(edit(size), free);
         const refused = edit(size - 1);
-        // A document that is too long already may still become shorter.
+        // A document that is already too long may still become shorter.
         if (size < JSON.stringify(JSON.parse(from.text)).replace(/\s/gu, '').length) {
           return assert.deepEqual(refused, free);
         }
@@ -125,7 +125,7 @@ describe('trust policy: any document', () => {
     );
   });
 
-  it('invariant 8: the room that is told is exact', () => {
+  it('invariant 8: the reported capacity is exact', () => {
     fc.assert(
       fc.property(scene, fc.subarray(accounts, { minLength: 1 }), someAccounts, (from, members, others) => {
         const kept = others.filter((name) => !members.includes(name));
@@ -133,7 +133,7 @@ describe('trust policy: any document', () => {
         const view = readTrustPolicy(scope, from.text);
         assert.ok(view.kind === 'read');
         const cost = members.reduce((sum, name) => sum + memberCost(scope.namespace, name), 0);
-        // The limit at which just these members fit, by what is told for another limit.
+        // The limit at which just these members fit, computed from the capacity for another limit.
         const fits = plenty - view.room(plenty, keep) + cost;
         assert.equal(view.room(fits, keep), cost);
         const edit = editTrustPolicy(scope, from.text, members, keep, fits);
@@ -146,10 +146,10 @@ describe('trust policy: any document', () => {
     );
   });
 
-  it('pods of members get in through our statement, and nobody else through it', () => {
+  it('the service’s statement admits the pods of members, and no other', () => {
     fc.assert(
       fc.property(scene, someAccounts, (from, members) => {
-        const edit = editTrustPolicy(scope, from.text, members, nobody, plenty);
+        const edit = editTrustPolicy(scope, from.text, members, keepNone, plenty);
         assert.ok(edit.kind !== 'refused');
         const document = JSON.parse(edit.document) as Document;
         const own = document.Statement[from.index];
@@ -158,7 +158,7 @@ describe('trust policy: any document', () => {
           const expected = members.includes(account) ? 'allowed' : 'no-match';
           assert.equal(evaluateTrust(alone, requestOf(account)), expected, account);
           assert.equal(evaluateTrust(alone, requestOf(account, 'https://else.example')), 'no-match', account);
-          // Unmanaged statements decide for the accounts that ours do not name.
+          // Unmanaged statements decide for the accounts that the service's statement does not name.
           const others = evaluateTrust({ ...document, Statement: from.foreign }, requestOf(account));
           const whole = evaluateTrust(document, requestOf(account));
           assert.equal(whole, others === 'no-match' ? expected : others, account);
@@ -184,7 +184,7 @@ describe('trust policy: any document', () => {
     );
     fc.assert(
       fc.property(texts, (text) => {
-        const edit = editTrustPolicy(scope, text, ['alice'], nobody, plenty);
+        const edit = editTrustPolicy(scope, text, ['alice'], keepNone, plenty);
         const view = readTrustPolicy(scope, text);
         assert.equal(view.kind === 'refused', edit.kind === 'refused');
         if (edit.kind === 'refused') assert.equal(edit.code, 'malformed_trust_policy');

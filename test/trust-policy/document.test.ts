@@ -1,4 +1,4 @@
-/** Proves what becomes of one trust policy: each awkward document is a JSON case, and adding one needs no code here. */
+/** Proves how a trust policy is edited: each awkward document is a JSON case, and adding one needs no code here. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -11,16 +11,16 @@ import { placeholderSubject } from '../../src/trust-policy/subjects.ts';
 interface Case {
   title: string;
   why: string;
-  /** The document, or its text as IAM gives it. */
+  /** The document, or its text as IAM returns it. */
   before: object | string;
-  /** Left out where web identity's part is not ours. */
+  /** Left out where the service does not manage the part for web identity. */
   members?: string[];
-  /** Left out where EKS Pod Identity's part is not ours. */
+  /** Left out where the service does not manage the part for EKS Pod Identity. */
   pods?: { accounts: string[]; open: boolean };
   keep: string[];
   maxChars: number;
   after: object | 'unchanged' | { refused: string };
-  /** The subjects that let in more than one service account, before and after; none where it is left out. */
+  /** The subjects that admit more than one service account, before and after; none where it is left out. */
   open?: (string | null)[];
 }
 
@@ -48,7 +48,7 @@ function isPodStatement(statement: object): boolean {
   return 'Sid' in statement && String(statement.Sid).startsWith(podTrustSid);
 }
 
-/** Where just subjects of ours were the placeholder stands. */
+/** The placeholder stands where all subjects were managed. */
 function withoutOurSubjects(
   { Effect: effect, Condition: condition = {}, ...rest }: Statement,
   keep: readonly string[],
@@ -69,7 +69,7 @@ function withoutOurSubjects(
   return { Effect: effect ?? '', ...rest, Condition: Object.fromEntries(cleaned) };
 }
 
-/** What the statement says of a key, under any operator. */
+/** The statement's values for a key, under any operator. */
 function valuesOf(statement: Statement, key: string): (string | string[])[] {
   return Object.values(statement.Condition ?? {}).flatMap((keys) =>
     Object.entries(keys).flatMap(([name, value]) => (name.toLowerCase() === key.toLowerCase() ? [value] : [])),
@@ -106,7 +106,7 @@ describe('trust policy: cases', () => {
       assert.deepEqual(edit.kind === 'unchanged' ? 'unchanged' : JSON.parse(result), after);
       assert.deepEqual(JSON.parse(edit.document), JSON.parse(result));
       assert.equal(edit.size, trustPolicySize(edit.document));
-      assert.match(edit.document, /^[\x20-\x7e]+$/, 'IAM takes ASCII, with escapes for the rest');
+      assert.match(edit.document, /^[\x20-\x7e]+$/, 'IAM accepts ASCII, with escapes for the rest');
 
       assert.deepEqual(
         openSubjects(scope, result).map(({ subject }) => subject ?? null),
@@ -133,7 +133,7 @@ describe('trust policy: cases', () => {
       const ours = statementsOf(result).filter(
         (statement) => !isPodStatement(statement) && !others.some((other) => isDeepStrictEqual(other, statement)),
       );
-      assert.ok(ours.length <= 1, 'only one statement is touched otherwise than by removing subjects of ours');
+      assert.ok(ours.length <= 1, 'only one statement is changed other than by removing managed subjects');
       for (const statement of ours) {
         assert.doesNotMatch(JSON.stringify(statement), /\[\]/, 'invariant 4: no empty list');
         assert.equal(valuesOf(statement, `${issuer}:sub`).length, 1, 'invariant 4: a subject');
@@ -143,7 +143,7 @@ describe('trust policy: cases', () => {
   }
 });
 
-describe('trust policy: what it says before an edit', () => {
+describe('trust policy: reading a document', () => {
   const document = (subjects: string[]) =>
     JSON.stringify({
       Version: '2012-10-17',
@@ -155,7 +155,7 @@ describe('trust policy: what it says before an edit', () => {
       },
     });
 
-  it('names each account of ours once, and nobody else', () => {
+  it('finds each managed account once, and no other', () => {
     const view = readTrustPolicy(
       scope,
       document([
@@ -172,14 +172,14 @@ describe('trust policy: what it says before an edit', () => {
     assert.deepEqual([...view.accounts].sort(), ['alice', 'run-646d27b817c28b5ea4b5b0c1']);
   });
 
-  it('is refused where the document is none', () => {
+  it('refuses a text that is not a trust policy', () => {
     for (const text of ['', 'x', '1', 'null', '[]', '{}', '{"Statement":[1]}', '{"Statement":null}']) {
       const view = readTrustPolicy(scope, text);
       assert.deepEqual([view.kind, view.kind === 'refused' && view.code], ['refused', 'malformed_trust_policy'], text);
     }
   });
 
-  it('refuses a member that could be a pattern, loudly: it was to be checked before', () => {
+  it('throws for a member whose name is not DNS-1123, which callers have to check', () => {
     for (const name of [
       '*',
       'run-?',

@@ -1,4 +1,4 @@
-/** Proves what holds for Pod Identity's part of any trust policy, by documents and edits that fast-check makes up. */
+/** Proves what holds for Pod Identity's part of any trust policy, with edits that fast-check generates. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { editTrustPolicy, readTrustPolicy, trustPolicySize } from '../../src/trust-policy/document.ts';
@@ -18,10 +18,10 @@ import {
 import { accounts, anything, type Document, type Statement, scope, someAccounts } from '../support/trust-policies.ts';
 
 const plenty = 100_000;
-const nobody = () => false;
+const keepNone = () => false;
 
 const edit = (text: string, pods: PodTrust, maxChars = plenty) =>
-  editTrustPolicy(scope, text, undefined, nobody, maxChars, pods);
+  editTrustPolicy(scope, text, undefined, keepNone, maxChars, pods);
 const statementsOf = (text: string) => (JSON.parse(text) as Document).Statement;
 
 function requestOf(
@@ -42,7 +42,7 @@ const otherClusters = [
 ];
 
 describe('trust policy: Pod Identity’s part of any document', () => {
-  it('invariant 2: all that is not ours comes through deep-equal, in its order, through any number of edits', () => {
+  it('invariant 2: unmanaged statements stay deep-equal and in order through any number of edits', () => {
     fc.assert(
       fc.property(podScene, fc.array(trusts, { minLength: 1, maxLength: 4 }), (from, steps) => {
         let { text } = from;
@@ -68,7 +68,7 @@ describe('trust policy: Pod Identity’s part of any document', () => {
     );
   });
 
-  it('through our statement exactly the wanted accounts get in, with both actions, and nobody else', () => {
+  it('the service’s statement admits exactly the desired accounts, with both actions', () => {
     fc.assert(
       fc.property(podScene, trusts, (from, trust) => {
         const done = edit(from.text, trust);
@@ -81,7 +81,7 @@ describe('trust policy: Pod Identity’s part of any document', () => {
         }
         const verdict = (account: string, tags: boolean, action: string, where: Parameters<typeof requestOf>[3] = {}) =>
           evaluateTrust(alone, requestOf(account, tags, action, where)) === 'allowed';
-        // With no account nobody gets in, also where session tags are off.
+        // Without accounts the statement admits no pod, even without session tags.
         const isOpen = trust.open && trust.accounts.size > 0;
         for (const account of [...accounts, 'stranger-sa', '*', 'irsa-svc:no-live-runs-not']) {
           const isIn = isOpen || trust.accounts.has(account);
@@ -106,7 +106,7 @@ describe('trust policy: Pod Identity’s part of any document', () => {
     );
   });
 
-  it('neither the order in which accounts came nor what was there before shows', () => {
+  it('the result depends on neither the order of the accounts nor the earlier statement', () => {
     fc.assert(
       fc.property(podScene, trusts, trusts, (from, trust, other) => {
         const reversed = { ...trust, accounts: new Set([...trust.accounts].reverse()) };
@@ -124,7 +124,7 @@ describe('trust policy: Pod Identity’s part of any document', () => {
     );
   });
 
-  it('removing all leaves the document as it was before, our statement apart', () => {
+  it('removing all accounts leaves only the unmanaged statements, or a closed one where there are none', () => {
     fc.assert(
       fc.property(podScene, trusts, (from, trust) => {
         const there = edit(from.text, trust);
@@ -133,7 +133,7 @@ describe('trust policy: Pod Identity’s part of any document', () => {
         assert.ok(gone.kind !== 'refused');
         const left = statementsOf(gone.document);
         if (from.foreigners.length > 0) return assert.deepEqual(left, from.foreigners);
-        // IAM takes no policy without a statement: ours stays, and lets nobody in.
+        // IAM accepts no policy without a statement: the service's stays, and admits no pod.
         assert.equal(left.length, 1);
         for (const account of accounts) {
           assert.equal(
@@ -147,7 +147,7 @@ describe('trust policy: Pod Identity’s part of any document', () => {
     );
   });
 
-  it('invariant 8: refused for its size alone, to the character, unless it makes the document shorter', () => {
+  it('invariant 8: an edit is refused from the first character over the limit, unless it shortens the document', () => {
     fc.assert(
       fc.property(podScene, trusts, (from, trust) => {
         const free = edit(from.text, trust);
@@ -162,20 +162,20 @@ describe('trust policy: Pod Identity’s part of any document', () => {
     );
   });
 
-  it('web identity’s part and Pod Identity’s do not see each other, and the room counts both', () => {
+  it('the parts for web identity and Pod Identity are independent, and the capacity counts both', () => {
     fc.assert(
       fc.property(podScene, someAccounts, trusts, (from, members, trust) => {
-        const together = editTrustPolicy(scope, from.text, members, nobody, plenty, trust);
+        const together = editTrustPolicy(scope, from.text, members, keepNone, plenty, trust);
         const pods = edit(from.text, trust);
         assert.ok(pods.kind !== 'refused' && together.kind !== 'refused');
-        const apart = editTrustPolicy(scope, pods.document, members, nobody, plenty);
+        const apart = editTrustPolicy(scope, pods.document, members, keepNone, plenty);
         assert.ok(apart.kind !== 'refused');
         assert.deepEqual(JSON.parse(together.document), JSON.parse(apart.document));
         const view = (text: string, own?: PodTrust) =>
           readTrustPolicy(scope, text, { members: true, ...(own ? { pods: own } : {}) });
         const [before, after] = [view(from.text, trust), view(pods.document)];
         assert.ok(before.kind === 'read' && after.kind === 'read');
-        assert.equal(before.room(plenty, nobody), after.room(plenty, nobody));
+        assert.equal(before.room(plenty, keepNone), after.room(plenty, keepNone));
       }),
       { numRuns: 200 },
     );

@@ -1,4 +1,4 @@
-/** Proves what statements of others in a trust policy mean for Pod Identity, with the stand-in's STS as the judge. */
+/** Proves what unmanaged statements in a trust policy mean for Pod Identity. The stand-in's STS decides. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -32,7 +32,7 @@ interface PodRequest {
   tagged: boolean;
 }
 
-/** Whether STS would let such a pod in. */
+/** Whether STS would admit such a pod. */
 function isIn(document: unknown, { account, namespace, cluster, tagged }: PodRequest): boolean {
   const tags = {
     [clusterTag]: cluster,
@@ -56,7 +56,7 @@ const requests: PodRequest[] = [...accounts, 'svc-user-1-sa', 'svc-user-2-sa', '
   ),
 );
 
-/** The document as a pass over the role leaves it. */
+/** The document after a reconcile of the role. */
 function passed(text: string, pods: PodTrust) {
   const view = readTrustPolicy(scope, text, { members: false, pods });
   assert.ok(view.kind === 'read' && view.beside);
@@ -65,7 +65,7 @@ function passed(text: string, pods: PodTrust) {
   return { beside: view.beside, document: JSON.parse(edit.document) as unknown };
 }
 
-/** Pods in a cluster, a namespace and with names that no statement speaks of. */
+/** Pods in a cluster and a namespace, and with a name, that no statement names. */
 const strangers: PodRequest[] = [true, false].map((tagged) => ({
   account: 'stranger',
   namespace: 'nowhere',
@@ -73,7 +73,7 @@ const strangers: PodRequest[] = [true, false].map((tagged) => ({
   tagged,
 }));
 
-describe('trust policy: statements of others for Pod Identity', () => {
+describe('trust policy: unmanaged statements for Pod Identity', () => {
   const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
   assert.ok(files.length > 20);
   for (const file of files) {
@@ -86,7 +86,7 @@ describe('trust policy: statements of others for Pod Identity', () => {
       assert.equal(beside.problem?.code ?? null, problem);
       for (const name of names) assert.ok(beside.problem?.detail.includes(name), beside.problem?.detail);
       assert.deepEqual([...beside.allowed.accounts].sort(), [...allowed].sort());
-      // The judge: an open role lets a stranger in after our edit, and no other one does.
+      // STS decides: after the edit, an open role admits a stranger, and no other role does.
       assert.equal(
         strangers.some((one) => isIn(document, one)),
         problem === 'trust_policy_open',
@@ -131,7 +131,7 @@ describe('trust policy: statements of others for Pod Identity', () => {
     { minLength: 1, maxLength: 3 },
   );
 
-  it('nobody is let in beside a stricter owner; nobody but the wanted elsewhere; and an open role is told', () => {
+  it('adds no account beside a stricter statement, only desired ones elsewhere, and reports an open role', () => {
     fc.assert(
       fc.property(others, trusts, (all, pods) => {
         const Statement = all.map(({ condition, effect }, index) =>
@@ -141,12 +141,16 @@ describe('trust policy: statements of others for Pod Identity', () => {
         const { beside, document } = passed(JSON.stringify(before), pods);
         for (const one of requests) {
           if (!isIn(document, one) || isIn(before, one)) continue;
-          assert.notEqual(beside.problem?.code, 'trust_policy_stricter', 'somebody was added beside a stricter owner');
+          assert.notEqual(
+            beside.problem?.code,
+            'trust_policy_stricter',
+            'an account was added beside a stricter statement',
+          );
           assert.equal(one.cluster, own);
           assert.ok(pods.open || (one.namespace === scope.namespace && pods.accounts.has(one.account)));
         }
         const isOpen = strangers.some((one) => isIn(before, one));
-        if (pods.accounts.size > 0 && beside.problem === undefined) assert.ok(!isOpen, 'an open role is not told');
+        if (pods.accounts.size > 0 && beside.problem === undefined) assert.ok(!isOpen, 'an open role is not reported');
       }),
       { numRuns: 500 },
     );

@@ -1,4 +1,4 @@
-/** Proves the answer to who may assume a role by its trust policy: a possible way in is never denied, and a closed one never reported. */
+/** Proves which accounts a trust policy is said to admit: every possible way in is reported, and no closed one. */
 import assert from 'node:assert/strict';
 import { letsIn, openSubjects } from '../../src/trust-policy/reach.ts';
 import { matchesPattern } from '../../src/trust-policy/wildcards.ts';
@@ -10,10 +10,10 @@ const github = 'arn:aws:iam::111111111111:oidc-provider/token.actions.githubuser
 const textOf = (...statements: Statement[]) => JSON.stringify({ Version: '2012-10-17', Statement: statements });
 const variable = (name: string) => ['$', '{', name, '}'].join('');
 
-describe('trust policy: who may assume the role', () => {
+describe('trust policy: whether a service account may assume the role', () => {
   const lets = (...statements: Statement[]) => letsIn(scope, textOf(...statements), run);
 
-  it('by its own subject, by a pattern, and by no subject at all', () => {
+  it('yes for its own subject, for a pattern that matches it, and without a condition on the subject', () => {
     for (const one of [
       `*:domino-compute:${run}`,
       subject,
@@ -29,7 +29,7 @@ describe('trust policy: who may assume the role', () => {
     assert.ok(lets(ours({ StringEqualsIgnoreCase: { [sub.toUpperCase()]: subject.toUpperCase() } })));
   });
 
-  it('not by another account’s, a literal star, the placeholder, or another provider’s statement', () => {
+  it('no for another account’s subject, a literal star, the placeholder, or another provider’s statement', () => {
     for (const one of [
       '*:domino-compute:alice',
       'system:serviceaccount:prod:*',
@@ -47,7 +47,7 @@ describe('trust policy: who may assume the role', () => {
     assert.ok(!lets(ours(like('*'), { Action: 'sts:AssumeRole' })));
   });
 
-  it('by what cannot be told from the document: a further condition, a variable, an empty list, an unknown operator', () => {
+  it('yes where the document cannot decide: another condition, a variable, an empty list, an unknown operator', () => {
     const more = { StringEquals: { 'aws:SourceVpc': 'vpc-0123456789abcdef0' } };
     assert.ok(lets(ours({ ...like(subject), ...more })));
     assert.ok(lets(ours({ StringEquals: { [sub]: variable(sub) } })));
@@ -59,7 +59,7 @@ describe('trust policy: who may assume the role', () => {
     assert.ok(letsIn(scope, 'no policy', run));
   });
 
-  it('not where a Deny matches for certain; a Deny that may not match counts for nothing', () => {
+  it('no where a Deny matches for certain; a Deny that may not match is ignored', () => {
     const allow = ours(like('*'));
     assert.ok(!lets(allow, ours({ StringLike: { [sub]: '*:domino-compute:*' } }, { Effect: 'Deny' })));
     assert.ok(!lets(allow, { Effect: 'Deny', Principal: '*', Action: '*' }));
@@ -69,11 +69,11 @@ describe('trust policy: who may assume the role', () => {
   });
 });
 
-describe('trust policy: what is open to more than one service account', () => {
+describe('trust policy: subjects that are open to more than one service account', () => {
   const open = (condition: object, more: object = {}) =>
     openSubjects(scope, textOf({ Effect: 'Deny', Principal: '*', Action: 'sts:None' }, ours(condition, more)));
 
-  it('names the subject and its statement', () => {
+  it('are reported with their statement', () => {
     for (const one of ['*', 'system:serviceaccount:domino-*:*', '*-admin', '*:domino-compute:run-?', '?*', '*:d*e:a']) {
       const shouldBe = one === '*:d*e:a' ? [] : [{ index: 1, sid: 'Runs', subject: one }];
       assert.deepEqual(open(like([one, 'system:serviceaccount:prod:api']), { Sid: 'Runs' }), shouldBe, one);
@@ -88,7 +88,7 @@ describe('trust policy: what is open to more than one service account', () => {
     );
   });
 
-  it('leaves out one account’s subject, other namespaces, ours, and what another condition closes', () => {
+  it('do not include a single account, other namespaces, managed ones, or what another condition closes', () => {
     for (const one of [
       subject,
       '*:domino-compute:alice',
@@ -107,7 +107,7 @@ describe('trust policy: what is open to more than one service account', () => {
 });
 
 describe('wildcards', () => {
-  it('match as IAM’s do, in time that no pattern can stretch', () => {
+  it('match as in IAM, and fast even for hostile patterns', () => {
     for (const [pattern, text] of [
       ['*', ''],
       ['a*c', 'abc'],

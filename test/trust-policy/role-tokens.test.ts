@@ -1,4 +1,4 @@
-/** Proves what the statements for role tokens let in and keep out, by IAM's semantics, in any document. */
+/** Proves what the statements for role tokens allow and deny, by IAM's semantics, in any document. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { editTrustPolicy, readTrustPolicy } from '../../src/trust-policy/document.ts';
@@ -20,7 +20,7 @@ import {
 
 const audience = 'irsa/acme-list';
 const plenty = 100_000;
-const nobody = () => false;
+const keepNone = () => false;
 const ourSids = ['IrsaRoleTokens', 'IrsaRevokedRoleTokens'];
 
 function trust(denied: Iterable<string> = [], more: Partial<TokenTrust> = {}): TokenTrust {
@@ -28,7 +28,7 @@ function trust(denied: Iterable<string> = [], more: Partial<TokenTrust> = {}): T
 }
 
 function edited(text: string, tokens: TokenTrust, maxChars = plenty): string {
-  const edit = editTrustPolicy(scope, text, undefined, nobody, maxChars, undefined, tokens);
+  const edit = editTrustPolicy(scope, text, undefined, keepNone, maxChars, undefined, tokens);
   assert.ok(edit.kind !== 'refused', JSON.stringify(edit));
   return edit.document;
 }
@@ -54,7 +54,7 @@ const blank = JSON.stringify({
 });
 
 describe('trust policy: role tokens', () => {
-  it('invariant 12: the statement has the role’s own audience, whatever the document holds, and others’ come through', () => {
+  it('invariant 12: the statement accepts the role’s own audience alone, and unmanaged statements stay', () => {
     fc.assert(
       fc.property(
         fc.oneof(
@@ -91,7 +91,7 @@ describe('trust policy: role tokens', () => {
     );
   });
 
-  it('invariant 12: without an audience of its own form there is no statement', () => {
+  it('invariant 12: no statement is written for an audience of another form', () => {
     const odd = fc.oneof(
       fc.constantFrom(
         '',
@@ -115,14 +115,14 @@ describe('trust policy: role tokens', () => {
     );
   });
 
-  it('lets a role name with every character that IAM has for names stand as it is', () => {
+  it('an audience may have every character that IAM allows in role names', () => {
     const name = 'irsa/A.b+c=d,e@f_g-h';
     const result = edited(blank, trust([], { audience: name }));
     assert.equal(verdict(own(result), 'alice', name), 'allowed');
     assert.equal(verdict(own(result), 'alice', 'irsa/Axb+c=d,e@f_g-h'), 'no-match');
   });
 
-  it('takes the statements away again, and leaves the last one of a policy closed', () => {
+  it('removes the statements, and leaves a closed one where the policy would be empty', () => {
     const gone = trust([], { granted: false });
     assert.deepEqual(JSON.parse(edited(edited(blank, trust(['alice'])), gone)), JSON.parse(blank));
     const only = JSON.stringify({ Version: '2012-10-17', Statement: own(edited(blank, trust(['alice']))) });
@@ -133,7 +133,7 @@ describe('trust policy: role tokens', () => {
     assert.equal(verdict(own(edited(closed, trust())), 'alice', audience), 'allowed');
   });
 
-  it('mends a statement of ours that somebody altered, and keeps one that says the same in other words', () => {
+  it('repairs an altered statement, and keeps one that is equivalent', () => {
     const [statement] = own(edited(blank, trust())) as [Statement];
     const document = (one: Statement) => JSON.stringify({ Version: '2012-10-17', Statement: [one] });
     const condition = statement.Condition as Record<string, Record<string, unknown>>;
@@ -156,7 +156,7 @@ describe('trust policy: role tokens', () => {
     }
   });
 
-  it('does not take the statement for one that is open, unless the audience is another role’s', () => {
+  it('does not report its statement as open, unless the audience is another role’s', () => {
     const text = edited(blank, trust(['alice']));
     assert.deepEqual(openSubjects(scope, text, audience), []);
     assert.equal(letsIn(scope, text, 'mallory', audience), false);
@@ -165,7 +165,7 @@ describe('trust policy: role tokens', () => {
     assert.ok(letsIn(scope, text, 'mallory', 'irsa/other'));
   });
 
-  it('names a denied run by its id: a name that ends in the whole id is kept out too, and no other one', () => {
+  it('denies a run by its id, which also denies other names that end in the whole id, and no more', () => {
     const id = '646d27b817c28b5ea4b5b0c1';
     const denial = own(edited(blank, trust([`run-${id}`, 'static-one'])));
     const outcome = (name: string) => verdict(denial, name, audience);
@@ -177,25 +177,25 @@ describe('trust policy: role tokens', () => {
     );
   });
 
-  it('invariant 8: the room for members is what is left beside it', () => {
+  it('invariant 8: the capacity for members is what the statements for tokens leave', () => {
     const view = readTrustPolicy(scope, blank, { members: true, tokens: trust(['alice']) });
     const bare = readTrustPolicy(scope, edited(blank, trust(['alice'])), { members: true });
     assert.ok(view.kind === 'read' && bare.kind === 'read');
-    assert.equal(view.room(2048, nobody), bare.room(2048, nobody));
+    assert.equal(view.room(2048, keepNone), bare.room(2048, keepNone));
   });
 
-  it('denies as many as a document holds, and those who are denied already first', () => {
+  it('denies as many service accounts as fit, and keeps those already denied', () => {
     const empty = JSON.stringify({ Version: '2012-10-17', Statement: [] as Statement[] }).replace('[]', '{}');
     const names = Array.from({ length: 400 }, (_, index) => `run-${index.toString(16).padStart(24, '0')}`);
     const seen = [2048, 4096, 8192].map((quota) => {
       const fits = (some: TokenTrust) =>
-        editTrustPolicy(scope, empty, undefined, nobody, quota, undefined, some).kind !== 'refused';
+        editTrustPolicy(scope, empty, undefined, keepNone, quota, undefined, some).kind !== 'refused';
       const before = trust(names.slice(-3));
       const found = whoIsDenied(trust(names), before, fits);
       assert.ok(before.denied.isSubsetOf(found.denied) && fits(found));
       return found.denied.size;
     });
-    // The least that the documentation promises, beside a statement of others.
+    // The minimum that the documentation promises, beside an unmanaged statement.
     assert.ok(seen[0]! >= 44 && seen[1]! >= 117 && seen[2]! >= 264, seen.join());
   });
 });

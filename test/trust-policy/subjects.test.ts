@@ -1,4 +1,4 @@
-/** Proves the form of our subjects, and that nothing else is taken for one. */
+/** Proves the form of managed subjects, and that no other subject counts as managed. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
@@ -13,12 +13,12 @@ const namespace = 'domino-compute';
 const run = 'run-646d27b817c28b5ea4b5b0c1';
 const name = fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?){0,2}$/);
 
-describe('subjects', () => {
-  it('are patterns for one account of the namespace', () => {
+describe('managed subjects', () => {
+  it('are patterns for one service account of the namespace', () => {
     assert.equal(subjectOf(namespace, run), `*:domino-compute:${run}`);
   });
 
-  it('invariant 5: are made of DNS-1123 names only', () => {
+  it('invariant 5: are built from DNS-1123 names only', () => {
     for (const good of [run, 'a', '0', 'a-b', 'a.b', 'svc-user-1-sa', 'a--b', 'x'.repeat(253)]) {
       assert.ok(isServiceAccountName(good), good);
     }
@@ -46,14 +46,14 @@ describe('subjects', () => {
     for (const bad of ['a\n', 'a b', ' a', 'é', 'a\u0000', 'x'.repeat(254)]) assert.ok(!isServiceAccountName(bad), bad);
   });
 
-  it('are known again, in the form of today and of earlier releases', () => {
+  it('are recognized in their current form and that of earlier releases', () => {
     assert.equal(managedAccount(namespace, `*:domino-compute:${run}`), run);
     assert.equal(managedAccount(namespace, `*${run.slice(4)}`), run);
     assert.equal(managedAccount(namespace, ''), '');
     assert.equal(managedAccount(namespace, placeholderSubject), '');
   });
 
-  it('are nobody else’s', () => {
+  it('do not include subjects of other forms', () => {
     for (const foreign of [
       '*',
       '*:domino-compute:*',
@@ -73,7 +73,7 @@ describe('subjects', () => {
     }
   });
 
-  it('come back as the account that they were made for, at the cost of a quoted subject and a comma', () => {
+  it('yield the account that they were built for, and cost a quoted subject and a comma', () => {
     fc.assert(
       fc.property(name, (account) => {
         const subject = subjectOf(namespace, account);
@@ -84,7 +84,7 @@ describe('subjects', () => {
     );
   });
 
-  it('any text is either ours, and then made of a good name, or not', () => {
+  it('have a valid account name or none, whatever the text', () => {
     fc.assert(
       fc.property(
         fc.oneof(
@@ -99,7 +99,7 @@ describe('subjects', () => {
     );
   });
 
-  it('the placeholder is no subject that a token can have', () => {
+  it('include a placeholder that no token can have as its subject', () => {
     assert.ok(!placeholderSubject.startsWith('system:serviceaccount:'));
     assert.doesNotMatch(placeholderSubject, /[*?$]/);
   });
