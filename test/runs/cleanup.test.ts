@@ -1,4 +1,4 @@
-/** Proves when the requests of ended runs are cleared: not on the word of a copy that may lack live pods. */
+/** Proves when the requests of ended runs are cleared: not while the cached pods may be incomplete. */
 import assert from 'node:assert/strict';
 import type { Pod, ServiceAccount } from '../../src/kubernetes/client.ts';
 import { createLog } from '../../src/lib/log.ts';
@@ -22,7 +22,7 @@ describe('requests of ended runs', () => {
     live: true,
   };
 
-  /** @param whole whether the copy of the pods, which has none, is to be believed. @param listed by the API server. */
+  /** @param whole whether the cache of pods, which is empty, is complete. @param listed by the API server. */
   async function cleared(whole: boolean, listed: { pods: Pod[]; accounts: ServiceAccount[] } | 'away') {
     const clock = new FakeClock();
     await clock.advance(61_000);
@@ -58,13 +58,13 @@ describe('requests of ended runs', () => {
     return written;
   }
 
-  it('are cleared where the copy of the pods is whole, or the API server confirms that the run has ended', async () => {
+  it('are cleared when the cache of pods is complete, or the API server confirms that the run has ended', async () => {
     assert.deepEqual(await cleared(true, 'away'), ['static']);
     assert.deepEqual(await cleared(false, { pods: [], accounts: [account] }), ['static']);
     assert.deepEqual(await cleared(false, { pods: [{ ...pod, live: false }], accounts: [] }), ['static']);
   });
 
-  it('invariant 3: stay where the copy lacks a live pod, and where the API server is not believed or away', async () => {
+  it('invariant 3: stay when the API server lists a live pod, lists nothing at all, or does not answer', async () => {
     assert.deepEqual(await cleared(false, { pods: [pod], accounts: [account] }), []);
     assert.deepEqual(await cleared(false, { pods: [], accounts: [] }), []);
     assert.deepEqual(await cleared(false, 'away'), []);

@@ -1,4 +1,4 @@
-/** Proves the one rule for "does this request count". */
+/** Proves the rule that decides whether a role request counts. */
 import assert from 'node:assert/strict';
 import type { Pod, ServiceAccount } from '../../src/kubernetes/client.ts';
 import { effectiveRequest, effectiveRequests, mayBeFromEarlierRelease } from '../../src/runs/effective-request.ts';
@@ -6,7 +6,7 @@ import { newRoleRequest } from '../../src/runs/role-request.ts';
 
 const run = (digit: string) => digit.repeat(24);
 
-describe('the request of a service account', () => {
+describe('the role request of a service account', () => {
   let pods: Pod[];
   let accounts: Map<string, ServiceAccount>;
   let revoked: Set<string>;
@@ -31,7 +31,7 @@ describe('the request of a service account', () => {
     JSON.stringify(newRoleRequest({ run: run('a'), user: { id: 'alice', name: 'alice' }, roles: [] }, 0, also));
   const counts = () => effectiveRequest('sa', view()) !== undefined;
 
-  it('invariant 5: counts while a run that asked lives, and for a later run of the same user only when that asked', () => {
+  it('invariant 5: counts while a run that asked is live, and for a later run of the user only if that asked', () => {
     account('sa', asked());
     assert.equal(counts(), false);
     pod('sa', run('a'));
@@ -44,7 +44,7 @@ describe('the request of a service account', () => {
     assert.equal(counts(), true);
   });
 
-  it('does not count while a pod of another user, or a revoked run, uses the service account', () => {
+  it('does not count while a pod of another user or of a revoked run uses the service account', () => {
     account('sa', asked());
     pod('sa', run('a'));
     pod('sa', run('b'), 'bob');
@@ -56,7 +56,7 @@ describe('the request of a service account', () => {
     assert.equal(counts(), false);
   });
 
-  it('does not count under a name that Kubernetes would not accept, or when the annotation is no request', () => {
+  it('does not count for an invalid service account name, or when the annotation is not a request', () => {
     account('sa*', asked());
     pod('sa*', run('a'));
     assert.deepEqual([...effectiveRequests(view()).keys()], []);
@@ -67,7 +67,7 @@ describe('the request of a service account', () => {
     assert.deepEqual([...effectiveRequests(view()).keys()], ['sa']);
   });
 
-  it('an earlier release may have let in a service account without an annotation that one user alone uses', () => {
+  it('may be missing where an earlier release added the member and one user’s pods alone use it', () => {
     const may = () => mayBeFromEarlierRelease('sa', view());
     pod('sa', run('a'));
     assert.equal(may(), false);

@@ -1,4 +1,4 @@
-/** Proves the record of runs that are shut out: what is believed of a watch, of lists, and of records that are damaged. */
+/** Proves the record of revoked runs: how it treats empty watches, lists of pods, and damaged entries. */
 import assert from 'node:assert/strict';
 import type { ConfigMap, Kubernetes, Pod } from '../../src/kubernetes/client.ts';
 import { KubernetesError } from '../../src/kubernetes/transport.ts';
@@ -82,7 +82,7 @@ describe('the record of revoked runs', () => {
 
   const noPods = { ofRun: () => [] };
 
-  it('reports the runs that were revoked and allowed, each once', async () => {
+  it('reports each revocation and its end once', async () => {
     assert.equal((await revocations.revoke(one, record())).added, true);
     assert.equal((await revocations.revoke(one, { ...record(), by: 'another' })).record.by, 'admin');
     await revocations.revoke(two, record());
@@ -92,7 +92,7 @@ describe('the record of revoked runs', () => {
     assert.deepEqual([revocations.isRevoked(one), revocations.isRevoked(two)], [false, true]);
   });
 
-  it('loses no change to others who change it at the same time', async () => {
+  it('retries a change after conflicts, and gives up after too many', async () => {
     await revocations.revoke(one, record());
     conflicts = 3;
     const second = revocations.revoke(two, record());
@@ -105,7 +105,7 @@ describe('the record of revoked runs', () => {
     await allowed;
   });
 
-  it('is not gone because a watch lists nothing', async () => {
+  it('stays when the watch lists nothing, until the API server confirms that it is gone', async () => {
     await revocations.revoke(one, record());
     tell(undefined);
     assert.equal(revocations.isRevoked(one), true);
@@ -122,12 +122,12 @@ describe('the record of revoked runs', () => {
     assert.equal(revocations.isRevoked(one), false);
   });
 
-  it('shuts a run out also where it is damaged', async () => {
+  it('revokes a run even if its entry is damaged', async () => {
     tell({ name: '', resourceVersion: '1', annotations: {}, data: { [one]: '{', [two]: '{"by":1}' } });
     for (const run of [one, two]) assert.equal(revocations.get(run)?.by, 'unknown');
   });
 
-  it('is forgotten at the second look, when pods are listed and none is of the run', async () => {
+  it('forgets an ended run at the second check, when pods are listed and none is of the run', async () => {
     await revocations.revoke(one, record());
     const look = async () => {
       await revocations.forgetEnded(noPods);
@@ -135,17 +135,17 @@ describe('the record of revoked runs', () => {
     };
     assert.equal(await look(), true);
     clock.jump(61_000);
-    assert.equal(await look(), true, 'the first look');
-    assert.equal(await look(), true, 'no pod at all');
+    assert.equal(await look(), true, 'the first check');
+    assert.equal(await look(), true, 'the list has no pod at all');
     listed = [pod(one)];
-    assert.equal(await look(), true, 'the API server knows better');
+    assert.equal(await look(), true, 'the API server lists a pod of the run');
     listed = [pod(two)];
     await revocations.forgetEnded({ ofRun: () => [pod(one)] });
-    assert.equal(await look(), true, 'it was there in between');
+    assert.equal(await look(), true, 'the run had a pod in between');
     assert.equal(await look(), false);
   });
 
-  it('is kept for as long as a token of the run may live', async () => {
+  it('keeps a run for as long as a token of it may be valid', async () => {
     const until = new Date(clock.now() + 600_000).toISOString();
     await revocations.revoke(one, { ...record(), tokens: { until, held: { sa: ['arn'] } } });
     listed = [pod(two)];
@@ -159,7 +159,7 @@ describe('the record of revoked runs', () => {
     assert.equal(await looks(), false);
   });
 
-  it('counts for other runs with the same account', () => {
+  it('applies to other runs with the same service account', () => {
     const get = (run: string) => (run === one ? record() : undefined);
     const pods = { ofAccount: (account: string) => (account === 'shared' ? [pod(one), pod(two)] : [pod(two)]) };
     assert.ok(revocationFor(two, ['own', 'shared'], pods, { get }));

@@ -1,4 +1,4 @@
-/** Proves what is read from the annotation of a service account, and when a new request wants the same. */
+/** Proves how the annotation of a service account is read, and when a new request has the same content. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
@@ -25,24 +25,24 @@ const content: RoleRequestContent = {
 };
 const now = Date.parse('2026-11-21T12:00:00Z');
 
-describe('wants', () => {
-  it('are read as they were written', () => {
+describe('role requests', () => {
+  it('are read back as they were written', () => {
     const request = newRoleRequest(content, now);
     assert.equal(request.at, '2026-11-21T12:00:00.000Z');
     assert.deepEqual(parseRoleRequest(JSON.stringify(request)), request);
   });
 
-  it('have an id of their own each', () => {
+  it('each have an id of their own', () => {
     assert.notEqual(newRoleRequest(content, now).id, newRoleRequest(content, now).id);
   });
 
-  it('may be without a workload type, and with keys of a later release', () => {
+  it('may lack a workload type, and may have keys of a later release', () => {
     const { workload_type: _type, ...rest } = content;
     const request = newRoleRequest(rest, now);
     assert.deepEqual(parseRoleRequest(JSON.stringify({ ...request, later: 1 })), request);
   });
 
-  it('are none where the annotation is missing, cleared, or not written by this service', () => {
+  it('are undefined when the annotation is missing, cleared, or not written by this service', () => {
     const request = newRoleRequest(content, now);
     for (const text of [undefined, '', '{"cleared":true}', 'x', 'null', '[]', '1', '{}', '"want"']) {
       assert.equal(parseRoleRequest(text), undefined, text);
@@ -61,7 +61,7 @@ describe('wants', () => {
     }
   });
 
-  it('keep the runs beside them that use the account, or asked within the minute, and nobody else’s', () => {
+  it('keep other runs of the same user that use the account or asked within the last minute', () => {
     const known = newRoleRequest({ ...content, run: 'a' }, now, ['b', 'c', content.run]);
     const keep = (alive: string[], ms: number, user = content.user) =>
       otherAskers(known, { ...content, user }, new Set(alive), now + ms);
@@ -71,18 +71,18 @@ describe('wants', () => {
     assert.deepEqual(otherAskers(undefined, content, new Set(['a']), now), []);
   });
 
-  it('no text makes the reader throw', () => {
+  it('are parsed from any text without an exception', () => {
     fc.assert(fc.property(fc.oneof(fc.string(), fc.json()), (text) => void parseRoleRequest(text)));
   });
 
-  it('of the same content are the same, whatever their id, time and workload type', () => {
+  it('have the same content despite another id, time or workload type', () => {
     const request = newRoleRequest(content, now);
     assert.ok(sameContent(request, content));
     assert.ok(sameContent(request, { ...content, workload_type: 'cluster-worker' }));
     assert.ok(sameContent(parseRoleRequest(JSON.stringify(request)) ?? request, content));
   });
 
-  it('of other content are others', () => {
+  it('have other content when the run, the user or any role differs', () => {
     const request = newRoleRequest(content, now);
     const [role] = content.roles;
     assert.ok(role);

@@ -1,4 +1,4 @@
-/** Proves which pods are a run's, and that nobody gets roles for what another user started. */
+/** Proves which pods belong to a run, and that no caller gets roles for pods that another user started. */
 import assert from 'node:assert/strict';
 import type { Pod } from '../../src/kubernetes/client.ts';
 import { allStartedBy, createPodIndex, findRun, type PodIndex, parseRunId } from '../../src/runs/runs.ts';
@@ -74,7 +74,7 @@ describe('runs', () => {
   describe('pod index', () => {
     const of = () => [index.ofRun(run), index.ofAccount(`run-${run}`)].map((pods) => pods.map(({ name }) => name));
 
-    it('has live pods by run and by account', () => {
+    it('finds live pods by run and by service account', () => {
       watch(pod('a'), pod('b', { account: 'ray' }), pod('c', { run: otherRun }), pod('d', { run: undefined }));
       assert.deepEqual(of(), [
         ['a', 'b'],
@@ -83,7 +83,7 @@ describe('runs', () => {
       assert.deepEqual([index.ofRun('x'), index.ofAccount('x')], [[], []]);
     });
 
-    it('invariant 7: has pods until they end or are gone, whatever their phase before', () => {
+    it('invariant 7: keeps live pods until they end or are deleted', () => {
       watch(pod('a'), pod('b'));
       watch(pod('a', { live: false }));
       assert.deepEqual(of(), [['b'], ['b']]);
@@ -101,7 +101,7 @@ describe('runs', () => {
       assert.equal(index.ofRun(run)[0]?.user, 'bob');
     });
 
-    it('reports each account whose live pods changed, and no other change', () => {
+    it('reports each service account whose live pods changed, and no other change', () => {
       watch(pod('a'), pod('a'), pod('b', { live: false }));
       assert.deepEqual(told.splice(0), [`run-${run}`]);
       watch(pod('a', { account: 'ray' }));
@@ -114,7 +114,7 @@ describe('runs', () => {
   });
 
   describe('found for a caller', () => {
-    it('have the accounts of their live pods, sorted, each once', async () => {
+    it('have the service accounts of their live pods, sorted, each once', async () => {
       watch(
         pod('a'),
         pod('b', { account: 'ray' }),
@@ -127,7 +127,7 @@ describe('runs', () => {
       assert.deepEqual(asked, []);
     });
 
-    it('invariant 5: are refused where the API server has another person’s pod that the copy may lack', async () => {
+    it('invariant 5: are refused when the API server lists another user’s pod that the cache lacks', async () => {
       watch(pod('a'));
       listed = [pod('a'), pod('b', { run: otherRun, user: 'bob', account: `run-${run}` })];
       assert.equal((await find()).id, run);
@@ -139,18 +139,18 @@ describe('runs', () => {
       assert.equal((await find()).id, run);
     });
 
-    it('are asked of the API server where the watch has no pod of theirs yet', async () => {
+    it('are looked up in the API server when the watch has no pod of theirs yet', async () => {
       listed = [pod('a')];
       assert.deepEqual(await find(), { id: run, accounts: [`run-${run}`], pods: listed });
       assert.deepEqual(asked, [run]);
     });
 
-    it('invariant 7: are none where the pods listed have ended', async () => {
+    it('invariant 7: are not found when the listed pods have ended', async () => {
       listed = [pod('a', { live: false })];
       assert.equal((await refusal()).code, 'run_not_found');
     });
 
-    it('invariant 5: are only the caller’s own, with one answer for others’ and for none', async () => {
+    it('invariant 5: are not found for another caller, with the same answer as for an unknown run', async () => {
       watch(pod('a'), pod('b', { run: otherRun, user: undefined, account: 'x' }));
       const answers = [await refusal('bob'), await refusal('bob', '0'.repeat(24)), await refusal('alice', otherRun)];
       for (const { code, status, message } of answers) {
@@ -158,12 +158,12 @@ describe('runs', () => {
       }
     });
 
-    it('invariant 5: are not found by what the API server lists for others', async () => {
+    it('invariant 5: are not found by listed pods of other users or other runs', async () => {
       listed = [pod('a', { user: 'bob' }), pod('b', { run: otherRun }), pod('c', { user: undefined })];
       assert.equal((await refusal()).code, 'run_not_found');
     });
 
-    it('invariant 5: are refused where live pods of another user, or of nobody, use one of their accounts', async () => {
+    it('invariant 5: are refused while pods of another user or of no user share a service account', async () => {
       for (const user of ['bob', undefined]) {
         watch(pod('a', { account: 'shared' }), pod('b', { account: 'shared', run: otherRun, user }));
         const { code, status } = await refusal();
@@ -173,25 +173,25 @@ describe('runs', () => {
       assert.deepEqual((await find()).accounts, ['shared']);
     });
 
-    it('invariant 5: are refused where the watch knows of another user’s pod on an account just listed', async () => {
+    it('invariant 5: are refused when the watch has another user’s pod on a listed service account', async () => {
       watch(pod('b', { account: 'shared', run: otherRun, user: 'bob' }));
       listed = [pod('a', { account: 'shared' })];
       assert.equal((await refusal()).code, 'shared_service_account');
     });
 
-    it('leave out accounts that only others’ pods of the run use', async () => {
+    it('do not have service accounts that only other users’ pods of the run use', async () => {
       watch(pod('a'), pod('b', { account: 'other', user: 'bob' }));
       assert.deepEqual((await find()).accounts, [`run-${run}`]);
     });
 
-    it('invariant 5: are not found by an account that could be a pattern', async () => {
+    it('invariant 5: are not found when the service account’s name could be a pattern', async () => {
       for (const account of ['*', 'run-?', '']) {
         watch(pod('a', { account }));
         assert.equal((await refusal()).code, 'run_not_found');
       }
     });
 
-    it('say that Kubernetes is away where it is, and keep the cause', async () => {
+    it('fail with kubernetes_unavailable, without the cause, when the API server does not answer', async () => {
       listed = new Error('connect ECONNREFUSED 10.0.0.1');
       const error = await refusal();
       assert.equal(error.code, 'kubernetes_unavailable');
@@ -199,7 +199,7 @@ describe('runs', () => {
     });
   });
 
-  it('ids are 24 hex digits, with run- or without', () => {
+  it('have ids of 24 hex digits, with or without run- before them', () => {
     assert.deepEqual([parseRunId(run), parseRunId(`run-${run}`)], [run, run]);
     for (const text of [
       '',
@@ -215,7 +215,7 @@ describe('runs', () => {
     }
   });
 
-  it('no pods are nobody’s', () => {
+  it('count as started by a user only if there are pods and all are that user’s', () => {
     assert.equal(allStartedBy([], 'alice'), false);
     assert.equal(allStartedBy([pod('a'), pod('b')], 'alice'), true);
     assert.equal(allStartedBy([pod('a'), pod('b', { user: undefined })], 'alice'), false);
