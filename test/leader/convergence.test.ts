@@ -55,10 +55,10 @@ describe('convergence', () => {
     world.aws.setTrust(clusterAccount, proxy, { ...document, Statement: [{ ...first, Condition }] });
   }
 
-  it('a document that Terraform overwrote is repaired, told and counted', async () => {
+  it('a trust policy that Terraform overwrote is repaired, logged, counted and reported in an Event', async () => {
     const user = await mapped('repaired');
     const { account } = await grant(user);
-    // Longer than IAM shows a document from before, and shorter than the lease.
+    // Longer than IAM may show an earlier document, and shorter than the lease.
     world.clock.skip(16_000);
     overwrite('repaired');
     annotate('repaired', { [compareAnnotation]: 'look-1' });
@@ -82,7 +82,7 @@ describe('convergence', () => {
     assert.deepEqual([about?.uid, about?.namespace, about?.kind], [uid, 'domino-field', 'ConfigMap']);
   });
 
-  it('a comparison of a role that IAM refuses is made once, and its answer stays', async () => {
+  it('comparisons of one role do not repeat the failed comparison of another', async () => {
     const [user] = [await mapped('refused'), await mapped('compared')];
     await grant(user);
     const ask = async (proxy: string) => {
@@ -118,12 +118,12 @@ describe('convergence', () => {
     assert.deepEqual(world.subjects('intruded'), [subject(account)]);
   });
 
-  it('accounts that come to a run later get what the run has, without a call', async () => {
+  it('service accounts that join a run later get its roles without a request', async () => {
     const user = await mapped('late');
     const { run, account } = await grant(user);
     world.startRun(run, user, { account: `ray-${run}-ray` });
     await until(() => world.subjects('late').includes(subject(`ray-${run}-ray`)));
-    // Not where another user started the pods.
+    // Except where another user started the pods.
     world.domino.addUser({ name: 'mallory', orgs: [] });
     world.startRun(run, 'mallory', { account: 'mallory-sa' });
     const { account: witness } = await grant(user);
@@ -136,7 +136,7 @@ describe('convergence', () => {
     );
   });
 
-  it('many requests at once for one account are all answered, of one run or of several', async () => {
+  it('concurrent requests for one service account all get the role, from one run or several', async () => {
     const user = await mapped('crowded');
     const runs = Array.from({ length: 8 }, () => runId(next++));
     for (const run of runs) world.startRun(run, user, { account: 'crowded-sa' });
@@ -149,12 +149,12 @@ describe('convergence', () => {
         wantedAnnotation
       ] ?? '',
     );
-    // Whichever asked last, those on record who still live keep it.
+    // The recorded runs are among those that asked.
     assert.ok(runs.includes(run));
     for (const one of also) assert.ok(runs.includes(one));
   });
 
-  it('accounts that go from runs that asked to runs that did not lose what they had, however many they are', async () => {
+  it('service accounts that go to runs without a request are removed, even more than ten at once', async () => {
     const user = await mapped('handed-on');
     const names = Array.from({ length: 12 }, (_, index) => `handed-on-sa-${index}`);
     const grants = await Promise.all(names.map((account) => grant(user, { account })));
@@ -162,11 +162,11 @@ describe('convergence', () => {
     for (const account of names) world.startRun(runId(next++), user, { account });
     for (const { run } of grants) world.endRun(run);
     await until(() => !world.subjects('handed-on').some((one) => one !== 'irsa-svc:no-live-runs'));
-    // They would be held for as long as the runs live that did not ask.
+    // The removal guard would hold them for as long as the runs without a request are live.
     assert.equal(status('handed-on').brake, undefined);
   });
 
-  it('a published status that somebody deleted or edited is written again', async () => {
+  it('a status that was deleted or edited is written again', async () => {
     const user = await mapped('published');
     const { run } = await grant(user);
     const ask = () => replica.call('POST', '/map_iam_roles_to_pod_sa', { as: user, body: { run_id: run } });
@@ -178,7 +178,7 @@ describe('convergence', () => {
     assert.equal((await ask()).status, 200);
   });
 
-  it('a role that IAM comes to deny does not keep a run from what it has and from its others', async () => {
+  it('a run keeps the role it has while IAM denies access, and gets a refusal for a new one', async () => {
     const user = await mapped('denied');
     const { run } = await grant(user);
     const more = world.addRolePair('denied-2');
@@ -196,7 +196,7 @@ describe('convergence', () => {
     }
   });
 
-  it('a service account that lost the annotation does not count as let in by an earlier release', async () => {
+  it('a member that lost its annotation is removed, and not kept as one that an earlier release added', async () => {
     const user = await mapped('stripped');
     const { account } = await grant(user, { account: 'stripped-sa' });
     const { metadata } = world.kubernetes.get<Meta>('serviceaccounts', 'domino-compute', account) as Meta;
@@ -204,16 +204,16 @@ describe('convergence', () => {
     await until(() => !world.subjects('stripped').includes(subject(account)));
   });
 
-  it('what a deleted service account had goes at once', async () => {
+  it('a deleted service account is removed at once', async () => {
     const user = await mapped('deleted');
     const { account } = await grant(user);
     const start = performance.now();
     world.kubernetes.remove('serviceaccounts', 'domino-compute', account);
     await until(() => !world.subjects('deleted').includes(subject(account)));
-    assert.ok(performance.now() - start < 1_900, 'it waited for others');
+    assert.ok(performance.now() - start < 1_900, 'the removal waited to be collected with others');
   });
 
-  it('requests of ended runs are cleared from accounts that live on', async () => {
+  it('requests of ended runs are cleared from service accounts that outlive them', async () => {
     await replica.stop();
     replica = await world.startReplica({ RESYNC_SECONDS: '10', LEASE_SECONDS: '3' });
     const user = await mapped('static');
@@ -232,7 +232,7 @@ describe('convergence', () => {
     assert.ok(!world.subjects('static').includes(subject('static-sa')));
   }).timeout(40_000);
 
-  it('invariant 3: mappings that are listed as gone by mistake count on, in a replica that starts just then too', async () => {
+  it('invariant 3: mappings that a list lacks by mistake still count, even in a replica that starts then', async () => {
     const user = await mapped('listed');
     const { run, account } = await grant(user);
     await emptyLists(world, ['configmaps']);
@@ -252,7 +252,7 @@ describe('convergence', () => {
     await other.stop();
   });
 
-  it('invariant 3: after lists that were empty by mistake, a pod that comes makes nobody else leave', async () => {
+  it('invariant 3: after lists that were empty by mistake, a new pod causes no removal of others', async () => {
     const user = await mapped('few');
     const grants = await Promise.all(Array.from({ length: 3 }, () => grant(user)));
     await emptyLists(world, ['pods', 'serviceaccounts']);
@@ -266,11 +266,11 @@ describe('convergence', () => {
     assert.ok(last.includes(subject(witness)));
     const complete = written.findIndex((one) => grants.every(({ account }) => one.includes(subject(account))));
     for (const one of written.slice(complete)) {
-      for (const { account } of grants) assert.ok(one.includes(subject(account)), `${account} was dropped`);
+      for (const { account } of grants) assert.ok(one.includes(subject(account)), `${account} was removed`);
     }
   }).timeout(60_000);
 
-  it('invariant 3: an API server that lists nothing at all is not believed, until an administrator says so', async () => {
+  it('invariant 3: holds members while the API server lists nothing, until an administrator releases them', async () => {
     const user = await mapped('brake');
     const grants = await Promise.all(Array.from({ length: 12 }, () => grant(user)));
     world.kubernetes.knobs.emptyLists = true;
@@ -284,7 +284,7 @@ describe('convergence', () => {
     annotate('brake', { [releaseAnnotation]: new Date(world.clock.now()).toISOString() });
     await until(() => world.subjects('brake').length === 1, 10_000);
     world.kubernetes.knobs.emptyLists = false;
-    // What was wanted all the time comes back by itself: an empty list is read again, with nothing cut or expired.
+    // The members return by themselves: an empty list is read again, without a cut or expired watch.
     await until(() => grants.every(({ account }) => world.subjects('brake').includes(subject(account))), 30_000);
   }).timeout(80_000);
 });
@@ -293,7 +293,7 @@ describe('a replica that starts', () => {
   let world: World;
   after(() => world.stop());
 
-  it('invariant 3: decides nothing and does not become the leader before its caches are filled', async () => {
+  it('invariant 3: is not ready and does not become the leader before its caches are filled', async () => {
     world = await startWorld();
     world.domino.addUser({ name: 'alice', orgs: ['acme'] });
     world.kubernetes.knobs.podListLatencyMs = 1_000;

@@ -1,4 +1,4 @@
-/** Proves that nothing is written while release 1.8 runs beside this one, and that writing goes on when it is gone. */
+/** Proves that nothing is written while release 1.8 runs beside this one, and that writes resume when it is gone. */
 import assert from 'node:assert/strict';
 import { type Deployment, toDeployment } from '../../src/kubernetes/objects.ts';
 import { KubernetesError } from '../../src/kubernetes/transport.ts';
@@ -10,7 +10,7 @@ import { runId, startWorld, type World } from '../support/world.ts';
 type Answer = Deployment | KubernetesError | undefined;
 const earlier = { isOurs: false, replicas: 1, wanted: 1, ready: 1 };
 
-describe('the look-out for release 1.8', () => {
+describe('the detection of release 1.8', () => {
   let clock: FakeClock;
   let answer: Answer;
   let looks: number;
@@ -48,11 +48,11 @@ describe('the look-out for release 1.8', () => {
   const levels = () => lines.map(({ level }) => level);
 
   for (const [what, found] of [
-    ['there is none', undefined],
+    ['it is not installed', undefined],
     ['it has no replicas', { ...earlier, replicas: 0 }],
-    ['the Deployment of that name is this release’s', { ...earlier, isOurs: true, replicas: 3 }],
+    ['the Deployment of that name belongs to this release', { ...earlier, isOurs: true, replicas: 3 }],
   ] as [string, Answer][]) {
-    it(`lets the work be done where ${what}, and goes on looking`, async () => {
+    it(`lets the leader work when ${what}, and keeps checking`, async () => {
       start(found);
       await clock.advance(60_000);
       assert.deepEqual([works.length, isWorking(), levels()], [1, true, []]);
@@ -60,7 +60,7 @@ describe('the look-out for release 1.8', () => {
     });
   }
 
-  it('waits for it to end, and says so once', async () => {
+  it('lets the leader wait until release 1.8 is gone, with one error in the log', async () => {
     start(earlier);
     await clock.advance(60_000);
     assert.deepEqual([works.length, levels()], [0, ['error']]);
@@ -69,7 +69,7 @@ describe('the look-out for release 1.8', () => {
     assert.deepEqual([isWorking(), levels()], [true, ['error', 'info']]);
   });
 
-  it('ends the work within ten seconds where a rollback brings it, and begins anew when it is gone', async () => {
+  it('stops the work within ten seconds of a rollback to release 1.8, and resumes it afterwards', async () => {
     start(undefined);
     await clock.advance(15_000);
     answer = earlier;
@@ -80,7 +80,7 @@ describe('the look-out for release 1.8', () => {
     assert.deepEqual([works.length, isWorking()], [2, true]);
   });
 
-  it('writes nothing before it has learnt, and goes by what it has learnt where the API server is away', async () => {
+  it('lets the leader wait for the first answer of the API server, and keeps that while later ones fail', async () => {
     const away = new KubernetesError('unavailable', 'away');
     start(away);
     await clock.advance(5_000);
@@ -93,13 +93,13 @@ describe('the look-out for release 1.8', () => {
     assert.deepEqual([works.length, isWorking()], [1, true]);
   });
 
-  it('goes on without where the permission is lacking, and warns once', async () => {
+  it('lets the leader work without the permission to check, and warns once', async () => {
     start(new KubernetesError('unavailable', 'forbidden', 403));
     await clock.advance(60_000);
     assert.deepEqual([isWorking(), levels()], [true, ['warn']]);
   });
 
-  it('knows this release by the labels of its pods, and counts pods that still end', () => {
+  it('recognizes this release by the labels of its pods, and counts pods that are still ending', () => {
     const of = (name: string, replicas?: number, still = 0) =>
       toDeployment({
         spec: {
@@ -124,7 +124,7 @@ describe('a replica beside release 1.8', () => {
   });
   after(() => world.stop());
 
-  it('holds the lease, writes no trust policy, and tells why in its log and by irsa_lease_held', async () => {
+  it('writes no trust policy, logs why, and reports irsa_lease_held 0', async () => {
     const metadata = { name: 'irsa', namespace: 'domino-field' };
     const template = { metadata: { labels: { app: 'irsa' } } };
     world.kubernetes.put('deployments', { metadata, spec: { replicas: 1, template } });

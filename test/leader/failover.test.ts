@@ -53,7 +53,7 @@ describe('replicas that die', function () {
     }
   }
 
-  it('in the middle of a write lose nothing: another one finishes it, and the waiting client gets its answer', async () => {
+  it('in the middle of a write lose no grant: another replica finishes the write', async () => {
     const holder = await start();
     const other = await start();
     await stack.knobs('aws', { latencyMs: { UpdateAssumeRolePolicy: 500 } });
@@ -72,7 +72,7 @@ describe('replicas that die', function () {
     await other.stop();
   });
 
-  it('invariant 1: when told to end, give the lease up, and answer what is under way', async () => {
+  it('invariant 1: on SIGTERM, answer the request under way and hand over the lease', async () => {
     const holder = await start();
     const other = await start();
     await stack.knobs('aws', { latencyMs: { UpdateAssumeRolePolicy: 300 } });
@@ -88,7 +88,7 @@ describe('replicas that die', function () {
     await other.stop();
   });
 
-  it('invariant 1: a holder that was paused past its lease does not write when it wakes', async () => {
+  it('invariant 1: a leader that was paused past its lease gives it up when it wakes, without a lost grant', async () => {
     const holder = await start();
     const other = await start();
     const took = other.child.line(({ msg }) => String(msg).startsWith('holding the lease'));

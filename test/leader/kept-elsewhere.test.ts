@@ -1,9 +1,9 @@
-/** Proves what becomes of runs in a proxy role that a mapping hands over: it is told, and our subjects leave when asked to. */
+/** Proves that members of a role that becomes unmanaged are reported, and that its subjects are removed on request. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
-describe('a proxy role that is handed over', () => {
+describe('a proxy role that becomes unmanaged', () => {
   let world: World;
   let replica: Replica;
   let next = 23_000;
@@ -48,7 +48,7 @@ describe('a proxy role that is handed over', () => {
     return { run, account, handOver };
   }
 
-  it('is not written any more, and nobody is told that its runs have left', async () => {
+  it('is no longer written, and its runs are not reported as removed until its owner removes them', async () => {
     const { run, account, handOver } = await granted('handed');
     const expected = [{ proxy_iam_role_arn: arnOf('handed'), service_accounts: [account], removed: false }];
     assert.deepEqual((await handOver('?dry_run=true')).body.handed_over, expected);
@@ -68,14 +68,14 @@ describe('a proxy role that is handed over', () => {
     assert.equal(await world.canAssume(account, arnOf('handed')), true);
     assert.equal(writes('handed'), before);
 
-    // Its keeper does so: it is seen, and the role is forgotten.
+    // Its owner does so: the leader sees it, and forgets the role.
     const text = JSON.stringify(world.aws.role(clusterAccount, 'handed').document);
     world.aws.setTrust(clusterAccount, 'handed', JSON.parse(text.replaceAll(`*:domino-compute:${account}`, 'gone')));
     await until(async () => (await roleOf('handed')) === undefined);
     assert.equal((await revoke(run)).left, true);
   });
 
-  it('is left without our subjects first where the administrator asks for that', async () => {
+  it('loses the service’s subjects first when the administrator asks for it', async () => {
     const { account, handOver } = await granted('emptied');
     const { body } = await handOver('?remove_subjects=true');
     assert.deepEqual(body.handed_over, [
@@ -88,7 +88,7 @@ describe('a proxy role that is handed over', () => {
     assert.equal(writes('emptied'), before);
   });
 
-  it('that tokens carry is left without our statements once where the administrator asks for that, and never written again', async () => {
+  it('loses its statements for tokens once if the administrator asks for it, and is never written again', async () => {
     const { target } = world.addRolePair('tokens');
     world.aws.trustIssuer(world.issuer.issuer, world.issuer.jwks, { clientIds: ['sts.amazonaws.com', 'irsa/tokens'] });
     const map = (query: string, update_iam_role_trust_policy: boolean) => {
@@ -111,7 +111,7 @@ describe('a proxy role that is handed over', () => {
     await compared();
     const before = writes('tokens');
 
-    // Its owner writes it anew, in words of theirs.
+    // Its owner writes the statement again, also in a narrower form.
     const narrower = JSON.stringify(own).replace('domino-compute:*', 'domino-compute:run-*');
     for (const document of [own, JSON.parse(narrower)]) {
       world.aws.setTrust(clusterAccount, 'tokens', document);
@@ -121,7 +121,7 @@ describe('a proxy role that is handed over', () => {
     const byOwner = 2;
     assert.equal(writes('tokens'), before + byOwner);
 
-    // Another leader knows as much.
+    // Another leader does not write it either.
     await replica.stop();
     replica = await world.startReplica();
     for (let round = 0; round < 3; round += 1) await compared();

@@ -1,4 +1,4 @@
-/** Proves that the last run of the compute namespace leaves IAM, also where its service account lives on. */
+/** Proves that the last run of the compute namespace is removed in IAM, even if its service account stays. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
 import { runId, startWorld, type World } from '../support/world.ts';
@@ -12,7 +12,7 @@ describe('the last run of the compute namespace', () => {
   });
   afterEach(() => world.stop());
 
-  it('leaves when its pod is gone, while its account stays', async () => {
+  it('is removed when its pod is gone, even though its service account stays', async () => {
     const replica = await world.startReplica();
     await world.map(replica, 'acme', world.addRolePair('acme'));
     const run = runId(1);

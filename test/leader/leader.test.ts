@@ -37,7 +37,7 @@ describe('the leader', () => {
   const subject = (account: string) => `*:domino-compute:${account}`;
   const history = (proxy: string) => world.aws.role(clusterAccount, proxy).history;
 
-  it('invariant 1: many replicas and runs at once, and never two writes of a role at a time', async () => {
+  it('invariant 1: grants 25 runs on three replicas with one lease holder and no overlapping writes', async () => {
     const user = await mapped('busy');
     world.aws.knobs.latencyMs = { UpdateAssumeRolePolicy: 20, GetRole: 10 };
     const runs = Array.from({ length: 25 }, () => runId(next++));
@@ -60,7 +60,7 @@ describe('the leader', () => {
     assert.equal(holding.filter((metric) => metric?.values[0]?.value === 1).length, 1);
   });
 
-  it('invariant 2: all that is not ours comes through deep-equal', async () => {
+  it('invariant 2: keeps unmanaged statements and subjects deep-equal', async () => {
     const user = await mapped('mixed');
     const { issuer } = world.issuer;
     const foreign = [
@@ -101,13 +101,13 @@ describe('the leader', () => {
     assert.deepEqual(world.subjects('mixed'), ['system:serviceaccount:other:x']);
   });
 
-  it('invariant 4: with nobody in, the list holds one subject that no token can have', async () => {
+  it('invariant 4: writes one subject that no token can have when there are no members', async () => {
     await mapped('lonely');
     await until(() => world.subjects('lonely').includes('irsa-svc:no-live-runs'));
     assert.deepEqual(world.subjects('lonely'), ['irsa-svc:no-live-runs']);
   });
 
-  it('invariant 2: what an earlier release put there stays while its run lives, and no longer', async () => {
+  it('invariant 2: keeps members that an earlier release added only while their runs are live', async () => {
     world.domino.addUser({ name: 'user-legacy', orgs: ['org-legacy'] });
     const [alive, ended] = [runId(next++), runId(next++)];
     const olderForm = runId(next++);
@@ -126,7 +126,7 @@ describe('the leader', () => {
     assert.deepEqual(world.subjects('legacy').sort(), [subject(`run-${alive}`), `*${olderForm}`].sort());
   });
 
-  it('trusts an annotation no further than the mappings, and its user no further than the pods', async () => {
+  it('ignores a forged request for a pair that no mapping names, or in the name of another user', async () => {
     const user = await mapped('strict');
     await mapped('coveted');
     const { account } = await grant(user);
@@ -138,7 +138,7 @@ describe('the leader', () => {
       world.kubernetes.put('serviceaccounts', {
         metadata: { name, namespace: 'domino-compute', annotations: { [wantedAnnotation]: JSON.stringify(content) } },
       });
-    // Another target than the mapping names, through a proxy that another organization's mapping names.
+    // A proxy role that only another organization's mapping names.
     const roles = [
       {
         target: want.roles[0].target,
@@ -157,7 +157,7 @@ describe('the leader', () => {
     assert.ok(!world.subjects('coveted').includes(subject(account)));
   });
 
-  it('invariant 8: a quota that is lower than configured is learnt from one refusal, and not retried', async () => {
+  it('invariant 8: adopts a quota lower than the configured one after one refusal for each role', async () => {
     const user = await mapped('small', ['small-1', 'small-2']);
     world.aws.knobs.quotaByAccount = { [clusterAccount]: 540 };
     try {
@@ -174,7 +174,7 @@ describe('the leader', () => {
     }
   });
 
-  it('gets over throttling, failures, answers that were lost and documents that are old', async () => {
+  it('grants runs despite throttling, failures, lost answers and stale reads', async () => {
     const user = await mapped('rough');
     const faults: [string, () => void][] = [
       ['throttled reads', () => Object.assign(world.aws.knobs, { throttleNext: { GetRole: 2 } })],
@@ -207,7 +207,7 @@ describe('the leader', () => {
     world.aws.knobs.staleReadMs = 0;
   });
 
-  it('publishes why a role cannot be written, and writes it once that is mended', async () => {
+  it('publishes why a role cannot be written, and writes it once it can', async () => {
     const user = await mapped('broken');
     world.aws.knobs.failNext = { UpdateAssumeRolePolicy: { code: 'UnmodifiableEntity', times: 1 } };
     const first = await grant(user);
@@ -220,7 +220,7 @@ describe('the leader', () => {
       .map(({ data }) => JSON.parse(data?.['status.json'] ?? '{}'))
       .find(({ role_arn }) => role_arn.endsWith('/broken'));
     assert.equal(status.error.code, 'unmodifiable_role');
-    // A mapping that comes anew is a new chance.
+    // A mapping that is set again makes the leader retry.
     await any().call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'org-broken' } });
     const target = 'arn:aws:iam::222222222222:role/broken';
     await world.map(any(), 'org-broken', { target, proxies: [`arn:aws:iam::${clusterAccount}:role/broken`] });
@@ -232,7 +232,7 @@ describe('the leader', () => {
     assert.ok(world.subjects('broken').includes(subject(first.account)));
   });
 
-  it('takes its members out of a role that no mapping names any more, and forgets it', async () => {
+  it('removes the members from a role that no mapping names any more, and forgets it', async () => {
     const user = await mapped('retired');
     const { account } = await grant(user);
     assert.ok(world.subjects('retired').includes(subject(account)));
@@ -245,7 +245,7 @@ describe('the leader', () => {
     assert.deepEqual(world.subjects('retired'), ['irsa-svc:no-live-runs']);
   });
 
-  it('leaves a role alone from the moment on that a mapping says it is unmanaged', async () => {
+  it('stops writing a role once a mapping makes it unmanaged', async () => {
     const user = await mapped('handed-over');
     const { run } = await grant(user);
     const entry = {
@@ -267,12 +267,12 @@ describe('the leader', () => {
     assert.equal(history('handed-over').length, writes);
   });
 
-  it('invariant 3: a watch that lost its runs removes no member that the API server still has', async () => {
+  it('invariant 3: removes no member when the API server lists nothing for a moment', async () => {
     const user = await mapped('crowd');
     const grants = await Promise.all(Array.from({ length: 14 }, () => grant(user)));
     for (const { answer } of grants) assert.equal(answer.status, 200);
     const written = history('crowd').length;
-    // An API server that lists nothing for a moment, to watches that have to list anew.
+    // The API server lists nothing for a moment, while all watches have to list again.
     world.kubernetes.knobs.emptyLists = true;
     world.kubernetes.expire();
     world.kubernetes.cutWatches();

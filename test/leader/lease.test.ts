@@ -1,4 +1,4 @@
-/** Proves that there is one holder at a time, whatever answers, clocks and candidates do. */
+/** Proves that the lease has one holder at a time, whatever answers, clocks and candidates do. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { createLease, type Lease } from '../../src/leader/lease.ts';
@@ -9,7 +9,7 @@ import { atOnce, createLeaseStore, type Fate, skewed } from '../support/lease-st
 
 const durationMs = 6_000;
 
-describe('lease', () => {
+describe('the lease', () => {
   let clock: FakeClock;
   let store: ReturnType<typeof createLeaseStore>;
   let stops: (() => Promise<void>)[];
@@ -20,9 +20,9 @@ describe('lease', () => {
     /** Whether `hold` runs with a signal that was not aborted. */
     writing: boolean;
     terms: number;
-    /** Tells it to end. */
+    /** Signals it to end. */
     abort(): void;
-    /** Ends it, and lets the time pass that this takes. */
+    /** Ends it, and advances the clock by the time that this takes. */
     stop(): Promise<void>;
   }
 
@@ -69,7 +69,7 @@ describe('lease', () => {
     for (const stop of stops) await stop();
   });
 
-  it('is had at once where nobody has it, and is told to all', async () => {
+  it('is acquired at once when it is free, and all candidates know its holder', async () => {
     const one = candidate('one');
     await clock.advance(0);
     const two = candidate('two');
@@ -80,7 +80,7 @@ describe('lease', () => {
     assert.equal(store.record?.durationSeconds, 6);
   });
 
-  it('is kept for as long as it is renewed', async () => {
+  it('stays with one holder for as long as it is renewed', async () => {
     const one = candidate('one');
     const two = candidate('two');
     await clock.advance(0);
@@ -92,7 +92,7 @@ describe('lease', () => {
     assert.deepEqual([holder.terms, store.record?.transitions], [1, 1]);
   });
 
-  it('invariant 1: a holder that cannot renew stops after two thirds, the next begins after the whole', async () => {
+  it('invariant 1: a holder that cannot renew stops after two thirds of the lease, the next begins after all', async () => {
     const one = candidate('one');
     await clock.advance(0);
     const two = candidate('two');
@@ -105,7 +105,7 @@ describe('lease', () => {
     await clock.advance(1);
     assert.deepEqual([one.lease.holds(), two.lease.holds()], [false, false]);
     await clock.advance(20);
-    assert.equal(one.writing, false, 'and is told to end');
+    assert.equal(one.writing, false, 'the work is aborted');
     await clock.advance(durationMs / 3 - 40);
     assert.ok(!two.lease.holds(), 'a third of the duration lies between them');
     await clock.advance(durationMs / 6 + 40);
@@ -116,7 +116,7 @@ describe('lease', () => {
     assert.deepEqual([one.lease.holds(), one.lease.holder()], [false, 'two']);
   });
 
-  it('a renewal that failed once or twice costs nothing', async () => {
+  it('is kept through one or two failed renewals', async () => {
     const one = candidate('one');
     await clock.advance(0);
     for (const kind of ['fails', 'lost'] as const) {
@@ -128,14 +128,18 @@ describe('lease', () => {
     }
   });
 
-  it('a release hands over without a wait, after all under way has ended', async () => {
+  it('is handed over at a release as soon as the work under way has ended', async () => {
     const one = candidate('one', { lingerMs: 300 });
     await clock.advance(0);
     const two = candidate('two');
     await clock.advance(100);
     one.abort();
     await clock.advance(299);
-    assert.deepEqual([one.lease.holds(), one.writing], [false, true], 'it begins nothing more, and ends what it began');
+    assert.deepEqual(
+      [one.lease.holds(), one.writing],
+      [false, true],
+      'it begins no more work, and finishes what it began',
+    );
     assert.deepEqual([store.record?.holder, two.lease.holds()], ['one', false]);
     await clock.advance(1);
     assert.deepEqual([one.writing, store.record?.holder], [false, '']);
@@ -143,7 +147,7 @@ describe('lease', () => {
     assert.deepEqual([two.lease.holds(), two.lease.holder(), two.terms], [true, 'two', 1]);
   });
 
-  it('a candidate that never held it releases nothing', async () => {
+  it('is not released by a candidate that never held it', async () => {
     const one = candidate('one');
     await clock.advance(0);
     const two = candidate('two');
@@ -152,8 +156,8 @@ describe('lease', () => {
     assert.deepEqual([store.record?.holder, one.lease.holds()], ['one', true]);
   });
 
-  it('invariant 1: a holder that was paused wakes and does not hold', async () => {
-    // A paused process's promises do not go on: its call answers only when it wakes, and its own clock has gone on.
+  it('invariant 1: is not held by a paused holder when it wakes', async () => {
+    // A paused process's promises do not continue: its call answers only when it wakes, while its clock has gone on.
     let pausing: Promise<void> | undefined;
     const paused: Clock = {
       ...skewed(clock, 0, 0),
@@ -172,7 +176,7 @@ describe('lease', () => {
     });
     await clock.advance(durationMs * 3);
     assert.equal(two.lease.holds(), true);
-    assert.equal(one.lease.holds(), false, 'what it is asked first, it denies');
+    assert.equal(one.lease.holds(), false, 'it denies the lease as soon as it is asked');
     pausing = undefined;
     wake();
     await settle();
@@ -181,7 +185,7 @@ describe('lease', () => {
     assert.deepEqual([one.lease.holds(), two.lease.holds()], [false, true]);
   });
 
-  it('invariant 1: a holder whose lease somebody took away stops with its next renewal', async () => {
+  it('invariant 1: a holder whose lease was taken over by hand stops at its next renewal', async () => {
     const one = candidate('one');
     await clock.advance(0);
     const { record } = store;
@@ -190,11 +194,11 @@ describe('lease', () => {
     await clock.advance(durationMs / 2);
     assert.deepEqual([one.lease.holds(), one.writing, one.lease.holder()], [false, false, 'admin']);
     await clock.advance(durationMs * 2);
-    assert.equal(one.lease.holds(), true, 'and has it again when that one shows no sign of life');
+    assert.equal(one.lease.holds(), true, 'it acquires the lease again when the other holder does not renew it');
     assert.equal(one.terms, 2);
   });
 
-  it('a lease that was deleted is made anew', async () => {
+  it('is created again after it was deleted', async () => {
     const one = candidate('one');
     await clock.advance(0);
     store.record = undefined;
@@ -202,7 +206,7 @@ describe('lease', () => {
     assert.deepEqual([one.lease.holds(), holderOf()], [true, 'one']);
   });
 
-  it('invariant 1: two candidates never hold at once, under delays, lost answers, failures and clocks that are off', async () => {
+  it('invariant 1: is never held by two candidates at once, despite delays, failures and wrong clocks', async () => {
     const fate: fc.Arbitrary<Fate> = fc.oneof(
       { weight: 5, arbitrary: fc.record({ kind: fc.constant('answers' as const), ms: fc.nat({ max: 900 }) }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant('lost' as const), ms: fc.nat({ max: 3000 }) }) },
@@ -225,7 +229,7 @@ describe('lease', () => {
             clock: skewed(clock, wall, monotonic),
             fate: () => {
               calls += 1;
-              // After the fates, all is well; somewhere among them, the API server is away for a while.
+              // After the fates, every call succeeds; somewhere among them, the API server fails for a while.
               if (calls > outage && calls < outage + 8) return { kind: 'fails', ms: 500 };
               return fates[calls] ?? atOnce;
             },

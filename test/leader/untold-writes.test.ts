@@ -1,11 +1,11 @@
-/** Proves that a write which nobody told of, since the holder died then, is found by the next one, whatever the mappings say. */
+/** Proves that the next leader finds a write that the dead leader did not report, whatever the mappings are. */
 import assert from 'node:assert/strict';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
 import { compareAnnotation, statusName, type TrustStatus, trustStatusForm } from '../../src/proxy-roles/status.ts';
 import { until } from '../support/clock.ts';
 import { clusterAccount, runId, startWorld, type World } from '../support/world.ts';
 
-describe('a write that nobody told of', () => {
+describe('a write that the dead leader did not report', () => {
   let world: World;
 
   beforeEach(async () => {
@@ -33,7 +33,7 @@ describe('a write that nobody told of', () => {
     return () => isFirst;
   }
 
-  it('into a role whose mapping went before the next holder came: it is looked at, and then forgotten', async () => {
+  it('to a role whose mapping is gone too: the next leader removes the members, then forgets the role', async () => {
     const { proxies } = world.addRolePair('acme-left-behind');
     const [proxy = ''] = proxies;
     const subject = `*:domino-compute:run-${runId(1)}`;
@@ -44,7 +44,7 @@ describe('a write that nobody told of', () => {
     putStatus(proxy, { proxy: true });
     await world.startReplica();
     await until(() => !world.subjects('acme-left-behind').includes(subject));
-    // Longer than IAM shows a document from before; then another look is enough.
+    // Longer than IAM may show an earlier document; then one more comparison is enough.
     assert.ok(published(proxy));
     world.clock.skip(16_000);
     const shown = published(proxy);
@@ -53,7 +53,7 @@ describe('a write that nobody told of', () => {
     await until(() => published(proxy) === undefined);
   });
 
-  it('into a role that was never written before: the next holder knows of the role, since it was published first', async () => {
+  it('to a role that was never written: the leader publishes the role before it first writes it', async () => {
     const replica = await world.startReplica();
     const pair = world.addRolePair('acme-new');
     const [proxy = ''] = pair.proxies;
@@ -67,7 +67,7 @@ describe('a write that nobody told of', () => {
     assert.equal(isFirst(), true);
   });
 
-  it('into a role that was published as something else before: it is published anew first', async () => {
+  it('to a role that was not published as a proxy role: the leader publishes it as one first', async () => {
     const pair = world.addRolePair('acme-changed');
     const [proxy = ''] = pair.proxies;
     putStatus(proxy, {});
