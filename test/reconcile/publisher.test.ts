@@ -1,4 +1,4 @@
-/** Proves when a published status is taken for an external edit: not while our own is on its way. */
+/** Proves when a published status counts as an external edit: not while the publisher's own write is under way. */
 import assert from 'node:assert/strict';
 import type { ConfigMap } from '../../src/kubernetes/client.ts';
 import { KubernetesError } from '../../src/kubernetes/transport.ts';
@@ -56,7 +56,7 @@ describe('a publisher', () => {
       () => true,
     );
 
-  it('its own write stands, also where the watch brings it before the API server answers', async () => {
+  it('accepts its own write, even if the watch shows it before the API server answers', async () => {
     const one = publisher();
     const stood: boolean[] = [];
     beforeAnswer = () => stood.push(one.stands('a'));
@@ -66,7 +66,7 @@ describe('a publisher', () => {
     assert.ok(one.stands('a'));
   });
 
-  it('an external edit does not, and is written over', async () => {
+  it('rejects an external edit, and overwrites it', async () => {
     const one = publisher();
     beforeAnswer = () => undefined;
     await one.publish({ of: 'a', text: 'ours' });

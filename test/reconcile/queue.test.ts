@@ -1,4 +1,4 @@
-/** Proves the engine of the controllers: each key by one worker at a time, none forgotten, none reconciled more often than asked. */
+/** Proves that the engine of the controllers reconciles each key with one worker at a time, and forgets none. */
 import assert from 'node:assert/strict';
 import { createLog } from '../../src/lib/log.ts';
 import { beforeOthers, done, failed, ReconcileQueue, type Reconciler, requeue } from '../../src/reconcile/queue.ts';
@@ -19,7 +19,7 @@ describe('the engine of the controllers', () => {
     return new ReconcileQueue({ reconcile, of: 'a thing', workers, clock, log, signal: ending.signal });
   }
 
-  it('looks at one at a time, and again at what is asked for meanwhile, once however often', async () => {
+  it('reconciles one key at a time, and once more a key that becomes due meanwhile, however often', async () => {
     const seen: string[] = [];
     const gates: (() => void)[] = [];
     const queue = queueOf(async (key) => {
@@ -41,7 +41,7 @@ describe('the engine of the controllers', () => {
     assert.equal(gates.length, 3);
   });
 
-  it('looks before others at what cannot wait for a full comparison', async () => {
+  it('reconciles urgent keys before others', async () => {
     const seen: string[] = [];
     const queue = queueOf(async (key) => {
       seen.push(key);
@@ -54,7 +54,7 @@ describe('the engine of the controllers', () => {
     assert.deepEqual(seen, ['a', 'c', 'd', 'b']);
   });
 
-  it('waits as long as it is told, and no longer where something asks for it sooner', async () => {
+  it('waits for the requested delay, or less when the key becomes due sooner', async () => {
     const seen: number[] = [];
     const start = clock.monotonic();
     const queue = queueOf(async () => {
@@ -75,7 +75,7 @@ describe('the engine of the controllers', () => {
     assert.deepEqual(seen, [500, 2_500, 12_500]);
   });
 
-  it('one that waits keeps nobody else waiting', async () => {
+  it('does not delay other keys while one waits', async () => {
     const seen: string[] = [];
     const queue = queueOf(async (key) => {
       seen.push(key);
@@ -88,7 +88,7 @@ describe('the engine of the controllers', () => {
     assert.deepEqual(seen, ['slow', 'quick']);
   });
 
-  it('counts the failures since it was done last, whatever waits lie between', async () => {
+  it('counts the failures of a key since it was last done, across requeues', async () => {
     const counts: number[] = [];
     const queue = queueOf(async (_key, failures) => {
       counts.push(failures);
@@ -102,7 +102,7 @@ describe('the engine of the controllers', () => {
     assert.deepEqual(counts, [0, 1, 1, 2, 0, 1, 1, 2]);
   });
 
-  it('tries what fails after a pause that doubles, and is 30 seconds at most', async () => {
+  it('retries a failed key after a pause that doubles up to 30 seconds', async () => {
     const at: number[] = [];
     const start = clock.monotonic();
     const queue = queueOf(async () => {
@@ -115,12 +115,12 @@ describe('the engine of the controllers', () => {
     ending.abort();
   });
 
-  it('reconciles several keys at a time where it has the workers, and no key twice', async () => {
+  it('reconciles several keys at a time with several workers, and no key twice at once', async () => {
     const seen: string[] = [];
     const gates = new Map<string, () => void>();
     const queue = queueOf(async (key) => {
       seen.push(key);
-      // As a reconciler does that finds more work for itself.
+      // As a reconciler does when it finds more work for its key.
       if (seen.length === 1) queue.due(key, 0);
       await new Promise<void>((resolve) => gates.set(key, resolve));
       return done;
@@ -141,7 +141,7 @@ describe('the engine of the controllers', () => {
     ending.abort();
   });
 
-  it('a look that breaks is logged, tried again, and stops no other', async () => {
+  it('logs and retries a reconcile that throws, and continues with other keys', async () => {
     const seen: string[] = [];
     const queue = queueOf(async (key) => {
       seen.push(key);
@@ -157,7 +157,7 @@ describe('the engine of the controllers', () => {
     assert.deepEqual(seen, ['a', 'b', 'a']);
   });
 
-  it('nothing that comes in any moment of its work is forgotten', async () => {
+  it('forgets no key that becomes due at any moment of its work', async () => {
     for (let turns = 0; turns < 30; turns += 1) {
       const seen: string[] = [];
       const queue = queueOf(async (key) => {
@@ -165,7 +165,7 @@ describe('the engine of the controllers', () => {
         return done;
       });
       queue.due('a', 0);
-      // So many microtasks later: before, in, and just after its last look.
+      // So many microtasks later: before, during and just after its last reconcile.
       for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
       queue.due('b', 0);
       await settle();
@@ -173,7 +173,7 @@ describe('the engine of the controllers', () => {
     }
   });
 
-  it('ends when it is told to, after what is under way', async () => {
+  it('stops when its signal aborts, after the reconcile under way', async () => {
     const seen: string[] = [];
     let open: () => void = () => undefined;
     const queue = queueOf(async (key) => {

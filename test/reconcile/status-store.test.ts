@@ -1,4 +1,4 @@
-/** Proves what a replica sees of published statuses, also where somebody edits them by hand. */
+/** Proves which published statuses a replica sees, even when they are edited by hand. */
 import assert from 'node:assert/strict';
 import type { ConfigMap } from '../../src/kubernetes/client.ts';
 import type { StatusForm } from '../../src/reconcile/status-form.ts';
@@ -37,7 +37,7 @@ describe('statuses', () => {
   }
   const map = (data: Record<string, string>): ConfigMap => ({ name: 'n', resourceVersion: '1', data, annotations: {} });
 
-  it('come, and go with their ConfigMap or with what makes it one', () => {
+  it('appear with their ConfigMap, and disappear when it is deleted or is no longer a status', () => {
     const statuses = create();
     for (const end of [undefined, map({})]) {
       change('note-a', map({ of: 'a' }));
@@ -48,7 +48,7 @@ describe('statuses', () => {
     assert.deepEqual(told, ['a', 'a', 'a', 'a']);
   });
 
-  it('one that is edited to be about another subject is none, and leaves the status of that subject alone', () => {
+  it('are ignored when edited to have another key, and do not replace the status of that key', () => {
     const statuses = create();
     change('note-a', map({ of: 'a' }));
     change('note-b', map({ of: 'b' }));
@@ -59,7 +59,7 @@ describe('statuses', () => {
     assert.deepEqual(told, ['a', 'b', 'a', 'a']);
   });
 
-  it('a copy under another name is none', () => {
+  it('are ignored in a ConfigMap of another name', () => {
     const statuses = create();
     change('copy-of-note-a', map({ of: 'a' }));
     assert.deepEqual([statuses.get('a'), told], [undefined, []]);
