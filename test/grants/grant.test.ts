@@ -155,7 +155,7 @@ describe('POST /map_iam_roles_to_pod_sa', () => {
     assert.equal(other.status, 404);
     assert.equal(other.body.code, 'run_not_found');
     assert.deepEqual({ ...other.body, request_id: '' }, { ...missing.body, request_id: '' });
-    // Not even an administrator.
+    // An administrator gets the same answer.
     assert.equal((await ask('admin', run)).status, 404);
   });
 

@@ -12,7 +12,7 @@ interface Meta {
   message?: string;
 }
 
-describe('convergence', () => {
+describe('convergence of trust policies and statuses', () => {
   let world: World;
   let replica: Replica;
   let next = 9000;
@@ -270,7 +270,7 @@ describe('convergence', () => {
     }
   }).timeout(60_000);
 
-  it('invariant 3: holds members while the API server lists nothing, until an administrator releases them', async () => {
+  it('invariant 3: holds members while the API server lists nothing, until an administrator confirms', async () => {
     const user = await mapped('brake');
     const grants = await Promise.all(Array.from({ length: 12 }, () => grant(user)));
     world.kubernetes.knobs.emptyLists = true;

@@ -88,7 +88,7 @@ describe('replicas that die', function () {
     await other.stop();
   });
 
-  it('invariant 1: a leader that was paused past its lease gives it up when it wakes, without a lost grant', async () => {
+  it('invariant 1: a leader paused past its lease gives it up when it wakes, and no grant is lost', async () => {
     const holder = await start();
     const other = await start();
     const took = other.child.line(({ msg }) => String(msg).startsWith('holding the lease'));

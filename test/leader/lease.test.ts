@@ -92,7 +92,7 @@ describe('the lease', () => {
     assert.deepEqual([holder.terms, store.record?.transitions], [1, 1]);
   });
 
-  it('invariant 1: a holder that cannot renew stops after two thirds of the lease, the next begins after all', async () => {
+  it('invariant 1: a holder that cannot renew stops after two thirds of the lease, the next starts later', async () => {
     const one = candidate('one');
     await clock.advance(0);
     const two = candidate('two');

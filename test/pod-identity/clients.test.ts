@@ -209,6 +209,6 @@ function trustOf(Principal: object, Action: string | string[], Condition?: objec
 }
 
 function skip(context: Mocha.Context, what: string): void {
-  console.log(`SKIPPED: ${what} is not on this machine, so it was not tested`);
+  console.log(`SKIPPED: ${what} is not on this machine, so this says nothing about it`);
   context.skip();
 }

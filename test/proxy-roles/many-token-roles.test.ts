@@ -46,7 +46,7 @@ describe('a revoked run with hundreds of token roles', () => {
     world.kubernetes.put('serviceaccounts', { ...stored, metadata: { ...stored?.metadata, annotations } });
   }
 
-  it('is denied though it and the leader end before the Deny is written, and reported as removed only then', async () => {
+  it('is denied though it and the leader end before its Deny is written, and no answer says so earlier', async () => {
     const run = start();
     const token = await tokenFor(run);
     holdMore(run.account);
