@@ -20,7 +20,7 @@ const places = [
   'test',
 ];
 
-/** Other than text, this file, and names of cases: a case's name is its file's. */
+/** Texts but this file. */
 const isText = (path: string) =>
   /\.(md|ts|ya?ml|tpl|txt|json|ipynb|tf)$/.test(path) && path !== 'test/docs/prose.test.ts';
 
@@ -28,7 +28,7 @@ function filesOf(path: string): string[] {
   if (statSync(join(root, path)).isFile()) return [path];
   return readdirSync(join(root, path), { recursive: true, encoding: 'utf8' })
     .map((name) => `${path}/${name}`)
-    .filter((name) => isText(name) && !/\/(node_modules|\.terraform|cases|results)\//.test(name));
+    .filter((name) => isText(name) && !/\/(node_modules|\.terraform|results)\//.test(name));
 }
 
 describe('plain English', () => {
