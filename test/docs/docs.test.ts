@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { statusOfCode } from '../../src/lib/errors.ts';
 import { settings } from '../../src/lib/settings.ts';
-import { podIdentityReasonCodes } from '../../src/pod-identity/record.ts';
+import { podIdentityAdvice } from '../../src/reports/advice.ts';
 import { anchorsOf, linksOf, root, rowsOf, section, textOf } from '../support/pages.ts';
 import { tableNames, tablesOf, withTables } from './tables.ts';
 
@@ -59,7 +59,9 @@ describe('docs/faq.md', () => {
         .map(([cell]) => cell)
         .join(),
     );
-    assert.deepEqual([...told].sort(), [...podIdentityReasonCodes, 'not_checked_yet', 'mutations_unknown'].sort());
+    // The others are states, without a reason.
+    const reasons = Object.keys(podIdentityAdvice).filter((code) => !['in_place', 'restart', 'leaving'].includes(code));
+    assert.deepEqual([...told].sort(), reasons.sort());
   });
 
   it('has every code of the sidecar, and no other', () => {
