@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { statusOfCode } from '../../src/lib/errors.ts';
 import { settings } from '../../src/lib/settings.ts';
-import { podIdentityAdvice } from '../../src/reports/advice.ts';
+import { accessAdvice, podIdentityAdvice } from '../../src/reports/advice.ts';
 import { anchorsOf, linksOf, root, rowsOf, section, textOf } from '../support/pages.ts';
 import { tableNames, tablesOf, withTables } from './tables.ts';
 
@@ -51,6 +51,31 @@ describe('docs/faq.md', () => {
     const expected = Object.entries(statusOfCode).map(([code, status]) => `\`${code}\` ${status}`);
     const first = rowsOf(section(faq, 'Errors of the service')).map(([cell]) => cell ?? '');
     assert.deepEqual(first.sort(), expected.sort());
+  });
+
+  it('has every reason that a comment line of the config file can name, and no other', () => {
+    const lines = rowsOf(section(faq, 'Comment lines in the AWS config file')).map(([line = '']) => line);
+    const told = lines.flatMap((line) => /refused, (\w+):/.exec(line)?.[1] ?? []);
+    // The others are states, or refusals of the whole request.
+    const others = [
+      'granted',
+      'ready',
+      'in_another_proxy',
+      'partly_granted',
+      'pending',
+      'not_checked_yet',
+      'kept_elsewhere',
+    ];
+    others.push(
+      'not_requested',
+      'refresh_needed',
+      'not_a_member',
+      'mapping_gone',
+      'run_revoked',
+      'shared_service_account',
+    );
+    const refusals = Object.keys(accessAdvice).filter((code) => !others.includes(code));
+    assert.deepEqual(told.sort(), refusals.sort());
   });
 
   it('has every reason of Pod Identity, and no other', () => {
