@@ -280,6 +280,6 @@ describe('helm, with the chart', function () {
   });
 
   it('prints the notes after an installation', async () => {
-    assert.match(await install(), /NOTES:\nirsa-svc [\d.]+ is on its way to domino-field/);
+    assert.match(await install(), /NOTES:\nirsa-svc [\d.]+ is being installed in domino-field/);
   });
 });

@@ -29,7 +29,7 @@ describe('the notes of the chart', function () {
 
   it('name release 1.8’s values that have no effect, and the service account that 1.8’s role trusts', () => {
     const notes = renderNotes({ env: { name: 'irsa', memcached: {} }, serviceAccount: { name: '' } });
-    assert.match(notes, /may be taken out: env\.name, env\.memcached\./);
+    assert.match(notes, /can be removed: env\.name, env\.memcached\./);
     assert.match(notes, /set serviceAccount\.name to\s+irsa/);
   });
 
@@ -46,7 +46,7 @@ describe('the notes of the chart', function () {
 
   it('give the console’s public address, and omit the console where it is off', () => {
     const ingress = { enabled: true, host: 'irsa.acme.example' };
-    assert.match(renderNotes({ ingress }), /why a person has none: https:\/\/irsa\.acme\.example\/console/);
+    assert.match(renderNotes({ ingress }), /why a user has none: https:\/\/irsa\.acme\.example\/console/);
     assert.doesNotMatch(renderNotes({ console: { enabled: false }, tests: { enabled: false } }), /console|helm test/);
   });
 });
