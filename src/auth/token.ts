@@ -4,7 +4,7 @@ import { errors, jwtVerify } from 'jose';
 import type { Clock } from '../lib/clock.ts';
 import { ApiError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
-import { askRealmIssuer } from './realm-issuer.ts';
+import { askOtherIssuer } from './realm-issuer.ts';
 import { createTokenKeys } from './token-keys.ts';
 import { createRefusals, type RefusalReason, Refused, refusal, refuseOtherKinds } from './token-refusal.ts';
 
@@ -106,8 +106,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
 
   /** @returns false where the realm is known to issue tokens that will be refused. */
   async function issuerFits(): Promise<boolean> {
-    const verdict = await askRealmIssuer(jwksUrl, issuer, fetchTimeoutMs);
-    const other = verdict.kind === 'other' ? verdict.issuer.slice(0, 300) : undefined;
+    const other = (await askOtherIssuer(jwksUrl, issuer, fetchTimeoutMs))?.slice(0, 300);
     if (other !== undefined && other !== otherIssuer) {
       const about = { issuer, realm_issuer: other, url: jwksUrl };
       log?.error(about, 'the realm of the keys issues tokens under another name: all are refused; check DOMINO_ISSUER');
