@@ -28,10 +28,9 @@ export interface Callers {
   /**
    * The sender that a request counts for, without asking Domino: a verified token's subject. An API key cannot be
    * verified here, so each key is a sender; something else must limit clients that make keys up.
-   * @returns `expiresAt` in milliseconds since the epoch, Infinity for an API key.
    * @throws ApiError as `resolve` does.
    */
-  identify(credential: Credential): Promise<{ key: string; expiresAt: number }>;
+  identify(credential: Credential): Promise<string>;
 }
 
 export interface CallersOptions {
@@ -39,16 +38,17 @@ export interface CallersOptions {
   authenticator: Authenticator;
   clock: Clock;
   allowApiKey: boolean;
-  /** How long an answer is cached, and so how long a change of a user's organizations may take to have an effect. */
-  ttlMs?: number;
   /** How many credentials are cached. */
   max?: number;
 }
 
+/** How long an answer is cached, and so how long a change of a user's organizations may take to have an effect. */
+const ttlMs = 30_000;
+
 export function createCallers(options: CallersOptions): Callers {
-  const { domino, authenticator, clock, allowApiKey, ttlMs = 30_000, max = 10_000 } = options;
-  const verified = new Remembered<Claims>(clock, ttlMs, max);
-  const callers = new Remembered<Caller>(clock, ttlMs, max);
+  const { domino, authenticator, clock, allowApiKey, max = 10_000 } = options;
+  const verified = new Remembered<Claims>(clock, max);
+  const callers = new Remembered<Caller>(clock, max);
 
   /** Verifies a token. An API key cannot be verified here, and its expiry is unknown: undefined. */
   async function verify(credential: Credential, key: string): Promise<Claims | undefined> {
@@ -90,8 +90,7 @@ export function createCallers(options: CallersOptions): Callers {
     async identify(credential) {
       const key = keyOf(credential);
       const claims = await verify(credential, key);
-      if (!claims) return { key: `api-key:${key}`, expiresAt: Number.POSITIVE_INFINITY };
-      return { key: `subject:${claims.subject}`, expiresAt: claims.expiresAt };
+      return claims ? `subject:${claims.subject}` : `api-key:${key}`;
     },
   };
 }
@@ -127,20 +126,18 @@ interface Entry<Value> {
 /** A cache of answers by key, each kept until it is stale or its credential expires; one load in flight per key. */
 class Remembered<Value> {
   readonly #clock: Clock;
-  readonly #ttlMs: number;
   readonly #entries: LRUCache<string, Entry<Value>>;
   readonly #inFlight = new Map<string, Promise<Value>>();
 
-  constructor(clock: Clock, ttlMs: number, max: number) {
+  constructor(clock: Clock, max: number) {
     this.#clock = clock;
-    this.#ttlMs = ttlMs;
     this.#entries = new LRUCache({ max });
   }
 
   /** @param load gives the value and when its credential expires. Its failure goes to all waiting callers, uncached. */
-  get(key: string, load: () => Promise<{ value: Value; expiresAt: number }>, maxAgeMs = this.#ttlMs): Promise<Value> {
+  get(key: string, load: () => Promise<{ value: Value; expiresAt: number }>, maxAgeMs = ttlMs): Promise<Value> {
     const entry = this.#entries.get(key);
-    const sooner = this.#ttlMs - Math.min(maxAgeMs, this.#ttlMs);
+    const sooner = ttlMs - Math.min(maxAgeMs, ttlMs);
     if (entry && this.#clock.monotonic() < entry.staleAt - sooner && this.#clock.now() < entry.expiresAt) {
       return Promise.resolve(entry.value);
     }
@@ -152,7 +149,7 @@ class Remembered<Value> {
   }
 
   async #load(key: string, load: () => Promise<{ value: Value; expiresAt: number }>): Promise<Value> {
-    const staleAt = this.#clock.monotonic() + this.#ttlMs;
+    const staleAt = this.#clock.monotonic() + ttlMs;
     const { value, expiresAt } = await load();
     this.#entries.set(key, { value, expiresAt, staleAt });
     return value;

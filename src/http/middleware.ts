@@ -137,7 +137,7 @@ export function identify(callers: Callers, allowApiKey: boolean): RequestHandler
         throw new ApiError('unauthenticated', 'The request carries several Authorization headers: send one.');
       }
       const credential = readCredential(req.headers, { allowApiKey });
-      const { key } = await callers.identify(credential);
+      const key = await callers.identify(credential);
       locals.identity = { credential, sender: { kind: credential.kind === 'bearer' ? 'subject' : 'api-key', key } };
     } catch (refusal) {
       locals.identity = { refusal };

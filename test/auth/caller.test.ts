@@ -150,15 +150,12 @@ describe('caller', () => {
   describe('identity for the rate limit', () => {
     it('is the verified subject for any token of the user, without a call to Domino', async () => {
       const ids = await Promise.all([callers.identify(bearer('alice', 100)), callers.identify(bearer('alice', 200))]);
-      assert.equal(ids[0]?.key, `subject:${stack.user('alice').subject}`);
-      assert.equal(ids[0]?.key, ids[1]?.key);
-      assert.equal(ids[1]?.expiresAt, clock.now() + 200_000);
+      assert.equal(ids[0], `subject:${stack.user('alice').subject}`);
+      assert.equal(ids[0], ids[1]);
       assert.equal(stack.callsOf('/v4/'), 0);
     });
     it('is the hash of an API key', async () => {
-      const { key, expiresAt } = await callers.identify(apiKey());
-      assert.match(key, /^api-key:[\w-]{43}$/);
-      assert.equal(expiresAt, Number.POSITIVE_INFINITY);
+      assert.match(await callers.identify(apiKey()), /^api-key:[\w-]{43}$/);
     });
     it('is refused for an invalid token', async () => {
       await assert.rejects(callers.identify({ kind: 'bearer', token: 'x' }), unauthenticated);
