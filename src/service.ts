@@ -201,7 +201,6 @@ function createIdentification({ config, clock, log, metrics }: ServiceOptions) {
   });
   const domino = createDomino({
     baseUrl: config.dominoUserHost,
-    clock,
     log,
     onCall: (call, ok) => {
       (call === 'principal' ? metrics.principalQueries : metrics.organizationQueries).inc();

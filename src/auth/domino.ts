@@ -1,7 +1,6 @@
 /** Owns the calls to Domino's API: who a credential belongs to, and which organizations that user is a member of. */
 import { z } from 'zod';
 import { boundedText, TooLong } from '../lib/bounded-text.ts';
-import { type Clock, systemClock } from '../lib/clock.ts';
 import { ApiError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { Credential } from './token.ts';
@@ -40,10 +39,9 @@ export interface DominoOptions {
   /** The timeout of one call with its body, in milliseconds. */
   timeoutMs?: number;
   maxBodyBytes?: number;
-  clock?: Clock;
   log?: Log;
   /** Called after every call, for metrics. */
-  onCall?: (call: DominoCall, ok: boolean, durationMs: number) => void;
+  onCall?: (call: DominoCall, ok: boolean) => void;
 }
 
 const paths: Record<DominoCall, string> = {
@@ -66,7 +64,7 @@ const organizationsForm = z.array(organizationForm.or(z.unknown().transform(() =
 class Unusable extends Error {}
 
 export function createDomino(options: DominoOptions): Domino {
-  const { baseUrl, timeoutMs = 5000, maxBodyBytes = 16 * 1024 * 1024, clock = systemClock, log, onCall } = options;
+  const { baseUrl, timeoutMs = 5000, maxBodyBytes = 16 * 1024 * 1024, log, onCall } = options;
   const base = baseUrl.replace(/\/+$/, '');
 
   async function get(call: DominoCall, credential: Credential): Promise<unknown> {
@@ -94,7 +92,6 @@ export function createDomino(options: DominoOptions): Domino {
   }
 
   async function ask<T>(call: DominoCall, credential: Credential, form: z.ZodType<T>): Promise<T> {
-    const started = clock.monotonic();
     let ok = false;
     try {
       const parsed = form.safeParse(await get(call, credential));
@@ -107,7 +104,7 @@ export function createDomino(options: DominoOptions): Domino {
       log?.warn({ cause }, 'a call to Domino failed');
       throw new ApiError('domino_unavailable', 'Domino cannot be asked who you are at the moment.', { cause });
     } finally {
-      onCall?.(call, ok, clock.monotonic() - started);
+      onCall?.(call, ok);
     }
   }
 

@@ -18,7 +18,7 @@ describe('caller', () => {
   function make(options: { allowApiKey?: boolean; max?: number; maxBodyBytes?: number; timeoutMs?: number } = {}) {
     const { allowApiKey = true, max = 100, maxBodyBytes = 100_000, timeoutMs = 5000 } = options;
     const onCall = (call: DominoCall, ok: boolean) => told.push([call, ok]);
-    const domino = createDomino({ baseUrl: `${stack.url}/`, timeoutMs, maxBodyBytes, clock, onCall });
+    const domino = createDomino({ baseUrl: `${stack.url}/`, timeoutMs, maxBodyBytes, onCall });
     const authenticator = createAuthenticator({ issuer: stack.issuer, jwksUrl: stack.jwksUrl, clock });
     return createCallers({ domino, authenticator, clock, allowApiKey, max });
   }
