@@ -4,7 +4,8 @@ import { keepOtherCallsDirect } from './aws/forward-proxy.ts';
 import { metricsHandler } from './http/metrics.ts';
 import { listen } from './http/server.ts';
 import { systemClock } from './lib/clock.ts';
-import { type Config, ConfigError, loadConfig } from './lib/config.ts';
+import { loadConfig } from './lib/config.ts';
+import { configOrExit } from './lib/config-error.ts';
 import { createLog } from './lib/log.ts';
 import { createMetrics } from './lib/metrics.ts';
 import { onSignal } from './lib/signals.ts';
@@ -15,7 +16,7 @@ const maxMetricsConnections = 50;
 /** How long requests in flight may take to finish. Kubernetes kills the pod after 30 s by default. */
 const drainMs = 20_000;
 
-const config = configOrExit();
+const config = configOrExit(loadConfig, 'irsa-svc');
 const log = createLog(config.logLevel);
 const metrics = createMetrics();
 if (keepOtherCallsDirect(process.env, process.execArgv)) {
@@ -68,13 +69,3 @@ log.info(
   'listening',
 );
 void service.ready.then(() => log.info({ seconds: process.uptime() }, 'ready'));
-
-function configOrExit(): Config {
-  try {
-    return loadConfig(process.env);
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`irsa-svc cannot start: ${error.message}\n`);
-    process.exit(1);
-  }
-}

@@ -1,5 +1,6 @@
 /** Owns the configuration: it checks the settings in the environment and gives them the names that the code uses. */
 import type { z } from 'zod';
+import { ConfigError } from './config-error.ts';
 import { type ProxyEnvironment, proxyProblems } from './forward-proxy.ts';
 import { settings } from './settings.ts';
 
@@ -48,17 +49,6 @@ export interface Config {
   readonly sslOff: boolean;
   readonly metricsPort: number;
   readonly logLevel: string;
-}
-
-/** The settings cannot be used. `message` lists every problem, one on each line, without values. */
-export class ConfigError extends Error {
-  readonly problems: readonly string[];
-
-  constructor(problems: readonly string[]) {
-    super(`${problems.length} setting(s) cannot be used:\n${problems.join('\n')}`);
-    this.name = 'ConfigError';
-    this.problems = problems;
-  }
 }
 
 /**

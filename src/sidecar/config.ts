@@ -3,6 +3,7 @@
  *
  * They are checked by hand and not with zod, unlike the service's settings: builtins.ts says why.
  */
+import { ConfigError } from '../lib/config-error.ts';
 import { type ProxyEnvironment, proxyProblems } from '../lib/forward-proxy.ts';
 import { regionForm } from './config-form.ts';
 import { folderForm } from './process-form.ts';
@@ -48,17 +49,6 @@ export interface SidecarConfig {
   readonly logLevel: string;
 }
 
-/** Reports wrong settings. `message` names every problem, one a line, and no value. */
-export class SettingsError extends Error {
-  readonly problems: readonly string[];
-
-  constructor(problems: readonly string[]) {
-    super(`${problems.length} setting(s) cannot be used:\n${problems.join('\n')}`);
-    this.name = 'SettingsError';
-    this.problems = problems;
-  }
-}
-
 /** Says what is wrong with a text, in the words `expected …`; undefined when it is valid. */
 type Check = (text: string) => string | undefined;
 
@@ -95,7 +85,7 @@ const whole =
 /**
  * Reads the settings.
  * @param env the environment; an empty string counts as not set, since Helm and Compose write those for "nothing".
- * @throws SettingsError that lists every problem at once.
+ * @throws ConfigError that lists every problem at once.
  */
 export function loadSidecarConfig(env: Readonly<Record<string, string | undefined>>): SidecarConfig {
   const problems: string[] = [];
@@ -155,7 +145,7 @@ export function loadSidecarConfig(env: Readonly<Record<string, string | undefine
   if (config.tlsVerify && url(config.endpoint) === undefined && isClear(new URL(config.endpoint))) {
     problems.push('DOMINO_IRSA_ENDPOINT: expected https; http to another machine needs IRSA_TLS_VERIFY=false');
   }
-  if (problems.length > 0) throw new SettingsError(problems);
+  if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
 }
 

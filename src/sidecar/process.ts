@@ -1,13 +1,14 @@
 /** Owns the process of the sidecar: its settings, log destinations, shutdown and exit code. */
 import { systemClock } from '../lib/clock.ts';
+import { configOrExit } from '../lib/config-error.ts';
 import { createLog, type Log } from '../lib/log.ts';
 import { onSignal } from '../lib/signals.ts';
-import { loadSidecarConfig, SettingsError, type SidecarConfig } from './config.ts';
+import { loadSidecarConfig, type SidecarConfig } from './config.ts';
 import { openLogFile } from './log-file.ts';
 import { probe } from './probe.ts';
 import { runOnce, startSidecar } from './sidecar.ts';
 
-const config = configOrExit();
+const config = configOrExit(loadSidecarConfig, 'The IRSA sidecar');
 if (process.argv[2] === 'probe') {
   const { ready, text } = await probe(config.port, systemClock);
   process.stdout.write(text);
@@ -39,16 +40,6 @@ try {
 } catch (error) {
   log.fatal({ err: error, port: config.port }, 'cannot listen');
   process.exit(1);
-}
-
-function configOrExit(): SidecarConfig {
-  try {
-    return loadSidecarConfig(process.env);
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    process.stderr.write(`The IRSA sidecar cannot start: ${error.message}\n`);
-    process.exit(1);
-  }
 }
 
 /** Logs to stdout, and to the file where one is set. */

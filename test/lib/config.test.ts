@@ -1,6 +1,7 @@
 /** Proves the settings: their defaults, their forms, and one message for all problems. */
 import assert from 'node:assert/strict';
-import { ConfigError, loadConfig } from '../../src/lib/config.ts';
+import { loadConfig } from '../../src/lib/config.ts';
+import { ConfigError } from '../../src/lib/config-error.ts';
 
 const required = {
   OIDC_PROVIDER: 'oidc.eks.us-west-2.amazonaws.com/id/EXAMPLED539D4633E53DE1B71EXAMPLE',

@@ -1,12 +1,13 @@
 /** Proves the sidecar's settings: Domino's own values as defaults, their forms, and one message for all problems. */
 import assert from 'node:assert/strict';
-import { loadSidecarConfig, SettingsError } from '../../src/sidecar/config.ts';
+import { ConfigError } from '../../src/lib/config-error.ts';
+import { loadSidecarConfig } from '../../src/sidecar/config.ts';
 
 function problems(env: Record<string, string>): readonly string[] {
   try {
     loadSidecarConfig(env);
   } catch (error) {
-    assert.ok(error instanceof SettingsError);
+    assert.ok(error instanceof ConfigError);
     for (const problem of error.problems) assert.ok(error.message.includes(`\n${problem}`));
     return error.problems;
   }
