@@ -1,55 +1,11 @@
 /** Owns the configuration: it checks the settings in the environment and gives them the names that the code uses. */
 import type { z } from 'zod';
 import { ConfigError } from './config-error.ts';
-import { type ProxyEnvironment, proxyProblems } from './forward-proxy.ts';
+import { proxyProblems } from './forward-proxy.ts';
 import { settings } from './settings.ts';
 
 /** The checked settings; settings.ts describes each. Units are in the names; paths and URLs are as given. */
-export interface Config {
-  readonly oidcProvider: string;
-  readonly oidcAudience: string;
-  readonly dominoIssuer: string;
-  readonly dominoJwksUrl: string;
-  readonly dominoAudience?: string;
-  readonly dominoUserHost: string;
-  readonly allowDominoApiKey: boolean;
-  readonly fieldNamespace: string;
-  readonly computeNamespace: string;
-  readonly platformNamespace: string;
-  /** The EKS cluster; without it there is no Pod Identity. */
-  readonly eksCluster?: string;
-  readonly awsRegion: string;
-  /** The service's own role (AWS_ROLE_ARN, set by EKS's webhook), for messages about calls that AWS refuses. */
-  readonly ownRole?: string;
-  /** `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as they are set, in either case, for calls to AWS. */
-  readonly awsProxy: ProxyEnvironment;
-  readonly webIdentityTokenPath: string;
-  readonly roleTokenDir: string;
-  readonly roleTokenSeconds: number;
-  readonly trustPolicyMaxChars: number;
-  readonly iamReadsPerSecond: number;
-  readonly iamWritesPerSecond: number;
-  readonly grantTimeoutSeconds: number;
-  readonly resyncSeconds: number;
-  readonly rateLimitPerMinute: number;
-  readonly maxConnections: number;
-  /** The proxies whose `X-Forwarded-For` counts, for Express' `trust proxy`: how many hops, or addresses and CIDRs. */
-  readonly trustedProxies: number | string[];
-  readonly leaseSeconds: number;
-  readonly earlierDeployment: string;
-  /** The service's own Deployment; without it the number of replicas is unknown. */
-  readonly deployment?: string;
-  readonly consoleEnabled: boolean;
-  readonly consoleClientId?: string;
-  readonly runbookUrl?: string;
-  readonly host: string;
-  readonly port: number;
-  readonly tlsCertFile: string;
-  readonly tlsKeyFile: string;
-  readonly sslOff: boolean;
-  readonly metricsPort: number;
-  readonly logLevel: string;
-}
+export type Config = ReturnType<typeof loadConfig>;
 
 /**
  * Reads the settings.
@@ -57,7 +13,7 @@ export interface Config {
  * @returns all settings, frozen.
  * @throws ConfigError that lists all problems, so that they can be fixed at once.
  */
-export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+export function loadConfig(env: Readonly<Record<string, string | undefined>>) {
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
   const parsed = settings.safeParse(given);
   const problems = parsed.success ? [] : problemsOf(parsed.error, given);
@@ -75,9 +31,12 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     fieldNamespace: values.DEFAULT_FIELD_NS,
     computeNamespace: values.DEFAULT_COMPUTE_NS,
     platformNamespace: values.DEFAULT_PLATFORM_NS,
+    // Without it there is no Pod Identity.
     ...(values.EKS_CLUSTER_NAME === undefined ? {} : { eksCluster: values.EKS_CLUSTER_NAME }),
     awsRegion: values.AWS_REGION,
+    // The service's own role, which EKS's webhook sets, for messages about calls that AWS refuses.
     ...(given.AWS_ROLE_ARN === undefined ? {} : { ownRole: given.AWS_ROLE_ARN }),
+    // For calls to AWS.
     awsProxy: Object.fromEntries(Object.entries(env).filter(([name]) => /^(https?|no)_proxy$/i.test(name))),
     webIdentityTokenPath: values.WEB_IDENTITY_TOKEN_PATH,
     roleTokenDir: values.ROLE_TOKEN_DIR,
@@ -89,9 +48,11 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     resyncSeconds: values.RESYNC_SECONDS,
     rateLimitPerMinute: values.RATE_LIMIT_PER_MINUTE,
     maxConnections: values.MAX_CONNECTIONS,
+    // For Express' `trust proxy`: how many hops, or addresses and CIDRs.
     trustedProxies: values.TRUSTED_PROXIES,
     leaseSeconds: values.LEASE_SECONDS,
     earlierDeployment: values.EARLIER_DEPLOYMENT,
+    // Without it the number of replicas is unknown.
     ...(values.DEPLOYMENT_NAME === undefined ? {} : { deployment: values.DEPLOYMENT_NAME }),
     consoleEnabled: values.CONSOLE_ENABLED,
     ...(values.CONSOLE_CLIENT_ID === undefined ? {} : { consoleClientId: values.CONSOLE_CLIENT_ID }),
