@@ -1,7 +1,7 @@
 /** Owns the configuration: it checks the settings in the environment and gives them the names that the code uses. */
 import type { z } from 'zod';
 import { ConfigError } from './config-error.ts';
-import { proxyProblems } from './forward-proxy.ts';
+import { proxyEnvironment, proxyProblems } from './forward-proxy.ts';
 import { settings } from './settings.ts';
 
 /** The checked settings; settings.ts describes each. Units are in the names; paths and URLs are as given. */
@@ -37,7 +37,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>) {
     // The service's own role, which EKS's webhook sets, for messages about calls that AWS refuses.
     ...(given.AWS_ROLE_ARN === undefined ? {} : { ownRole: given.AWS_ROLE_ARN }),
     // For calls to AWS.
-    awsProxy: Object.fromEntries(Object.entries(env).filter(([name]) => /^(https?|no)_proxy$/i.test(name))),
+    awsProxy: proxyEnvironment(env),
     webIdentityTokenPath: values.WEB_IDENTITY_TOKEN_PATH,
     roleTokenDir: values.ROLE_TOKEN_DIR,
     roleTokenSeconds: values.ROLE_TOKEN_SECONDS,

@@ -6,6 +6,11 @@ const net = process.getBuiltinModule('node:net');
 
 export type ProxyEnvironment = Readonly<Record<string, string | undefined>>;
 
+/** The settings of forward proxies in an environment, and nothing else of it. */
+export function proxyEnvironment(env: ProxyEnvironment): ProxyEnvironment {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => /^(https?|no)_proxy$/i.test(name)));
+}
+
 /**
  * @param env a lower-case name takes precedence over its upper-case form, as with curl and Node.
  * @returns the proxy for this URL; undefined where the call goes direct. Its `username` and `password` are secrets.

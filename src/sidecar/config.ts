@@ -4,7 +4,7 @@
  * They are checked by hand and not with zod, unlike the service's settings: builtins.ts says why.
  */
 import { ConfigError } from '../lib/config-error.ts';
-import { type ProxyEnvironment, proxyProblems } from '../lib/forward-proxy.ts';
+import { type ProxyEnvironment, proxyEnvironment, proxyProblems } from '../lib/forward-proxy.ts';
 import { regionForm } from './config-form.ts';
 import { folderForm } from './process-form.ts';
 
@@ -117,7 +117,7 @@ export function loadSidecarConfig(env: Readonly<Record<string, string | undefine
     region: optional('AWS_REGION', region) ?? optional('AWS_DEFAULT_REGION', region),
     // The names and their order are the AWS SDKs' own.
     stsEndpoint: optional('AWS_ENDPOINT_URL_STS', url) ?? optional('AWS_ENDPOINT_URL', url),
-    proxyEnv: Object.fromEntries(Object.entries(env).filter(([name]) => /^(https?|no)_proxy$/i.test(name))),
+    proxyEnv: proxyEnvironment(env),
     prove: isSet('IRSA_PROVE', true),
     recheckMs: 1000 * Number(read('IRSA_RECHECK_SECONDS', '60', whole(0, 3600))),
     port: Number(read('IRSA_SIDECAR_PORT', '6003', whole(0, 65_535))),
