@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import type { ActivityEntry } from './entry.ts';
 import { type ActivityQueue, createActivityQueue, type QueueOptions } from './queue.ts';
-import { maxSegmentBytes, partOf, type Recorded, type Segments } from './segments.ts';
+import { latestOf, maxSegmentBytes, partOf, type Recorded, type Segments } from './segments.ts';
 
 export interface Activity {
   /** Queues an audit line. It does no other work, since requests wait for it. */
@@ -78,8 +78,8 @@ export function createActivity(options: ActivityOptions): Activity {
       const own = [...entries];
       const recorded = await readShared();
       const all = new Map([...recorded.entries, ...own].map((entry) => [entry.id, entry]));
-      const ends = [recorded.droppedUntil, droppedUntil].flatMap((at) => at ?? []).sort();
-      return { entries: [...all.values()].sort(newestFirst), droppedUntil: ends.at(-1) };
+      const until = latestOf([recorded.droppedUntil, droppedUntil]);
+      return { entries: [...all.values()].sort(newestFirst), droppedUntil: until };
     },
     stop: async () => {
       stopping.abort();
@@ -104,10 +104,11 @@ function batchesOf(entries: readonly ActivityEntry[]): ActivityEntry[][] {
   for (const part of Object.values(Object.groupBy(entries, partOf))) {
     let bytes = Infinity;
     for (const entry of part) {
-      bytes += Buffer.byteLength(JSON.stringify(entry)) + 1;
+      const added = Buffer.byteLength(JSON.stringify(entry)) + 1;
+      bytes += added;
       if (bytes > maxSegmentBytes / 4) {
         batches.push([]);
-        bytes = Buffer.byteLength(JSON.stringify(entry)) + 1;
+        bytes = added;
       }
       batches.at(-1)?.push(entry);
     }

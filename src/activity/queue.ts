@@ -40,14 +40,6 @@ export function createActivityQueue({ replica, ownerOf, onDropped }: QueueOption
   let droppedUntil: string | undefined;
   let count = 0;
 
-  /** @returns the entry's content where it differs from the last one, or `always`; undefined for a repetition. */
-  function newsOf(entry: ActivityEntry): { about: string; says: string } | 'always' | undefined {
-    const content = repeated(entry);
-    if (!content) return 'always';
-    const says = hash('sha1', content.says, 'base64url');
-    return said.get(content.about) === says ? undefined : { about: content.about, says };
-  }
-
   function isTooMany({ decision, user = '', user_id: id = user, at }: ActivityEntry): boolean {
     if (decision !== 'refused') return false;
     const known = refusals.get(id);
@@ -60,10 +52,12 @@ export function createActivityQueue({ replica, ownerOf, onDropped }: QueueOption
 
   function toEntry(line: AuditLine): ActivityEntry[] {
     const entry = entryOf(line, `${replica}.${count}`, replica, ownerOf);
-    const news = newsOf(entry);
-    if (!news || isTooMany(entry)) return [];
+    const content = repeated(entry);
+    const says = content && hash('sha1', content.says, 'base64url');
+    if (content && said.get(content.about) === says) return [];
+    if (isTooMany(entry)) return [];
     // Only recorded entries are remembered: one that is left out here is recorded when it comes again.
-    if (news !== 'always') said.set(news.about, news.says);
+    if (content) said.set(content.about, says);
     count += 1;
     return [entry];
   }

@@ -1,8 +1,10 @@
 /** Owns the storage of the activity record: replicas append batches to their own ConfigMaps and delete the oldest. */
 import { randomUUID } from 'node:crypto';
 import { setImmediate as othersTurn } from 'node:timers/promises';
+import { z } from 'zod';
 import type { ConfigMap, Kubernetes } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/transport.ts';
+import { parseJson } from '../lib/json.ts';
 import { type ActivityEntry, entrySchema } from './entry.ts';
 
 export const activityLabel = 'irsa.dominodatalab.com/activity';
@@ -75,8 +77,7 @@ export function createSegments(kubernetes: SegmentCalls): Segments {
       } catch (error) {
         // The segment was deleted as the oldest, edited by hand, or written without an answer. Copies share their ids.
         open.delete(part);
-        if (!(error instanceof KubernetesError) || (error.kind !== 'not_found' && error.kind !== 'conflict'))
-          throw error;
+        ignoreMoved(error);
         await begin(part, batch, dropped);
       }
     },
@@ -133,15 +134,12 @@ function entriesIn({ data }: ConfigMap): ActivityEntry[] {
 }
 
 function parsed(batch: string): ActivityEntry[] {
-  try {
-    const list: unknown = JSON.parse(batch);
-    return Array.isArray(list) ? list.flatMap((one) => entrySchema.safeParse(one).data ?? []) : [];
-  } catch {
-    return [];
-  }
+  const list = parseJson(z.array(z.unknown()), batch) ?? [];
+  return list.flatMap((one) => entrySchema.safeParse(one).data ?? []);
 }
 
-function latestOf(times: readonly (string | undefined)[]): string | undefined {
+/** The latest of ISO 8601 times. */
+export function latestOf(times: readonly (string | undefined)[]): string | undefined {
   return (
     times
       .flatMap((at) => at ?? [])
@@ -150,6 +148,7 @@ function latestOf(times: readonly (string | undefined)[]): string | undefined {
   );
 }
 
+/** Throws the error again, unless it says that another writer deleted or changed the ConfigMap. */
 function ignoreMoved(error: unknown): void {
   const isMoved = error instanceof KubernetesError && (error.kind === 'not_found' || error.kind === 'conflict');
   if (!isMoved) throw error;
