@@ -3,6 +3,7 @@
  * has lost a mapping, loses its sessions within a minute or two. The check costs no call to AWS.
  */
 import type { Clock } from '../lib/clock.ts';
+import { jsonFields } from '../lib/json.ts';
 import type { Log } from '../lib/log.ts';
 import { Failure } from './failure.ts';
 
@@ -55,19 +56,10 @@ const lossForm = /^(run_revoked|not_a_member|mapping_gone|organization_id_mismat
 
 /** @returns the roles that the run must no longer have, in the service's order. @throws Failure where the answer has another form. */
 export function lossesIn(text: string): string {
-  const list = accessIn(text);
+  const { access: list } = jsonFields(text);
   if (!Array.isArray(list)) throw new Failure('unexpected_answer', { detail: 'it has no list of roles' });
   return list
     .filter((entry) => lossForm.test(String(entry?.code)))
     .map((entry) => `${entry.code} ${entry.iam_role_arn}`)
     .join('\n');
-}
-
-function accessIn(text: string): unknown {
-  try {
-    const body: unknown = JSON.parse(text);
-    return typeof body === 'object' && body !== null && 'access' in body ? body.access : undefined;
-  } catch {
-    return undefined;
-  }
 }

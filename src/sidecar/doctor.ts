@@ -131,9 +131,7 @@ function problemOf(access: Examined['access'], isUnderstood: boolean): ServicePr
 
 function readAccess(access: Examined['access']): { user: string; organizations: string[] } | undefined {
   try {
-    const body: unknown = JSON.parse(typeof access === 'string' ? access : '');
-    if (typeof body !== 'object' || body === null || !('user' in body) || !('domino_orgs' in body)) return undefined;
-    const { user, domino_orgs: organizations } = body;
+    const { user, domino_orgs: organizations } = JSON.parse(typeof access === 'string' ? access : '');
     if (typeof user !== 'string' || !Array.isArray(organizations)) return undefined;
     return { user: oneLine(user), organizations: organizations.map((name) => oneLine(String(name))) };
   } catch {

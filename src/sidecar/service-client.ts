@@ -1,6 +1,7 @@
 /** Owns calls to the IRSA service: sends a request, and turns refusals into failures of the sidecar. */
 import type { Clock } from '../lib/clock.ts';
 import type { ErrorCode } from '../lib/errors.ts';
+import { jsonFields } from '../lib/json.ts';
 import type { Log } from '../lib/log.ts';
 import { Broken, type BrokenKind } from './broken.ts';
 import { type Answer, exchange } from './exchange.ts';
@@ -55,15 +56,11 @@ export const tokenForm = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 /** An answer without the form of tokens comes from another program; the failure shows none of its text. */
 function readTokens(text: string): RoleTokenAnswer {
   const wrong = new Failure('unexpected_answer', { detail: 'it holds no role tokens' });
-  const fieldsOf = (value: unknown): Record<string, unknown> => {
-    if (typeof value !== 'object' || value === null) throw wrong;
-    return value as Record<string, unknown>;
-  };
   const listOf = (value: unknown): Record<string, unknown>[] => {
-    if (!Array.isArray(value)) throw wrong;
-    return value.map(fieldsOf);
+    if (!Array.isArray(value) || value.some((one) => typeof one !== 'object' || one === null)) throw wrong;
+    return value;
   };
-  const body = fieldsOf(parsedOrNothing(text));
+  const body = jsonFields(text);
   const tokens = listOf(body.tokens).map(({ profile, token, expires_at: end }) => {
     const expiresAt = Date.parse(String(end));
     if (typeof profile !== 'string' || typeof token !== 'string') throw wrong;
@@ -74,14 +71,6 @@ function readTokens(text: string): RoleTokenAnswer {
     return { profile: oneLine(String(profile), 80), code: oneLine(String(code), 40) };
   });
   return { tokens, refused };
-}
-
-function parsedOrNothing(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** @returns the text of an answer with status 200. @throws Failure, with the `answer` where there was one. */
@@ -181,18 +170,9 @@ function refusal(asked: string, { status, headers, text }: Answer, now: number):
 }
 
 function readProblem(text: string): { code: string; detail: string; requestId: string } {
-  const none = { code: '', detail: '', requestId: '' };
-  try {
-    const body: unknown = JSON.parse(text);
-    if (typeof body !== 'object' || body === null) return none;
-    const field = (name: string) => {
-      const value = (body as Record<string, unknown>)[name];
-      return typeof value === 'string' ? oneLine(value).replace(/\.$/, '') : '';
-    };
-    return { code: field('code'), detail: field('detail'), requestId: field('request_id') };
-  } catch {
-    return none;
-  }
+  const { code, detail, request_id: requestId } = jsonFields(text);
+  const said = (value: unknown) => (typeof value === 'string' ? oneLine(value).replace(/\.$/, '') : '');
+  return { code: said(code), detail: said(detail), requestId: said(requestId) };
 }
 
 /** A limit on waiting: a mistaken header must not make the sidecar wait for days. */

@@ -34,10 +34,13 @@ describe('the modules of the sidecar', () => {
     for (const name of ['@kubernetes/client-node', '@aws-sdk/client-iam', 'express']) assert.ok(service.includes(name));
   });
 
-  it('include only the log, clock, errors, signals and four small files of src/lib', () => {
+  it('include only the log, clock, errors, signals and five small files of src/lib', () => {
     const shared = loaded.filter((name) => /^(src|routes)\//.test(name) && !name.startsWith('src/sidecar/'));
     for (const name of shared)
-      assert.match(name, /^src\/lib\/(log|clock|errors|config-error|arn|default-proposal|forward-proxy|signals)\.ts$/);
+      assert.match(
+        name,
+        /^src\/lib\/(log|clock|errors|config-error|arn|default-proposal|forward-proxy|json|signals)\.ts$/,
+      );
   });
 
   it('include no package other than pino', () => {
