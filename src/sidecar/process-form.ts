@@ -21,7 +21,7 @@ const longestKey = 200;
 export function sessionKey(profile: string): string {
   const flat = profile.replaceAll('/', ':').replace(/[^\w+=,.@:-]/g, '');
   if (flat.length <= longestKey && flat.length === profile.length) return flat;
-  return `${flat.slice(0, 100)}~${crypto.createHash('sha256').update(profile).digest('hex')}`;
+  return `${flat.slice(0, 100)}~${crypto.hash('sha256', profile)}`;
 }
 
 /** @param text the service's config file, from which `config` was read: its comments stay. @param folder the script's folder. */

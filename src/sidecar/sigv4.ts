@@ -46,5 +46,5 @@ export function sign(call: Unsigned, session: Session): Record<string, string> {
   return { ...headers, authorization };
 }
 
-const sha256 = (text: string) => crypto.createHash('sha256').update(text).digest('hex');
+const sha256 = (text: string) => crypto.hash('sha256', text);
 const hmac = (key: Buffer | string, text: string) => crypto.createHmac('sha256', key).update(text).digest();
