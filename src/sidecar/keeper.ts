@@ -14,7 +14,7 @@ import { createRounds, type Outcome } from './rounds.ts';
 import { type SessionFiles, sessionFiles } from './session-files.ts';
 import { createSessions, type Sessions, type SessionsOptions } from './sessions.ts';
 import { problemView, refreshView, stateOf, type Told } from './status.ts';
-import { podToken, type StsOptions, stsOptions } from './sts.ts';
+import { podToken, type StsOptions } from './sts.ts';
 import type { StsProblem } from './sts-problem.ts';
 import { tidySoon } from './tidy.ts';
 
@@ -37,7 +37,9 @@ export function createKeeper(options: SidecarOptions, signal: AbortSignal) {
     clockAheadMs = clock.now() - time;
   };
   const webIdentity = roleTokens?.webIdentity ?? podToken(config.tokenFile);
-  const sts = (ending = signal) => stsOptions(config, { webIdentity, clock, signal: ending, onTime });
+  const { region, stsEndpoint: endpoint, proxyEnv } = config;
+  // The only place that makes these options, so that proofs, checks between rounds and renewals call STS in the same way.
+  const sts = (ending = signal) => ({ region, endpoint, proxyEnv, webIdentity, clock, signal: ending, onTime });
   const files = config.credentials === 'process' ? sessionFiles(config.credentialsDir, disk) : undefined;
   const sessions = files && holdSessions(options, files, sts, onRefused);
   const defaultProfile = config.defaultCredentials ? openDefaultProfile(config.credentialsDir, disk, clock) : undefined;

@@ -22,8 +22,6 @@ import {
 import { assumeSource } from './sts.ts';
 import { watchTokenFile } from './token-file.ts';
 
-export type { SidecarOptions } from './keeper.ts';
-
 export interface Sidecar {
   /** `http://127.0.0.1:<port>` */
   readonly url: string;

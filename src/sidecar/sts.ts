@@ -31,19 +31,7 @@ export interface StsOptions {
   /** How long a session lives. By default the shortest that STS allows, since a proof drops its session. */
   durationSeconds?: number;
   /** Receives AWS's time, milliseconds since the epoch. */
-  onTime?: ((time: number) => void) | undefined;
-}
-
-/** The only place that makes these options, so that proofs, checks between rounds and renewals call STS in the same way. */
-export function stsOptions(
-  {
-    region,
-    stsEndpoint: endpoint,
-    proxyEnv,
-  }: Pick<StsOptions, 'region' | 'proxyEnv'> & { stsEndpoint: string | undefined },
-  { webIdentity, clock, signal, onTime }: Required<Pick<StsOptions, 'webIdentity' | 'clock' | 'signal' | 'onTime'>>,
-): StsOptions {
-  return { region, endpoint, proxyEnv, webIdentity, clock, signal, onTime };
+  onTime?: (time: number) => void;
 }
 
 export interface IssuedSession extends Session {

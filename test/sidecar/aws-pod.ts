@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { SidecarOptions } from '../../src/sidecar/sidecar.ts';
+import type { SidecarOptions } from '../../src/sidecar/keeper.ts';
 import { type AwsStandIn, startAws } from '../stack/aws.ts';
 import { createIssuer } from '../stack/issuer.ts';
 import { ShiftedClock } from '../support/clock.ts';
