@@ -54,25 +54,12 @@ export function requireConfigForm(text: string, tokenFile: string, tokenFolder?:
 }
 
 /** The profile whose token file this is. A path from a compromised service must not lead out of the folder. */
-function tokenProfile(path: string, folder: string | undefined): string | undefined {
+export function tokenProfile(path: string, folder: string | undefined): string | undefined {
   if (folder === undefined || !path.startsWith(`${folder}/`)) return undefined;
   const profile = path.slice(folder.length + 1);
   return profile.split('/').every((part) => /^[\w+=,.@-]+$/.test(part) && !/^\.{1,2}$/.test(part))
     ? profile
     : undefined;
-}
-
-/** The name of each section that names a role token's file -> the profile that the token is for. */
-export function tokenProfileOf(text: string, folder: string): ReadonlyMap<string, string> {
-  const found = new Map<string, string>();
-  let section = '';
-  for (const line of text.split(/\r?\n/)) {
-    section = /^\[profile ([^\]]*)\] *$/.exec(line)?.[1] ?? section;
-    const [, path = ''] = /^web_identity_token_file *= *(.*)$/.exec(line.trimEnd()) ?? [];
-    const profile = tokenProfile(path, folder);
-    if (profile !== undefined) found.set(section, profile);
-  }
-  return found;
 }
 
 const nameForm = /^[\w+=,.@/-]{1,700}$/;

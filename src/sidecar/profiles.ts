@@ -3,16 +3,20 @@ import { readProposal } from '../lib/default-proposal.ts';
 import { Failure, oneLine } from './failure.ts';
 import { readUnmapped, type Unmapped } from './unmapped.ts';
 
-/** A profile that assumes its role with a web identity token. */
-export interface SourceProfile {
+export interface Profile {
   readonly name: string;
   readonly roleArn: string;
   readonly sessionName: string | undefined;
   readonly region: string | undefined;
 }
 
+/** A profile that assumes its role with the web identity token in a file. */
+export interface SourceProfile extends Profile {
+  readonly tokenFile: string;
+}
+
 /** A profile that people use: a role, assumed through its source profile. A profile that needs no other is its own source. */
-export interface TargetProfile extends SourceProfile {
+export interface TargetProfile extends Profile {
   readonly source: string;
 }
 
@@ -76,9 +80,10 @@ function sort(sections: ReadonlyMap<string, ReadonlyMap<string, string>>): Pick<
     const roleArn = values.get('role_arn');
     const source = values.get('source_profile');
     if (roleArn === undefined) continue;
-    const [sessionName, region] = [values.get('role_session_name'), values.get('region')];
-    if (source !== undefined) profiles.push({ name, roleArn, sessionName, region, source });
-    else if (values.has('web_identity_token_file')) sources.push({ name, roleArn, sessionName, region });
+    const tokenFile = values.get('web_identity_token_file');
+    const profile = { name, roleArn, sessionName: values.get('role_session_name'), region: values.get('region') };
+    if (source !== undefined) profiles.push({ ...profile, source });
+    else if (tokenFile !== undefined) sources.push({ ...profile, tokenFile });
   }
   const used = new Set(profiles.map(({ source }) => source));
   const direct = sources.filter(({ name }) => !used.has(name)).map((source) => ({ ...source, source: source.name }));

@@ -4,8 +4,8 @@ import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 import { fs } from './builtins.ts';
 import { type Disk, readText, replaceFile, writing } from './config-file.ts';
-import { tokenProfileOf } from './config-form.ts';
-import { parseConfig, type SourceProfile } from './profiles.ts';
+import { tokenProfile } from './config-form.ts';
+import type { ParsedConfig } from './profiles.ts';
 import { backOffMs } from './rounds.ts';
 import { askRoleTokens, type ServiceCall, tokenForm } from './service-client.ts';
 import { takeAll } from './session-files.ts';
@@ -16,11 +16,9 @@ export interface RoleTokens {
   /**
    * Fetches the tokens that the config names, where one is missing or past half its life, and writes the files. Where the
    * service does not answer, valid tokens stay in use.
-   * @param text the config file's text, as the service sent it. @param afresh fetches in any case. @throws Failure
+   * @param afresh fetches in any case. @throws Failure
    */
-  bring(text: string, call: ServiceCall, afresh: boolean): Promise<void>;
-  /** Restores the names in the config of an earlier sidecar, so that no role with a role token is assumed with the pod's token. */
-  restore(text: string): void;
+  bring(config: ParsedConfig, call: ServiceCall, afresh: boolean): Promise<void>;
   /** The token with which a run assumes the role of a source profile: its role token, else the pod's own. */
   webIdentity: StsOptions['webIdentity'];
   /** When the token of a profile ends, milliseconds since the epoch. */
@@ -49,7 +47,7 @@ export interface RoleTokensOptions {
 interface Held {
   token: string;
   /** The ARN of the role that the token is for. */
-  role: string | undefined;
+  role: string;
   expiresAt: number;
   /** When it is to be renewed, milliseconds since the epoch. */
   dueAt: number;
@@ -62,10 +60,8 @@ const tokenMode = 0o640;
 export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
   const { folder, pod, toFiles, podToken, disk, clock, log, random } = options;
   const held = new Map<string, Held>();
-  /** The name of a profile's section -> the profile whose token file it names. */
-  let named: ReadonlyMap<string, string> = new Map();
   /** Profile -> the ARN of the role that its token is for. */
-  let wanted: ReadonlyMap<string, string | undefined> = new Map();
+  let wanted: ReadonlyMap<string, string> = new Map();
   /** Counts changes of `wanted`: the answer to a request from before a change is dropped. */
   let changes = 0;
   const isDue = (profile: string) => (held.get(profile)?.dueAt ?? 0) <= clock.now();
@@ -77,19 +73,14 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
     if (asked !== changes) return;
     const now = clock.now();
     for (const { profile, token, expiresAt } of tokens) {
-      if (!wanted.has(profile)) continue;
+      const role = wanted.get(profile);
+      if (role === undefined) continue;
       // About half of its life; the jitter keeps many pods from renewing at the same moment.
       const dueAt = now + (expiresAt - now) * (0.45 + 0.1 * random());
-      held.set(profile, { token, role: wanted.get(profile), expiresAt, dueAt });
+      held.set(profile, { token, role, expiresAt, dueAt });
       if (toFiles) writing(folder, 'tokens_not_writable', () => writeToken(join(folder, profile), token, disk));
     }
     for (const { profile, code } of refused) log.warn({ profile, code }, 'the service gives no token for this profile');
-  }
-
-  function want(text: string): void {
-    named = tokenProfileOf(text, folder);
-    const roles = new Map(parseConfig(text).sources.map(({ name, roleArn }) => [name, roleArn]));
-    wanted = new Map([...named].map(([section, profile]) => [profile, roles.get(section)]));
   }
 
   /** Drops the tokens of profiles that are no longer wanted, and of those that now lead to another role. */
@@ -100,8 +91,9 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
   }
 
   return {
-    bring: async (text, call, afresh) => {
-      want(text);
+    bring: async ({ sources }, call, afresh) => {
+      const ofTokens = sources.map(({ tokenFile, roleArn }) => [tokenProfile(tokenFile, folder), roleArn] as const);
+      wanted = new Map(ofTokens.flatMap(([profile, role]) => (profile === undefined ? [] : [[profile, role]])));
       keepToWanted();
       if (![...wanted.keys()].some((profile) => afresh || isDue(profile))) return;
       await fetch(call).catch((error: unknown) => {
@@ -109,11 +101,10 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
         log.warn({ err: error }, 'the role tokens were not renewed; the current ones stay in use');
       });
     },
-    restore: want,
-    webIdentity: (source: SourceProfile) => {
-      const profile = named.get(source.name);
+    webIdentity: (source) => {
+      const profile = tokenProfile(source.tokenFile, folder);
       if (profile === undefined) return podToken(source);
-      return { token: works(profile) ? held.get(profile)?.token : undefined, place: join(folder, profile) };
+      return { token: works(profile) ? held.get(profile)?.token : undefined, place: source.tokenFile };
     },
     endOf: (profile) => held.get(profile)?.expiresAt,
     lapsed: (profile) => (held.has(profile) && !works(profile) ? stsProblem('source', 'token_expired') : undefined),

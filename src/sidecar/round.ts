@@ -75,7 +75,7 @@ export async function runRound(
   const parsed = parseConfig(text);
   requireConfigForm(text, config.tokenFile, config.roleTokenDir);
   // Tokens come first: the config file names their files.
-  await roleTokens?.bring(text, asked, afresh);
+  await roleTokens?.bring(parsed, asked, afresh);
 
   // With IRSA_CREDENTIALS=process the config file has another form, so a copy of the service's text serves for the comparison.
   const copy = copyPath(config);
@@ -122,16 +122,9 @@ export async function serviceCall(
 const copyPath = ({ credentialsDir }: SidecarConfig) => join(credentialsDir, 'chain.config');
 
 /** Takes over live sessions that an earlier sidecar in the same pod left. */
-export function restoreSessions({
-  config,
-  sessions,
-  roleTokens,
-}: Pick<RoundDeps, 'config' | 'sessions' | 'roleTokens'>) {
-  const { text } = readText(copyPath(config));
-  const parsed = parseOrNothing(text);
-  if (!sessions || !parsed || text === undefined) return;
-  sessions.restore(parsed);
-  roleTokens?.restore(text);
+export function restoreSessions({ config, sessions }: RoundDeps): void {
+  const parsed = sessions && parseOrNothing(readText(copyPath(config)).text);
+  if (parsed) sessions.restore(parsed);
 }
 
 /** An earlier file may come from another program or an older release. It serves only for the comparison, so errors are ignored. */

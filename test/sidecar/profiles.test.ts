@@ -37,6 +37,7 @@ describe('the config text', () => {
         roleArn: target('acme-proxy', '111111111111'),
         sessionName: `alice-${runId}`,
         region: 'us-west-2',
+        tokenFile: '/var/run/secrets/token',
       },
     ]);
     assert.deepEqual(config.refused, [{ name: 'acme-read', code: 'role_not_found', reason: detail }]);

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLog } from '../../src/lib/log.ts';
 import { systemDisk } from '../../src/sidecar/config-file.ts';
+import { parseConfig } from '../../src/sidecar/profiles.ts';
 import { createRoleTokens } from '../../src/sidecar/role-tokens.ts';
 import type { ServiceCall } from '../../src/sidecar/service-client.ts';
 import { FakeClock } from '../support/clock.ts';
@@ -51,7 +52,9 @@ describe('role tokens', () => {
       random: () => 0,
     });
   const config = (profile: string, role = profile) =>
-    `[profile ${profile}]\nweb_identity_token_file = ${folder}/${profile}\nrole_arn = arn:aws:iam::111111111111:role/${role}\n`;
+    parseConfig(
+      `[profile ${profile}]\nweb_identity_token_file = ${folder}/${profile}\nrole_arn = arn:aws:iam::111111111111:role/${role}\n`,
+    );
   const answer = (profile: string, token: string) => {
     const expires_at = new Date(clock.now() + 600_000).toISOString();
     return { text: JSON.stringify({ tokens: [{ profile, token, expires_at }], refused: [] }) };
@@ -116,6 +119,12 @@ describe('role tokens', () => {
       assert.deepEqual([text('acme'), tokens.endOf('acme')], [undefined, undefined]);
     });
   }
+
+  it('are not replaced by the pod’s token where they are missing, as after a restart', () => {
+    const [source] = config('acme').sources;
+    assert.ok(source);
+    assert.deepEqual(start().webIdentity(source), { token: undefined, place: join(folder, 'acme') });
+  });
 
   it('of a role that the profile no longer leads to are not restored by a late renewal', async () => {
     await renewLate(async (tokens) => {
