@@ -2,19 +2,16 @@
 import type { DefaultView } from './default-profile.ts';
 import { environmentFindings, type Finding, fileFindings, readEnvironment } from './environment.ts';
 import { Failure, oneLine } from './failure.ts';
-import type { RefusedRole } from './profiles.ts';
-import { noticeOf, type ProblemView, problemView, type State, stateOf, statusView, type Told } from './status.ts';
-import type { NoticeView } from './unmapped.ts';
+import { type ProblemView, type ProfileView, problemView, type StatusView, statusView, type Told } from './status.ts';
 
 export type HopView = 'proved' | 'failed' | 'not asked';
 
-export interface DoctorView {
+export interface DoctorView
+  extends Pick<StatusView, 'run_id' | 'state' | 'config_file' | 'refused' | 'default_profile' | 'notice'> {
   time: string;
   /** Null where the service did not name the user. */
   user: string | null;
   organizations: readonly string[] | null;
-  run_id: string | null;
-  state: State;
   endpoint: string;
   /** Whether an HTTP answer came, a refusal too. */
   service_answers: boolean;
@@ -23,15 +20,10 @@ export interface DoctorView {
   /** How far this machine's clock is ahead of AWS's. */
   clock_ahead_seconds: number | null;
   credentials: 'process' | 'chain';
-  config_file: string;
   profiles: RoleView[];
-  refused: readonly RefusedRole[];
-  /** Null where default profiles are switched off. */
-  default_profile: DefaultView | null;
   environment: Finding[];
   /** False where the request had no environment. */
   environment_known: boolean;
-  notice: NoticeView | null;
   newest_refusal: ProblemView | null;
 }
 
@@ -66,9 +58,9 @@ export interface Examined {
 
 export function doctorView(examined: Examined): DoctorView {
   const { told, now, endpoint, credentials, access, clockAheadMs, environment } = examined;
-  const { run_id, refused, last_error, config_file, default_profile } = statusView(told);
+  const { state, run_id, refused, last_error, config_file, default_profile, notice, ...status } = statusView(told);
   const who = readAccess(access);
-  const profiles = roleViews(told);
+  const profiles = status.profiles.map((view) => roleView(view, told));
   const around = {
     configFile: config_file,
     configText: examined.configText,
@@ -79,7 +71,7 @@ export function doctorView(examined: Examined): DoctorView {
     user: who?.user ?? null,
     organizations: who?.organizations ?? null,
     run_id,
-    state: stateOf(told),
+    state,
     endpoint,
     service_answers: access instanceof Failure ? access.answer !== undefined : access !== undefined,
     service_problem: problemOf(access, who !== undefined),
@@ -94,29 +86,27 @@ export function doctorView(examined: Examined): DoctorView {
       ...(environment === undefined ? [] : environmentFindings(readEnvironment(environment), around)),
     ],
     environment_known: environment !== undefined,
-    notice: noticeOf(told),
+    notice,
     newest_refusal: last_error,
   };
 }
 
-function roleViews(told: Told): RoleView[] {
-  const { config } = told.written?.what ?? {};
-  return statusView(told).profiles.map((view) => {
-    const way = config?.profiles.find(({ name }) => name === view.name);
-    const source = config?.sources.find(({ name }) => name === way?.source);
-    const failed = view.problem !== undefined;
-    const asked = failed || view.proved === true || view.session_expires !== undefined;
-    return {
-      name: view.name,
-      role: view.role,
-      proxy_role: source?.roleArn ?? null,
-      to_proxy_role: !asked ? 'not asked' : failed && view.hop !== 'target' ? 'failed' : 'proved',
-      to_role: !asked || (failed && view.hop !== 'target') ? 'not asked' : failed ? 'failed' : 'proved',
-      session_expires: view.session_expires ?? null,
-      problem: view.problem ?? null,
-      what_to_do: view.what_to_do ?? null,
-    };
-  });
+function roleView(view: ProfileView, { written }: Told): RoleView {
+  const { config } = written?.what ?? {};
+  const way = config?.profiles.find(({ name }) => name === view.name);
+  const source = config?.sources.find(({ name }) => name === way?.source);
+  const failed = view.problem !== undefined;
+  const asked = failed || view.proved === true || view.session_expires !== undefined;
+  return {
+    name: view.name,
+    role: view.role,
+    proxy_role: source?.roleArn ?? null,
+    to_proxy_role: !asked ? 'not asked' : failed && view.hop !== 'target' ? 'failed' : 'proved',
+    to_role: !asked || (failed && view.hop !== 'target') ? 'not asked' : failed ? 'failed' : 'proved',
+    session_expires: view.session_expires ?? null,
+    problem: view.problem ?? null,
+    what_to_do: view.what_to_do ?? null,
+  };
 }
 
 function problemOf(access: Examined['access'], isUnderstood: boolean): ServiceProblem | null {

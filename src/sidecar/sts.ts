@@ -7,7 +7,7 @@ import { type ProxyEnvironment, proxyFor } from '../lib/forward-proxy.ts';
 import { Broken } from './broken.ts';
 import { readText } from './config-file.ts';
 import { exchange } from './exchange.ts';
-import type { SourceProfile, TargetProfile } from './profiles.ts';
+import type { Profile, SourceProfile, TargetProfile } from './profiles.ts';
 import { type Session, sign } from './sigv4.ts';
 import { type Hop, refusedBySts, type StsProblem, stsProblem } from './sts-problem.ts';
 import { systemTrust, withTrust } from './trusted-cas.ts';
@@ -71,7 +71,7 @@ type Headers = Record<string, string>;
 
 async function post(
   hop: Hop,
-  profile: SourceProfile | TargetProfile,
+  profile: Profile,
   more: Record<string, string>,
   options: StsOptions,
   signed: (url: URL, headers: Headers, body: string) => Headers,
@@ -90,17 +90,13 @@ async function post(
   const call = { url, method: 'POST' as const, body, deadlineMs: tryMs, maxBytes, clock, signal };
   const proxy = proxyFor(url, options.proxyEnv);
   try {
-    const {
-      status,
-      text,
-      headers: answered,
-    } = await withTrust(systemTrust, (secureContext) =>
+    const answer = await withTrust(systemTrust, (secureContext) =>
       exchange({ ...call, headers: { ...headers, 'user-agent': 'irsa-svc-sidecar' }, tls: { secureContext }, proxy }),
     );
-    const time = Date.parse(answered.date ?? '');
+    const time = Date.parse(answer.headers.date ?? '');
     if (!Number.isNaN(time)) options.onTime?.(time);
-    if (status !== 200) return { problem: refusedBySts(hop, status, text) };
-    const session = readSession(text, clock.now() + durationSeconds * 1000);
+    if (answer.status !== 200) return { problem: refusedBySts(hop, answer.status, answer.text) };
+    const session = readSession(answer.text, clock.now() + durationSeconds * 1000);
     return session ? { session } : { problem: stsProblem(hop, 'sts_odd_answer', 'HTTP 200') };
   } catch (error) {
     if (!(error instanceof Broken)) throw error;
