@@ -11,6 +11,7 @@ import { OverviewPage } from './pages/overview.tsx';
 import { PodIdentityPage } from './pages/pod-identity.tsx';
 import { ProxyRolesPage } from './pages/proxy-roles.tsx';
 import { WhyPage } from './pages/why.tsx';
+import { Button } from './parts/bits.tsx';
 import { followAddress, linkTo, reread, route } from './route.ts';
 import { begin, end, loginProblem, secondsLeft, session, tick } from './session.ts';
 import type { ConsoleConfig } from './types.ts';
@@ -68,9 +69,7 @@ function Header({ shown }: { shown: readonly Page[] }) {
               {Math.floor(left / 60)}:{String(left % 60).padStart(2, '0')}
             </span>
           )}
-          <button type="button" class="quiet" onClick={() => end('')}>
-            Log out
-          </button>
+          <Button label="Log out" onClick={() => end('')} />
         </div>
       )}
     </header>

@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import { useLoad } from '../load.ts';
-import { Mark, Pending, Refusal, Role, Run, Since, type Tone } from '../parts/bits.tsx';
+import { Button, Mark, Pending, Refusal, Role, Run, Since, type Tone } from '../parts/bits.tsx';
 import { csvOf } from '../parts/csv.ts';
 import { Action } from '../parts/dialog.tsx';
 import { save } from '../parts/save.ts';
@@ -84,16 +84,11 @@ function Entries({ asked }: { asked: Record<Filter, string> }) {
     <>
       <Refusal error={loaded.error} />
       <p class="acts">
-        <button type="button" class="quiet" onClick={() => save('activity.csv', 'text/csv', asCsv(entries))}>
-          Export as CSV
-        </button>
-        <button
-          type="button"
-          class="quiet"
+        <Button label="Export as CSV" onClick={() => save('activity.csv', 'text/csv', asCsv(entries))} />
+        <Button
+          label="Export as JSON"
           onClick={() => save('activity.json', 'application/json', JSON.stringify(entries, null, 2))}
-        >
-          Export as JSON
-        </button>
+        />
       </p>
       <Table
         caption="Decisions"

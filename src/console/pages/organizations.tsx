@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { allProxyRoles, call } from '../api.ts';
 import { keyOf } from '../chain.ts';
 import { useLoad } from '../load.ts';
-import { Mark, Pending, Role, Runbook } from '../parts/bits.tsx';
+import { Button, Mark, Pending, Role, Runbook } from '../parts/bits.tsx';
 import { isManaged } from '../parts/mapping-changes.tsx';
 import { DeleteMappingDialog, EditMappingDialog } from '../parts/mapping-dialogs.tsx';
 import { Table } from '../parts/table.tsx';
@@ -38,9 +38,7 @@ export function OrganizationsPage() {
     <>
       <Pending of={loaded} />
       <p class="acts">
-        <button type="button" class="primary" onClick={() => setChange({ kind: 'edit', of: newOne })}>
-          Map an organization
-        </button>
+        <Button label="Map an organization" look="primary" onClick={() => setChange({ kind: 'edit', of: newOne })} />
       </p>
       <Table
         caption="Organizations"

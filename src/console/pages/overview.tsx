@@ -4,7 +4,7 @@ import { call } from '../api.ts';
 import { useLoad } from '../load.ts';
 import { type Contested, type Need, needsOf } from '../needs.ts';
 import { AcceptDialog } from '../parts/accept-dialog.tsx';
-import { Mark, Pending, Role, Run, Runbook, Since } from '../parts/bits.tsx';
+import { Button, Mark, Pending, Role, Run, Runbook, Since } from '../parts/bits.tsx';
 import { Action } from '../parts/dialog.tsx';
 import { linkTo } from '../route.ts';
 import type { RevokedRun, RoleMappings, Totals, TrustStatus } from '../types.ts';
@@ -132,9 +132,7 @@ function AcceptButton({ of, onChange }: { of: Contested; onChange: () => void })
   const [isOpen, setOpen] = useState(false);
   return (
     <>
-      <button type="button" class="danger" onClick={() => setOpen(true)}>
-        Accept {of.id}…
-      </button>
+      <Button label={`Accept ${of.id}…`} look="danger" onClick={() => setOpen(true)} />
       {isOpen && <AcceptDialog of={of} onClose={() => setOpen(false)} onChange={onChange} />}
     </>
   );

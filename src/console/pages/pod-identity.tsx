@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks';
 import { CallError, call } from '../api.ts';
 import { useLoad } from '../load.ts';
-import { Pending, Role, Run, Runbook } from '../parts/bits.tsx';
+import { Button, Pending, Role, Run, Runbook } from '../parts/bits.tsx';
 import { Changes } from '../parts/dialog.tsx';
 import { PodIdentityState } from '../parts/pod-identity-state.tsx';
 import { PodMappingDialog } from '../parts/pod-mapping-dialog.tsx';
@@ -67,9 +67,7 @@ export function PodIdentityPage() {
     <>
       <Pending of={loaded} />
       <p class="acts">
-        <button type="button" class="primary" onClick={() => setChange({ kind: 'map' })}>
-          Map a user
-        </button>
+        <Button label="Map a user" look="primary" onClick={() => setChange({ kind: 'map' })} />
       </p>
       <Unusable of={data.unusable} />
       <Table

@@ -1,7 +1,7 @@
 /** Owns one proxy role in detail: members, waiting runs with reasons, an external change as a diff, and IAM's own messages. */
 import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
-import { Mark, Role, Room, Run, Runbook, Since } from '../parts/bits.tsx';
+import { Button, Mark, Role, Room, Run, Runbook, Since } from '../parts/bits.tsx';
 import { Action, Changes } from '../parts/dialog.tsx';
 import { saveMembers } from '../parts/members-csv.ts';
 import { type Column, Table } from '../parts/table.tsx';
@@ -37,9 +37,7 @@ export function ProxyRoleDetails({ listed }: { listed: ProxyRole }) {
       </p>
       <p class="acts">
         <Action label="Compare with IAM now" act={compare} />
-        <button type="button" class="quiet" onClick={() => saveMembers([role])}>
-          Members as CSV
-        </button>
+        <Button label="Members as CSV" onClick={() => saveMembers([role])} />
       </p>
       {compared && <p role="status">{compared.said}</p>}
       <Problems of={role} />

@@ -1,7 +1,7 @@
 /** Owns the list of proxy roles: how full each is, its members and its state; a link opens one in detail. */
 import { allProxyRoles } from '../api.ts';
 import { useLoad } from '../load.ts';
-import { Mark, Pending, Role, Room } from '../parts/bits.tsx';
+import { Button, Mark, Pending, Role, Room } from '../parts/bits.tsx';
 import { saveMembers } from '../parts/members-csv.ts';
 import { type Column, Table } from '../parts/table.tsx';
 import { roleState } from '../role-state.ts';
@@ -34,12 +34,8 @@ export function ProxyRolesPage() {
         <a href={linkTo('roles', { show: show === 'attention' ? undefined : 'attention' })}>
           {show === 'attention' ? 'Show all' : 'Show only what needs a look'}
         </a>
-        <button type="button" class="quiet" onClick={loaded.again}>
-          Reload
-        </button>
-        <button type="button" class="quiet" onClick={() => saveMembers(roles)}>
-          Members as CSV
-        </button>
+        <Button label="Reload" onClick={loaded.again} />
+        <Button label="Members as CSV" onClick={() => saveMembers(roles)} />
       </p>
       <Table
         caption="Proxy roles"

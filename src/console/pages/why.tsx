@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { CallError, call } from '../api.ts';
 import { keyOf } from '../chain.ts';
 import { useLoad } from '../load.ts';
-import { Pending, Role, Run, Since } from '../parts/bits.tsx';
+import { Button, Pending, Role, Run, Since } from '../parts/bits.tsx';
 import { Chain } from '../parts/chain.tsx';
 import { Action } from '../parts/dialog.tsx';
 import { PodIdentityState } from '../parts/pod-identity-state.tsx';
@@ -165,11 +165,7 @@ function RunState({ run, access, isOwn, onChange }: RunStateProps) {
         </p>
       )}
       {!isOwn && revocation && <Action label="Allow the run again" act={() => allow(revocation.run_id)} />}
-      {!isOwn && !revocation && (
-        <button type="button" class="danger" onClick={() => setRevoking(true)}>
-          Revoke…
-        </button>
-      )}
+      {!isOwn && !revocation && <Button label="Revoke…" look="danger" onClick={() => setRevoking(true)} />}
       {isRevoking && <RevokeDialog runId={run.run_id} onClose={() => setRevoking(false)} onChange={onChange} />}
     </section>
   );

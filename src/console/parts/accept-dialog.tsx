@@ -1,7 +1,7 @@
 /** Owns the dialog that accepts an organization for a mapped name: its id and member, the effect, and the confirmation. */
 import { call } from '../api.ts';
 import type { Contested } from '../needs.ts';
-import { Since } from './bits.tsx';
+import { Button, Since } from './bits.tsx';
 import { Action, Dialog } from './dialog.tsx';
 
 interface AcceptProps {
@@ -30,9 +30,7 @@ export function AcceptDialog({ of: { name, recorded, id, user, at }, onClose, on
       </p>
       <p class="acts">
         <Action label="Accept" isDangerous act={accept} />
-        <button type="button" class="quiet" onClick={onClose}>
-          Cancel
-        </button>
+        <Button label="Cancel" onClick={onClose} />
       </p>
     </Dialog>
   );

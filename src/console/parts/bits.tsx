@@ -26,6 +26,20 @@ export function Run({ id, user }: { id: string; user?: string | undefined }) {
   );
 }
 
+interface ButtonProps {
+  readonly label: string;
+  readonly look?: 'quiet' | 'primary' | 'danger';
+  readonly onClick: () => void;
+}
+
+export function Button({ label, look = 'quiet', onClick }: ButtonProps) {
+  return (
+    <button type="button" class={look} onClick={onClick}>
+      {label}
+    </button>
+  );
+}
+
 /** How long ago; the exact time shows on hover. */
 export function Since({ at }: { at: string | undefined }) {
   if (at === undefined) return <span class="faint">unknown</span>;

@@ -4,7 +4,7 @@ import { call } from '../api.ts';
 import { useLoad } from '../load.ts';
 import type { MappingPreview } from '../previews.ts';
 import type { Mapping } from '../types.ts';
-import { Pending } from './bits.tsx';
+import { Button, Pending } from './bits.tsx';
 import { Action, Dialog } from './dialog.tsx';
 import { isManaged, MappingChanges } from './mapping-changes.tsx';
 
@@ -71,9 +71,7 @@ export function EditMappingDialog({ name, mappings, onClose, onChange }: EditPro
         <MappingChanges preview={preview} before={mappings} />
         <p class="acts">
           <Action label="Confirm" act={confirm} />
-          <button type="button" class="quiet" onClick={() => setPreview(undefined)}>
-            Back
-          </button>
+          <Button label="Back" onClick={() => setPreview(undefined)} />
         </p>
       </Dialog>
     );
@@ -93,9 +91,7 @@ export function EditMappingDialog({ name, mappings, onClose, onChange }: EditPro
       </label>
       <p class="acts">
         <Action label="Show the difference" disabled={!isFilled} act={() => send(true).then(setPreview)} />
-        <button type="button" class="quiet" onClick={onClose}>
-          Cancel
-        </button>
+        <Button label="Cancel" onClick={onClose} />
       </p>
     </Dialog>
   );
@@ -111,15 +107,11 @@ function RowsForm({ rows, onRows }: { rows: readonly Row[]; onRows: (rows: Row[]
           <legend>Role {index + 1}</legend>
           <RowFields of={of} onPart={(part) => change(id, part)} />
           {rows.length > 1 && (
-            <button type="button" class="quiet" onClick={() => onRows(rows.filter((row) => row.id !== id))}>
-              Remove role {index + 1}
-            </button>
+            <Button label={`Remove role ${index + 1}`} onClick={() => onRows(rows.filter((row) => row.id !== id))} />
           )}
         </fieldset>
       ))}
-      <button type="button" class="quiet" onClick={() => onRows([...rows, newRow()])}>
-        Add a role, or another proxy role of one
-      </button>
+      <Button label="Add a role, or another proxy role of one" onClick={() => onRows([...rows, newRow()])} />
     </>
   );
 }
@@ -195,9 +187,7 @@ export function DeleteMappingDialog({ name, mappings, onClose, onChange }: EditP
       {preview.data && <MappingChanges preview={preview.data} before={mappings} />}
       <p class="acts">
         <Action label="Delete" isDangerous disabled={!preview.data} act={confirm} />
-        <button type="button" class="quiet" onClick={onClose}>
-          Cancel
-        </button>
+        <Button label="Cancel" onClick={onClose} />
       </p>
     </Dialog>
   );

@@ -3,7 +3,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import type { PodIdentityPreview } from '../previews.ts';
 import type { PodIdentityMapping } from '../types.ts';
-import { Refusal, Role } from './bits.tsx';
+import { Button, Refusal, Role } from './bits.tsx';
 import { Action, Changes, Dialog } from './dialog.tsx';
 
 interface PodMappingProps {
@@ -83,9 +83,7 @@ export function PodMappingDialog({ kind, mapping, onClose, onChange }: PodMappin
             disabled={!preview}
             act={confirm}
           />
-          <button type="button" class="quiet" onClick={isDeletion ? onClose : () => setPreview(undefined)}>
-            {isDeletion ? 'Cancel' : 'Back'}
-          </button>
+          <Button label={isDeletion ? 'Cancel' : 'Back'} onClick={isDeletion ? onClose : () => setPreview(undefined)} />
         </p>
       </Dialog>
     );

@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import { call } from '../api.ts';
 import { useLoad } from '../load.ts';
 import type { Revocation, RevocationPreview } from '../previews.ts';
-import { Pending, Role } from './bits.tsx';
+import { Button, Pending, Role } from './bits.tsx';
 import { Action, Changes, Dialog } from './dialog.tsx';
 
 interface RevokeProps {
@@ -38,9 +38,7 @@ export function RevokeDialog({ runId, onClose, onChange }: RevokeProps) {
           items={(done.still_in ?? []).map((one) => `${one.proxy_iam_role_arn}: ${one.detail}`)}
         />
         <LiveOn />
-        <button type="button" class="primary" onClick={onClose}>
-          Close
-        </button>
+        <Button label="Close" look="primary" onClick={onClose} />
       </Dialog>
     );
   }
@@ -54,9 +52,7 @@ export function RevokeDialog({ runId, onClose, onChange }: RevokeProps) {
       </label>
       <p class="acts">
         <Action label="Revoke" isDangerous disabled={!preview.data || reason.trim() === ''} act={revoke} />
-        <button type="button" class="quiet" onClick={onClose}>
-          Cancel
-        </button>
+        <Button label="Cancel" onClick={onClose} />
       </p>
     </Dialog>
   );
