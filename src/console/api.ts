@@ -22,7 +22,7 @@ export interface CallOptions {
   readonly method?: 'GET' | 'POST' | 'DELETE';
   readonly query?: Query;
   readonly body?: unknown;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Builds a URL of the service relative to the console's own, so that it also works below a proxy's path. */

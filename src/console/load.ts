@@ -1,12 +1,11 @@
 /** Owns the loading of a page's data: when the page opens, when its key changes and on request; closing the page aborts it. */
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
-import type { CallError } from './api.ts';
 
 export interface Loaded<T> {
   /** The newest answer; it stays while the next one loads. */
   readonly data: T | undefined;
   /** The error of the newest attempt; it stays too. */
-  readonly error: CallError | Error | undefined;
+  readonly error: Error | undefined;
   readonly isLoading: boolean;
   readonly again: () => void;
 }
@@ -19,7 +18,7 @@ interface State<T> {
   readonly data: T | undefined;
   /** False for a part of an answer. */
   readonly isWhole: boolean;
-  readonly error: CallError | Error | undefined;
+  readonly error: Error | undefined;
 }
 
 /** @param key identifies the request: a new key loads anew. @param everyMs the interval of reloads while the page is visible. */

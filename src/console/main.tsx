@@ -12,7 +12,7 @@ import { PodIdentityPage } from './pages/pod-identity.tsx';
 import { ProxyRolesPage } from './pages/proxy-roles.tsx';
 import { WhyPage } from './pages/why.tsx';
 import { Button } from './parts/bits.tsx';
-import { followAddress, linkTo, reread, route } from './route.ts';
+import { linkTo, reread, route } from './route.ts';
 import { begin, end, loginProblem, secondsLeft, session, tick } from './session.ts';
 import type { ConsoleConfig } from './types.ts';
 
@@ -121,7 +121,7 @@ async function start(): Promise<void> {
   if (isBack) reread();
 }
 
-followAddress();
+addEventListener('hashchange', reread);
 session.subscribe((current) => {
   if (current && isAdmin.peek() === undefined) void askRights();
   if (!current) isAdmin.value = undefined;

@@ -13,12 +13,6 @@ function read(): Route {
 
 export const route = signal<Route>(read());
 
-export function followAddress(): void {
-  addEventListener('hashchange', () => {
-    route.value = read();
-  });
-}
-
 export function reread(): void {
   route.value = read();
 }

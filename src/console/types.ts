@@ -44,21 +44,14 @@ export interface ProxyRole {
   waiting: Waiting[];
   characters_used?: number;
   characters_allowed?: number;
-  characters_free?: number;
   runs_that_still_fit?: number;
   written_at?: string;
   compared_at?: string;
   drift?: Drift;
   contested_until?: string;
   brake?: { since: string; held: string[] };
-  role_tokens?: { granted: boolean; denied: string[]; problem?: { code: string; detail: string } };
+  role_tokens?: { granted: boolean; problem?: { code: string; detail: string } };
   error?: { code: string; detail: string; said?: string; at: string };
-}
-
-export interface Pool {
-  iam_role_arn: string;
-  proxy_iam_role_arns: string[];
-  runs_that_still_fit: number;
 }
 
 export interface PodIdentity {
@@ -104,7 +97,6 @@ export interface TrustStatus {
   totals?: Totals;
   proxy_roles: ProxyRole[];
   pod_identities?: PodIdentity[];
-  pools: Pool[];
 }
 
 export interface Mapping {
@@ -146,13 +138,13 @@ export interface RoleAccess {
   code: string;
   reason: string;
   advice: string;
-  service_accounts?: { service_account: string; in_trust_policy: boolean; since?: string }[];
+  service_accounts?: { service_account: string; since?: string }[];
 }
 
 /** The answer of `GET /access`, and of `GET /my_access`, which lacks the optional fields. */
 export interface Access {
   user: string;
-  user_id?: string;
+  other_user_ids?: string[];
   domino_orgs: string[];
   membership?: { known_from: 'domino' | 'activity' | 'role_request' | 'nothing'; at?: string };
   pod_identity?: PodIdentity;

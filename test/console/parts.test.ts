@@ -80,7 +80,7 @@ describe('what needs an administrator', () => {
       ...more,
     };
   };
-  const status = (...roles: ProxyRole[]): TrustStatus => ({ lease_holder: 'one', proxy_roles: roles, pools: [] });
+  const status = (...roles: ProxyRole[]): TrustStatus => ({ lease_holder: 'one', proxy_roles: roles });
   const at = '2026-11-21T12:00:00.000Z';
   const wait = (code: string, run_id: string) => {
     return {
@@ -98,9 +98,7 @@ describe('what needs an administrator', () => {
     const problem = { code: 'audience_missing', detail: 'no' };
     const room = { runs_that_still_fit: 3, waiting: [wait('access_denied', '1')] };
     assert.deepEqual(roleState(role({})), ['good', 'in order']);
-    assert.deepEqual(roleState(role({ role_tokens: { granted: true, denied: [], problem } })), [
-      ...['bad', 'audience_missing'],
-    ]);
+    assert.deepEqual(roleState(role({ role_tokens: { granted: true, problem } })), ['bad', 'audience_missing']);
     assert.deepEqual(roleState(role({ ...room, runs_that_still_fit: 0 })), ['bad', 'full, 1 waiting']);
     assert.deepEqual(roleState(role(room)), ['warn', '1 waiting']);
     assert.deepEqual(roleState(role({ runs_that_still_fit: 0 })), ['good', 'in order'], 'full, but no run waits');
@@ -117,7 +115,7 @@ describe('what needs an administrator', () => {
           role({ contested_until: at }),
           role({ brake: { since: at, held: ['run-1'] } }),
           role({
-            role_tokens: { granted: false, denied: [], problem: { code: 'audience_missing', detail: 'no' } },
+            role_tokens: { granted: false, problem: { code: 'audience_missing', detail: 'no' } },
             waiting: [wait('trust_policy_full', '1'), wait('trust_policy_full', '2'), wait('access_denied', '3')],
           }),
           role({ error: { code: 'access_denied', detail: 'no', at } }),

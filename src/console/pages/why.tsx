@@ -111,11 +111,7 @@ function whyNothing({ membership, domino_orgs: orgs, user }: Access): string {
     : `No organization of ${user} is mapped to a role: ${orgs.join(', ')}.`;
 }
 
-function Who({
-  access: { user, domino_orgs: orgs, membership, other_user_ids: others },
-}: {
-  access: Access & { other_user_ids?: string[] };
-}) {
+function Who({ access: { user, domino_orgs: orgs, membership, other_user_ids: others } }: { access: Access }) {
   return (
     <p>
       <b>{user}</b>{' '}

@@ -173,7 +173,7 @@ export function DeleteMappingDialog({ name, mappings, onClose, onChange }: EditP
       method: 'DELETE',
       query,
       body: { domino_org: name },
-      ...(signal ? { signal } : {}),
+      signal,
     });
   const preview = useLoad((signal) => send({ dry_run: true }, signal));
   const confirm = async () => {
