@@ -151,34 +151,22 @@ function What({ of: one }: { of: ActivityEntry }) {
   );
 }
 
+const csvFields = [
+  'at',
+  'kind',
+  'decision',
+  'summary',
+  'user',
+  'of_user',
+  'run_id',
+  'domino_org',
+  'roles',
+  'code',
+  'reason',
+  'replica',
+] as const;
+
 function asCsv(entries: readonly ActivityEntry[]): string {
-  const header = [
-    'at',
-    'kind',
-    'decision',
-    'summary',
-    'user',
-    'of_user',
-    'run_id',
-    'domino_org',
-    'roles',
-    'code',
-    'reason',
-    'replica',
-  ];
-  const rows = entries.map((one) => [
-    one.at,
-    one.kind,
-    one.decision,
-    one.summary,
-    one.user ?? '',
-    one.of_user ?? '',
-    one.run_id ?? '',
-    one.domino_org ?? '',
-    (one.roles ?? []).join(' '),
-    one.code ?? '',
-    one.reason ?? '',
-    one.replica,
-  ]);
-  return csvOf(header, rows);
+  const rows = entries.map((one) => csvFields.map((field) => [one[field] ?? ''].flat().join(' ')));
+  return csvOf(csvFields, rows);
 }
