@@ -1,4 +1,5 @@
 /** Owns the wiring of one replica: it creates each part with its dependencies, and starts and stops them in order. */
+import { once } from 'node:events';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Express } from 'express';
 import { recordedOrganizations } from './activity/organizations.ts';
@@ -214,9 +215,7 @@ function createIdentification({ config, clock, log, metrics }: ServiceOptions) {
 /** Competes for the lease once the caches are filled and the service's AWS account is known. */
 function startLease(options: ServiceOptions, known: Caches & Identity, signal: AbortSignal) {
   let holder: Lease['holder'] = () => '';
-  const stopped = new Promise<undefined>((resolve) => {
-    signal.addEventListener('abort', () => resolve(undefined), { once: true });
-  });
+  const stopped = once(signal, 'abort').then(() => undefined);
   // A replica that shuts down before its caches are filled does not compete.
   const ended = Promise.race([Promise.all([known.synced, known.known]), stopped]).then(async (found) => {
     const identity = found?.[1];

@@ -15,8 +15,8 @@ export interface SeenCallers {
   find(user: string): SeenCaller[];
 }
 
-export function createSeenCallers(clock: Clock, max = 10_000): SeenCallers {
-  const byId = new LRUCache<string, { caller: Caller; at: number }>({ max });
+export function createSeenCallers(clock: Clock): SeenCallers {
+  const byId = new LRUCache<string, { caller: Caller; at: number }>({ max: 10_000 });
   return {
     note: (caller) => {
       byId.set(caller.id, { caller, at: clock.now() });
