@@ -6,22 +6,18 @@ import { type ActivityDeps, activityRoutes } from '../routes/activity.ts';
 import { consolePolicy, consoleRoutes, isConsole } from '../routes/console.ts';
 import { consolePageRoutes } from '../routes/console-page.ts';
 import { docsRoutes } from '../routes/docs.ts';
-import { grantRoutes } from '../routes/grants.ts';
+import { type GrantDeps, grantRoutes } from '../routes/grants.ts';
 import { healthRoutes, type ReadinessChecks } from '../routes/health.ts';
-import { myAccessRoutes } from '../routes/my-access.ts';
-import { organizationRoutes } from '../routes/organizations.ts';
-import { podIdentityRoutes } from '../routes/pod-identities.ts';
-import { revocationRoutes } from '../routes/revocations.ts';
-import { roleMappingRoutes } from '../routes/role-mappings.ts';
-import { roleTokenRoutes } from '../routes/role-tokens.ts';
-import { serviceAccountRoutes } from '../routes/service-accounts.ts';
-import { trustStatusRoutes } from '../routes/trust-status.ts';
+import { type MyAccessDeps, myAccessRoutes } from '../routes/my-access.ts';
+import { type OrganizationDeps, organizationRoutes } from '../routes/organizations.ts';
+import { type PodIdentityDeps, podIdentityRoutes } from '../routes/pod-identities.ts';
+import { type RevocationDeps, revocationRoutes } from '../routes/revocations.ts';
+import { type RoleMappingDeps, roleMappingRoutes } from '../routes/role-mappings.ts';
+import { type RoleTokenDeps, roleTokenRoutes } from '../routes/role-tokens.ts';
+import { type ServiceAccountDeps, serviceAccountRoutes } from '../routes/service-accounts.ts';
+import { type TrustStatusDeps, trustStatusRoutes } from '../routes/trust-status.ts';
 import type { Callers } from './auth/caller.ts';
 import type { SeenCallers } from './auth/seen-callers.ts';
-import type { AwsIdentity, Iam } from './aws/iam.ts';
-import type { Grants } from './grants/grant.ts';
-import type { Memberships } from './grants/membership.ts';
-import type { RoleTokens } from './grants/role-tokens.ts';
 import { readBody } from './http/body.ts';
 import { readContract } from './http/contract.ts';
 import { createContractCheck } from './http/contract-check.ts';
@@ -38,62 +34,28 @@ import {
 } from './http/middleware.ts';
 import { problemHandler } from './http/problem.ts';
 import { createRateLimits } from './http/rate-limits.ts';
-import type { Kubernetes, ServiceAccount } from './kubernetes/client.ts';
-import type { Watched } from './kubernetes/watch.ts';
-import type { Clock } from './lib/clock.ts';
 import type { Config } from './lib/config.ts';
 import { ApiError } from './lib/errors.ts';
-import type { Log } from './lib/log.ts';
-import type { Metrics } from './lib/metrics.ts';
-import type { OrganizationStore } from './mappings/organization-store.ts';
-import type { MappingStore } from './mappings/store.ts';
-import type { PodIdentityPreview } from './pod-identity/preview.ts';
-import type { PodIdentity } from './pod-identity/setup.ts';
-import type { RoleLookup } from './proxy-roles/role-lookup.ts';
-import type { TrustStatuses } from './proxy-roles/status.ts';
-import type { Replicas } from './reports/replicas.ts';
-import type { Revocations } from './runs/revocations.ts';
-import type { PodIndex } from './runs/runs.ts';
-import type { TrustScope } from './trust-policy/document.ts';
 
-export interface AppDeps {
-  config: Config;
-  callers: Callers;
-  mappings: MappingStore;
-  organizations: OrganizationStore;
-  memberships: Memberships;
-  grants: Grants;
-  roleTokens: RoleTokens;
-  kubernetes: Kubernetes;
-  accounts: Watched<ServiceAccount>;
-  pods: PodIndex;
-  statuses: TrustStatuses;
-  revocations: Revocations;
-  /** Undefined where no EKS cluster is configured. */
-  podIdentity: PodIdentity | undefined;
-  /** Finds the warnings of a dry run about a mapping's role; undefined in the same case. */
-  podIdentityPreview: PodIdentityPreview | undefined;
-  /** The holder of the writer's lease as this replica last saw it; '' where there is none. */
-  leaseHolder: () => string;
-  /** How many replicas there are; undefined where that is not known. */
-  replicaCount: () => Promise<Replicas | undefined>;
-  iam: Pick<Iam, 'getTrustPolicy'>;
-  knownRoles: RoleLookup;
-  seenCallers: SeenCallers;
-  activity: ActivityDeps['activity'];
-  /** A user's organizations, as the activity record has them. */
-  recordedOrganizations: AccessDeps['recordedOrganizations'];
-  /** The service's own identity in AWS; undefined until STS has returned it. */
-  awsIdentity: () => AwsIdentity | undefined;
-  /** Which tokens the trust policies accept; undefined until the AWS account is known. */
-  trustScope: () => TrustScope | undefined;
-  /** Whether the caches have been filled. */
-  isSynced: () => boolean;
-  readiness: () => ReadinessChecks;
-  clock: Clock;
-  log: Log;
-  metrics: Metrics;
-}
+/** What the routes need, and what the layers before them need. */
+export type AppDeps = AccessDeps &
+  ActivityDeps &
+  GrantDeps &
+  MyAccessDeps &
+  OrganizationDeps &
+  PodIdentityDeps &
+  RevocationDeps &
+  RoleMappingDeps &
+  RoleTokenDeps &
+  ServiceAccountDeps &
+  TrustStatusDeps & {
+    config: Config;
+    callers: Callers;
+    seenCallers: SeenCallers;
+    /** Whether the caches have been filled. */
+    isSynced: () => boolean;
+    readiness: () => ReadinessChecks;
+  };
 
 export interface App {
   app: Express;
