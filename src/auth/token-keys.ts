@@ -8,9 +8,9 @@ import type { Log } from '../lib/log.ts';
 export interface TokenKeysOptions {
   jwksUrl: string;
   clock: Clock;
-  log?: Log | undefined;
+  log?: Log;
   /** How long one fetch of the keys may take, in milliseconds. */
-  fetchTimeoutMs?: number | undefined;
+  fetchTimeoutMs?: number;
 }
 
 /** Keys of this age are fetched again. While that fails, the old ones serve until `staleMs`. */

@@ -81,6 +81,7 @@ function reasonOf(error: unknown, issuer: string): [RefusalReason, string] {
 }
 
 export interface RefusalsOptions {
+  /** The required `iss`, to the letter. */
   issuer: string;
   clock: Clock;
   log?: Log;

@@ -1,12 +1,10 @@
 /** Owns the credential: how it is read from a request, and how a bearer token is verified. */
 import type { IncomingHttpHeaders } from 'node:http';
 import { errors, jwtVerify } from 'jose';
-import type { Clock } from '../lib/clock.ts';
 import { ApiError } from '../lib/errors.ts';
-import type { Log } from '../lib/log.ts';
 import { askOtherIssuer } from './realm-issuer.ts';
-import { createTokenKeys } from './token-keys.ts';
-import { createRefusals, type RefusalReason, Refused, refusal, refuseOtherKinds } from './token-refusal.ts';
+import { createTokenKeys, type TokenKeysOptions } from './token-keys.ts';
+import { createRefusals, type RefusalsOptions, Refused, refusal, refuseOtherKinds } from './token-refusal.ts';
 
 export type Credential =
   | { readonly kind: 'bearer'; readonly token: string }
@@ -39,18 +37,9 @@ export interface Authenticator {
   issuerFits(): boolean;
 }
 
-export interface AuthenticatorOptions {
-  /** The required `iss`, to the letter. */
-  issuer: string;
-  jwksUrl: string;
+export interface AuthenticatorOptions extends TokenKeysOptions, RefusalsOptions {
   /** The audience that `aud` must contain; any is accepted where this is left out. */
   audience?: string | undefined;
-  clock: Clock;
-  log?: Log;
-  /** Called for each refused token. */
-  onRefused?: (reason: RefusalReason) => void;
-  /** How long one fetch of the keys may take, in milliseconds. */
-  fetchTimeoutMs?: number;
 }
 
 /** Only signatures made with a private key: no `none`, and no HMAC, for which a public key could be the secret. */
