@@ -5,12 +5,6 @@ import type { Log } from '../lib/log.ts';
 import { closeIfUnread } from './body.ts';
 import { requestIdOf } from './middleware.ts';
 
-/** What Express and the contract's validator throw: an HTTP status; the validator adds the wrong fields. */
-interface HttpError {
-  status?: unknown;
-  errors?: unknown;
-}
-
 /** The most wrong fields that one answer names. */
 const maxFieldErrors = 50;
 
@@ -69,7 +63,8 @@ function titleOf(code: ErrorCode): string {
 
 function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
-  const { status, errors } = (typeof error === 'object' && error !== null ? error : {}) as HttpError;
+  // Express and the contract's validator throw errors with an HTTP status; the validator adds the wrong fields.
+  const { status, errors } = Object(error) as { status?: unknown; errors?: unknown };
   if (typeof status === 'number' && status >= 400 && status < 500) {
     return invalid('The request does not fit the contract; see /docs.', fieldErrors(errors));
   }

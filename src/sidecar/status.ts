@@ -1,7 +1,7 @@
 /** Owns the sidecar's reports: the answers of `/status`, `/readyz` and `/refresh`, short enough for a terminal. */
 import type { DefaultView, Offered } from './default-profile.ts';
 import type { Failure } from './failure.ts';
-import type { RefusedRole } from './profiles.ts';
+import type { Changes, RefusedRole } from './profiles.ts';
 import type { Written } from './round.ts';
 import type { Outcome, Rounds } from './rounds.ts';
 import type { Hop, StsProblem } from './sts-problem.ts';
@@ -55,13 +55,9 @@ export interface StatusView {
   last_error: ProblemView | null;
 }
 
-export interface RefreshView {
+export interface RefreshView extends Partial<Changes> {
   result: 'ok' | 'failed';
   config?: 'written' | 'unchanged';
-  added?: readonly string[];
-  removed?: readonly string[];
-  changed?: readonly string[];
-  kept?: readonly string[];
   refused?: readonly RefusedRole[];
   notice?: NoticeView;
   proof_seconds?: number | null;
