@@ -181,25 +181,27 @@ export function refreshView(
   nextAt: number | undefined,
 ): RefreshView {
   const { failure, seconds } = outcome;
-  const { added, removed, changed = [], kept } = written?.changes ?? {};
-  const slowest = Math.max(...(written?.proofs.map((proof) => proof.seconds) ?? []));
   return {
     result: failure ? 'failed' : 'ok',
     ...(failure ? { error: problemView(failure) } : {}),
-    ...(written && added && removed && kept
-      ? {
-          config: written.written ? 'written' : 'unchanged',
-          added,
-          removed,
-          ...(changed.length > 0 ? { changed } : {}),
-          kept,
-          refused: written.config.refused,
-          ...(written.config.unmapped ? { notice: noticeView(written.config.unmapped) } : {}),
-          proof_seconds: Number.isFinite(slowest) ? rounded(slowest) : null,
-        }
-      : {}),
+    ...(written ? writtenView(written) : {}),
     seconds: rounded(seconds),
     next_try: time(nextAt),
+  };
+}
+
+function writtenView({ written, config, changes, proofs }: Written): Partial<RefreshView> {
+  const { added, removed, changed, kept } = changes;
+  const slowest = Math.max(...proofs.map((proof) => proof.seconds));
+  return {
+    config: written ? 'written' : 'unchanged',
+    added,
+    removed,
+    ...(changed.length > 0 ? { changed } : {}),
+    kept,
+    refused: config.refused,
+    ...(config.unmapped ? { notice: noticeView(config.unmapped) } : {}),
+    proof_seconds: Number.isFinite(slowest) ? rounded(slowest) : null,
   };
 }
 
