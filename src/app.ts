@@ -21,17 +21,7 @@ import type { SeenCallers } from './auth/seen-callers.ts';
 import { readBody } from './http/body.ts';
 import { readContract } from './http/contract.ts';
 import { createContractCheck } from './http/contract-check.ts';
-import {
-  authenticate,
-  authorize,
-  callerOf,
-  callOf,
-  findCall,
-  identify,
-  isOpen,
-  observe,
-  senderOf,
-} from './http/middleware.ts';
+import { authenticate, authorize, callerOf, callOf, findCall, identify, isOpen, observe } from './http/middleware.ts';
 import { problemHandler } from './http/problem.ts';
 import { createRateLimits } from './http/rate-limits.ts';
 import type { Config } from './lib/config.ts';
@@ -67,7 +57,7 @@ export function createApp(deps: AppDeps): App {
   const { config, callers, log } = deps;
   const contract = readContract();
   const { check, prepare } = createContractCheck(contract);
-  const limits = createRateLimits(config.rateLimitPerMinute, senderOf);
+  const limits = createRateLimits(config.rateLimitPerMinute);
   const app = express();
   app.set('trust proxy', config.trustedProxies);
   app.disable('x-powered-by');

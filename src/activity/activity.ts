@@ -6,7 +6,6 @@ import { type ActivityQueue, createActivityQueue, type QueueOptions } from './qu
 import { latestOf, maxSegmentBytes, partOf, type Recorded, type Segments } from './segments.ts';
 
 export interface Activity {
-  /** Queues an audit line. It does no other work, since requests wait for it. */
   take: ActivityQueue['take'];
   /** All replicas' entries, and those that this one has queued, the newest first. @throws KubernetesError */
   read(): Promise<Recorded>;

@@ -3,6 +3,7 @@ import type { Request, RequestHandler, Response } from 'express';
 import { ipKeyGenerator, type Options, rateLimit } from 'express-rate-limit';
 import { LRUCache } from 'lru-cache';
 import { ApiError } from '../lib/errors.ts';
+import { senderOf } from './middleware.ts';
 
 /** What the service knows of a request's credential before it asks Domino. */
 export type Sender =
@@ -27,7 +28,7 @@ export interface RateLimits {
  * address. Tokens and API keys are counted apart too, since verifying a key costs a call to Domino. After too many bad
  * keys from an address, its unknown keys are refused unverified; a key that was good before goes on working.
  */
-export function createRateLimits(perMinute: number, senderOf: (res: Response) => Sender): RateLimits {
+export function createRateLimits(perMinute: number): RateLimits {
   if (perMinute === 0) return { before: [], passed: () => undefined };
   const good = new LRUCache<string, true>({ max: maxGoodKeys });
   const isKnown = (sender: Sender) => sender.kind === 'subject' || (sender.kind === 'api-key' && good.has(sender.key));
