@@ -36,8 +36,8 @@ export function createContractCheck(contract: Contract): ContractCheck {
       else validator(req, res, next);
     },
     prepare: async (app) => {
-      for (const path of contract.paths()) {
-        for (const [method, { adminOnly, maxBodyBytes }] of contract.at(path) ?? []) {
+      for (const [path, calls] of contract.calls) {
+        for (const [method, { adminOnly, maxBodyBytes }] of calls) {
           if (adminOnly || maxBodyBytes === 0) continue;
           const { req, res } = emptyRequest(app, method, path);
           await new Promise<void>((resolve) => void validator(req, res, () => resolve()));

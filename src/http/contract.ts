@@ -18,9 +18,8 @@ export interface Contract {
   readonly document: object;
   /** The contract's version, which is also the service's. */
   readonly version: string;
-  /** The calls of a path by method, in capitals; undefined where the contract does not have the path. */
-  at(path: string): ReadonlyMap<string, Call> | undefined;
-  paths(): Iterable<string>;
+  /** Path -> its calls by method, in capitals. */
+  readonly calls: ReadonlyMap<string, ReadonlyMap<string, Call>>;
 }
 
 interface Operation {
@@ -46,7 +45,7 @@ export function readContract(): Contract {
       new Map(Object.entries(operations).map(([method, operation]) => [method.toUpperCase(), callOf(operation)])),
     ]),
   );
-  return { document, version: document.info.version, at: (path) => calls.get(path), paths: () => calls.keys() };
+  return { document, version: document.info.version, calls };
 }
 
 function callOf(operation: Operation): Call {

@@ -108,7 +108,7 @@ export function findCall(contract: Contract): RequestHandler {
     // Node omits the body of an answer to HEAD by itself.
     if (req.method === 'HEAD') req.method = 'GET';
     // Express matches paths in the same way: in any case, with or without a slash at the end.
-    const calls = contract.at(req.path.toLowerCase().replace(/(?<=.)\/$/, ''));
+    const calls = contract.calls.get(req.path.toLowerCase().replace(/(?<=.)\/$/, ''));
     const call = calls?.get(req.method) ?? noSuchCall(calls);
     localsOf(res).call = call;
     if (call instanceof ApiError || call.maxBodyBytes === 0) {

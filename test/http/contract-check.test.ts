@@ -37,8 +37,8 @@ describe('the check of requests against the contract', () => {
   });
 
   /** The calls with a body that every user may make. */
-  const calls = [...contract.paths()].flatMap((path) =>
-    [...(contract.at(path) ?? [])].flatMap(([method, { adminOnly, maxBodyBytes }]) =>
+  const calls = [...contract.calls].flatMap(([path, ofPath]) =>
+    [...ofPath].flatMap(([method, { adminOnly, maxBodyBytes }]) =>
       adminOnly || maxBodyBytes === 0
         ? []
         : [{ method: method === 'POST' ? ('post' as const) : ('delete' as const), path }],
