@@ -11,10 +11,10 @@ import { provedSources, withDoubt } from './recheck.ts';
 import { createRoleTokens } from './role-tokens.ts';
 import { restoreSessions, runRound, type Written } from './round.ts';
 import { createRounds, type Outcome } from './rounds.ts';
-import { type SessionFiles, sessionFiles } from './session-files.ts';
-import { createSessions, type Sessions, type SessionsOptions } from './sessions.ts';
+import { sessionFiles } from './session-files.ts';
+import { createSessions, type SessionsOptions } from './sessions.ts';
 import { problemView, refreshView, stateOf, type Told } from './status.ts';
-import { podToken, type StsOptions } from './sts.ts';
+import { podToken } from './sts.ts';
 import type { StsProblem } from './sts-problem.ts';
 import { tidySoon } from './tidy.ts';
 
@@ -28,7 +28,10 @@ export interface SidecarOptions {
 
 export type Keeper = ReturnType<typeof createKeeper>;
 
-/** Creates the rounds and the record of their results. @param signal ends the renewal of sessions. */
+/**
+ * Creates the rounds and the record of their results. It alone makes the options of calls to STS, so that proofs, checks
+ * between rounds and renewals call STS in the same way. @param signal ends the renewal of sessions.
+ */
 export function createKeeper(options: SidecarOptions, signal: AbortSignal) {
   const { config, clock, log, random = Math.random, disk = systemDisk } = options;
   const roleTokens = keepTokens({ ...options, random, disk });
@@ -38,10 +41,10 @@ export function createKeeper(options: SidecarOptions, signal: AbortSignal) {
   };
   const webIdentity = roleTokens?.webIdentity ?? podToken(config.tokenFile);
   const { region, stsEndpoint: endpoint, proxyEnv } = config;
-  // The only place that makes these options, so that proofs, checks between rounds and renewals call STS in the same way.
   const sts = (ending = signal) => ({ region, endpoint, proxyEnv, webIdentity, clock, signal: ending, onTime });
   const files = config.credentials === 'process' ? sessionFiles(config.credentialsDir, disk) : undefined;
-  const sessions = files && holdSessions(options, files, sts, onRefused);
+  const renew: SessionsOptions['renew'] = (ways, hooks) => prove(ways, { ...sts(), random, ...hooks });
+  const sessions = files && createSessions({ files, clock, log, random, renew, onRefused });
   const defaultProfile = config.defaultCredentials ? openDefaultProfile(config.credentialsDir, disk, clock) : undefined;
   let ready = false;
   const readyOnce = Promise.withResolvers<void>();
@@ -105,17 +108,6 @@ function keepTokens(options: Required<SidecarOptions>) {
   const { roleTokenDir: folder, podName: pod, credentials, tokenFile } = options.config;
   const kept = folder && { ...options, folder, pod, toFiles: credentials === 'chain', podToken: podToken(tokenFile) };
   return kept ? createRoleTokens(kept) : undefined;
-}
-
-function holdSessions(
-  options: SidecarOptions,
-  files: SessionFiles,
-  sts: () => StsOptions,
-  onRefused: SessionsOptions['onRefused'],
-): Sessions {
-  const { clock, log, random = Math.random } = options;
-  const renew: SessionsOptions['renew'] = (ways, hooks) => prove(ways, { ...sts(), random, ...hooks });
-  return createSessions({ files, clock, log, random, renew, onRefused });
 }
 
 /** After so many failures in a row, the log reports an error, since a person should act: with the longest waits, about a minute. */
