@@ -4,50 +4,11 @@
  * They are checked by hand and not with zod, unlike the service's settings: builtins.ts says why.
  */
 import { ConfigError } from '../lib/config-error.ts';
-import { type ProxyEnvironment, proxyEnvironment, proxyProblems } from '../lib/forward-proxy.ts';
+import { proxyEnvironment, proxyProblems } from '../lib/forward-proxy.ts';
 import { regionForm } from './config-form.ts';
 import { folderForm } from './process-form.ts';
 
-export interface SidecarConfig {
-  /** The downward API's file of pod labels. */
-  readonly podInfoPath: string;
-  readonly runId: string | undefined;
-  /** The URL of Domino's proxy in the workload, without a slash at the end. */
-  readonly apiProxy: string;
-  readonly endpoint: string;
-  /** A CA or certificate to trust beside the system's. */
-  readonly certFile: string | undefined;
-  readonly tlsVerify: boolean;
-  readonly requestTimeoutMs: number;
-  readonly configFile: string;
-  readonly tokenFile: string;
-  /** The folder of the role tokens, in memory; where it is undefined, the sidecar requests no role tokens. */
-  readonly roleTokenDir: string | undefined;
-  readonly podName: string;
-  /** `chain`: profiles name roles, and each tool calls STS. `process`: the sidecar calls STS, and profiles run a script. */
-  readonly credentials: 'process' | 'chain';
-  /** The folder of the sessions, where `credentials` is `process`; in memory, since sessions must not reach a disk. */
-  readonly credentialsDir: string;
-  /** Whether code that names no profile gets the session of the default profile. */
-  readonly defaultCredentials: boolean;
-  /** The region of profiles that name none. */
-  readonly region: string | undefined;
-  /** The STS to call in place of the regional one. */
-  readonly stsEndpoint: string | undefined;
-  /** The forward proxy for STS: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, in either case. */
-  readonly proxyEnv: ProxyEnvironment;
-  readonly prove: boolean;
-  /** How often the sidecar asks AWS whether a proved profile still works; 0 is off. */
-  readonly recheckMs: number;
-  readonly port: number;
-  /** The interval of rounds; 0 is off. */
-  readonly refreshMs: number;
-  readonly once: boolean;
-  readonly onceTimeoutMs: number;
-  readonly logFile: string | undefined;
-  readonly logFileMaxBytes: number;
-  readonly logLevel: string;
-}
+export type SidecarConfig = Readonly<ReturnType<typeof readSettings>>;
 
 /** Says what is wrong with a text, in the words `expected …`; undefined when it is valid. */
 type Check = (text: string) => string | undefined;
@@ -89,46 +50,7 @@ const whole =
  */
 export function loadSidecarConfig(env: Readonly<Record<string, string | undefined>>): SidecarConfig {
   const problems: string[] = [];
-
-  function optional(name: string, check?: Check): string | undefined {
-    const text = env[name] || undefined;
-    const problem = text === undefined ? undefined : check?.(text);
-    if (problem !== undefined) problems.push(`${name}: ${problem}`);
-    return text;
-  }
-  const read = (name: string, otherwise: string, check: Check) => optional(name, check) ?? otherwise;
-  const isSet = (name: string, otherwise: boolean) => /^true$/i.test(read(name, String(otherwise), flag));
-
-  const config: SidecarConfig = {
-    podInfoPath: read('POD_INFO_PATH', '/var/run/podinfo/labels', path),
-    runId: optional('DOMINO_RUN_ID'),
-    apiProxy: read('DOMINO_API_PROXY', 'http://localhost:8899', url).replace(/\/+$/, ''),
-    endpoint: read('DOMINO_IRSA_ENDPOINT', 'https://irsa-svc.domino-field/map_iam_roles_to_pod_sa', url),
-    certFile: optional('DOMINO_IRSA_SSL_CERT', path),
-    tlsVerify: isSet('IRSA_TLS_VERIFY', true),
-    requestTimeoutMs: 1000 * Number(read('IRSA_REQUEST_TIMEOUT_SECONDS', '60', whole(1, 300))),
-    configFile: read('AWS_CONFIG_FILE', '/var/run/.aws/config', path),
-    tokenFile: read('AWS_WEB_IDENTITY_TOKEN_FILE', '/var/run/secrets/eks.amazonaws.com/serviceaccount/token', path),
-    roleTokenDir: optional('ROLE_TOKEN_DIR', folder),
-    podName: optional('POD_NAME', pod) ?? env.HOSTNAME ?? '',
-    credentials: /^process$/i.test(read('IRSA_CREDENTIALS', 'chain', form)) ? 'process' : 'chain',
-    credentialsDir: read('IRSA_CREDENTIALS_DIR', '/var/run/irsa-credentials', folder),
-    defaultCredentials: isSet('IRSA_DEFAULT_CREDENTIALS', false),
-    region: optional('AWS_REGION', region) ?? optional('AWS_DEFAULT_REGION', region),
-    // The names and their order are the AWS SDKs' own.
-    stsEndpoint: optional('AWS_ENDPOINT_URL_STS', url) ?? optional('AWS_ENDPOINT_URL', url),
-    proxyEnv: proxyEnvironment(env),
-    prove: isSet('IRSA_PROVE', true),
-    recheckMs: 1000 * Number(read('IRSA_RECHECK_SECONDS', '60', whole(0, 3600))),
-    port: Number(read('IRSA_SIDECAR_PORT', '6003', whole(0, 65_535))),
-    refreshMs: 1000 * Number(read('IRSA_REFRESH_SECONDS', '900', whole(0, 86_400))),
-    once: isSet('IRSA_ONCE', false),
-    onceTimeoutMs: 1000 * Number(read('IRSA_ONCE_TIMEOUT_SECONDS', '120', whole(1, 3600))),
-    logFile: optional('IRSA_LOG_FILE', path),
-    logFileMaxBytes: 1024 * Number(read('IRSA_LOG_FILE_MAX_KB', '1024', whole(16, 1_048_576))),
-    logLevel: read('LOG_LEVEL', 'info', level),
-  };
-
+  const config = readSettings(env, problems);
   if (config.once && config.roleTokenDir !== undefined) {
     problems.push('ROLE_TOKEN_DIR: role tokens need a sidecar that goes on, to renew them; not with IRSA_ONCE=true');
   }
@@ -147,6 +69,59 @@ export function loadSidecarConfig(env: Readonly<Record<string, string | undefine
   }
   if (problems.length > 0) throw new ConfigError(problems);
   return Object.freeze(config);
+}
+
+/** @param problems receives what is wrong with a setting alone. */
+function readSettings(env: Readonly<Record<string, string | undefined>>, problems: string[]) {
+  function optional(name: string, check?: Check): string | undefined {
+    const text = env[name] || undefined;
+    const problem = text === undefined ? undefined : check?.(text);
+    if (problem !== undefined) problems.push(`${name}: ${problem}`);
+    return text;
+  }
+  const read = (name: string, otherwise: string, check: Check) => optional(name, check) ?? otherwise;
+  const isSet = (name: string, otherwise: boolean) => /^true$/i.test(read(name, String(otherwise), flag));
+
+  return {
+    /** The downward API's file of pod labels. */
+    podInfoPath: read('POD_INFO_PATH', '/var/run/podinfo/labels', path),
+    runId: optional('DOMINO_RUN_ID'),
+    /** The URL of Domino's proxy in the workload, without a slash at the end. */
+    apiProxy: read('DOMINO_API_PROXY', 'http://localhost:8899', url).replace(/\/+$/, ''),
+    endpoint: read('DOMINO_IRSA_ENDPOINT', 'https://irsa-svc.domino-field/map_iam_roles_to_pod_sa', url),
+    /** A CA or certificate to trust beside the system's. */
+    certFile: optional('DOMINO_IRSA_SSL_CERT', path),
+    tlsVerify: isSet('IRSA_TLS_VERIFY', true),
+    requestTimeoutMs: 1000 * Number(read('IRSA_REQUEST_TIMEOUT_SECONDS', '60', whole(1, 300))),
+    configFile: read('AWS_CONFIG_FILE', '/var/run/.aws/config', path),
+    tokenFile: read('AWS_WEB_IDENTITY_TOKEN_FILE', '/var/run/secrets/eks.amazonaws.com/serviceaccount/token', path),
+    /** The folder of the role tokens, in memory; where it is undefined, the sidecar requests no role tokens. */
+    roleTokenDir: optional('ROLE_TOKEN_DIR', folder),
+    podName: optional('POD_NAME', pod) ?? env.HOSTNAME ?? '',
+    /** `chain`: profiles name roles, and each tool calls STS. `process`: the sidecar calls STS, and profiles run a script. */
+    credentials: /^process$/i.test(read('IRSA_CREDENTIALS', 'chain', form)) ? ('process' as const) : ('chain' as const),
+    /** The folder of the sessions, where `credentials` is `process`; in memory, since sessions must not reach a disk. */
+    credentialsDir: read('IRSA_CREDENTIALS_DIR', '/var/run/irsa-credentials', folder),
+    /** Whether code that names no profile gets the session of the default profile. */
+    defaultCredentials: isSet('IRSA_DEFAULT_CREDENTIALS', false),
+    /** The region of profiles that name none. */
+    region: optional('AWS_REGION', region) ?? optional('AWS_DEFAULT_REGION', region),
+    /** The STS to call in place of the regional one. The names and their order are the AWS SDKs' own. */
+    stsEndpoint: optional('AWS_ENDPOINT_URL_STS', url) ?? optional('AWS_ENDPOINT_URL', url),
+    /** The forward proxy for STS. */
+    proxyEnv: proxyEnvironment(env),
+    prove: isSet('IRSA_PROVE', true),
+    /** How often the sidecar asks AWS whether a proved profile still works; 0 is off. */
+    recheckMs: 1000 * Number(read('IRSA_RECHECK_SECONDS', '60', whole(0, 3600))),
+    port: Number(read('IRSA_SIDECAR_PORT', '6003', whole(0, 65_535))),
+    /** The interval of rounds; 0 is off. */
+    refreshMs: 1000 * Number(read('IRSA_REFRESH_SECONDS', '900', whole(0, 86_400))),
+    once: isSet('IRSA_ONCE', false),
+    onceTimeoutMs: 1000 * Number(read('IRSA_ONCE_TIMEOUT_SECONDS', '120', whole(1, 3600))),
+    logFile: optional('IRSA_LOG_FILE', path),
+    logFileMaxBytes: 1024 * Number(read('IRSA_LOG_FILE_MAX_KB', '1024', whole(16, 1_048_576))),
+    logLevel: read('LOG_LEVEL', 'info', level),
+  };
 }
 
 function isClear({ protocol, hostname }: URL): boolean {
