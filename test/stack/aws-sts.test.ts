@@ -155,7 +155,10 @@ describe('AWS stand-in: STS', () => {
   }
 
   it('treats a variable as plain text in a document of version 2008-10-17', async () => {
-    aws.setTrust(HOME, 'proxy', { ...webTrust(subjects(`\${ISSUER:sub}`)), Version: '2008-10-17' });
+    const trust = webTrust(subjects(`\${${issuer.issuer}:sub}`));
+    aws.setTrust(HOME, 'proxy', trust);
+    await withToken();
+    aws.setTrust(HOME, 'proxy', { ...trust, Version: '2008-10-17' });
     await assert.rejects(withToken(), denied);
   });
 
