@@ -231,6 +231,9 @@ describe('AWS stand-in: EKS Auth', () => {
     await credentials();
     now += 2000;
     assert.deepEqual(await refusal(), denied);
+    aws.setTrust(HOME, 'acme-pods', podsTrust());
+    now += 2000;
+    await credentials();
     aws.removeRole(HOME, 'acme-pods');
     assert.deepEqual(await refusal(), denied);
   });
