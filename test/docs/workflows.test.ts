@@ -13,7 +13,9 @@ interface Workflow {
 }
 
 describe('the workflows', () => {
-  for (const name of readdirSync(folder)) {
+  const names = readdirSync(folder);
+
+  for (const name of names) {
     it(`${name} pins each action by commit, names its version, and has only read permission by default`, () => {
       const text = readFileSync(join(folder, name), 'utf8');
       const { permissions, jobs } = parse(text) as Workflow;
@@ -24,13 +26,16 @@ describe('the workflows', () => {
       const said = text.split('\n').filter((line) => /uses: \S+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/.test(line));
       assert.equal(said.length, used.length);
     });
-
-    it(`${name} uses a shell in which a pipe fails with its first command`, () => {
-      // Named, the shell is `bash -eo pipefail`, and `bash -e` otherwise:
-      // https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
-      const { defaults, jobs } = parse(readFileSync(join(folder, name), 'utf8')) as Workflow;
-      const scripts = Object.values(jobs).flatMap(({ steps }) => steps.flatMap(({ run }) => run ?? []));
-      if (scripts.some((script) => / \| \w/.test(script))) assert.equal(defaults?.run?.shell, 'bash');
-    });
   }
+
+  it('that have pipes use a shell in which a pipe fails with its first command', () => {
+    const workflows = names.map((name) => parse(readFileSync(join(folder, name), 'utf8')) as Workflow);
+    const piping = workflows.filter(({ jobs }) =>
+      Object.values(jobs).some(({ steps }) => steps.some(({ run = '' }) => / \| \w/.test(run))),
+    );
+    assert.ok(piping.length > 0);
+    // Named, the shell is `bash -eo pipefail`, and `bash -e` otherwise:
+    // https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idstepsshell
+    for (const { defaults } of piping) assert.equal(defaults?.run?.shell, 'bash');
+  });
 });
