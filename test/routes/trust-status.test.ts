@@ -158,11 +158,18 @@ describe('GET /trust_status', () => {
     });
 
     it('lists only roles that need attention with needs_attention=true', async () => {
-      const { body } = await ask('?needs_attention=true&limit=10');
-      const { proxy_roles: all } = await status();
-      const wrong = all.filter((role: Record<string, unknown>) => role.error || role.brake || role.drift);
-      assert.deepEqual(rolesOf(body), rolesOf({ proxy_roles: wrong }));
-      assert.equal(body.totals.proxy_roles, 3);
+      // Another test may have changed the trust policy of `listed`, which then needs attention too.
+      const listed = async () => {
+        const { body } = await ask('?needs_attention=true&limit=10');
+        assert.equal(body.totals.proxy_roles, (await status()).proxy_roles.length);
+        return rolesOf(body).filter((role) => role !== arn('listed'));
+      };
+      assert.deepEqual(await listed(), []);
+      const target = 'arn:aws:iam::222222222222:role/missing';
+      await world.map(replica, 'missing', { target, proxies: [arn('missing')] });
+      await until(async () => (await listed()).length > 0);
+      assert.deepEqual(await listed(), [arn('missing')]);
+      await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'missing' } });
     });
 
     it('refuses pages of a single role, and invalid pages', async () => {
