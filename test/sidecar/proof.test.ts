@@ -314,6 +314,21 @@ describe('the proof', () => {
       assert.deepEqual([sidecar.status().last_round?.cause, sidecar.status().profiles[0]?.proved], ['recheck', false]);
     });
 
+    it('calls STS no more once the run is revoked', async () => {
+      letIn();
+      const sidecar = await pod.start({ ...settings(), IRSA_RECHECK_SECONDS: '40' });
+      await sidecar.ready;
+      pod.service.always = problem(403, 'run_revoked');
+      await passing(sidecar.refresh());
+      assert.equal(sidecar.status().state, 'revoked');
+      const before = tries();
+      const start = clock.monotonic();
+      // Several rounds, and the time of several checks between rounds.
+      await pass(() => clock.monotonic() - start >= 200_000);
+      assert.ok(pod.service.asked.length > 3);
+      assert.deepEqual([tries(), targetTries()], [before, 1]);
+    });
+
     it('is withdrawn also when the service is unavailable', async () => {
       letIn();
       const sidecar = await pod.start({ ...settings(), IRSA_RECHECK_SECONDS: '40' });
