@@ -86,9 +86,12 @@ describe('a replica that has just started', () => {
     await stack.order('add-user', { name: 'alice', orgs: [] });
     const authorization = `Bearer ${await stack.token('alice')}`;
     const headers = { authorization, 'content-type': 'application/json' };
-    const logged = replica.child.line(({ msg, status }) => msg === 'request' && status === 400);
-    const answer = await fetch(`${replica.url}/map_iam_roles_to_pod_sa`, { method: 'POST', headers, body: '{}' });
-    assert.equal(answer.status, 400, await answer.text());
+    const run_id = '646d27b817c28b5ea4b5b0c1';
+    await stack.order('start-runs', { user: 'alice', runs: [run_id] });
+    const logged = replica.child.line(({ msg, status }) => msg === 'request' && status === 200);
+    const body = JSON.stringify({ run_id });
+    const answer = await fetch(`${replica.url}/map_iam_roles_to_pod_sa`, { method: 'POST', headers, body });
+    assert.equal(answer.status, 200, await answer.text());
     await logged;
     assert.equal(compiled(), before);
   });
