@@ -23,8 +23,9 @@ describe('replicas that die', function () {
   });
   after(() => stack.stop());
 
-  async function start(): Promise<ReplicaProcess> {
-    const replica = await startReplica(stack, { settings: { LEASE_SECONDS: '3' } });
+  /** @param name by which the AWS stand-in knows the replica. */
+  async function start(name = 'replica'): Promise<ReplicaProcess> {
+    const replica = await startReplica(stack, { settings: { LEASE_SECONDS: '3', AWS_SDK_UA_APP_ID: name } });
     await replica.ready;
     return replica;
   }
@@ -88,14 +89,24 @@ describe('replicas that die', function () {
     await other.stop();
   });
 
-  it('invariant 1: a leader paused past its lease gives it up when it wakes, and no grant is lost', async () => {
-    const holder = await start();
-    const other = await start();
+  it('invariant 1: a leader paused before a write does not write when it wakes, and no grant is lost', async () => {
+    const holder = await start('paused');
+    const other = await start('other');
     const took = other.child.line(({ msg }) => String(msg).startsWith('holding the lease'));
-    holder.child.kill('SIGSTOP');
-    await took;
+    const reads = async () => {
+      const calls = (await (await fetch(`${stack.awsUrl}/__stack/calls`)).json()) as { GetRole?: number };
+      return calls.GetRole ?? 0;
+    };
+    await stack.knobs('aws', { latencyMs: { GetRole: 500 } });
+    const before = await reads();
     const run = await newRun();
-    assert.equal((await ask(other, run)).status, 200);
+    const answer = ask(other, run);
+    // The leader reads the trust policy, which it would write next.
+    while ((await reads()) === before);
+    holder.child.kill('SIGSTOP');
+    await stack.knobs('aws', { latencyMs: { GetRole: 0 } });
+    await took;
+    if ((await answer).status !== 200) assert.equal((await ask(other, run)).status, 200);
     const woke = holder.child.line(({ msg }) => String(msg).startsWith('the lease is lost'));
     holder.child.kill('SIGCONT');
     await woke;
@@ -104,5 +115,7 @@ describe('replicas that die', function () {
     const account = (one: string) => stack.order('trusting', { account: `run-${one}`, proxies: ['acme'] });
     assert.deepEqual(await Promise.all([account(run), account(late)]), [['acme'], ['acme']]);
     await Promise.all([holder.stop(), other.stop()]);
+    const writes = (await (await fetch(`${stack.awsUrl}/__stack/writes`)).json()) as { by: string }[];
+    assert.deepEqual(new Set(writes.map(({ by }) => by).filter((by) => by !== 'replica')), new Set(['other']));
   });
 });
