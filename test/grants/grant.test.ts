@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { V1ServiceAccount } from '@kubernetes/client-node';
+import { CoreV1Api, KubeConfig, type V1ServiceAccount } from '@kubernetes/client-node';
 import { wantedAnnotation } from '../../src/kubernetes/objects.ts';
 import { mappingConfigMap } from '../../src/mappings/role-mappings.ts';
 import { statusName, trustStatusForm } from '../../src/proxy-roles/status.ts';
@@ -138,13 +138,26 @@ describe('POST /map_iam_roles_to_pod_sa', () => {
     assert.match(answer.text, /role_session_name = bob-/);
   });
 
-  it('invariant 7: a Pending pod counts as live, a Succeeded one does not', async () => {
+  it('invariant 7: a Pending or terminating pod counts as live, one that succeeded or failed does not', async () => {
     const pending = newRun();
     world.startRun(pending, 'alice', { phase: 'Pending' });
     assert.equal((await ask('alice', pending)).status, 200);
-    const ended = newRun();
-    world.startRun(ended, 'alice', { phase: 'Succeeded' });
-    assert.equal((await ask('alice', ended)).status, 404);
+    for (const phase of ['Succeeded', 'Failed'] as const) {
+      const ended = newRun();
+      world.startRun(ended, 'alice', { phase });
+      assert.equal((await ask('alice', ended)).status, 404, phase);
+    }
+    const terminating = newRun();
+    const { account, pod } = world.startRun(terminating, 'alice');
+    const config = new KubeConfig();
+    config.loadFromString(world.kubernetes.kubeconfig());
+    world.kubernetes.knobs.gracefulPods = true;
+    const body = { name: pod, namespace: 'domino-compute', gracePeriodSeconds: 60 };
+    const { metadata } = await config.makeApiClient(CoreV1Api).deleteNamespacedPod(body);
+    world.kubernetes.knobs.gracefulPods = false;
+    assert.ok(metadata?.deletionTimestamp);
+    assert.equal((await ask('alice', terminating)).status, 200);
+    assert.ok(world.subjects('acme-list-bucket-role').includes(`*:domino-compute:${account}`));
   });
 
   it('invariant 5: answers another user’s run exactly like a run that does not exist', async () => {
@@ -359,6 +372,28 @@ describe('POST /map_iam_roles_to_pod_sa', () => {
     await replica.call('DELETE', '/delete_role_mapping', { as: 'admin', body: { domino_org: 'gina-org' } });
     await until(() => !world.subjects('short-lived-role').includes(`*:domino-compute:${account}`));
     assert.match((await ask('gina', run)).text, /^# irsa-svc: no roles/);
+  });
+
+  it('removes the subject of a run at its next request after the user left the organization', async () => {
+    const [kept, left] = [world.addRolePair('kept-role'), world.addRolePair('left-role')];
+    world.domino.addUser({ name: 'henry', orgs: ['kept-org', 'left-org'] });
+    await world.map(replica, 'kept-org', kept);
+    await world.map(replica, 'left-org', left);
+    const run = newRun();
+    const { account } = world.startRun(run, 'henry');
+    const subject = `*:domino-compute:${account}`;
+    await ask('henry', run);
+    assert.ok(world.subjects('left-role').includes(subject));
+    world.domino.addUser({ name: 'henry', orgs: ['kept-org'] });
+    // Longer than the service caches organizations.
+    world.clock.skip(31_000);
+    const { status, text } = await ask('henry', run);
+    assert.deepEqual(
+      [status, [...text.matchAll(/^\[profile (?!src_)(.*)\]$/gm)].map(([, name]) => name)],
+      [200, ['kept-role']],
+    );
+    await until(() => !world.subjects('left-role').includes(subject));
+    assert.ok(world.subjects('kept-role').includes(subject));
   });
 
   const badRunIds = [
