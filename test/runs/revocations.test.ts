@@ -16,6 +16,7 @@ describe('the record of revoked runs', () => {
   let revocations: Revocations;
   let told: string[][];
   let conflicts: number;
+  let onConflict: () => void;
 
   const pod = (run: string, account = 'sa'): Pod => ({
     name: run,
@@ -37,6 +38,7 @@ describe('the record of revoked runs', () => {
     away = false;
     told = [];
     conflicts = 0;
+    onConflict = () => undefined;
     const listeners: ((name: string, value: ConfigMap | undefined) => void)[] = [];
     let shown: ConfigMap | undefined;
     tell = (value) => {
@@ -58,6 +60,7 @@ describe('the record of revoked runs', () => {
       patchConfigMap: async (_name, changes) => {
         if (conflicts > 0) {
           conflicts -= 1;
+          onConflict();
           throw new KubernetesError('conflict', 'changed');
         }
         const next = { ...stored?.data, ...changes };
@@ -103,6 +106,21 @@ describe('the record of revoked runs', () => {
     const allowed = assert.rejects(revocations.allow(one), { code: 'conflict' });
     await clock.advance(20_000);
     await allowed;
+  });
+
+  it('keeps what another replica stores between the read and the write of a change', async () => {
+    await revocations.revoke(one, record());
+    const others = { ...record(), by: 'another' };
+    conflicts = 1;
+    onConflict = () => {
+      const resourceVersion = `${stored?.resourceVersion}0`;
+      stored = { ...(stored as ConfigMap), resourceVersion, data: { [two]: JSON.stringify(others) } };
+    };
+    const second = revocations.revoke(two, record());
+    await clock.advance(1_000);
+    const { added, record: kept } = await second;
+    assert.deepEqual([added, kept.by], [false, 'another']);
+    assert.deepEqual(stored?.data, { [two]: JSON.stringify(others) });
   });
 
   it('stays when the watch lists nothing, until the API server confirms that it is gone', async () => {
