@@ -45,7 +45,7 @@ describe('runs', () => {
   const refusal = async (caller?: string, id?: string) => {
     const error = await find(caller, id).then(
       () => undefined,
-      (thrown: unknown) => thrown as { code: string; status: number; message: string },
+      (thrown: unknown) => thrown as { code: string; status: number; message: string; cause?: unknown },
     );
     assert.ok(error, 'the run was found');
     return error;
@@ -191,11 +191,12 @@ describe('runs', () => {
       }
     });
 
-    it('fail with kubernetes_unavailable, without the cause, when the API server does not answer', async () => {
+    it('fail with kubernetes_unavailable when the API server does not answer, with the cause for the log only', async () => {
       listed = new Error('connect ECONNREFUSED 10.0.0.1');
       const error = await refusal();
       assert.equal(error.code, 'kubernetes_unavailable');
       assert.doesNotMatch(error.message, /ECONNREFUSED/);
+      assert.equal(error.cause, listed);
     });
   });
 
