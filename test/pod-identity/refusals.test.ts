@@ -1,11 +1,13 @@
 /** Proves that Pod Identities which cannot be put in place are reported, affect no others, and recover when fixed. */
 import assert from 'node:assert/strict';
+import { statusName } from '../../src/proxy-roles/status.ts';
 import type { podIdentityOf } from '../../src/reports/pod-identity.ts';
 import { until } from '../support/clock.ts';
 import { mutationName, type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
 import {
   associationOf,
   compute,
+  field,
   mappedUser,
   newUser,
   type Stored,
@@ -45,13 +47,21 @@ describe('Pod Identity: refusals', () => {
     await untilAllThere(world, one);
   });
 
-  it('a role that was deleted in AWS: deleting the mapping still removes all other parts', async () => {
+  it('a role that was deleted in AWS: reported, and the other parts stay until the mapping is deleted', async () => {
     const one = await mappedUser(world, replica);
     world.aws.removeRole(clusterAccount, one.role);
+    // A new leader reads every role.
+    await replica.stop();
+    replica = await world.startReplica();
+    await refused(one.user, 'role_not_found');
+    assert.equal(associationOf(world, one.account)?.roleArn, one.arn);
+    assert.equal(world.userMappings()?.[one.user], one.account);
+    assert.ok(world.account(one.account));
     await world.unmapUser(replica, one.user);
     await until(() => statusOf(world, one.account) === undefined && world.account(one.account) === undefined);
     assert.equal(associationOf(world, one.account), undefined);
-    await until(() => !JSON.stringify(world.kubernetes.list('configmaps', 'domino-field')).includes(one.arn));
+    // The activity record still names the role, and the leader knows it no more.
+    await until(() => world.kubernetes.get('configmaps', field, statusName(one.arn)) === undefined);
   });
 
   it('a refused role: repeated checks do not list the pods each time', async () => {
