@@ -83,8 +83,7 @@ describe('Pod Identity: order', () => {
   it('removes no other part before the entry of the Mutation, however long that takes', async () => {
     const one = await mappedUser(world, replica);
     done = [];
-    world.kubernetes.knobs.failRate = 1;
-    world.kubernetes.knobs.failStatus = 403;
+    Object.assign(world.kubernetes.knobs, { refuseWritesOf: 'mutations', refusal: '403 no' });
     const stored = world.kubernetes.get<Stored>('configmaps', field, mappingName);
     const { [one.user]: _gone, ...data } = stored?.data ?? {};
     world.kubernetes.put('configmaps', { ...stored, data });
@@ -95,7 +94,7 @@ describe('Pod Identity: order', () => {
     // The retry pauses first.
     const times = replica.log.filter(failed).map(({ time }) => Date.parse(String(time)));
     assert.ok((times[1] ?? 0) - (times[0] ?? 0) >= 900, String(times));
-    world.kubernetes.knobs.failRate = 0;
+    world.kubernetes.knobs.refuseWritesOf = '';
     await untilNothingLeft(world, one);
     assert.deepEqual(done, ['mutation of 0', 'Delete', 'not trusted', `account DELETED ${one.account}`]);
   });
