@@ -3,7 +3,16 @@ import assert from 'node:assert/strict';
 import { sameSessionPolicy, sessionPolicyProblem } from '../../src/pod-identity/session-policy.ts';
 import { until } from '../support/clock.ts';
 import { type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
-import { associationOf, mappedUser, newUser, statusOf, untilAllThere } from '../support/pod-identity-users.ts';
+import {
+  associationOf,
+  field,
+  mappedUser,
+  mappingName,
+  newUser,
+  type Stored,
+  statusOf,
+  untilAllThere,
+} from '../support/pod-identity-users.ts';
 import type { Replica } from '../support/world.ts';
 
 const policyFor = (resource: string) =>
@@ -98,7 +107,7 @@ describe('Pod Identity: session policies', () => {
     assert.deepEqual(drifts(one.account), []);
   });
 
-  it('the API refuses policies that EKS would refuse, and names the field', async () => {
+  it('the API refuses policies that EKS would refuse, names the field, and stores nothing', async () => {
     const one = newUser(world);
     const body = { domino_user: one.user, iam_role_arn: one.arn };
     const refused = [{ policy }, { policy, disable_session_tags: false }, { ...limited, policy: '{"Statement":[]}' }];
@@ -110,6 +119,7 @@ describe('Pod Identity: session policies', () => {
       assert.equal(answer.status, 400, answer.text);
       const { errors } = answer.body as { errors: { path: string }[] };
       assert.deepEqual([...new Set(errors.map(({ path }) => path))], ['/body/policy']);
+      assert.equal(world.kubernetes.get<Stored>('configmaps', field, mappingName)?.data?.[one.user], undefined);
     }
     const fits = { as: 'admin', body: { ...body, ...limited, policy: policy.padEnd(2_048) } } as const;
     assert.equal((await replica.call('POST', '/update_pod_identity_mapping?dry_run=true', fits)).status, 200);
