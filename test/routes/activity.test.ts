@@ -1,7 +1,7 @@
 /** Proves GET /activity over the wire: administrators see grants, refusals and changes of all replicas, and no credential. */
 import assert from 'node:assert/strict';
 import { until } from '../support/clock.ts';
-import { clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
+import { assetAccount, clusterAccount, type Replica, runId, startWorld, type World } from '../support/world.ts';
 
 interface Entry {
   id: string;
@@ -135,16 +135,24 @@ describe('GET /activity', () => {
     assert.equal((await first().call('GET', '/activity')).status, 401);
   });
 
-  it('has one entry for repeated grants of the same roles to a run', async () => {
+  it('has one entry for repeated grants of the same roles to a run, and another when its roles change', async () => {
     const other = runId(9701);
     world.startRun(other, 'alice');
     for (let time = 0; time < 3; time += 1)
       await until(async () => (await grant('alice', other, second())).status === 200);
-    await until(async () =>
-      (await entries(`?run_id=${other}`, second())).some(({ decision }) => decision === 'granted'),
-    );
-    const granted = (await entries(`?run_id=${other}`, second())).filter(({ decision }) => decision === 'granted');
-    assert.equal(granted.length, 1);
+    const granted = async () =>
+      (await entries(`?run_id=${other}`, second())).filter(({ decision }) => decision === 'granted');
+    await until(async () => (await granted()).length > 0);
+    assert.equal((await granted()).length, 1);
+    const pair = (name: string) => ({
+      target: `arn:aws:iam::${assetAccount}:role/${name}`,
+      proxies: [`arn:aws:iam::${clusterAccount}:role/${name}`],
+    });
+    world.addRolePair('added');
+    await world.map(second(), 'acme', pair('listed'), pair('added'));
+    assert.match((await grant('alice', other, second())).text, /^\[profile added\]$/m);
+    await until(async () => (await granted()).length > 1);
+    assert.equal((await granted()).length, 2);
   });
 
   it('has no credential in the answer or in Kubernetes', async () => {
