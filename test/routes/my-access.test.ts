@@ -73,15 +73,20 @@ describe('GET /my_access', () => {
     });
   });
 
-  it('does not change the service account, and calls no AWS API', async () => {
+  it('does not change the service account, and asks neither AWS nor Kubernetes, nor Domino within 30 s', async () => {
     const run = start('alice');
     await seen('alice', run);
-    const calls = { ...world.aws.calls };
+    const asked = () => ({
+      aws: { ...world.aws.calls },
+      domino: world.domino.calls.length,
+      kubernetes: [...world.kubernetes.calls].filter(([call]) => /pods|serviceaccounts|get configmaps/.test(call)),
+    });
+    const calls = asked();
     const account = () => JSON.stringify(world.kubernetes.get('serviceaccounts', 'domino-compute', `run-${run}`));
     const before = account();
     await ask('alice', run);
     assert.equal(account(), before);
-    assert.deepEqual({ ...world.aws.calls }, calls);
+    assert.deepEqual(asked(), calls);
   });
 
   it('answers for another user’s run as for one that does not exist', async () => {
