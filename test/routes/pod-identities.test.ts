@@ -1,5 +1,6 @@
 /** Proves what the calls on Pod Identity mappings refuse, what they never write, and how they answer without EKS. */
 import assert from 'node:assert/strict';
+import { StatusError } from '../stack/kubernetes-status.ts';
 import { until } from '../support/clock.ts';
 import { mutationName, type PodIdentityWorld, startPodIdentityWorld } from '../support/pod-identity.ts';
 import {
@@ -295,24 +296,36 @@ describe('a replica without EKS_CLUSTER_NAME', () => {
   });
 });
 
-describe('a replica without permission to read Mutations', () => {
-  it('is ready, grants roles to runs, and reports mutations_unknown', async () => {
-    const rbac = ({ resource }: { resource: string }) => resource !== 'mutations';
-    const world = await startPodIdentityWorld({}, { access: { rbac, user: 'irsa-svc' } });
-    try {
-      world.domino.addUser({ name: 'alice', orgs: ['acme'] });
-      const replica = await world.startReplica();
-      assert.equal((await replica.call('GET', '/readyz')).status, 200);
-      await world.map(replica, 'acme', world.addRolePair('acme'));
-      world.startRun(runId(1), 'alice');
-      const asked = { as: 'alice', body: { run_id: runId(1) } };
-      assert.equal((await replica.call('POST', '/map_iam_roles_to_pod_sa', asked)).status, 200);
-      await world.mapUser(replica, 'alice', world.addPodRole('acme-pod'));
-      assert.equal((await world.report(replica, 'alice'))?.code, 'mutations_unknown');
-      assert.deepEqual(world.aws.eksWrites, []);
-      assert.equal(world.kubernetes.get('mutations', 'domino-platform', mutationName), undefined);
-    } finally {
-      await world.stop();
-    }
-  });
+describe('a replica that cannot read Mutations', () => {
+  const noSuchKind = new StatusError(404, 'the server could not find the requested resource');
+  const reasons: [string, () => boolean][] = [
+    ['it lacks the permission', () => false],
+    [
+      'domsed is not installed',
+      () => {
+        throw noSuchKind;
+      },
+    ],
+  ];
+  for (const [why, may] of reasons) {
+    it(`is ready, grants roles to runs, and reports mutations_unknown where ${why}`, async () => {
+      const rbac = ({ resource }: { resource: string }) => resource !== 'mutations' || may();
+      const world = await startPodIdentityWorld({}, { access: { rbac, user: 'irsa-svc' } });
+      try {
+        world.domino.addUser({ name: 'alice', orgs: ['acme'] });
+        const replica = await world.startReplica();
+        assert.equal((await replica.call('GET', '/readyz')).status, 200);
+        await world.map(replica, 'acme', world.addRolePair('acme'));
+        world.startRun(runId(1), 'alice');
+        const asked = { as: 'alice', body: { run_id: runId(1) } };
+        assert.equal((await replica.call('POST', '/map_iam_roles_to_pod_sa', asked)).status, 200);
+        await world.mapUser(replica, 'alice', world.addPodRole('acme-pod'));
+        assert.equal((await world.report(replica, 'alice'))?.code, 'mutations_unknown');
+        assert.deepEqual(world.aws.eksWrites, []);
+        assert.equal(world.kubernetes.get('mutations', 'domino-platform', mutationName), undefined);
+      } finally {
+        await world.stop();
+      }
+    });
+  }
 });
