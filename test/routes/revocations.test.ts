@@ -196,6 +196,18 @@ describe('revoked runs', () => {
     assert.equal((await ask(alive.run)).status, 403);
   });
 
+  it('may have ended while their service account keeps the role request', async () => {
+    const { run, account } = await granted({ account: 'kept-sa' });
+    world.endRun(run);
+    await until(() => !isIn(account));
+    for (const replica of replicas) {
+      const revoked = await replica.call('POST', '/revoke_run', { as: 'admin', body: { run_id: run } });
+      assert.deepEqual([revoked.status, revoked.body.service_accounts], [200, [account]]);
+      const allowed = await replica.call('POST', '/allow_run', { as: 'admin', body: { run_id: run } });
+      assert.equal(allowed.status, 200);
+    }
+  });
+
   it('need not be in the replica’s watch yet; unknown runs get 404', async () => {
     for (const path of ['/revoke_run', '/allow_run']) {
       const answer = await admin(path, runId(next++));
