@@ -72,19 +72,24 @@ describe('calls to IAM', () => {
     assert.equal(aws.calls.UpdateAssumeRolePolicy, 1);
   });
 
-  it('map each error to a code after one attempt', async () => {
-    const codes = {
-      Throttling: 'throttled',
-      ServiceFailure: 'unavailable',
-      ConcurrentModification: 'unavailable',
-      AccessDenied: 'access_denied',
-      UnmodifiableEntity: 'unmodifiable_role',
-      NoSuchEntity: 'role_not_found',
-    };
-    for (const [code, expected] of Object.entries(codes)) {
+  it('map each error to a code, and to whether a retry may work, after one attempt', async () => {
+    const expected: [code: string, ours: string, transient: boolean][] = [
+      ['Throttling', 'throttled', true],
+      ['ServiceFailure', 'unavailable', true],
+      ['ConcurrentModification', 'unavailable', true],
+      ['AccessDenied', 'access_denied', false],
+      ['UnmodifiableEntity', 'unmodifiable_role', false],
+      ['NoSuchEntity', 'role_not_found', false],
+    ];
+    for (const [code, ours, transient] of expected) {
       aws.resetCalls();
       aws.knobs.failNext = { UpdateAssumeRolePolicy: { code, times: 1 } };
-      assert.equal(await codeOf(iam.updateTrustPolicy(arn, text, signal, () => true)), expected, code);
+      const error = { code: ours, transient };
+      await assert.rejects(
+        iam.updateTrustPolicy(arn, text, signal, () => true),
+        error,
+        code,
+      );
       assert.equal(aws.calls.UpdateAssumeRolePolicy, 1, code);
     }
     aws.knobs.loseAnswerNext = { UpdateAssumeRolePolicy: 1 };
