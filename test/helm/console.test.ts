@@ -16,6 +16,9 @@ interface Rules extends Rendered {
   spec: { groups: { rules: { alert: string; annotations: Record<string, string> }[] }[] };
 }
 
+/** Of a Service, the labels themselves. */
+type Selector = Record<string, string> | { matchLabels?: Record<string, string> };
+
 const host = 'irsa.acme.example';
 const testPods = (objects: readonly Rendered[]) => objects.filter(({ kind }) => kind === 'Pod') as TestPod[];
 
@@ -180,12 +183,22 @@ describe('`helm test`', function () {
     }
   });
 
-  it('has pods that the selector of the replicas does not match', () => {
+  it('has pods that no selector of the replicas matches', () => {
     const objects = renderChart();
-    const { matchLabels } = service(objects).spec.selector;
+    const selectors = objects.flatMap(({ kind, spec = {} }) => {
+      const { selector, podSelector = selector } = spec as { selector?: Selector; podSelector?: Selector };
+      const labels = kind === 'Service' ? selector : podSelector?.matchLabels;
+      return labels ? [{ kind, labels: labels as Record<string, string> }] : [];
+    });
+    const kinds = selectors.map(({ kind }) => kind);
+    for (const kind of ['Deployment', 'NetworkPolicy', 'PodDisruptionBudget', 'Service']) {
+      assert.ok(kinds.includes(kind), kind);
+    }
     for (const { metadata } of testPods(objects)) {
-      const isTaken = Object.entries(matchLabels).every(([name, value]) => metadata.labels?.[name] === value);
-      assert.equal(isTaken, false);
+      for (const { kind, labels } of selectors) {
+        const isTaken = Object.entries(labels).every(([name, value]) => metadata.labels?.[name] === value);
+        assert.equal(isTaken, false, kind);
+      }
     }
   });
 
