@@ -44,7 +44,7 @@ describe('the program of `helm test`', function () {
     assert.notEqual(lost.error, '');
   });
 
-  it('reads one mapped role without a write, and fails where the role does not exist', async () => {
+  it('reads one mapped role without a write, and fails where IAM refuses or the role does not exist', async () => {
     const none = await verify('role');
     assert.deepEqual([none.code, none.error], [0, '']);
     assert.match(none.out, /AWS knows the service as arn:aws:/);
@@ -57,6 +57,11 @@ describe('the program of `helm test`', function () {
     assert.deepEqual([read.code, read.error], [0, '']);
     assert.match(read.out, /role\/listed was read: its trust policy has \d+ characters/);
     assert.equal(world.aws.writes.length, writes);
+    world.aws.knobs.failRate = { GetRole: { code: 'AccessDenied', rate: 1 } };
+    const denied = await verify('role');
+    world.aws.knobs.failRate = {};
+    assert.equal(denied.code, 1);
+    assert.match(denied.error, /not allowed to do iam:GetRole on role listed/);
     await world.map(replica, 'acme', {
       target: 'arn:aws:iam::222222222222:role/x',
       proxies: ['arn:aws:iam::111111111111:role/gone'],
