@@ -20,7 +20,7 @@ describe('the sidecar and role tokens', function () {
   let tokenProxy: Scripted;
   let folder: string;
   let pod: string;
-  const clock = new ShiftedClock();
+  let clock = new ShiftedClock();
   const lines: string[] = [];
   const running: Sidecar[] = [];
 
@@ -119,6 +119,24 @@ describe('the sidecar and role tokens', function () {
     const [profile] = sidecar.status().profiles;
     assert.ok(profile?.session_expires && profile.token_expires);
     assert.throws(() => statSync(file()), /ENOENT/);
+  });
+
+  it('keeps the token, and the role as proved, while the service is down', async () => {
+    await running.pop()?.stop();
+    // The token's life is by the real clock, of which the former one is ahead.
+    clock = new ShiftedClock();
+    const sidecar = await start();
+    const before = idIn();
+    await replica.stop();
+    assert.equal((await sidecar.refresh()).result, 'failed');
+    // Past half of the token's life, when it is to be renewed.
+    const failures = () => lines.filter((line) => line.includes('were not renewed; trying again')).length;
+    const earlier = failures();
+    clock.skip(340_000);
+    await until(() => failures() > earlier);
+    assert.equal(idIn(), before);
+    const { state, profiles } = sidecar.status();
+    assert.deepEqual([state, profiles.map(({ proved }) => proved)], ['stale', [true]]);
   });
 
   it('logs no token, and refuses token paths outside its folder', () => {
