@@ -111,13 +111,14 @@ describe('domsed stand-in: selection of pods', () => {
     assert.equal(matching.metadata?.labels?.['acme.com/seen'], 'yes');
   });
 
-  it('a rule selects pods by labels that a Mutation with an earlier name set', () => {
+  it('a rule selects pods by labels that an earlier rule, or a Mutation with an earlier name, set', () => {
+    const again = { labelSelectors: ['acme.com/seen=yes'], modifyLabel: { key: 'acme.com/again', value: 'yes' } };
     const first = { metadata: { name: 'a' }, rules: [label] };
-    const second = {
-      metadata: { name: 'b' },
-      rules: [{ labelSelectors: ['acme.com/seen=yes'], modifyLabel: { key: 'acme.com/again', value: 'yes' } }],
-    };
-    assert.equal(applyMutations([second, first], pod()).metadata?.labels?.['acme.com/again'], 'yes');
+    const second = { metadata: { name: 'b' }, rules: [again] };
+    for (const made of [applyMutations([second, first], pod()), applied([label, again])]) {
+      assert.equal(made.metadata?.labels?.['acme.com/again'], 'yes');
+    }
+    assert.equal(applied([again, label]).metadata?.labels?.['acme.com/again'], undefined);
   });
 });
 
