@@ -93,23 +93,25 @@ export function conformance(peer: () => Peer): void {
     assert.deepEqual([deleted.kind, deleted.metadata?.uid], ['ServiceAccount', account.metadata?.uid]);
   });
 
-  it('refuses invalid names, keys, values and labels, and objects that are too long', async () => {
-    const named = await map('Not_A_Name');
-    assert.deepEqual([named.code, named.body.reason], [422, 'Invalid']);
-    const { causes } = named.body.details as { causes: { reason: string; field: string }[] };
-    assert.deepEqual(
-      causes.map(({ reason, field }) => [reason, field]),
-      [['FieldValueInvalid', 'metadata.name']],
-    );
-    assert.equal((await call(maps, 'POST', { metadata: { name: 'one' }, data: { 'an org': '1' } })).code, 422);
-    assert.equal((await call(maps, 'POST', { metadata: { name: 'one' }, data: { a: 1 } })).code, 400);
-    assert.equal((await call(maps, 'POST', { metadata: { name: 'one', namespace: 'other' } })).code, 400);
-    assert.equal((await map('one', { labels: { a: 'x y' } })).code, 422);
-    assert.equal((await map('one', { resourceVersion: '1' })).code, 500);
-    assert.equal((await map('one', { annotations: { a: 'x'.repeat(256 * 1024) } })).code, 422);
-    const long = await call(maps, 'POST', { metadata: { name: 'one' }, data: { x: 'x'.repeat(1024 * 1024 + 1) } });
-    assert.deepEqual([long.code, long.body.reason], [422, 'Invalid']);
-    assert.equal((await call(maps, 'POST', { data: { x: 'x'.repeat(3 * 1024 * 1024) } })).code, 413);
+  it('refuses invalid names, keys, values and labels, and objects that are too long, naming the fields', async () => {
+    /** The status, and the reasons and fields of its causes. */
+    const refusal = async (metadata: object, data: object = {}) => {
+      const { code, body } = await call(maps, 'POST', { metadata: { name: 'one', ...metadata }, data });
+      const { causes = [] } = (body.details ?? {}) as { causes?: { reason: string; field: string }[] };
+      return [code, body.reason, ...causes.map(({ reason, field }) => `${reason} ${field}`)];
+    };
+    const invalid = (...causes: string[]) => [422, 'Invalid', ...causes];
+    assert.deepEqual(await refusal({ name: 'Not_A_Name' }), invalid('FieldValueInvalid metadata.name'));
+    assert.deepEqual(await refusal({ name: '' }), invalid('FieldValueRequired metadata.name'));
+    assert.deepEqual(await refusal({}, { 'an org': '1' }), invalid('FieldValueInvalid data[an org]'));
+    assert.deepEqual(await refusal({}, { a: 1 }), [400, 'BadRequest']);
+    assert.deepEqual(await refusal({ namespace: 'other' }), [400, 'BadRequest']);
+    assert.deepEqual(await refusal({ labels: { a: 'x y' } }), invalid('FieldValueInvalid metadata.labels'));
+    assert.equal((await refusal({ resourceVersion: '1' }))[0], 500);
+    const annotations = { a: 'x'.repeat(256 * 1024) };
+    assert.deepEqual(await refusal({ annotations }), invalid('FieldValueTooLong metadata.annotations'));
+    assert.deepEqual(await refusal({}, { x: 'x'.repeat(1024 * 1024 + 1) }), invalid('FieldValueTooLong []'));
+    assert.deepEqual(await refusal({}, { x: 'x'.repeat(3 * 1024 * 1024) }), [413, 'RequestEntityTooLarge']);
   });
 
   it('answers a dry run like a creation, and stores nothing', async () => {

@@ -3,6 +3,8 @@ import type { Kind } from './kubernetes-kinds.ts';
 
 /** One invalid field of an object, for a 422. */
 export interface Cause {
+  /** `FieldValueInvalid` unless given. */
+  readonly reason?: string;
   readonly field: string;
   readonly message: string;
 }

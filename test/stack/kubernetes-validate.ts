@@ -41,7 +41,8 @@ export function validate(kind: Kind, object: KubernetesObject): void {
 
 function nameCauses(kind: Kind, name: string): Cause[] {
   if (name === '') {
-    return [{ field: 'metadata.name', message: 'Required value: name or generateName is required' }];
+    const message = 'Required value: name or generateName is required';
+    return [{ reason: 'FieldValueRequired', field: 'metadata.name', message }];
   }
   const fits = kind.labelName ? dnsLabel.test(name) && name.length <= 63 : subdomain.test(name) && name.length <= 253;
   const form = kind.labelName ? 'label' : 'subdomain';
@@ -114,5 +115,5 @@ function wrong(field: string, value: unknown, rule: string): Cause {
 }
 
 function tooLong(field: string, limit: number): Cause {
-  return { field, message: `Too long: may not be more than ${limit} bytes` };
+  return { reason: 'FieldValueTooLong', field, message: `Too long: may not be more than ${limit} bytes` };
 }
