@@ -33,7 +33,7 @@ export interface AssociationSummary {
 export interface Eks {
   /** One page of the associations in the compute namespace, or of one service account there, and the next cursor. */
   list(
-    asked: { serviceAccount?: string; next?: string },
+    asked: { serviceAccount?: string | undefined; next?: string | undefined },
     signal: AbortSignal,
   ): Promise<{ found: AssociationSummary[]; next: string | undefined }>;
   /** @returns undefined where no association has that id. */

@@ -63,13 +63,12 @@ export function createAssociations(options: AssociationsOptions): Associations {
 
   async function list(serviceAccount?: string): Promise<AssociationSummary[]> {
     const all: AssociationSummary[] = [];
-    const account = serviceAccount === undefined ? {} : { serviceAccount };
-    for (let next: string | undefined, isFirst = true; isFirst || next !== undefined; isFirst = false) {
-      const asked = next === undefined ? account : { ...account, next };
-      const page = await read((deadline) => eks.list(asked, deadline));
+    let next: string | undefined;
+    do {
+      const page = await read((deadline) => eks.list({ serviceAccount, next }, deadline));
       all.push(...page.found);
       next = page.next;
-    }
+    } while (next !== undefined);
     return all;
   }
 
@@ -79,7 +78,7 @@ export function createAssociations(options: AssociationsOptions): Associations {
     find: async (account, id) => {
       const known = id === undefined ? undefined : await describe(id);
       if (known?.serviceAccount === account) return known;
-      const [summary] = (await list(account)).filter(({ serviceAccount }) => serviceAccount === account);
+      const summary = (await list(account)).find(({ serviceAccount }) => serviceAccount === account);
       return summary && (await describe(summary.id));
     },
     list,
