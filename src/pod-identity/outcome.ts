@@ -36,12 +36,13 @@ export type PodIdentityOutcome =
   /** All parts are removed. */
   | { kind: 'gone' }
   /** Something else has to happen first, and will start the next reconcile; or so much time has to pass. */
-  | { kind: 'waiting'; reason: PodIdentityReason; afterMs?: number }
+  | { kind: 'waiting'; reason: PodIdentityReason; afterMs?: number | undefined }
   | { kind: 'refused'; reason: PodIdentityReason };
 
-export const wait = (code: PodIdentityReason['code'], detail: string): PodIdentityOutcome => ({
+export const wait = (code: PodIdentityReason['code'], detail: string, afterMs?: number): PodIdentityOutcome => ({
   kind: 'waiting',
   reason: { code, detail },
+  afterMs,
 });
 export const refuse = (reason: PodIdentityReason): PodIdentityOutcome => ({ kind: 'refused', reason });
 export const refuseForRole = ({ code, detail, said }: RoleError): PodIdentityOutcome =>
@@ -64,8 +65,7 @@ export function pauseOf({ clock }: PodIdentityReconcileDeps, { contested: since 
 }
 
 export function contested(pause: number): PodIdentityOutcome {
-  const reason = { code: 'contested', detail: 'external changes go on, so the repair waits' } as const;
-  return { kind: 'waiting', reason, afterMs: pause };
+  return wait('contested', 'external changes go on, so the repair waits', pause);
 }
 
 export function audit({ log }: PodIdentityReconcileDeps, record: PodIdentityRecord, change: string): void {

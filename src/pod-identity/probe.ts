@@ -2,7 +2,7 @@
 import type { Kubernetes } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/transport.ts';
 import type { Log } from '../lib/log.ts';
-import type { PodIdentityOutcome, PodIdentityReconcileDeps } from './outcome.ts';
+import { type PodIdentityOutcome, type PodIdentityReconcileDeps, wait } from './outcome.ts';
 import type { PodIdentityRecord } from './record.ts';
 
 /** Several API servers call several replicas of EKS's webhook: one that knows the association proves little. */
@@ -66,8 +66,7 @@ function waitForCredentials(record: PodIdentityRecord): PodIdentityOutcome {
   record.credentials = undefined;
   record.looks += 1;
   const detail = 'EKS took the association, and does not give new pods credentials yet';
-  const afterMs = record.looks <= manyLooks ? soonMs : laterMs;
-  return { kind: 'waiting', reason: { code: 'waiting_for_credentials', detail }, afterMs };
+  return wait('waiting_for_credentials', detail, record.looks <= manyLooks ? soonMs : laterMs);
 }
 
 /**

@@ -10,7 +10,7 @@ import { ensureAssociation, refuseUnmanaged, removeAssociation } from './associa
 import type { PodIdentityMetrics } from './controller.ts';
 import type { PodIdentities, PodIdentityMapping } from './mappings.ts';
 import { ensureMutation, removeMutation, withhold } from './mutation.ts';
-import { type PodIdentityOutcome, type PodIdentityReconcileDeps, refuse } from './outcome.ts';
+import { type PodIdentityOutcome, type PodIdentityReconcileDeps, refuse, wait } from './outcome.ts';
 import { ensureCredentials } from './probe.ts';
 import {
   contentOf,
@@ -54,7 +54,7 @@ export function createPodIdentityReconciler(options: PodIdentityReconcilerOption
     records.set(account, record);
     const problem = mapping?.domino_user === record.user ? undefined : problems.get(record.user);
     // A mapping that cannot be used does not show what is wanted: nothing is created, and nothing is removed.
-    if (problem) return settle(record, { kind: 'refused', reason: problem });
+    if (problem) return settle(record, refuse(problem));
     try {
       const outcome = mapping ? await ensure(deps, record, mapping) : await remove(deps, record);
       if (outcome.kind === 'gone') return await forget(record);
@@ -117,11 +117,11 @@ export function createPodIdentityReconciler(options: PodIdentityReconcilerOption
 function outcomeOf(error: AwsError | KubernetesError, settling: boolean): PodIdentityOutcome {
   if (isRefused(error)) {
     const detail = `Kubernetes refuses ${error.call ?? 'a write'}, by a policy, a quota or a limit of its own`;
-    return { kind: 'refused', reason: { code: 'kubernetes_refused', detail, said: error.said } };
+    return refuse({ code: 'kubernetes_refused', detail, said: error.said });
   }
   if (error instanceof KubernetesError) {
-    const detail = `${error.call ?? 'a call to the Kubernetes API server'} was not done; the leader tries again`;
-    return { kind: 'waiting', reason: { code: 'kubernetes_unavailable', detail } };
+    const call = error.call ?? 'a call to the Kubernetes API server';
+    return wait('kubernetes_unavailable', `${call} was not done; the leader tries again`);
   }
   const { code, message: detail, said } = error;
   const reason: PodIdentityReason = { code, detail, said };
