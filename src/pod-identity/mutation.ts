@@ -26,8 +26,7 @@ export function removeMutation(
     deps.mutation.sync();
     return wait('waiting_for_mutation', 'the Mutation is being written');
   }
-  if (record.parts.mutation) audit(deps, record, 'not given to new workloads any more');
-  record.parts.mutation = false;
+  withhold(deps, record);
   return undefined;
 }
 
@@ -42,15 +41,11 @@ export function withhold(deps: PodIdentityReconcileDeps, record: PodIdentityReco
 /** There is one Mutation, by name: only one of the installations that share the platform namespace can keep it. */
 function waitForMutation({ mutation }: PodIdentityReconcileDeps): PodIdentityOutcome {
   const keeper = mutation.keptBy();
-  const said = mutation.refusal();
-  if (keeper === undefined && said !== undefined) {
-    return refuse({
-      code: 'kubernetes_refused',
-      detail: `Kubernetes refuses the Mutation ${podIdentityMutation}`,
-      said,
-    });
+  if (keeper !== undefined) {
+    const detail = `the installation of irsa-svc in namespace ${keeper} keeps the Mutation ${podIdentityMutation}`;
+    return refuse({ code: 'mutation_conflict', detail });
   }
-  if (keeper === undefined) return wait('waiting_for_mutation', 'the Mutation is being written');
-  const detail = `the installation of irsa-svc in namespace ${keeper} keeps the Mutation ${podIdentityMutation}`;
-  return refuse({ code: 'mutation_conflict', detail });
+  const said = mutation.refusal();
+  if (said === undefined) return wait('waiting_for_mutation', 'the Mutation is being written');
+  return refuse({ code: 'kubernetes_refused', detail: `Kubernetes refuses the Mutation ${podIdentityMutation}`, said });
 }

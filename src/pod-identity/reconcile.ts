@@ -2,8 +2,6 @@
 import { AwsError } from '../aws/error.ts';
 import type { Pod } from '../kubernetes/client.ts';
 import { isRefused, KubernetesError } from '../kubernetes/transport.ts';
-import type { Clock } from '../lib/clock.ts';
-import type { Log } from '../lib/log.ts';
 import type { Publisher } from '../reconcile/publisher.ts';
 import { apart, done, failed, type Reconciler, type Result, requeue } from '../reconcile/queue.ts';
 import { ensureAssociation, refuseUnmanaged, removeAssociation } from './association.ts';
@@ -30,8 +28,6 @@ export interface PodIdentityReconcilerOptions {
   identities: { current(): PodIdentities };
   publisher: Publisher<PodIdentityStatus>;
   metrics: PodIdentityMetrics;
-  clock: Clock;
-  log: Log;
   signal: AbortSignal;
 }
 
@@ -44,7 +40,8 @@ const settleTries = 4;
 
 /** @returns the reconciler of a service account. */
 export function createPodIdentityReconciler(options: PodIdentityReconcilerOptions): Reconciler {
-  const { deps, records, identities, publisher, metrics, clock, log, signal } = options;
+  const { deps, records, identities, publisher, metrics, signal } = options;
+  const { clock, log } = deps;
 
   async function reconcile(account: string, failures: number): Promise<Result> {
     const { byAccount, problems } = identities.current();

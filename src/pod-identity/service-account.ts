@@ -1,6 +1,6 @@
 /** Owns the first part of a Pod Identity: the service account in the compute namespace. */
 import { AwsError } from '../aws/error.ts';
-import { KubernetesError } from '../kubernetes/transport.ts';
+import { KubernetesError, unlessMissing } from '../kubernetes/error.ts';
 import {
   audit,
   contested,
@@ -65,11 +65,5 @@ export async function removeServiceAccount(
 
 /** The watch may be behind our own creation of it. */
 async function isThere({ kubernetes }: PodIdentityReconcileDeps, { account }: PodIdentityRecord): Promise<boolean> {
-  try {
-    await kubernetes.getServiceAccount(account);
-    return true;
-  } catch (error) {
-    if (error instanceof KubernetesError && error.kind === 'not_found') return false;
-    throw error;
-  }
+  return (await unlessMissing(() => kubernetes.getServiceAccount(account))) !== undefined;
 }
