@@ -10,12 +10,12 @@ import { ApiError, type FieldError } from '../src/lib/errors.ts';
 import type { Log } from '../src/lib/log.ts';
 import type { MappingStore } from '../src/mappings/store.ts';
 import {
+  accountProblem,
   completePodIdentity,
   type PodIdentities,
   type PodIdentityMapping,
   type PodIdentitySent,
   policyProblem,
-  problemOf,
 } from '../src/pod-identity/mappings.ts';
 import { beganBeforeMapping } from '../src/pod-identity/mutation-rules.ts';
 import type { PodIdentityPreview } from '../src/pod-identity/preview.ts';
@@ -161,7 +161,7 @@ function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIde
     const message = 'required: no name of a service account can be made of this user’s name';
     errors.push({ path: '/body/service_account', message });
   } else {
-    const problem = problemOf({ ...mapping, iam_role_arn: anyRole, target_role_arn: undefined, policy: undefined });
+    const problem = accountProblem(account);
     if (problem !== undefined) errors.push({ path: '/body/service_account', message: problem });
   }
   for (const [field, arn] of [['iam_role_arn', role] as const, ['target_role_arn', target] as const]) {
@@ -185,6 +185,3 @@ function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIde
   }
   return errors;
 }
-
-/** A valid ARN that stands in for the role while the other fields of a mapping are checked. */
-const anyRole = 'arn:aws:iam::000000000000:role/any';

@@ -122,13 +122,13 @@ export function parsePodIdentities(data: Readonly<Record<string, string>>): PodI
     const detail = `pods of another person carry the name ${user}: Domino's id ${found.contender}, and not ${found.mapping.domino_user_id}`;
     replaced.set(user, { code: 'user_id_mismatch', detail });
   }
-  const users = Map.groupBy(byUser.values(), ({ service_account: account }) => account);
   const byAccount = new Map<string, PodIdentityMapping>();
-  for (const [account, [first, ...others]] of users) {
-    if (first && others.length === 0 && !replaced.has(first.domino_user)) byAccount.set(account, first);
-    for (const { domino_user: user } of first && others.length > 0 ? [first, ...others] : []) {
-      const detail = `service account ${account} is also mapped to another user; each user needs one of their own`;
-      problems.set(user, { code: 'name_taken', detail });
+  for (const [account, mappings] of Map.groupBy(byUser.values(), (mapping) => mapping.service_account)) {
+    const detail = `service account ${account} is also mapped to another user; each user needs one of their own`;
+    for (const mapping of mappings) {
+      const { domino_user: user } = mapping;
+      if (mappings.length > 1) problems.set(user, { code: 'name_taken', detail });
+      else if (!replaced.has(user)) byAccount.set(account, mapping);
     }
   }
   const foreign = [...byUser.values()].filter((mapping) => !mapping.update_iam_role_trust_policy);
@@ -174,11 +174,18 @@ export function storedPodIdentityOf(
   return typeof found === 'string' ? undefined : found;
 }
 
-/** @returns why a mapping cannot be used, sent or stored; undefined where it can. */
-export function problemOf(mapping: PodIdentityMapping): string | undefined {
-  const { service_account: account, iam_role_arn: role, target_role_arn: target } = mapping;
+/** @returns why the account cannot be one user's; undefined where it can. */
+export function accountProblem(account: string): string | undefined {
   if (!isServiceAccountName(account)) return 'service_account is not the name of a Kubernetes service account';
   if (isReservedAccount(account)) return `service_account ${account} is one that Domino gives to pods by itself`;
+  return undefined;
+}
+
+/** @returns why a stored mapping cannot be used; undefined where it can. */
+function problemOf(mapping: PodIdentityMapping): string | undefined {
+  const { service_account: account, iam_role_arn: role, target_role_arn: target } = mapping;
+  const problem = accountProblem(account);
+  if (problem !== undefined) return problem;
   if (!parseRoleArn(role)) return 'iam_role_arn is not the ARN of an IAM role';
   if (target !== undefined && !parseRoleArn(target)) return 'target_role_arn is not the ARN of an IAM role';
   return policyProblem(mapping);
