@@ -21,6 +21,7 @@ import { beganBeforeMapping } from '../src/pod-identity/mutation-rules.ts';
 import type { PodIdentityPreview } from '../src/pod-identity/preview.ts';
 import type { PodIdentity } from '../src/pod-identity/setup.ts';
 import type { PodIdentityChange } from '../src/pod-identity/store.ts';
+import { roleArnProblem } from '../src/reports/mapping-refusals.ts';
 import {
   type PodIdentityReportSources,
   podIdentityOf,
@@ -154,34 +155,25 @@ function refusals(mapping: PodIdentityMapping, { awsIdentity, mappings }: PodIde
     throw new ApiError('aws_unavailable', 'The AWS account of this service is not known yet; try again.');
   }
   const errors: FieldError[] = [];
+  const note = (field: keyof PodIdentityMapping, message: string | undefined) => {
+    if (message !== undefined) errors.push({ path: `/body/${field}`, message });
+  };
   const { domino_user: user, service_account: account, iam_role_arn: role, target_role_arn: target } = mapping;
   // Kubernetes accepts this key, but a JavaScript object does not keep it.
-  if (user === '__proto__') errors.push({ path: '/body/domino_user', message: 'not a name that can be stored' });
-  if (account === '') {
-    const message = 'required: no name of a service account can be made of this user’s name';
-    errors.push({ path: '/body/service_account', message });
-  } else {
-    const problem = accountProblem(account);
-    if (problem !== undefined) errors.push({ path: '/body/service_account', message: problem });
-  }
-  for (const [field, arn] of [['iam_role_arn', role] as const, ['target_role_arn', target] as const]) {
-    const parsed = arn === undefined ? undefined : parseRoleArn(arn);
-    if (arn !== undefined && !parsed) errors.push({ path: `/body/${field}`, message: 'not the ARN of an IAM role' });
-    if (parsed && parsed.partition !== identity.partition) {
-      const message = `in partition ${parsed.partition}; this cluster is in ${identity.partition}, and roles cannot be assumed across`;
-      errors.push({ path: `/body/${field}`, message });
-    }
-  }
-  const policy = policyProblem(mapping);
-  if (policy !== undefined) errors.push({ path: '/body/policy', message: policy });
+  if (user === '__proto__') note('domino_user', 'not a name that can be stored');
+  const noName = 'required: no name of a service account can be made of this user’s name';
+  note('service_account', account === '' ? noName : accountProblem(account));
+  note('iam_role_arn', roleArnProblem(role, identity));
+  if (target !== undefined) note('target_role_arn', roleArnProblem(target, identity));
+  note('policy', policyProblem(mapping));
   const parsed = parseRoleArn(role);
   if (parsed && parsed.account !== identity.account) {
     const message = `in account ${parsed.account}; EKS gives pods roles of the cluster’s own account only, ${identity.account}. Name a role there, and this one as target_role_arn`;
-    errors.push({ path: '/body/iam_role_arn', message });
+    note('iam_role_arn', message);
   }
   if (mappings.current().managedProxies.has(role)) {
     const message = 'a proxy role of an organization, whose trust policy is reserved for runs: use a separate role';
-    errors.push({ path: '/body/iam_role_arn', message });
+    note('iam_role_arn', message);
   }
   return errors;
 }

@@ -28,22 +28,27 @@ export function mappingRefusals(
   return errors;
 }
 
+/** @returns why the text is not the ARN of a role in the cluster's partition; undefined where it is. */
+export function roleArnProblem(text: string, { partition }: Pick<AwsIdentity, 'partition'>): string | undefined {
+  const arn = parseRoleArn(text);
+  if (!arn) return 'not the ARN of an IAM role';
+  if (arn.partition === partition) return undefined;
+  return `in partition ${arn.partition}; this cluster is in ${partition}, and roles cannot be assumed across`;
+}
+
 /** Checks the accounts and the partitions of the ARNs. */
 function arnRefusals(mapping: RoleMapping, at: string, identity: AwsIdentity): FieldError[] {
   const errors: FieldError[] = [];
   for (const field of ['iam_role_arn', 'proxy_iam_role_arn'] as const) {
-    const arn = parseRoleArn(mapping[field]);
-    if (!arn) errors.push({ path: `${at}/${field}`, message: 'not the ARN of an IAM role' });
-    else if (arn.partition !== identity.partition) {
-      const message = `in partition ${arn.partition}; this cluster is in ${identity.partition}, and roles cannot be assumed across`;
-      errors.push({ path: `${at}/${field}`, message });
-    }
+    const message = roleArnProblem(mapping[field], identity);
+    if (message !== undefined) errors.push({ path: `${at}/${field}`, message });
   }
   const proxy = parseRoleArn(mapping.proxy_iam_role_arn);
-  if (proxy && isByToken(mapping) && proxy.account !== identity.account) {
+  if (!proxy || proxy.account === identity.account) return errors;
+  if (isByToken(mapping)) {
     const message = `in account ${proxy.account}; a token names the role alone, so roles that are reached by tokens are in the cluster's own account, ${identity.account}`;
     errors.push({ path: `${at}/proxy_iam_role_arn`, message });
-  } else if (proxy && isManaged(mapping) && proxy.account !== identity.account) {
+  } else if (isManaged(mapping)) {
     const message = `in account ${proxy.account}; its trust policy can only be written in the cluster's own, ${identity.account}`;
     errors.push({ path: `${at}/proxy_iam_role_arn`, message });
   }
