@@ -19,8 +19,7 @@ export function activityRoutes({ activity }: ActivityDeps): Router {
       throw kubernetesUnavailable(error);
     });
     const { items, next } = pageOf(entries.filter(isWanted), keyOfEntry, pageQuery(req.query), 'descending');
-    const found = items.map(toAnswer);
-    res.json({ activity: found, ...(next === undefined ? {} : { next }), holds_since: droppedUntil });
+    res.json({ activity: items.map(toAnswer), next, holds_since: droppedUntil });
   });
 
   return router;

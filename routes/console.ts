@@ -12,7 +12,7 @@ export function consoleRoutes({ config, version }: ConsoleDeps): Router {
   const router = Router({ strict: true });
   const { consoleEnabled, consoleClientId: client = null, dominoIssuer: issuer, runbookUrl = null } = config;
   // Relative, so that they work behind a proxy that adds a prefix.
-  const places = { ...(consoleEnabled ? { console: 'console' } : {}), docs: 'docs', contract: 'openapi.yaml' };
+  const places = { console: consoleEnabled ? 'console' : undefined, docs: 'docs', contract: 'openapi.yaml' };
 
   router.get('/', (req, res) => {
     res.vary('Accept').set('Cache-Control', 'no-cache');

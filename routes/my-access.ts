@@ -31,8 +31,8 @@ export function myAccessRoutes(deps: MyAccessDeps): Router {
       refused: deps.memberships.of(caller).refused,
     };
     const { podIdentity } = deps;
-    const own = podIdentity?.isSynced() && podIdentityOf(caller, podIdentitySources(podIdentity, deps.pods));
-    const about = { user: caller.name, domino_orgs: caller.orgs, ...(own ? { pod_identity: own } : {}) };
+    const own = podIdentity?.isSynced() ? podIdentityOf(caller, podIdentitySources(podIdentity, deps.pods)) : undefined;
+    const about = { user: caller.name, domino_orgs: caller.orgs, pod_identity: own };
     if (req.query.run_id === undefined) {
       res.json({ ...about, access: accessReport(sources) });
       return;

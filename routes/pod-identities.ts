@@ -45,9 +45,8 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
   router.get('/my_pod_identity', (_req, res) => {
     const podIdentity = enabled(deps);
     const caller = callerOf(res);
-    const { name } = caller;
     const found = podIdentityOf(caller, podIdentitySources(podIdentity, deps.pods));
-    res.json({ user: name, pod_identity: found ?? null });
+    res.json({ user: caller.name, pod_identity: found ?? null });
   });
 
   router.get('/pod_identity_mappings', async ({ query }, res) => {
@@ -92,17 +91,15 @@ export function podIdentityRoutes(deps: PodIdentityDeps): Router {
 
   /** The pods that would lose the role, the user's pods that need a restart, and other users' pods on the account. */
   function effect(before: PodIdentityMapping | undefined, after: PodIdentityMapping | undefined) {
-    const formerAccount = before?.service_account !== after?.service_account ? before?.service_account : undefined;
-    const user = after?.domino_user;
-    const account = after?.service_account;
-    const former = new Set(formerAccount === undefined ? [] : [formerAccount]);
+    const { domino_user: user, service_account: account } = after ?? {};
+    const former = new Set(before && before.service_account !== account ? [before.service_account] : []);
     const misses = (pod: Pod) => (pod.account === account ? !pod.hasPodIdentity : beganBeforeMapping(pod, former));
-    const own = [...deps.pods.all()].filter((pod) => pod.userName === user && misses(pod));
-    const others = deps.pods.ofAccount(after?.service_account ?? '').filter(({ userName }) => userName !== user);
+    const own = after ? [...deps.pods.all()].filter((pod) => pod.userName === user && misses(pod)) : [];
+    const others = deps.pods.ofAccount(account ?? '').filter(({ userName }) => userName !== user);
     return {
-      pods_that_lose_it: formerAccount === undefined ? [] : namesOf(deps.pods.ofAccount(formerAccount)),
-      pods_to_restart: after ? namesOf(own) : [],
-      pods_of_others_in_the_way: after ? namesOf(others) : [],
+      pods_that_lose_it: namesOf([...former].flatMap((name) => deps.pods.ofAccount(name))),
+      pods_to_restart: namesOf(own),
+      pods_of_others_in_the_way: namesOf(others),
     };
   }
 
@@ -129,7 +126,7 @@ function pageAnswer(sources: PodIdentityReportSources, page: PageQuery) {
   return {
     ...mappingAnswer(identities, new Set(items)),
     pod_identities: items.flatMap((user) => reports.get(user) ?? []),
-    ...(next === undefined ? {} : { next }),
+    next,
   };
 }
 

@@ -35,12 +35,11 @@ export function revocationRoutes(deps: RevocationDeps): Router {
     const known = revocations.get(run);
     const names = known ? accountsOf(run, deps) : await accountsOrNotFound(run, deps);
     if (isDryRun(req)) {
-      const standing = known ? described(known) : {};
       res.json({
         dry_run: true,
         run_id: run,
         revoked: known !== undefined,
-        ...standing,
+        ...(known && described(known)),
         ...(await previewRevocation(run, names, deps, known?.tokens)),
       });
       return;
@@ -50,9 +49,7 @@ export function revocationRoutes(deps: RevocationDeps): Router {
     const { id, name } = callerOf(res);
     const at = new Date(clock.now()).toISOString();
     const tokens = revokedTokens(held, clock.now(), deps.config.roleTokenSeconds * 1000);
-    const about = { ...(reason === undefined ? {} : { reason }), ...(tokens ? { tokens } : {}) };
-    const made = { by: name, by_id: id, at, ...about };
-    const { record, added } = await revocations.revoke(run, made);
+    const { record, added } = await revocations.revoke(run, { by: name, by_id: id, at, reason, tokens });
     const decision = added ? 'revoked' : 'revoked already';
     audit(log, res, 'revocation', { decision, run, reason, accounts: names, roles: before }, `run ${decision}`);
     const stillIn = await untilRemoved(names, held, before, deps);
@@ -63,7 +60,7 @@ export function revocationRoutes(deps: RevocationDeps): Router {
       service_accounts: names,
       proxy_iam_role_arns: before,
       left: stillIn.length === 0,
-      ...(stillIn.length > 0 ? { still_in: stillIn } : {}),
+      still_in: stillIn.length > 0 ? stillIn : undefined,
     });
   });
 
@@ -74,9 +71,9 @@ export function revocationRoutes(deps: RevocationDeps): Router {
     const runs = items.map(([run, record]) => {
       const live = deps.pods.ofRun(run);
       const user = live.find(({ userName }) => userName !== undefined)?.userName;
-      return { run_id: run, ...described(record), ...(user === undefined ? {} : { user }), live_pods: live.length };
+      return { run_id: run, ...described(record), user, live_pods: live.length };
     });
-    res.json({ revoked_runs: runs, total: all.length, ...(next === undefined ? {} : { next }) });
+    res.json({ revoked_runs: runs, total: all.length, next });
   });
 
   router.post('/allow_run', async (req, res) => {
@@ -93,5 +90,5 @@ export function revocationRoutes(deps: RevocationDeps): Router {
 }
 
 function described({ by, at, reason }: Revocation) {
-  return { revoked_by: by, revoked_at: at, ...(reason === undefined ? {} : { reason }) };
+  return { revoked_by: by, revoked_at: at, reason };
 }

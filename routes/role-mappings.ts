@@ -64,8 +64,8 @@ export function roleMappingRoutes(deps: RoleMappingDeps): Router {
     return {
       domino_org: org,
       role_data: list,
-      ...(handed.length > 0 ? { handed_over: handed } : {}),
-      ...(warnings.length > 0 ? { warnings } : {}),
+      handed_over: handed.length > 0 ? handed : undefined,
+      warnings: warnings.length > 0 ? warnings : undefined,
     };
   }
 

@@ -112,9 +112,9 @@ async function statusOfAll(query: Request['query'], deps: TrustStatusDeps) {
   return {
     proxy_roles: await roleReports(items, from),
     pools: isFirst ? poolReports(from) : [],
-    ...(podIdentities ? { pod_identities: podIdentities } : {}),
-    ...(isPaged ? { totals: { ...trustTotals(roles, from, now), ...(await totalsOfService(deps)) } } : {}),
-    ...(next === undefined ? {} : { next }),
+    pod_identities: podIdentities,
+    totals: isPaged ? { ...trustTotals(roles, from, now), ...(await totalsOfService(deps)) } : undefined,
+    next,
   };
 }
 
