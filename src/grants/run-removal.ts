@@ -10,7 +10,7 @@ import { untilPublished } from '../reconcile/status-store.ts';
 import { anyRole } from '../runs/held-tokens.ts';
 import type { RevokedTokens } from '../runs/revocations.ts';
 import { type HeldToken, parseRoleRequest } from '../runs/role-request.ts';
-import type { PodIndex } from '../runs/runs.ts';
+import { accountNames, type PodIndex } from '../runs/runs.ts';
 import type { TrustScope } from '../trust-policy/document.ts';
 import { type ComparisonDeps, compareNow } from './compare-now.ts';
 
@@ -43,7 +43,7 @@ export async function accountsOrNotFound(run: string, deps: RunRemovalDeps): Pro
   try {
     // A pod that is seconds old is not in the watch yet.
     const found = (await deps.kubernetes.listPods(run)).filter((pod) => pod.live && pod.run === run);
-    if (found.length > 0) return [...new Set(found.map(({ account }) => account))].sort();
+    if (found.length > 0) return accountNames(found);
   } catch (error) {
     throw kubernetesUnavailable(error);
   }

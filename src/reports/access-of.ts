@@ -5,10 +5,11 @@ import type { PodIdentity } from '../pod-identity/setup.ts';
 import type { TrustStatuses } from '../proxy-roles/status.ts';
 import { revokedRun } from '../runs/revocations.ts';
 import { askersOf, parseRoleRequest } from '../runs/role-request.ts';
+import { accountNames } from '../runs/runs.ts';
 import { accessReport, type RunSeen } from './access.ts';
 import { type KnownUser, type KnownUserDeps, knownMembership, type RecordedOrganizations } from './known-user.ts';
 import { podIdentityReports, podIdentitySources } from './pod-identity.ts';
-import { accountNames, type RunSeenDeps, runSeen, runSummary } from './run-seen.ts';
+import { type RunSeenDeps, runSeen, runSummary } from './run-seen.ts';
 
 export interface AccessOfDeps extends RunSeenDeps, KnownUserDeps {
   accounts: RunSeenDeps['accounts'];

@@ -1,10 +1,10 @@
 /** Owns what reports show of a run: its service accounts, whether other users share them, and its revocation. */
-import type { Pod, ServiceAccount } from '../kubernetes/client.ts';
+import type { ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import { ApiError } from '../lib/errors.ts';
 import { type Revocations, revocationFor, revokedSentence } from '../runs/revocations.ts';
 import { askersOf, parseRoleRequest } from '../runs/role-request.ts';
-import { allStartedBy, type PodIndex } from '../runs/runs.ts';
+import { accountNames, allStartedBy, noPod, type PodIndex } from '../runs/runs.ts';
 import type { RunSeen } from './access.ts';
 
 export interface RunSeenDeps {
@@ -16,10 +16,7 @@ export interface RunSeenDeps {
 /** @param id 24 hex digits. @param userId of the user who asks. @throws ApiError `run_not_found` */
 export function runOfUser(id: string, userId: string, deps: RunSeenDeps) {
   const live = deps.pods.ofRun(id).filter((pod) => pod.user === userId);
-  if (live.length === 0) {
-    const detail = 'There is no live pod of this run that you started. Is it running, and is it yours?';
-    throw new ApiError('run_not_found', detail);
-  }
+  if (live.length === 0) throw new ApiError('run_not_found', noPod);
   // A user may not read the reason of another user's revocation.
   const ofAccount = (name: string) => deps.pods.ofAccount(name).filter((pod) => pod.user === userId);
   const run = runSeen({ id, userId, names: accountNames(live), ofAccount }, deps);
@@ -59,9 +56,4 @@ export function runSummary({ id, accounts }: RunSeen, livePods: number): RunSumm
   const [askedAt] = accounts.flatMap(({ request }) => (request && askersOf(request).has(id) ? request.at : [])).sort();
   const summary = { run_id: id, live_pods: livePods, service_accounts: accounts.map(({ name }) => name) };
   return { ...summary, ...(askedAt === undefined ? {} : { asked_at: askedAt }) };
-}
-
-/** Sorted, each once. */
-export function accountNames(pods: readonly Pod[]): string[] {
-  return [...new Set(pods.map(({ account }) => account))].sort();
 }

@@ -99,6 +99,11 @@ export function allStartedBy(pods: readonly Pod[], userId: string): boolean {
   return pods.length > 0 && pods.every((pod) => pod.user === userId);
 }
 
+/** The service accounts that these pods use, sorted. */
+export function accountNames(pods: readonly Pod[]): string[] {
+  return [...new Set(pods.map(({ account }) => account))].sort();
+}
+
 export interface Run {
   /** 24 hex digits. */
   id: string;
@@ -162,7 +167,7 @@ export async function findRun(
     }
   }
   if (pods.length === 0) throw new ApiError('run_not_found', noPod);
-  const accounts = [...new Set(pods.map((pod) => pod.account))].sort();
+  const accounts = accountNames(pods);
   for (const account of accounts) {
     // Kubernetes has checked the name; it goes into a trust policy, so it is checked again.
     if (!isServiceAccountName(account)) throw new ApiError('run_not_found', 'This run has no usable service account.');
