@@ -1,6 +1,6 @@
 /** Owns an administrator's release of the removal guard of a proxy role. */
 import type { ConfigMap, Kubernetes } from '../kubernetes/client.ts';
-import { KubernetesError, kubernetesUnavailable } from '../kubernetes/transport.ts';
+import { kubernetesUnavailable, unlessMissing } from '../kubernetes/error.ts';
 import type { Clock } from '../lib/clock.ts';
 import { releaseAnnotation, statusName, type TrustStatus, trustStatusForm } from '../proxy-roles/status.ts';
 
@@ -25,10 +25,7 @@ export async function releaseRemovals(
 
 /** @returns undefined where the ConfigMap was deleted in the meantime. @throws ApiError `kubernetes_unavailable` */
 async function unlessDeleted(call: () => Promise<ConfigMap | undefined>): Promise<ConfigMap | undefined> {
-  try {
-    return await call();
-  } catch (error) {
-    if (error instanceof KubernetesError && error.kind === 'not_found') return undefined;
+  return unlessMissing(call).catch((error: unknown) => {
     throw kubernetesUnavailable(error);
-  }
+  });
 }

@@ -129,7 +129,7 @@ function entry(pair: Pair, { code, reason }: Verdict, sources: AccessSources, ru
 /** Why the mapping gives the role to no run, or undefined where it is in order. */
 function broken({ org, target, proxy }: Pair, { refused }: AccessSources): Verdict | undefined {
   const mismatch = refused.get(org);
-  if (mismatch !== undefined) return { code: 'organization_id_mismatch', reason: sentence(mismatch) };
+  if (mismatch !== undefined) return verdictFor({ code: 'organization_id_mismatch', detail: mismatch });
   if (!parseRoleArn(target) || !parseRoleArn(proxy)) {
     return { code: 'invalid_mapping', reason: 'The mapping holds a text that is not the ARN of an IAM role.' };
   }
@@ -158,7 +158,7 @@ function withoutRun({ proxy, carrier }: Pair, { status, namespace }: AccessSourc
   const known = status(proxy);
   if (!known) return notChecked;
   if (carrier) return byToken(known) ?? { code: 'ready', reason: 'The proxy role takes the tokens of runs.' };
-  if (known.error) return { code: known.error.code, reason: sentence(known.error.detail) };
+  if (known.error) return verdictFor(known.error);
   if (roomIn(known, namespace).runs_that_still_fit > 0) {
     return { code: 'ready', reason: 'The proxy role is in order and has room.' };
   }
@@ -168,7 +168,7 @@ function withoutRun({ proxy, carrier }: Pair, { status, namespace }: AccessSourc
 /** Why tokens of the role do not work now; undefined where they do. */
 function byToken({ tokens, error }: TrustStatus): Verdict | undefined {
   const problem = tokens?.problem?.code === 'trust_policy_full' ? error : (tokens?.problem ?? error);
-  if (problem) return { code: problem.code, reason: sentence(problem.detail) };
+  if (problem) return verdictFor(problem);
   return tokens?.granted ? undefined : notChecked;
 }
 
@@ -226,10 +226,10 @@ function fromStatuses(pair: Pair, run: RunSeen, requests: RoleRequest[], { statu
   const refused = pool
     .flatMap(({ arn }) => status(arn)?.refused ?? [])
     .find((one) => one.target === target && ids.has(one.want));
-  if (refused) return { code: refused.code, reason: sentence(refused.detail) };
+  if (refused) return verdictFor(refused);
   const known = status(proxy);
   if (!known) return notChecked;
-  if (known.error) return { code: known.error.code, reason: sentence(known.error.detail) };
+  if (known.error) return verdictFor(known.error);
   return { code: 'pending', reason: 'What the run wants is on record, and IAM has not confirmed it yet.' };
 }
 
@@ -241,8 +241,8 @@ function whyLost({ org }: Pair, orgs: readonly string[]): Verdict {
   return { code: 'not_a_member', reason };
 }
 
-/** Makes a sentence of a leader's reason, which is a part of one. */
-function sentence(detail: string): string {
+/** The verdict by a leader's reason, whose detail is a part of a sentence. */
+function verdictFor({ code, detail }: { code: string; detail: string }): Verdict {
   const text = detail.charAt(0).toUpperCase() + detail.slice(1);
-  return text.endsWith('.') ? text : `${text}.`;
+  return { code, reason: text.endsWith('.') ? text : `${text}.` };
 }
