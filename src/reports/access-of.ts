@@ -6,14 +6,12 @@ import type { TrustStatuses } from '../proxy-roles/status.ts';
 import { revokedRun } from '../runs/revocations.ts';
 import { askersOf, parseRoleRequest } from '../runs/role-request.ts';
 import { accountNames } from '../runs/runs.ts';
-import { accessReport, type RunSeen } from './access.ts';
+import { type AccessSources, accessReport, type RunSeen } from './access.ts';
 import { type KnownUser, type KnownUserDeps, knownMembership, type RecordedOrganizations } from './known-user.ts';
 import { podIdentityReports, podIdentitySources } from './pod-identity.ts';
 import { type RunSeenDeps, runSeen, runSummary } from './run-seen.ts';
 
-export interface AccessOfDeps extends RunSeenDeps, KnownUserDeps {
-  accounts: RunSeenDeps['accounts'];
-  pods: RunSeenDeps['pods'];
+export interface AccessReportDeps extends RunSeenDeps {
   mappings: MappingStore;
   memberships: { of(caller: Organizations): Membership };
   podIdentity: PodIdentity | undefined;
@@ -21,8 +19,21 @@ export interface AccessOfDeps extends RunSeenDeps, KnownUserDeps {
   config: { computeNamespace: string };
 }
 
+export type AccessOfDeps = AccessReportDeps & KnownUserDeps;
+
 /** How many live runs are listed at most. */
 const mostRuns = 100;
+
+/** The data of a user's access report, all from caches. */
+export function accessSources(caller: Organizations & { id: string }, deps: AccessReportDeps): AccessSources {
+  return {
+    caller,
+    mappings: deps.mappings.current(),
+    status: (arn) => deps.statuses.get(arn)?.status,
+    namespace: deps.config.computeNamespace,
+    refused: deps.memberships.of(caller).refused,
+  };
+}
 
 export interface RunSubject {
   run: RunSeen;
@@ -60,16 +71,7 @@ export function accessOf(
   deps: AccessOfDeps,
 ) {
   const membership = knownMembership(user, recorded);
-  const access = accessReport(
-    {
-      caller: { id: user.id, orgs: membership.orgs },
-      mappings: deps.mappings.current(),
-      status: (arn) => deps.statuses.get(arn)?.status,
-      namespace: deps.config.computeNamespace,
-      refused: deps.memberships.of(membership).refused,
-    },
-    about?.run,
-  );
+  const access = accessReport(accessSources({ id: user.id, ...membership }, deps), about?.run);
   const podIdentity = podIdentityFor(user, deps);
   const runs = runsOf(user);
   return {
