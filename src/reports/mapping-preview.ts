@@ -91,15 +91,16 @@ export function previewMappings(sources: PreviewSources): MappingPreview {
       } else if (change) loses.push(change);
     }
   }
-  const had = byTarget(before.byOrg.get(org) ?? []);
-  const has = byTarget(after.byOrg.get(org) ?? []);
+  const had = byTarget(before.byOrg.get(org));
+  const has = byTarget(after.byOrg.get(org));
   const who = `members of ${org}`;
   const gained = [...has.keys()].filter((target) => !had.has(target));
   // These targets have no managed proxy role, so there is no record of the runs that have their profiles.
   const unrecorded = [...had].filter(
-    ([target, proxies]) => !has.has(target) && !proxies.some((arn) => before.managedProxies.has(arn)),
+    ([target, list]) => !has.has(target) && !list.some((one) => before.managedProxies.has(one.proxy_iam_role_arn)),
   );
-  const managed = [...new Set([...has.values()].flat())].filter((arn) => after.managedProxies.has(arn));
+  const proxies = new Set([...has.values()].flat().map((one) => one.proxy_iam_role_arn));
+  const managed = [...proxies].filter((arn) => after.managedProxies.has(arn));
   return {
     loses,
     moves,
@@ -140,17 +141,13 @@ function changeFor(
   if (from && after.unmanagedProxies.has(from.arn) && after.names(from.org, target, from.arn)) return undefined;
   const left = [...new Set(allowedProxies(role, after).map(({ arn }) => arn))];
   if (left.length > 0) return from && { ...about, from: from.arn, to: left };
-  const again = proxies.some(({ org }) => byTarget(after.byOrg.get(org) ?? []).has(target));
+  const again = proxies.some(({ org }) => after.byOrg.get(org)?.some((one) => one.iam_role_arn === target));
   return { ...about, ...(from ? { proxy_iam_role_arn: from.arn } : {}), again_at_next_refresh: again };
 }
 
-/** Target -> its proxy roles. */
-function byTarget(list: readonly RoleMapping[]): Map<string, string[]> {
-  const targets = new Map<string, string[]>();
-  for (const { iam_role_arn: target, proxy_iam_role_arn: proxy } of list) {
-    targets.set(target, [...(targets.get(target) ?? []), proxy]);
-  }
-  return targets;
+/** Target -> its mappings. */
+function byTarget(list: readonly RoleMapping[] = []): Map<string, RoleMapping[]> {
+  return Map.groupBy(list, ({ iam_role_arn: target }) => target);
 }
 
 function roomOf(

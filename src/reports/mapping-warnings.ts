@@ -77,11 +77,7 @@ function sizeWarning(byOrg: Mappings['byOrg']): MappingWarning[] {
   return [{ code: 'too_many_roles', detail }];
 }
 
-/**
- * @param own the ids of the administrator's own organizations of this name.
- * @param record the record of the name.
- */
-export function organizationWarnings(
+function organizationWarnings(
   org: string,
   own: readonly string[],
   record: OrganizationRecord | undefined,

@@ -7,6 +7,7 @@ import type { PodIdentity } from '../pod-identity/setup.ts';
 import type { PodIdentityStatus } from '../pod-identity/status.ts';
 import type { PodIndex } from '../runs/runs.ts';
 import { adviceFor } from './advice.ts';
+import { compare } from './trust.ts';
 
 /** The data of the reports, all from caches. */
 export interface PodIdentityReportSources {
@@ -167,7 +168,7 @@ function statusReport(
     ...(code === undefined ? {} : { code }),
     ...(isBehind || !reason ? {} : { reason: reason.detail, since: reason.at, ...saidOf(reason) }),
     advice: adviceFor('pod_identity', code ?? (isLeaving ? 'leaving' : restart.length > 0 ? 'restart' : 'in_place')),
-    pods: having.map(({ name }) => name).sort(compare),
+    pods: having.map(({ name }) => name).sort(),
     restart,
     ...(status.drift ? { drift: status.drift } : {}),
     ...(status.contested_until === undefined ? {} : { contested_until: status.contested_until }),
@@ -207,8 +208,4 @@ function podsToRestart(own: readonly Pod[], status: PodIdentityStatus, former?: 
       return beganBeforeMapping(pod, former) ? [{ ...about, why: 'before_mapping' }] : [];
     })
     .sort((a, b) => compare(a.pod, b.pod));
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -138,7 +138,7 @@ export function poolReports(sources: TrustReportSources): PoolReport[] {
   }
   return [...pools]
     .filter(([, proxies]) => proxies.size > 1)
-    .sort(([a], [b]) => compare(a, b))
+    .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([target, proxies]) => ({
       iam_role_arn: target,
       proxy_iam_role_arns: [...proxies],
@@ -161,7 +161,7 @@ function member(roleArn: string, account: string, since: string, { wanted }: Tru
     since,
     run_id: request.run,
     user: request.user.name,
-    domino_orgs: [...new Set(orgs)].sort(compare),
+    domino_orgs: [...new Set(orgs)].sort(),
   };
 }
 
@@ -171,6 +171,6 @@ function waiting({ account, target, code, detail }: TrustStatus['refused'][numbe
   return { service_account: account, iam_role_arn: target, code, detail, ...who };
 }
 
-function compare(a: string, b: string): number {
+export function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
