@@ -1,7 +1,5 @@
 /** Owns the check that EKS gives new pods of a service account credentials, by dry runs of creating a Pod. */
-import type { Kubernetes } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/transport.ts';
-import type { Log } from '../lib/log.ts';
 import { type PodIdentityOutcome, type PodIdentityReconcileDeps, wait } from './outcome.ts';
 import type { PodIdentityRecord } from './record.ts';
 
@@ -20,7 +18,7 @@ export interface CredentialsSeen {
  * A Pod of the account for a dry run. It requests few resources and no privileges, so that the namespace's policies have
  * nothing to refuse, and has no label that domsed selects.
  */
-export function probePod(account: string): object {
+function probePod(account: string): object {
   const few = { cpu: '10m', memory: '16Mi' };
   const securityContext = {
     allowPrivilegeEscalation: false,
@@ -57,12 +55,10 @@ export async function ensureCredentials(
   record: PodIdentityRecord,
 ): Promise<PodIdentityOutcome | undefined> {
   if (record.isReady) return undefined;
-  if ((await lookForCredentials(deps, record)) === 'not_yet') return waitForCredentials(record);
-  record.looks = 0;
-  return undefined;
-}
-
-function waitForCredentials(record: PodIdentityRecord): PodIdentityOutcome {
+  if (await isInEffect(deps, record)) {
+    record.looks = 0;
+    return undefined;
+  }
   record.credentials = undefined;
   record.looks += 1;
   const detail = 'EKS took the association, and does not give new pods credentials yet';
@@ -71,17 +67,15 @@ function waitForCredentials(record: PodIdentityRecord): PodIdentityOutcome {
 
 /**
  * Makes as many dry runs as it takes to be sure.
- * @returns `acts`, or `not_yet`; where the API server refuses a dry run, that counts as `acts`, and the record says why.
+ * @returns whether new pods get credentials; where the API server refuses a dry run, that counts as yes, and the record
+ * says why.
  * @throws KubernetesError where the API server does not answer.
  */
-async function lookForCredentials(
-  { kubernetes, log }: { kubernetes: Pick<Kubernetes, 'dryRunPod'>; log: Log },
-  record: PodIdentityRecord,
-): Promise<'acts' | 'not_yet'> {
+async function isInEffect({ kubernetes, log }: PodIdentityReconcileDeps, record: PodIdentityRecord): Promise<boolean> {
   const { account } = record;
   try {
     for (let seen = 0; seen < neededInARow; seen += 1) {
-      if (!(await kubernetes.dryRunPod(probePod(account))).hasPodIdentity) return 'not_yet';
+      if (!(await kubernetes.dryRunPod(probePod(account))).hasPodIdentity) return false;
     }
     record.credentials = { seen: true };
   } catch (error) {
@@ -90,7 +84,7 @@ async function lookForCredentials(
     if (record.credentials?.detail !== detail) log.info({ service_account: account, err: error }, detail);
     record.credentials = { seen: false, detail: detail.slice(0, 500) };
   }
-  return 'acts';
+  return true;
 }
 
 /** A missing permission, or a policy of the namespace: a retry would get the same answer. */

@@ -68,10 +68,8 @@ function findLostStatuses({ records, identities, trust, role: roleOf, mutation }
  */
 function takeOverRoles({ records, identities, trust, roles, accounts }: Inheritance): void {
   const unknown = new Map<string, Map<string, boolean>>();
-  for (const {
-    arn,
-    desired: { pods },
-  } of [...roles()]) {
+  for (const { arn, desired } of roles()) {
+    const { pods } = desired;
     for (const account of pods?.accounts ?? []) {
       if (records.has(account)) continue;
       unknown.set(account, (unknown.get(account) ?? new Map<string, boolean>()).set(arn, pods?.open ?? false));
@@ -88,11 +86,7 @@ function takeOverRoles({ records, identities, trust, roles, accounts }: Inherita
     record.trustedBy = new Set(trusting.keys());
     records.set(account, record);
   }
-  for (const {
-    arn,
-    desired: { pods },
-  } of [...roles()])
-    if (pods) trust.retry(arn);
+  for (const { arn, desired } of [...roles()]) if (desired.pods) trust.retry(arn);
 }
 
 /**

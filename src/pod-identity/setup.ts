@@ -2,8 +2,7 @@
 
 import { createEks } from '../aws/eks.ts';
 import { awsRequestHandler } from '../aws/forward-proxy.ts';
-import type { ConfigMap, Kubernetes, Mutation } from '../kubernetes/client.ts';
-import type { Watched } from '../kubernetes/watch.ts';
+import type { Kubernetes } from '../kubernetes/client.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Config } from '../lib/config.ts';
 import type { Log } from '../lib/log.ts';
@@ -38,9 +37,9 @@ export function startPodIdentity(options: PodIdentityOptions): PodIdentity | und
   const { config, kubernetes, clock, log, metrics } = options;
   const { eksCluster: cluster } = config;
   if (cluster === undefined) return undefined;
-  const mappings: Watched<ConfigMap> = kubernetes.watchConfigMap(podIdentityConfigMap);
-  const published: Watched<ConfigMap> = kubernetes.watchConfigMaps(podIdentityLabel);
-  const mutation: Watched<Mutation> = kubernetes.watchMutation(podIdentityMutation);
+  const mappings = kubernetes.watchConfigMap(podIdentityConfigMap);
+  const published = kubernetes.watchConfigMaps(podIdentityLabel);
+  const mutation = kubernetes.watchMutation(podIdentityMutation);
   const identities = new PodIdentityStore({ kubernetes, watched: mappings, clock, log });
   const countUnusable = () => {
     const { problems, replaced } = identities.current();
