@@ -234,12 +234,10 @@ function whyUnusable(org: string, mapping: RoleMapping, { ambiguousProxies }: Ma
 /** Finds the caller's organization whose mapping, by either carrier, leads to the target through the proxy role. */
 export function choiceOf(
   { orgs, ids }: Pick<Membership, 'orgs' | 'ids'>,
-  { byOrg }: Pick<Mappings, 'byOrg'>,
+  { names }: Pick<Mappings, 'names'>,
 ): (target: string, proxy: string) => ProxyChoice | undefined {
   return (target, proxy) => {
-    const org = orgs.find((one) =>
-      byOrg.get(one)?.some((mapping) => mapping.iam_role_arn === target && mapping.proxy_iam_role_arn === proxy),
-    );
+    const org = orgs.find((one) => names(one, target, proxy));
     const id = org && ids.get(org);
     return org === undefined ? undefined : { arn: proxy, org, ...(id === undefined ? {} : { org_id: id }) };
   };
