@@ -1,23 +1,20 @@
 /** Owns a grant from the request's side: stores the role requests of a run, and waits until the leader has settled them. */
 import type { Caller } from '../auth/caller.ts';
-import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
-import type { Watched } from '../kubernetes/watch.ts';
-import type { Clock } from '../lib/clock.ts';
+import type { Kubernetes } from '../kubernetes/client.ts';
 import { ApiError } from '../lib/errors.ts';
 import { proposedDefaults } from '../mappings/default-proposals.ts';
 import { choiceOf, type Mappings, resolve } from '../mappings/role-mappings.ts';
-import type { TrustStatuses } from '../proxy-roles/status.ts';
 import { withHeldTokens } from '../runs/held-tokens.ts';
 import { type Revocations, refuseRevoked, revocationFor } from '../runs/revocations.ts';
 import { askersOf, parseRoleRequest, type RoleRequest, type RoleRequestContent } from '../runs/role-request.ts';
-import { findRun, type PodIndex } from '../runs/runs.ts';
+import { findRun } from '../runs/runs.ts';
 import type { RoleOutcome } from './aws-config.ts';
 import { planCarriers } from './carriers.ts';
 import type { Memberships } from './membership.ts';
 import { isDenied } from './outcome.ts';
-import { recordRequest } from './record.ts';
+import { type RecordDeps, recordRequest } from './record.ts';
 import { createSecondLooks } from './second-look.ts';
-import { Settlement } from './settlement.ts';
+import { Settlement, type SettlementDeps } from './settlement.ts';
 
 export interface GrantRequest {
   caller: Caller;
@@ -48,23 +45,16 @@ export interface Grants {
   grant(request: GrantRequest): Promise<Grant>;
 }
 
-export interface GrantsOptions {
+export interface GrantsOptions extends Omit<RecordDeps, 'looks'>, Omit<SettlementDeps, 'revocations'> {
   kubernetes: Pick<
     Kubernetes,
     'listPods' | 'listPodsOfAccount' | 'getServiceAccount' | 'setWanted' | 'getConfigMap' | 'annotateConfigMap'
   >;
-  accounts: Watched<ServiceAccount>;
-  pods: PodIndex;
-  statuses: TrustStatuses;
   revocations: Revocations;
   mappings: () => Mappings;
   memberships: Pick<Memberships, 'settle'>;
-  /** Whether something that the request depends on has changed since it was made. */
-  changedSince: (request: RoleRequest) => boolean;
-  timeoutMs: number;
   /** How long a role token lives. */
   roleTokenSeconds: number;
-  clock: Clock;
 }
 
 export function createGrants(options: GrantsOptions): Grants {
@@ -83,7 +73,7 @@ export function createGrants(options: GrantsOptions): Grants {
       const content: RoleRequestContent = {
         run: run.id,
         user: { id: caller.id, name: caller.name },
-        ...(workloadType === undefined ? {} : { workload_type: workloadType }),
+        workload_type: workloadType,
         roles: [...plan.entries.map(({ arn, proxies }) => ({ target: arn, proxies })), ...plan.kept],
       };
       const startedAt = clock.monotonic();

@@ -1,12 +1,10 @@
 /** Owns giving role tokens to a live pod of the caller's run, for the roles that the mappings give the caller now. Invariant 11. */
 import type { Caller } from '../auth/caller.ts';
-import type { Kubernetes, Pod, ServiceAccount } from '../kubernetes/client.ts';
+import type { Kubernetes, Pod } from '../kubernetes/client.ts';
 import { KubernetesError } from '../kubernetes/error.ts';
 import type { MakeToken } from '../kubernetes/tokens.ts';
 import { kubernetesUnavailable } from '../kubernetes/transport.ts';
-import type { Watched } from '../kubernetes/watch.ts';
 import { roleTokenAudience } from '../lib/arn.ts';
-import type { Clock } from '../lib/clock.ts';
 import { ApiError } from '../lib/errors.ts';
 import type { Log } from '../lib/log.ts';
 import type { OrganizationStore } from '../mappings/organization-store.ts';
@@ -55,9 +53,6 @@ export interface RoleTokens {
 
 export interface RoleTokensOptions extends Omit<RecordDeps, 'looks'> {
   kubernetes: Pick<Kubernetes, 'listPods' | 'listPodsOfAccount' | 'getServiceAccount' | 'setWanted'>;
-  accounts: Watched<ServiceAccount>;
-  pods: PodIndex;
-  statuses: TrustStatuses;
   revocations: Pick<Revocations, 'isLive' | 'get' | 'read'>;
   mappings: Pick<MappingStore, 'isLive' | 'current' | 'read'>;
   organizations: Pick<OrganizationStore, 'isLive' | 'current' | 'read'>;
@@ -65,7 +60,6 @@ export interface RoleTokensOptions extends Omit<RecordDeps, 'looks'> {
   makeToken: MakeToken;
   /** How long a role token lives. */
   roleTokenSeconds: number;
-  clock: Clock;
   log: Log;
 }
 
@@ -106,7 +100,7 @@ export function createRoleTokens(options: RoleTokensOptions): RoleTokens {
       const user = { id: caller.id, name: caller.name };
       const contentFor = (known: RoleRequest | undefined) =>
         withHeldTokens(
-          { run, user, roles: entriesOf(known, caller.id, membership.orgs), ...workloadOf(known) },
+          { run, user, roles: entriesOf(known, caller.id, membership.orgs), workload_type: known?.workload_type },
           known,
           given,
           choiceFor,
@@ -161,10 +155,6 @@ function entriesOf(known: RoleRequest | undefined, userId: string, orgs: readonl
   if (known?.user.id !== userId) return [];
   const left = known.roles.map((role) => ({ ...role, proxies: role.proxies.filter(({ org }) => orgs.includes(org)) }));
   return left.filter(({ proxies }) => proxies.length > 0);
-}
-
-function workloadOf(known: RoleRequest | undefined) {
-  return known?.workload_type === undefined ? {} : { workload_type: known.workload_type };
 }
 
 function isStill({ target, proxy }: GivenToken, targets: readonly Target[]): boolean {

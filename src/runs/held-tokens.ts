@@ -5,23 +5,15 @@ import type { Clock } from '../lib/clock.ts';
 import type { RevokedTokens } from './revocations.ts';
 import type { HeldToken, RequestedRole, RoleRequest, RoleRequestContent } from './role-request.ts';
 
-/** A proxy role, with the organization by which the caller may have it. */
-interface Choice {
-  arn: string;
-  org: string;
-  org_id?: string | undefined;
-}
-
-/** A role that the caller may have by a token. */
-export interface TokenRole extends Choice {
-  target: string;
-}
+/** A role that the caller may have by a token, with the organization by which that is so. */
+export type TokenRole = Omit<HeldToken, 'until'>;
+type Choice = Omit<TokenRole, 'target'>;
 
 /**
  * Added to a token's lifetime: a replica whose watch of revocations went silent may give one until it notices that, and the
  * clocks of the API server and of AWS may differ.
  */
-export const tokenLeewayMs = longestQuietMs + 60_000;
+const tokenLeewayMs = longestQuietMs + 60_000;
 
 /** The roles that the service account's run may still use by tokens, in the form of roles that are given by entries. */
 export function rolesByToken({ tokens = [] }: Pick<RoleRequest, 'tokens'>): RequestedRole[] {
@@ -68,7 +60,7 @@ export function revokedTokens(
  * @param choiceFor the organization by which the caller may have a role, if any.
  * @param now milliseconds since the epoch. @param lifeMs of a token.
  */
-export function heldTokens(
+function heldTokens(
   known: RoleRequest | undefined,
   given: readonly TokenRole[],
   choiceFor: (target: string, proxy: string) => Choice | undefined,
@@ -84,10 +76,7 @@ export function heldTokens(
     const over = until ?? tokensOverAt(now, lifeMs);
     return Date.parse(over) > now ? [{ ...role, until: over }] : [];
   });
-  const all = [
-    ...kept,
-    ...given.map(({ target, arn, org, org_id }) => ({ target, arn, org, ...(org_id === undefined ? {} : { org_id }) })),
-  ];
+  const all = [...kept, ...given.map(({ target, arn, org, org_id }) => ({ target, arn, org, org_id }))];
   return all.sort((a, b) => (a.target + a.arn < b.target + b.arn ? -1 : 1));
 }
 
