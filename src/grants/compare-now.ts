@@ -4,8 +4,7 @@ import type { Kubernetes } from '../kubernetes/client.ts';
 import { isAtLeast } from '../kubernetes/resource-version.ts';
 import { KubernetesError, kubernetesUnavailable } from '../kubernetes/transport.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { TrustStatuses } from '../proxy-roles/status.ts';
-import { backgroundId, compareAnnotation } from '../proxy-roles/status.ts';
+import { backgroundId, compareAnnotation, type TrustStatuses } from '../proxy-roles/status.ts';
 import { untilPublished } from '../reconcile/status-store.ts';
 
 export interface ComparisonDeps {

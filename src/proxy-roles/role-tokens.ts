@@ -82,8 +82,7 @@ export function fittingTokens(
   wanted: TokenTrust | undefined,
   fits: (tokens: TokenTrust) => boolean,
 ): TokensPlan {
-  if (!wanted || wanted.denied.size === 0) return { tokens: wanted, problem: undefined };
-  if (fits(wanted)) return { tokens: wanted, problem: undefined };
+  if (!wanted || wanted.denied.size === 0 || fits(wanted)) return { tokens: wanted, problem: undefined };
   const tokens = whoIsDenied(wanted, role.observed.tokens, fits);
   const left = wanted.denied.size - tokens.denied.size;
   const detail = `its trust policy has room to deny the tokens of ${tokens.denied.size} service accounts, and those of ${left} more work until they expire`;
