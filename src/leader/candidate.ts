@@ -1,8 +1,6 @@
 /** Owns a replica's candidacy: it competes for the lease, waits for release 1.8 to end, and publishes metrics. */
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import type { Kubernetes } from '../kubernetes/client.ts';
-import type { Config } from '../lib/config.ts';
 import type { Metrics } from '../lib/metrics.ts';
 import { forgetPodIdentityMetrics } from '../pod-identity/metrics.ts';
 import { forgetMetrics, publishMetrics } from '../proxy-roles/metrics.ts';
@@ -11,11 +9,7 @@ import { createLeader } from './leader.ts';
 import { createLease, type Lease } from './lease.ts';
 import type { LeaderOptions } from './options.ts';
 
-type Derived = 'maxChars' | 'roleTokenSeconds' | 'readsPerSecond' | 'writesPerSecond' | 'resyncMs' | 'metrics';
-
-export interface CandidateOptions extends Omit<LeaderOptions, Derived> {
-  config: Config;
-  kubernetes: Kubernetes;
+export interface CandidateOptions extends Omit<LeaderOptions, 'metrics'> {
   metrics: Metrics;
 }
 
@@ -24,13 +18,8 @@ export function createCandidate(options: CandidateOptions): Lease {
   const { config, kubernetes, statuses, podIdentity, clock, log, metrics } = options;
   const leader = createLeader({
     ...options,
-    maxChars: config.trustPolicyMaxChars,
-    roleTokenSeconds: config.roleTokenSeconds,
-    readsPerSecond: config.iamReadsPerSecond,
-    writesPerSecond: config.iamWritesPerSecond,
-    resyncMs: config.resyncSeconds * 1000,
     metrics: {
-      written: (_role, added) => metrics.batchSize.observe(added),
+      written: (added) => metrics.batchSize.observe(added),
       revoked: (seconds) => metrics.revokeSeconds.observe(seconds),
       drifted: (role) => metrics.drifts.inc({ role }),
       published: (status) => publishMetrics(metrics, status),

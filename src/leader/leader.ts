@@ -14,10 +14,10 @@ export interface Leader {
 
 /** The caches must have synced before `hold` is called. Invariant 3. */
 export function createLeader(options: LeaderOptions): Leader {
-  const { clock, log } = options;
+  const { config, clock, log } = options;
   // The rate limit belongs to the AWS account, so it outlives a term.
-  const reads = createRateLimiter(options.readsPerSecond, clock);
-  const writes = createRateLimiter(options.writesPerSecond, clock);
+  const reads = createRateLimiter(config.iamReadsPerSecond, clock);
+  const writes = createRateLimiter(config.iamWritesPerSecond, clock);
   const time = createTimeRange(clock);
   let term: Term | undefined;
 
@@ -45,7 +45,7 @@ export function createLeader(options: LeaderOptions): Leader {
           log.error({ err: error }, 'Pod Identity did not start; roles of organizations are still managed');
         });
         while (!signal.aborted) {
-          await clock.sleep(options.resyncMs, signal);
+          await clock.sleep(config.resyncSeconds * 1000, signal);
           if (!signal.aborted) await resync(options, term, () => lease.holds() && !signal.aborted);
         }
         await term.controller.idle();

@@ -3,6 +3,7 @@ import type { Iam } from '../aws/iam.ts';
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import type { Clock } from '../lib/clock.ts';
+import type { Config } from '../lib/config.ts';
 import type { Log } from '../lib/log.ts';
 import type { Mappings } from '../mappings/role-mappings.ts';
 import type { PodIdentitySources } from '../pod-identity/controller.ts';
@@ -13,8 +14,8 @@ import type { PodIndex } from '../runs/runs.ts';
 import type { TrustScope } from '../trust-policy/document.ts';
 
 export interface LeaderMetrics extends RoleMetrics {
-  /** Called after each write with the role and how many accounts it added and removed. */
-  written(role: string, added: number, removed: number): void;
+  /** Called after each write with how many accounts it added. */
+  written(added: number): void;
   /** Called with the seconds from when an account lost its right to the role until the write that removed it. */
   revoked(seconds: number): void;
   /** Called when an external change of a trust policy is found. */
@@ -22,6 +23,7 @@ export interface LeaderMetrics extends RoleMetrics {
 }
 
 export interface LeaderOptions {
+  config: Config;
   kubernetes: Kubernetes;
   iam: Iam;
   accounts: Watched<ServiceAccount>;
@@ -30,12 +32,6 @@ export interface LeaderOptions {
   mappings: { current(): Mappings; onChange(listener: () => void): void };
   revocations: Pick<Revocations, 'current' | 'isRevoked' | 'onRunsChange' | 'forgetEnded'>;
   scope: TrustScope;
-  maxChars: number;
-  /** How long a role token lives. */
-  roleTokenSeconds: number;
-  readsPerSecond: number;
-  writesPerSecond: number;
-  resyncMs: number;
   /** Undefined where Pod Identity is off. */
   podIdentity?: PodIdentitySources | undefined;
   clock: Clock;

@@ -9,13 +9,13 @@ import { Placements } from '../proxy-roles/placements.ts';
 import { createProviderAudiences } from '../proxy-roles/provider-audiences.ts';
 import type { ProxyRole } from '../proxy-roles/proxy-role.ts';
 import { isStillByTokens, stillRequested } from '../proxy-roles/removal-guard.ts';
-import type { TrustStatus } from '../proxy-roles/status.ts';
 import {
   compareAnnotation,
   isBackgroundId,
   releaseAnnotation,
   removeAnnotation,
   statusName,
+  type TrustStatus,
   trustStatusForm,
 } from '../proxy-roles/status.ts';
 import { TokenTrusts } from '../proxy-roles/token-trusts.ts';
@@ -65,7 +65,7 @@ export class Term {
       ...this.view,
       accounts,
       mappings: mappings.current,
-      maxChars: options.maxChars,
+      maxChars: options.config.trustPolicyMaxChars,
       computeNamespace: options.scope.namespace,
       monotonic: () => clock.monotonic(),
       onChange: (role, change, user) => this.controller.changed(role, change, user),
@@ -76,7 +76,7 @@ export class Term {
       mappings: mappings.current,
       revocations: options.revocations.current,
       isUnmanaged: (arn) => this.isUnmanaged(arn),
-      lifeMs: options.roleTokenSeconds * 1000,
+      lifeMs: options.config.roleTokenSeconds * 1000,
       time: means.time,
       role: (arn) => this.placements.role(arn),
       roles: () => this.placements.roles(),
@@ -183,6 +183,7 @@ export class Term {
     return new RoleController({
       ...options,
       ...this.means,
+      maxChars: options.config.trustPolicyMaxChars,
       placements,
       mappings: mappings.current,
       publisher: this.publisher,
@@ -207,8 +208,8 @@ export class Term {
         const status = await kubernetes.getConfigMap(statusName(role.arn)).catch(() => undefined);
         return (status?.annotations[releaseAnnotation] ?? '') >= since;
       },
-      onWritten: (role, added, removed) => metrics.written(role.arn, added, removed),
-      onRevoked: (_role, seconds) => metrics.revoked(seconds),
+      onWritten: metrics.written,
+      onRevoked: metrics.revoked,
       onDrift: (role, drift, pauseMs) => this.drifted(role, drift, pauseMs),
       askedFor: (arn) => this.annotation(arn, compareAnnotation),
       isUnmanaged: (arn) => this.isUnmanaged(arn),

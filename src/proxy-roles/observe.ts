@@ -62,12 +62,12 @@ export function accept(
   for (const [account, since] of role.desired.leaving) {
     if (members.has(account)) continue;
     role.desired.leaving.delete(account);
-    if (changed?.accounts.has(account)) deps.onRevoked(role, (deps.clock.monotonic() - since) / 1000);
+    if (changed?.accounts.has(account)) deps.onRevoked((deps.clock.monotonic() - since) / 1000);
   }
   if (!changed) return;
   const added = [...members.keys()].filter((account) => !changed.accounts.has(account));
   const removed = [...changed.accounts].filter((account) => !members.has(account) && !deps.keep(account));
-  deps.onWritten(role, added.length, removed.length);
+  deps.onWritten(added.length);
   deps.log.info({ role: role.arn, added, removed, members: members.size }, 'trust policy written');
 }
 

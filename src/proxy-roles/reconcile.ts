@@ -53,9 +53,10 @@ export interface RoleReconcileDeps extends RemovalGuardDeps, RoleTokensDeps {
   lease: HeldLease;
   /** Whether this service manages the web identity subjects in the role's document: an organization is mapped to it. */
   isProxy: (role: ProxyRole) => boolean;
-  onWritten: (role: ProxyRole, added: number, removed: number) => void;
+  /** Called after each write with how many service accounts it added. */
+  onWritten: (added: number) => void;
   /** Called after a write removed a service account, with the seconds since its removal was due. */
-  onRevoked: (role: ProxyRole, seconds: number) => void;
+  onRevoked: (seconds: number) => void;
   /** Called when the document was changed externally. */
   onDrift: (role: ProxyRole, drift: Drift, pauseMs: number) => void;
 }

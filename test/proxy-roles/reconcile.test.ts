@@ -98,7 +98,7 @@ describe('a reconcile of a proxy role', () => {
     },
     released: async () => false,
     onWritten: () => undefined,
-    onRevoked: (_role, seconds) => revoked.push(seconds),
+    onRevoked: (seconds) => revoked.push(seconds),
     onDrift: (_role, _drift, pauseMs) => pauses.push(pauseMs),
   });
   const pass = (urgent = false) =>
