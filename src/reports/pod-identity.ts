@@ -34,34 +34,28 @@ export function podIdentitySources(podIdentity: PodIdentity, pods: PodIndex): Po
 /** A live pod that was created before its account had the role, and therefore lacks it. */
 export interface PodToRestart {
   pod: string;
-  run_id?: string;
+  run_id: string | undefined;
   why: 'before_association' | 'before_mapping';
 }
 
-export interface PodIdentityReport {
-  domino_user: string;
-  service_account: string;
-  iam_role_arn: string;
-  target_role_arn?: string;
-  session_tags: boolean;
-  /** The session policy, as JSON text. */
-  policy?: string;
-  state: PodIdentityStatus['state'];
+type Wanted = Pick<
+  PodIdentityStatus,
+  'domino_user' | 'service_account' | 'iam_role_arn' | 'target_role_arn' | 'session_tags' | 'policy'
+>;
+
+export interface PodIdentityReport
+  extends Wanted,
+    Pick<PodIdentityStatus, 'state' | 'association' | 'credentials' | 'drift' | 'contested_until'> {
   parts?: PodIdentityStatus['parts'];
-  association?: NonNullable<PodIdentityStatus['association']>;
-  /** Whether a check saw EKS give new pods credentials. */
-  credentials?: NonNullable<PodIdentityStatus['credentials']>;
-  code?: string;
-  reason?: string;
+  code?: string | undefined;
+  reason?: string | undefined;
   /** AWS's own words, for administrators: they can name other principals. */
-  said?: string;
-  since?: string;
+  said?: string | undefined;
+  since?: string | undefined;
   advice: string;
   /** The live pods that have the role. */
   pods: string[];
   restart: PodToRestart[];
-  drift?: NonNullable<PodIdentityStatus['drift']>;
-  contested_until?: string;
 }
 
 /** The reports for all mapped users, and for Pod Identities that are being removed, sorted by user. */
@@ -92,7 +86,7 @@ export function podIdentityOf(
   const found = ownReport(name, sources);
   if (!found) return undefined;
   const { said: _forAdministrators, credentials, ...own } = found;
-  return credentials ? { ...own, credentials: { seen: credentials.seen } } : own;
+  return { ...own, credentials: credentials && { seen: credentials.seen } };
 }
 
 function ownReport(user: string, sources: PodIdentityReportSources): PodIdentityReport | undefined {
@@ -133,7 +127,7 @@ function report(
     ...wantedOf(mapping),
     state: problem && problem !== held ? 'refused' : 'pending',
     code,
-    ...(problem ? { reason: problem.detail } : {}),
+    reason: problem?.detail,
     advice: adviceFor('pod_identity', code),
     pods: [],
     restart: [],
@@ -163,34 +157,24 @@ function statusReport(
     ...wanted,
     state,
     parts: status.parts,
-    ...(association ? { association } : {}),
-    ...(status.credentials ? { credentials: status.credentials } : {}),
-    ...(code === undefined ? {} : { code }),
-    ...(isBehind || !reason ? {} : { reason: reason.detail, since: reason.at, ...saidOf(reason) }),
+    association,
+    credentials: status.credentials,
+    code,
+    ...(isBehind || !reason ? {} : { reason: reason.detail, since: reason.at, said: reason.said }),
     advice: adviceFor('pod_identity', code ?? (isLeaving ? 'leaving' : restart.length > 0 ? 'restart' : 'in_place')),
     pods: having.map(({ name }) => name).sort(),
     restart,
-    ...(status.drift ? { drift: status.drift } : {}),
-    ...(status.contested_until === undefined ? {} : { contested_until: status.contested_until }),
+    drift: status.drift,
+    contested_until: status.contested_until,
   };
-}
-
-function saidOf({ said }: NonNullable<PodIdentityStatus['reason']>) {
-  return said === undefined ? {} : { said };
 }
 
 function wantedOf({ disable_session_tags: isOff, ...mapping }: PodIdentityMapping) {
   return wantedBefore({ ...mapping, session_tags: !isOff });
 }
 
-type Wanted = Pick<
-  PodIdentityStatus,
-  'domino_user' | 'service_account' | 'iam_role_arn' | 'target_role_arn' | 'session_tags' | 'policy'
->;
-
 function wantedBefore({ domino_user, service_account, iam_role_arn, target_role_arn, session_tags, policy }: Wanted) {
-  const wanted = { domino_user, service_account, iam_role_arn, session_tags };
-  return { ...wanted, ...(target_role_arn && { target_role_arn }), ...(policy && { policy }) };
+  return { domino_user, service_account, iam_role_arn, session_tags, target_role_arn, policy };
 }
 
 /**
@@ -203,7 +187,7 @@ function podsToRestart(own: readonly Pod[], status: PodIdentityStatus, former?: 
   if (!association) return [];
   return own
     .flatMap((pod): PodToRestart[] => {
-      const about = { pod: pod.name, ...(pod.run === undefined ? {} : { run_id: pod.run }) };
+      const about = { pod: pod.name, run_id: pod.run };
       if (pod.account === account) return pod.hasPodIdentity ? [] : [{ ...about, why: 'before_association' }];
       return beganBeforeMapping(pod, former) ? [{ ...about, why: 'before_mapping' }] : [];
     })

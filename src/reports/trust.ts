@@ -38,7 +38,11 @@ export interface WaitingReport {
   asked_at?: string;
 }
 
-export interface RoleReport {
+export interface RoleReport
+  extends Partial<Room>,
+    Partial<Pick<TrustStatus, 'characters_used' | 'characters_allowed'>>,
+    Pick<TrustStatus, 'others' | 'kept_elsewhere' | 'written_at' | 'compared_at'>,
+    Pick<TrustStatus, 'drift' | 'contested_until' | 'brake' | 'error'> {
   proxy_iam_role_arn: string;
   /** Whether a mapping names the role; when none does any more, its members are being removed. */
   mapped: boolean;
@@ -46,26 +50,12 @@ export interface RoleReport {
   published: boolean;
   members: MemberReport[];
   waiting: WaitingReport[];
-  /** Other service accounts that our subjects let in, or may. */
-  others?: string[];
   /** The unmanaged subjects that let in more than the members. */
-  open_subjects?: OpenReport[];
-  /** A mapping says that it is unmanaged: its owner keeps its trust policy. */
-  kept_elsewhere?: true;
-  characters_used?: number;
-  characters_allowed?: number;
-  characters_free?: number;
-  runs_that_still_fit?: number;
-  written_at?: string;
-  compared_at?: string;
-  drift?: NonNullable<TrustStatus['drift']>;
-  contested_until?: string;
-  brake?: NonNullable<TrustStatus['brake']>;
-  error?: NonNullable<TrustStatus['error']>;
+  open_subjects?: OpenReport[] | undefined;
   /** Its part for role tokens, where a mapping gives it by them. */
-  role_tokens?: { granted: boolean; denied: string[]; problem?: { code: string; detail: string } | undefined };
+  role_tokens?: (Omit<NonNullable<TrustStatus['tokens']>, 'denied'> & { denied: string[] }) | undefined;
   /** Organizations that reach other organizations' targets through it. */
-  shared?: SharedReach[];
+  shared?: SharedReach[] | undefined;
 }
 
 export interface PoolReport {
@@ -101,30 +91,30 @@ export function roleReport(roleArn: string, sources: TrustReportSources): RoleRe
   const mapped = sources.mappings.managedProxies.has(roleArn);
   const shared = sharedReach(roleArn, sources.mappings.byOrg);
   const published = status !== undefined;
-  const base = { proxy_iam_role_arn: roleArn, mapped, published, ...(shared.length > 0 ? { shared } : {}) };
+  const base = { proxy_iam_role_arn: roleArn, mapped, published, shared: shared.length > 0 ? shared : undefined };
   if (!status) return { ...base, members: [], waiting: [] };
   const open = openReports(status, sources.scope);
-  const { characters_used, characters_allowed, written_at, compared_at, drift, contested_until, brake, error } = status;
+  const { tokens, error } = status;
   return {
     ...base,
     members: Object.entries(status.members)
       .map(([account, { since }]) => member(roleArn, account, since, sources))
       .sort((a, b) => compare(a.since, b.since) || compare(a.service_account, b.service_account)),
     waiting: status.refused.map((refusal) => waiting(refusal, sources)),
-    ...(status.others ? { others: status.others } : {}),
-    ...(open.length > 0 ? { open_subjects: open } : {}),
-    ...(status.kept_elsewhere ? { kept_elsewhere: true } : {}),
-    characters_used,
-    characters_allowed,
+    others: status.others,
+    open_subjects: open.length > 0 ? open : undefined,
+    kept_elsewhere: status.kept_elsewhere,
+    characters_used: status.characters_used,
+    characters_allowed: status.characters_allowed,
     // A role that cannot be written has no capacity, whatever its size.
     ...(error ? { characters_free: 0, runs_that_still_fit: 0 } : roomIn(status, sources.namespace)),
-    ...(written_at === undefined ? {} : { written_at }),
-    ...(compared_at === undefined ? {} : { compared_at }),
-    ...(drift ? { drift } : {}),
-    ...(contested_until === undefined ? {} : { contested_until }),
-    ...(brake ? { brake } : {}),
-    ...(status.tokens ? { role_tokens: { ...status.tokens, denied: Object.keys(status.tokens.denied).sort() } } : {}),
-    ...(error ? { error } : {}),
+    written_at: status.written_at,
+    compared_at: status.compared_at,
+    drift: status.drift,
+    contested_until: status.contested_until,
+    brake: status.brake,
+    role_tokens: tokens && { ...tokens, denied: Object.keys(tokens.denied).sort() },
+    error,
   };
 }
 
