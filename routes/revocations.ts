@@ -16,7 +16,7 @@ import { pageOf, pageQuery } from '../src/http/page.ts';
 import type { Config } from '../src/lib/config.ts';
 import type { Log } from '../src/lib/log.ts';
 import { revokedTokens } from '../src/runs/held-tokens.ts';
-import type { Revocation, Revocations } from '../src/runs/revocations.ts';
+import { type Revocation, type Revocations, revocationReport } from '../src/runs/revocations.ts';
 import { requireRunId } from '../src/runs/runs.ts';
 
 export interface RevocationDeps extends RunRemovalDeps {
@@ -39,7 +39,7 @@ export function revocationRoutes(deps: RevocationDeps): Router {
         dry_run: true,
         run_id: run,
         revoked: known !== undefined,
-        ...(known && described(known)),
+        ...(known && revocationReport(known)),
         ...(await previewRevocation(run, names, deps, known?.tokens)),
       });
       return;
@@ -56,7 +56,7 @@ export function revocationRoutes(deps: RevocationDeps): Router {
     res.json({
       run_id: run,
       revoked: true,
-      ...described(record),
+      ...revocationReport(record),
       service_accounts: names,
       proxy_iam_role_arns: before,
       left: stillIn.length === 0,
@@ -71,7 +71,7 @@ export function revocationRoutes(deps: RevocationDeps): Router {
     const runs = items.map(([run, record]) => {
       const live = deps.pods.ofRun(run);
       const user = live.find(({ userName }) => userName !== undefined)?.userName;
-      return { run_id: run, ...described(record), user, live_pods: live.length };
+      return { run_id: run, ...revocationReport(record), user, live_pods: live.length };
     });
     res.json({ revoked_runs: runs, total: all.length, next });
   });
@@ -87,8 +87,4 @@ export function revocationRoutes(deps: RevocationDeps): Router {
   });
 
   return router;
-}
-
-function described({ by, at, reason }: Revocation) {
-  return { revoked_by: by, revoked_at: at, reason };
 }

@@ -3,7 +3,7 @@ import type { Membership, Organizations } from '../mappings/organizations.ts';
 import type { MappingStore } from '../mappings/store.ts';
 import type { PodIdentity } from '../pod-identity/setup.ts';
 import type { TrustStatuses } from '../proxy-roles/status.ts';
-import { revokedRun } from '../runs/revocations.ts';
+import { revocationReport, revokedRun } from '../runs/revocations.ts';
 import { askersOf, parseRoleRequest } from '../runs/role-request.ts';
 import { accountNames } from '../runs/runs.ts';
 import { type AccessSources, accessReport, type RunSeen } from './access.ts';
@@ -72,7 +72,6 @@ export function accessOf(
 ) {
   const membership = knownMembership(user, recorded);
   const access = accessReport(accessSources({ id: user.id, ...membership }, deps), about?.run);
-  const podIdentity = podIdentityFor(user, deps);
   const runs = runsOf(user);
   return {
     user: user.name,
@@ -80,8 +79,8 @@ export function accessOf(
     ...(user.otherIds.length > 0 ? { other_user_ids: user.otherIds } : {}),
     domino_orgs: membership.orgs,
     membership: membership.known,
-    ...(podIdentity ? { pod_identity: podIdentity } : {}),
-    ...(about ? { run: runSummary(about.run, about.livePods), ...revocationOf(about.run, deps) } : {}),
+    pod_identity: podIdentityFor(user, deps),
+    ...(about ? { run: runSummary(about.run, about.livePods), revocation: revocationOf(about.run, deps) } : {}),
     runs: runs.slice(0, mostRuns).map(([id, pods]) => {
       const seen = { id, userId: user.id, names: accountNames(pods), ofAccount: deps.pods.ofAccount };
       return runSummary(runSeen(seen, deps), pods.length);
@@ -110,8 +109,5 @@ function revocationOf({ id, accounts }: RunSeen, { pods, revocations }: AccessOf
   const names = accounts.map(({ name }) => name);
   const run = revokedRun(id, names, pods, revocations);
   const record = run === undefined ? undefined : revocations.get(run);
-  if (!record) return {};
-  const { by, at, reason } = record;
-  const about = { run_id: run, revoked_by: by, revoked_at: at };
-  return { revocation: { ...about, ...(reason === undefined ? {} : { reason }) } };
+  return record && { run_id: run, ...revocationReport(record) };
 }

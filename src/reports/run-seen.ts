@@ -49,11 +49,10 @@ export interface RunSummary {
   run_id: string;
   live_pods: number;
   service_accounts: string[];
-  asked_at?: string;
+  asked_at: string | undefined;
 }
 
 export function runSummary({ id, accounts }: RunSeen, livePods: number): RunSummary {
   const [askedAt] = accounts.flatMap(({ request }) => (request && askersOf(request).has(id) ? request.at : [])).sort();
-  const summary = { run_id: id, live_pods: livePods, service_accounts: accounts.map(({ name }) => name) };
-  return { ...summary, ...(askedAt === undefined ? {} : { asked_at: askedAt }) };
+  return { run_id: id, live_pods: livePods, service_accounts: accounts.map(({ name }) => name), asked_at: askedAt };
 }

@@ -142,6 +142,11 @@ export function revokedRun(
   return [run, ...others].find((one) => revocations.get(one) !== undefined);
 }
 
+/** The record as administrators get it. */
+export function revocationReport({ by, at, reason }: Revocation) {
+  return { revoked_by: by, revoked_at: at, reason };
+}
+
 /** The sentence for the user of a revoked run. */
 export function revokedSentence({ reason }: Revocation): string {
   const why = reason === undefined ? '' : `: ${reason.replace(/[.\s]+$/, '')}`;
