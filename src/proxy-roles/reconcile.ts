@@ -33,7 +33,6 @@ import {
   checkAudience,
   confirmedTokens,
   fittingTokens,
-  noticeTokens,
   type RoleTokensDeps,
   roomBeside,
   tokensRetryMs,
@@ -167,7 +166,7 @@ function observeDocument(
   noticeDrift(deps, role, view);
   if (!desired.isProxy || mayBeStale(role, view.subjects, now)) return;
   noticeMembers(deps, role, text, view);
-  noticeTokens(role, view);
+  observed.tokens = view.tokens;
 }
 
 interface Plan {

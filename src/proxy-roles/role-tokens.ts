@@ -89,11 +89,6 @@ export function fittingTokens(
   return { tokens, problem: { code: 'trust_policy_full', detail } };
 }
 
-/** Records the part for role tokens that IAM showed, in a document that is not old. */
-export function noticeTokens({ observed }: ProxyRole, view: Pick<TrustPolicyView, 'tokens'>): void {
-  observed.tokens = view.tokens;
-}
-
 /** Records that IAM accepted or showed a document with this part for role tokens. */
 export function acceptTokens(role: ProxyRole, accepted: TokenTrust | undefined): void {
   const { desired, observed } = role;
