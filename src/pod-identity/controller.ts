@@ -13,7 +13,7 @@ import { createPublisher, type Publisher } from '../reconcile/publisher.ts';
 import { beforeOthers, ReconcileQueue } from '../reconcile/queue.ts';
 import type { PodIndex } from '../runs/runs.ts';
 import { type Associations, createAssociations } from './association-client.ts';
-import { type PodIdentities, type PodIdentityMapping, podIdentityConfigMap } from './mappings.ts';
+import { type PodIdentityMapping, podIdentityConfigMap } from './mappings.ts';
 import { MutationKeeper } from './mutation-client.ts';
 import { podIdentityMutation } from './mutation-rules.ts';
 import type { PodIdentityReconcileDeps } from './outcome.ts';
@@ -21,6 +21,7 @@ import { createPodIdentityReconciler } from './reconcile.ts';
 import { contentOf, type PodIdentityRecord, sameContent, statusOfRecord } from './record.ts';
 import { findOrphans, type Inheritance, isLeft, takeOver } from './recover.ts';
 import { type PodIdentityStatus, type PodIdentityStatuses, podIdentityStatusForm } from './status.ts';
+import type { PodIdentityStore } from './store.ts';
 import { createPodTrustKeeper, type PodTrustKeeper } from './trust-client.ts';
 
 export interface PodIdentityMetrics {
@@ -31,11 +32,7 @@ export interface PodIdentityMetrics {
 
 /** What each replica has for Pod Identity, whether it is the leader or not. */
 export interface PodIdentitySources {
-  identities: {
-    current(): PodIdentities;
-    onChange(listener: () => void): void;
-    caughtUp(signal: AbortSignal): Promise<void>;
-  };
+  identities: Pick<PodIdentityStore, 'current' | 'onChange' | 'caughtUp'>;
   statuses: PodIdentityStatuses;
   mutation: Watched<Mutation>;
   /** Resolves with the client, once the caches are filled. */
@@ -87,12 +84,7 @@ export class PodIdentityTerm {
     const mayWrite = () => lease.holds() && !signal.aborted;
     this.publisher = createPublisher(podIdentityStatusForm, kubernetes, statuses, mayWrite);
     this.associations = createAssociations(options);
-    this.trust = createPodTrustKeeper({
-      role: options.role,
-      isUnmanaged: options.isUnmanaged,
-      changed: options.roleChanged,
-      monotonic: () => options.clock.monotonic(),
-    });
+    this.trust = createPodTrustKeeper(options);
     this.mutation = this.createMutationKeeper(mayWrite);
     const reconcile = createPodIdentityReconciler({ ...options, ...this.reconcilerParts(mayWrite) });
     this.queue = new ReconcileQueue({ ...options, reconcile, of: 'a Pod Identity', workers: 1 });

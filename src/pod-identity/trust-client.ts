@@ -1,4 +1,5 @@
 /** Owns which role should trust which service account through EKS Pod Identity, and whether its trust policy does so yet. */
+import type { Clock } from '../lib/clock.ts';
 import {
   desirePods,
   forgetPods,
@@ -33,9 +34,8 @@ export interface PodTrustKeeperOptions {
   /** Whether the role is unmanaged: then nothing in its document is ours, to add or to remove. */
   isUnmanaged: (arn: string) => boolean;
   /** Called when the role has to be reconciled. */
-  changed: (role: ProxyRole) => void;
-  /** Monotonic milliseconds. */
-  monotonic: () => number;
+  roleChanged: (role: ProxyRole) => void;
+  clock: Pick<Clock, 'monotonic'>;
 }
 
 export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKeeper {
@@ -49,16 +49,16 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
       const wasOurs = role.desired.pods !== undefined || role.observed.pods !== undefined;
       desirePods(role, undefined);
       forgetPods(role);
-      if (wasOurs) options.changed(role);
+      if (wasOurs) options.roleChanged(role);
       return;
     }
     const next: PodTrust = { accounts: new Set(accounts.keys()), open: [...accounts.values()].includes(true) };
     const isSo = samePodTrust(role.desired.pods, next);
     if (!isSo) desirePods(role, next);
     // A role that could not be written is retried once its error has expired.
-    const retry = role.conditions.error !== undefined && options.monotonic() >= role.conditions.error.until;
+    const retry = role.conditions.error !== undefined && options.clock.monotonic() >= role.conditions.error.until;
     if (!isSo || (retry && !(podsAreReconciled(role) && samePodTrust(role.desired.pods, role.observed.pods))))
-      options.changed(role);
+      options.roleChanged(role);
   }
 
   return {
@@ -95,7 +95,7 @@ export function createPodTrustKeeper(options: PodTrustKeeperOptions): PodTrustKe
       // A new generation of the same accounts, so that they are reconciled again.
       desirePods(role, role.desired.pods ?? { accounts: new Set(), open: false });
       apply(arn);
-      if (!options.isUnmanaged(arn)) options.changed(role);
+      if (!options.isUnmanaged(arn)) options.roleChanged(role);
     },
   };
 }
