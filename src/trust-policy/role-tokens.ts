@@ -63,7 +63,7 @@ export function tokenTrustIn(policy: JsonObject, scope: TokenScope, audience: st
 /** The policy with the wanted part for role tokens, and all else unchanged. */
 export function withTokenTrust(policy: JsonObject, scope: TokenScope, trust: TokenTrust): JsonObject {
   const { audience } = trust;
-  const isGranted = trust.granted && audienceForm.test(audience);
+  const isGranted = granting(trust) !== undefined;
   const statements = statementsOf(policy);
   const exact = statements.findIndex((one) => isExact(one, scope, audience));
   const named = statements.findIndex(({ Sid: sid }) => sid === allowSid);
