@@ -60,7 +60,8 @@ export function createMemberships(options: MembershipsOptions): Memberships {
     for (const [org, reason] of refused) {
       options.onRefused();
       const record = records.get(org);
-      for (const id of caller.organizationIds.get(org) ?? []) {
+      const ids = caller.organizationIds.get(org) ?? [];
+      for (const id of ids) {
         if (!record || record.contenders.some((one) => one.id === id)) continue;
         organizations.contend(org, id, caller.name).catch((error: unknown) => {
           log.warn(
@@ -69,7 +70,6 @@ export function createMemberships(options: MembershipsOptions): Memberships {
           );
         });
       }
-      const ids = caller.organizationIds.get(org) ?? [];
       if (!isNews(`${org} ${ids.join(' ')}`)) continue;
       const about = { audit: 'organization', decision: 'refused', org, organization_ids: ids, mapped_id: record?.id };
       log.error(

@@ -34,18 +34,17 @@ export async function previewRevocation(
   const held = heldBy(names, deps, revoked);
   const ways = [...waysOf(names, deps, held), ...(await unpublishedWaysOf(held, deps))];
   return {
-    ...(user === undefined ? {} : { user }),
+    user,
     service_accounts: names,
     loses,
-    shut_out_too: [...others].map(([id, name]) => ({ run_id: id, ...(name === undefined ? {} : { user: name }) })),
+    shut_out_too: [...others].map(([id, name]) => ({ run_id: id, user: name })),
     // Roles from which the leader can remove the run are left out.
     stays_in: ways.filter(({ code }) => code !== 'pending'),
   };
 }
 
 function pairsOf(roles: readonly RequestedRole[], has: (proxy: string) => boolean) {
-  return roles.flatMap(({ target, proxies }) => {
-    const open = proxies.filter(({ arn }) => has(arn));
-    return open.map(({ arn }) => ({ iam_role_arn: target, proxy_iam_role_arn: arn }));
-  });
+  return roles.flatMap(({ target, proxies }) =>
+    proxies.flatMap(({ arn }) => (has(arn) ? { iam_role_arn: target, proxy_iam_role_arn: arn } : [])),
+  );
 }

@@ -4,7 +4,7 @@ import type { Kubernetes, LeaseRecord } from '../kubernetes/client.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
 
-export const leaseName = 'irsa-writer';
+const leaseName = 'irsa-writer';
 
 export interface Lease {
   /** Competes for the lease until `signal` is aborted; then releases it where this replica holds it. */

@@ -77,7 +77,7 @@ function isLetIn({ role_arn: role, document }: TrustStatus, scope: TrustScope | 
 export interface OpenReport {
   /** The statement's place in the document, from 0. */
   statement: number;
-  sid?: string;
+  sid: string | undefined;
   /** null: the statement has no `:sub` that narrows it. */
   subject: string | null;
 }
@@ -87,11 +87,7 @@ export function openReports(status: TrustStatus, scope: TrustScope | undefined):
     scope && status.document !== undefined
       ? openSubjects(scope, status.document, roleTokenAudience(status.role_arn))
       : [];
-  return open.map(({ index, sid, subject }) => ({
-    statement: index,
-    ...(sid === undefined ? {} : { sid }),
-    subject: subject ?? null,
-  }));
+  return open.map(({ index, sid, subject }) => ({ statement: index, sid, subject: subject ?? null }));
 }
 
 function why(status: TrustStatus, scope: TrustScope | undefined, isOurs: boolean): Pick<WayIn, 'code' | 'detail'> {

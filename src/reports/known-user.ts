@@ -66,7 +66,7 @@ function requestsOf(user: string, { accounts }: KnownUserDeps): RoleRequest[] {
 }
 
 /** A run's id begins with its time: the newest first. */
-export function byRun(a: Pod, b: Pod): number {
+function byRun(a: Pod, b: Pod): number {
   return (a.run ?? '') < (b.run ?? '') ? 1 : -1;
 }
 
