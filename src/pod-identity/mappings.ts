@@ -7,34 +7,25 @@ import { sessionPolicyProblem } from './session-policy.ts';
 export const podIdentityConfigMap = 'domino-pod-identity-mapping';
 
 const storedSchema = z.object({
+  /** In the compute namespace. */
   service_account: z.string(),
+  /** In the cluster's account. */
   iam_role_arn: z.string(),
+  /** Domino's `canonicalId` of the user: as an administrator sent it, or as the user's first pod carried it. */
   domino_user_id: z.string().optional(),
   /** The id of another person whose pods carried the user's name. */
   contender_id: z.string().optional(),
+  /** A role that EKS goes on to assume, in any account. */
   target_role_arn: z.string().optional(),
+  /** A session policy as JSON text: the pods may do what both it and the role allow. Needs session tags off. */
   policy: z.string().optional(),
   disable_session_tags: z.boolean().default(false),
+  /** False: the role is unmanaged, its owner keeps its trust policy. */
   update_iam_role_trust_policy: z.boolean().default(true),
 });
 
 /** A mapping as administrators send and get it. */
-export interface PodIdentityMapping {
-  domino_user: string;
-  /** Domino's `canonicalId` of the user: as an administrator sent it, or as the user's first pod carried it. */
-  domino_user_id?: string | undefined;
-  /** In the compute namespace. */
-  service_account: string;
-  /** In the cluster's account. */
-  iam_role_arn: string;
-  /** A role that EKS goes on to assume, in any account. */
-  target_role_arn?: string | undefined;
-  /** A session policy as JSON text: the pods may do what both it and the role allow. Needs session tags off. */
-  policy?: string | undefined;
-  disable_session_tags: boolean;
-  /** False: the role is unmanaged, its owner keeps its trust policy. */
-  update_iam_role_trust_policy: boolean;
-}
+export type PodIdentityMapping = { domino_user: string } & Omit<z.infer<typeof storedSchema>, 'contender_id'>;
 
 /** What was sent for a user. */
 export type PodIdentitySent = Pick<PodIdentityMapping, 'domino_user' | 'iam_role_arn'> & Partial<PodIdentityMapping>;
