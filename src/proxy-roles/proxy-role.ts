@@ -1,6 +1,7 @@
 /** Owns the leader's record of a proxy role: what is desired, what IAM showed or accepted, and which problems it has. */
 import { roleTokenAudience } from '../lib/arn.ts';
 import { type DriftMemory, newDriftMemory } from '../reconcile/drift.ts';
+import type { Reason } from '../reconcile/status-form.ts';
 import { type PodTrust, podTrustEntries, toPodTrust } from '../trust-policy/pod-identity.ts';
 import type { PodTrustProblem } from '../trust-policy/pod-identity-unmanaged.ts';
 import { type TokenTrust, tokenTrustEntries } from '../trust-policy/role-tokens.ts';
@@ -81,13 +82,7 @@ interface Conditions extends DriftMemory {
   isBeingEmptied: boolean;
 }
 
-export interface RoleError {
-  code: string;
-  /** For users. */
-  detail: string;
-  /** IAM's own words, for administrators. */
-  said?: string | undefined;
-  at: string;
+export interface RoleError extends Reason {
   /** Until when the role accepts no new members, on the monotonic clock. */
   until: number;
 }

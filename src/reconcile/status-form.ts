@@ -36,10 +36,10 @@ export const driftFields = {
   contested_until: z.string().optional(),
 };
 
-type Reason = z.infer<typeof reasonSchema>;
+export type Reason = z.infer<typeof reasonSchema>;
 
 /** The published form of a reason. */
-export function reasonStatus({ code, detail, said, at }: Omit<Reason, 'said'> & { said?: string | undefined }): Reason {
+export function reasonStatus({ code, detail, said, at }: Reason): Reason {
   return { code, detail, at, ...(said === undefined ? {} : { said }) };
 }
 
