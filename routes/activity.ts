@@ -3,7 +3,7 @@ import { type Request, Router } from 'express';
 import { type Activity, keyOfEntry } from '../src/activity/activity.ts';
 import type { ActivityEntry } from '../src/activity/entry.ts';
 import { pageOf, pageQuery } from '../src/http/page.ts';
-import { kubernetesUnavailable } from '../src/kubernetes/transport.ts';
+import { orUnavailable } from '../src/kubernetes/error.ts';
 import { requireRunId } from '../src/runs/runs.ts';
 
 export interface ActivityDeps {
@@ -15,9 +15,7 @@ export function activityRoutes({ activity }: ActivityDeps): Router {
 
   router.get('/activity', async (req, res) => {
     const isWanted = filterOf(req.query);
-    const { entries, droppedUntil = null } = await activity.read().catch((error: unknown) => {
-      throw kubernetesUnavailable(error);
-    });
+    const { entries, droppedUntil = null } = await orUnavailable(() => activity.read());
     const { items, next } = pageOf(entries.filter(isWanted), keyOfEntry, pageQuery(req.query), 'descending');
     res.json({ activity: items.map(toAnswer), next, holds_since: droppedUntil });
   });

@@ -1,6 +1,6 @@
 /** Owns an administrator's release of the removal guard of a proxy role. */
-import type { ConfigMap, Kubernetes } from '../kubernetes/client.ts';
-import { kubernetesUnavailable, unlessMissing } from '../kubernetes/error.ts';
+import type { Kubernetes } from '../kubernetes/client.ts';
+import { orUnavailable, unlessMissing } from '../kubernetes/error.ts';
 import type { Clock } from '../lib/clock.ts';
 import { releaseAnnotation, statusName, type TrustStatus, trustStatusForm } from '../proxy-roles/status.ts';
 
@@ -14,18 +14,12 @@ export async function releaseRemovals(
   { kubernetes, clock }: { kubernetes: Pick<Kubernetes, 'getConfigMap' | 'annotateConfigMap'>; clock: Clock },
 ): Promise<{ guard: TrustStatus['brake'] } | undefined> {
   // Read from the API server itself: the guard exists for caches that are wrong.
-  const known = await unlessDeleted(() => kubernetes.getConfigMap(statusName(role)));
+  const known = await orUnavailable(() => kubernetes.getConfigMap(statusName(role)));
   const guard = known && trustStatusForm.parse(known.data)?.brake;
   if (!known || !guard) return known && { guard: undefined };
   // The leader's clock may be ahead of ours: the release must not be older than the hold that it releases.
   const at = new Date(Math.max(clock.now(), Date.parse(guard.since))).toISOString();
-  await unlessDeleted(() => kubernetes.annotateConfigMap(known.name, { [releaseAnnotation]: at }));
+  const release = () => kubernetes.annotateConfigMap(known.name, { [releaseAnnotation]: at });
+  await orUnavailable(() => unlessMissing(release));
   return { guard };
-}
-
-/** @returns undefined where the ConfigMap was deleted in the meantime. @throws ApiError `kubernetes_unavailable` */
-async function unlessDeleted(call: () => Promise<ConfigMap | undefined>): Promise<ConfigMap | undefined> {
-  return unlessMissing(call).catch((error: unknown) => {
-    throw kubernetesUnavailable(error);
-  });
 }

@@ -1,6 +1,6 @@
 /** Owns the removal of a revoked run from its roles: finds its service accounts, and waits until IAM shows none of them. */
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
-import { kubernetesUnavailable } from '../kubernetes/transport.ts';
+import { orUnavailable } from '../kubernetes/error.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import { ApiError } from '../lib/errors.ts';
 import type { MappingStore } from '../mappings/store.ts';
@@ -40,13 +40,10 @@ export function accountsOf(run: string, { accounts, pods }: RunRemovalDeps): str
 export async function accountsOrNotFound(run: string, deps: RunRemovalDeps): Promise<string[]> {
   const known = accountsOf(run, deps);
   if (known.length > 0) return known;
-  try {
-    // A pod that is seconds old is not in the watch yet.
-    const found = (await deps.kubernetes.listPods(run)).filter((pod) => pod.live && pod.run === run);
-    if (found.length > 0) return accountNames(found);
-  } catch (error) {
-    throw kubernetesUnavailable(error);
-  }
+  // A pod that is seconds old is not in the watch yet.
+  const listed = await orUnavailable(() => deps.kubernetes.listPods(run));
+  const found = listed.filter((pod) => pod.live && pod.run === run);
+  if (found.length > 0) return accountNames(found);
   throw new ApiError('run_not_found', 'No live pod of this run is there, and no service account has roles for it.');
 }
 

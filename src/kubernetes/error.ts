@@ -40,6 +40,15 @@ export function kubernetesUnavailable(cause: unknown): ApiError {
   });
 }
 
+/** Makes calls to Kubernetes for a client. @throws ApiError as `kubernetesUnavailable` makes it, where one fails. */
+export async function orUnavailable<T>(calls: () => Promise<T>): Promise<T> {
+  try {
+    return await calls();
+  } catch (error) {
+    throw kubernetesUnavailable(error);
+  }
+}
+
 /** @param said the message of the answer's Status, see `saidBy`. */
 export function kindOf(status: number, said: string, isWrite: boolean): KubernetesErrorKind {
   if (status === 404) return 'not_found';

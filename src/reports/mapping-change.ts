@@ -1,7 +1,7 @@
 /** Owns an administrator's change of an organization's mappings: checks it, previews it, makes it, and reports its effects. */
 import type { AwsIdentity } from '../aws/iam.ts';
 import type { Kubernetes, ServiceAccount } from '../kubernetes/client.ts';
-import { kubernetesUnavailable, unlessMissing } from '../kubernetes/error.ts';
+import { orUnavailable, unlessMissing } from '../kubernetes/error.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import { ApiError, type FieldError } from '../lib/errors.ts';
 import type { OrganizationStore } from '../mappings/organization-store.ts';
@@ -101,9 +101,7 @@ function handOvers(change: { before: Mappings; after: Mappings }, removed: boole
 /** Tells the leader, by an annotation of the role's status. @throws ApiError `kubernetes_unavailable` */
 async function announceRemoval(arn: string, removed: boolean, deps: MappingChangeDeps): Promise<void> {
   // Where the leader deleted the status in the meantime, the role had no members.
-  await unlessMissing(() => setRemoval(deps, arn, removed)).catch((error: unknown) => {
-    throw kubernetesUnavailable(error);
-  });
+  await orUnavailable(() => unlessMissing(() => setRemoval(deps, arn, removed)));
 }
 
 /** The organization that the name stands for. Where none is on record, the administrator's own of that name is recorded. */

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { Kubernetes } from '../kubernetes/client.ts';
 import { ConfigMapStore, type StoreSources } from '../kubernetes/config-map-store.ts';
-import { kubernetesUnavailable } from '../kubernetes/transport.ts';
+import { orUnavailable } from '../kubernetes/error.ts';
 import { ApiError } from '../lib/errors.ts';
 import { parseJson } from '../lib/json.ts';
 import type { PodIndex } from './runs.ts';
@@ -100,14 +100,10 @@ export class Revocations extends ConfigMapStore<Records> {
 
   /** Those of these runs for which the API server lists no live pod; none of them where it lists no pod at all. */
   async #withoutPods(runs: readonly string[]): Promise<ReadonlySet<string>> {
-    try {
-      const all = await this.#sources.kubernetes.listPods();
-      const alive = new Set(all.flatMap(({ live, run }) => (live && run !== undefined ? [run] : [])));
-      // A list that is empty by mistake must not end a revocation.
-      return new Set(all.length === 0 ? [] : runs.filter((run) => !alive.has(run)));
-    } catch (error) {
-      throw kubernetesUnavailable(error);
-    }
+    const all = await orUnavailable(() => this.#sources.kubernetes.listPods());
+    const alive = new Set(all.flatMap(({ live, run }) => (live && run !== undefined ? [run] : [])));
+    // A list that is empty by mistake must not end a revocation.
+    return new Set(all.length === 0 ? [] : runs.filter((run) => !alive.has(run)));
   }
 }
 

@@ -1,7 +1,7 @@
 /** Owns runs: their live pods, the service accounts that these use, and the users who started them. */
 
 import type { Kubernetes, Pod } from '../kubernetes/client.ts';
-import { kubernetesUnavailable } from '../kubernetes/transport.ts';
+import { orUnavailable } from '../kubernetes/error.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import { ApiError } from '../lib/errors.ts';
 import { Listeners } from '../lib/listeners.ts';
@@ -159,13 +159,7 @@ export async function findRun(
 ): Promise<Run> {
   const mine = (pods: readonly Pod[]) => pods.filter((pod) => pod.live && pod.run === id && pod.user === callerId);
   let pods = mine(index.ofRun(id));
-  if (pods.length === 0) {
-    try {
-      pods = mine(await kubernetes.listPods(id));
-    } catch (cause) {
-      throw kubernetesUnavailable(cause);
-    }
-  }
+  if (pods.length === 0) pods = mine(await orUnavailable(() => kubernetes.listPods(id)));
   if (pods.length === 0) throw new ApiError('run_not_found', noPod);
   const accounts = accountNames(pods);
   for (const account of accounts) {
