@@ -1,8 +1,8 @@
 /** Owns requesting a comparison of a proxy role with IAM, and the wait until the leader has made it. */
 import { randomUUID } from 'node:crypto';
 import type { Kubernetes } from '../kubernetes/client.ts';
+import { orUnavailable, unlessMissing } from '../kubernetes/error.ts';
 import { isAtLeast } from '../kubernetes/resource-version.ts';
-import { KubernetesError, kubernetesUnavailable } from '../kubernetes/transport.ts';
 import type { Clock } from '../lib/clock.ts';
 import { backgroundId, compareAnnotation, type TrustStatuses } from '../proxy-roles/status.ts';
 import { untilPublished } from '../reconcile/status-store.ts';
@@ -30,16 +30,13 @@ export async function compareNow(
   if (!known) return false;
   let asked = known.resourceVersion;
   const isAsked = (known.annotations[compareAnnotation] ?? known.status.compare_id) !== known.status.compare_id;
-  try {
-    if (!background || !isAsked) {
-      const id = background ? backgroundId(randomUUID()) : randomUUID();
-      const annotated = await kubernetes.annotateConfigMap(known.configMap, { [compareAnnotation]: id });
-      asked = annotated.resourceVersion;
-    }
-  } catch (error) {
+  if (!background || !isAsked) {
+    const id = background ? backgroundId(randomUUID()) : randomUUID();
+    const ask = () => kubernetes.annotateConfigMap(known.configMap, { [compareAnnotation]: id });
+    const annotated = await orUnavailable(() => unlessMissing(ask));
     // The status was withdrawn meanwhile: no mapping names the role any more.
-    if (error instanceof KubernetesError && error.kind === 'not_found') return false;
-    throw kubernetesUnavailable(error);
+    if (!annotated) return false;
+    asked = annotated.resourceVersion;
   }
   const failedBefore = known.status.error?.at;
   return untilPublished(statuses, clock, maxMs, () => {
