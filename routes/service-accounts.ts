@@ -29,10 +29,8 @@ export function serviceAccountRoutes({ config, kubernetes, log }: ServiceAccount
     await orProblem(name, async () => {
       const { ours, resourceVersion } = await kubernetes.getServiceAccount(name);
       if (!ours) {
-        throw new ApiError(
-          'service_account_conflict',
-          `${name} was not created by irsa-svc, and is not deleted by it.`,
-        );
+        const detail = `${name} was not created by irsa-svc, and is not deleted by it.`;
+        throw new ApiError('service_account_conflict', detail);
       }
       await kubernetes.deleteServiceAccount(name, resourceVersion);
     });
@@ -43,9 +41,9 @@ export function serviceAccountRoutes({ config, kubernetes, log }: ServiceAccount
   return router;
 }
 
-async function orProblem<T>(name: string, action: () => Promise<T>): Promise<T> {
+async function orProblem(name: string, action: () => Promise<unknown>): Promise<void> {
   try {
-    return await action();
+    await action();
   } catch (error) {
     if (!(error instanceof KubernetesError)) throw error;
     if (error.kind === 'not_found') {
