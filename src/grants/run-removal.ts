@@ -106,11 +106,7 @@ function rolesUnsettled(
 }
 
 /** The proxy roles that let these service accounts in, by published statuses, sorted by ARN. */
-export function waysOf(
-  names: readonly string[],
-  deps: RunRemovalDeps,
-  held: HeldTokens = heldBy(names, deps),
-): WayIn[] {
+export function waysOf(names: readonly string[], deps: RunRemovalDeps, held: HeldTokens): WayIn[] {
   const { clock, statuses, trustScope } = deps;
   const published = [...statuses.all()].map(({ status }) => status);
   const byTokens = tokenWaysIn(published, trustScope(), held, clock.now());
