@@ -8,7 +8,7 @@ import { consolePageRoutes } from '../routes/console-page.ts';
 import { docsRoutes } from '../routes/docs.ts';
 import { type GrantDeps, grantRoutes } from '../routes/grants.ts';
 import { healthRoutes, type ReadinessChecks } from '../routes/health.ts';
-import { type MyAccessDeps, myAccessRoutes } from '../routes/my-access.ts';
+import { myAccessRoutes } from '../routes/my-access.ts';
 import { type OrganizationDeps, organizationRoutes } from '../routes/organizations.ts';
 import { type PodIdentityDeps, podIdentityRoutes } from '../routes/pod-identities.ts';
 import { type RevocationDeps, revocationRoutes } from '../routes/revocations.ts';
@@ -31,7 +31,6 @@ import { ApiError } from './lib/errors.ts';
 export type AppDeps = AccessDeps &
   ActivityDeps &
   GrantDeps &
-  MyAccessDeps &
   OrganizationDeps &
   PodIdentityDeps &
   RevocationDeps &
