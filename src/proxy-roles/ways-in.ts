@@ -101,7 +101,7 @@ function why(status: TrustStatus, scope: TrustScope | undefined, isOurs: boolean
   }
   if (status.kept_elsewhere) {
     const detail =
-      'a mapping says that its trust policy is kept elsewhere: its keeper has to take the subject out, or an administrator sets that mapping again with remove_subjects=true';
+      'a mapping says that its trust policy is kept elsewhere: its owner has to remove the subject, or an administrator sets that mapping again with remove_subjects=true';
     return { code: 'kept_elsewhere', detail };
   }
   if (status.error) return { code: status.error.code, detail: status.error.detail };

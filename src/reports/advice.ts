@@ -29,7 +29,8 @@ export const accessAdvice = {
   needs_role_tokens: 'Use a current sidecar, or ask with role_tokens: true and fetch the token with POST /role_tokens.',
   role_not_found: 'Tell an administrator: the proxy role has to be created, or the mapping to name another one.',
   malformed_trust_policy: 'Tell an administrator: the trust policy of the proxy role has to be fixed by hand.',
-  unmodifiable_role: 'Tell an administrator: AWS lets nobody change this role, so the mapping has to name another one.',
+  unmodifiable_role:
+    'Tell an administrator: AWS does not allow changes to this role, so the mapping has to name another one.',
   access_denied: 'Tell an administrator: this service lacks the permission in AWS to keep the trust policy.',
 } as const;
 

@@ -64,7 +64,7 @@ describe('a proxy role that becomes unmanaged', () => {
       service_accounts: [account],
       code: 'kept_elsewhere',
     });
-    assert.match(detail, /its keeper has to take the subject out/);
+    assert.match(detail, /its owner has to remove the subject/);
     assert.equal(await world.canAssume(account, arnOf('handed')), true);
     assert.equal(writes('handed'), before);
 
