@@ -376,18 +376,18 @@ describe('POST /map_iam_roles_to_pod_sa', () => {
 
   it('removes the subject of a run at its next request after the user left the organization', async () => {
     const [kept, left] = [world.addRolePair('kept-role'), world.addRolePair('left-role')];
-    world.domino.addUser({ name: 'henry', orgs: ['kept-org', 'left-org'] });
+    world.domino.addUser({ name: 'lena', orgs: ['kept-org', 'left-org'] });
     await world.map(replica, 'kept-org', kept);
     await world.map(replica, 'left-org', left);
     const run = newRun();
-    const { account } = world.startRun(run, 'henry');
+    const { account } = world.startRun(run, 'lena');
     const subject = `*:domino-compute:${account}`;
-    await ask('henry', run);
+    await ask('lena', run);
     assert.ok(world.subjects('left-role').includes(subject));
-    world.domino.addUser({ name: 'henry', orgs: ['kept-org'] });
+    world.domino.addUser({ name: 'lena', orgs: ['kept-org'] });
     // Longer than the service caches organizations.
     world.clock.skip(31_000);
-    const { status, text } = await ask('henry', run);
+    const { status, text } = await ask('lena', run);
     assert.deepEqual(
       [status, [...text.matchAll(/^\[profile (?!src_)(.*)\]$/gm)].map(([, name]) => name)],
       [200, ['kept-role']],
