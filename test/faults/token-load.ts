@@ -211,12 +211,14 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
   const newestOf = (run: TokenRun) =>
     roles.flatMap((role) => given.findLast((one) => one.run === run && one.role === role) ?? []);
 
+  /** Whether STS refuses all tokens of the run. One for a role that has moved to entries is not renewed, and may be over. */
+  const isOut = async (run: TokenRun) =>
+    (await Promise.all(newestOf(run).map(use))).every((said) => said === 'denied' || said === 'expired');
+
   /** Calls STS until it refuses all tokens of the run. */
   async function untilOut(run: TokenRun, revoked: NonNullable<TokenRun['revoked']>): Promise<void> {
-    const isOut = async () =>
-      (await Promise.all(newestOf(run).map(use))).every((said) => said === 'denied' || said === 'expired');
     const isMoot = () => stopping || revoked.allowSentAt !== undefined;
-    if ((await until(async () => isMoot() || (await isOut()), 90_000, 100)) && !isMoot()) revoked.outAt = Date.now();
+    if ((await until(async () => isMoot() || (await isOut(run)), 90_000, 100)) && !isMoot()) revoked.outAt = Date.now();
   }
 
   async function revoke(run: Run): Promise<void> {
@@ -423,8 +425,7 @@ export async function startTokenLoad(system: FaultSystem, random: Random): Promi
       if (!run) return 0;
       const startedAt = performance.now();
       const revoking = inTurn(() => revoke(run));
-      const isOut = async () => (await Promise.all(newestOf(run).map(use))).every((said) => said === 'denied');
-      await until(isOut, 2 * grossly * revokedWithinMs, 50);
+      await until(() => isOut(run), 2 * grossly * revokedWithinMs, 50);
       const ms = performance.now() - startedAt;
       await revoking;
       return ms;
