@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import { z } from 'zod';
 import type { ConfigMap, Kubernetes } from '../kubernetes/client.ts';
-import { KubernetesError } from '../kubernetes/transport.ts';
+import { isMoved } from '../kubernetes/error.ts';
 import { parseJson } from '../lib/json.ts';
 import { type ActivityEntry, entrySchema } from './entry.ts';
 
@@ -148,8 +148,7 @@ export function latestOf(times: readonly (string | undefined)[]): string | undef
   );
 }
 
-/** Throws the error again, unless it says that another writer deleted or changed the ConfigMap. */
+/** Throws the error again, unless another writer deleted or changed the ConfigMap. */
 function ignoreMoved(error: unknown): void {
-  const isMoved = error instanceof KubernetesError && (error.kind === 'not_found' || error.kind === 'conflict');
-  if (!isMoved) throw error;
+  if (!isMoved(error)) throw error;
 }

@@ -3,8 +3,8 @@ import type { Clock } from '../lib/clock.ts';
 import { ApiError } from '../lib/errors.ts';
 import { Listeners } from '../lib/listeners.ts';
 import type { ConfigMap, Kubernetes } from './client.ts';
+import { isMoved, KubernetesError, kubernetesUnavailable } from './error.ts';
 import { isAtLeast } from './resource-version.ts';
-import { KubernetesError, kubernetesUnavailable } from './transport.ts';
 import type { Watched } from './watch.ts';
 
 export type ConfigMapData = Readonly<Record<string, string>>;
@@ -166,8 +166,7 @@ export class ConfigMapStore<T> {
         return await action();
       } catch (error) {
         if (!(error instanceof KubernetesError)) throw error;
-        const moved = error.kind === 'conflict' || error.kind === 'not_found';
-        if (!moved) throw kubernetesUnavailable(error);
+        if (!isMoved(error)) throw kubernetesUnavailable(error);
         if (tries < attempts) {
           const pause = Math.min(longestPauseMs, firstPauseMs * 2 ** tries) * (0.5 + Math.random() / 2);
           await clock.sleep(pause);

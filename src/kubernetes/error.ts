@@ -77,6 +77,11 @@ export function saidBy(parsed: unknown): string {
   return line.length > maxSaid ? `${line.slice(0, maxSaid - 1)}…` : line;
 }
 
+/** Whether another client changed or deleted the object first: it has to be read again. */
+export function isMoved(error: unknown): boolean {
+  return error instanceof KubernetesError && (error.kind === 'conflict' || error.kind === 'not_found');
+}
+
 /** @returns undefined where the API server has no such object. */
 export async function unlessMissing<T>(get: () => Promise<T>): Promise<T | undefined> {
   try {

@@ -1,8 +1,8 @@
 /** Owns the domsed Mutation that gives Pod Identity users their accounts: writes it as wanted, also after external changes. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Kubernetes, Mutation } from '../kubernetes/client.ts';
+import { isMoved, isRefused, KubernetesError } from '../kubernetes/error.ts';
 import { isAtLeast } from '../kubernetes/resource-version.ts';
-import { isRefused, KubernetesError } from '../kubernetes/transport.ts';
 import type { Watched } from '../kubernetes/watch.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Log } from '../lib/log.ts';
@@ -125,8 +125,7 @@ export class MutationKeeper {
     const failures = before + 1;
     this.#refusal = isRefused(error) ? error.said : undefined;
     // Another client wrote at the same moment: the Mutation is read again at once, unless that happens many times.
-    const isMoved = error.kind === 'conflict' || error.kind === 'not_found';
-    const isPatient = isMoved && failures <= patientConflicts;
+    const isPatient = isMoved(error) && failures <= patientConflicts;
     const retryMs = isPatient ? movedMs : firstRetryMs;
     this.#rest = { until: clock.monotonic() + backOff(retryMs, before), isContested: false };
     if (isPatient) return failed(retryMs);

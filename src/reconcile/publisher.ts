@@ -1,7 +1,7 @@
 /** Owns the publishing of statuses: one ConfigMap for each role or account, written only by the lease holder. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Kubernetes } from '../kubernetes/client.ts';
-import { KubernetesError } from '../kubernetes/transport.ts';
+import { isMoved, KubernetesError } from '../kubernetes/error.ts';
 import type { StatusForm } from './status-form.ts';
 import type { Statuses } from './status-store.ts';
 
@@ -58,8 +58,7 @@ export function createPublisher<S>(
         versions.delete(key);
         published.delete(key);
         // It was deleted or edited by hand: read its version, and overwrite it.
-        const changed = error instanceof KubernetesError && (error.kind === 'conflict' || error.kind === 'not_found');
-        if (!changed || !mayWrite()) throw error;
+        if (!isMoved(error) || !mayWrite()) throw error;
         versions.set(key, await put(name, data, key));
       } finally {
         underWay.delete(key);

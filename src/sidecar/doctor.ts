@@ -1,4 +1,5 @@
 /** Owns `/doctor`: reports the user, the state of each role, hop by hop, and problems of the environment. Pure. */
+import { jsonFields } from '../lib/json.ts';
 import type { DefaultView } from './default-profile.ts';
 import { environmentFindings, type Finding, fileFindings, readEnvironment } from './environment.ts';
 import { Failure, oneLine } from './failure.ts';
@@ -120,13 +121,9 @@ function problemOf(access: Examined['access'], isUnderstood: boolean): ServicePr
 }
 
 function readAccess(access: Examined['access']): { user: string; organizations: string[] } | undefined {
-  try {
-    const { user, domino_orgs: organizations } = JSON.parse(typeof access === 'string' ? access : '');
-    if (typeof user !== 'string' || !Array.isArray(organizations)) return undefined;
-    return { user: oneLine(user), organizations: organizations.map((name) => oneLine(String(name))) };
-  } catch {
-    return undefined;
-  }
+  const { user, domino_orgs: organizations } = jsonFields(typeof access === 'string' ? access : '');
+  if (typeof user !== 'string' || !Array.isArray(organizations)) return undefined;
+  return { user: oneLine(user), organizations: organizations.map((name) => oneLine(String(name))) };
 }
 
 /** The report as text for a terminal. */

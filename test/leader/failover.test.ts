@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { buildService, type ReplicaProcess, type StackProcess, startReplica, startStack } from '../stack/processes.ts';
+import { until } from '../support/clock.ts';
 import { runId } from '../support/world.ts';
 
 /** Replicas in processes of their own, since only a process can be killed in the middle of something. */
@@ -102,7 +103,7 @@ describe('replicas that die', function () {
     const run = await newRun();
     const answer = ask(other, run);
     // The leader reads the trust policy, which it would write next.
-    while ((await reads()) === before);
+    await until(async () => (await reads()) > before);
     holder.child.kill('SIGSTOP');
     await stack.knobs('aws', { latencyMs: { GetRole: 0 } });
     await took;
